@@ -1,0 +1,114 @@
+# Copyright 2026 The pid_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""A SentencePiece vocabulary without TensorFlow.
+
+Training tokenises with seqio.SentencePieceVocabulary, inside tf.data. Loading a
+trained model to predict must not need TensorFlow or its text extension, which
+has no wheels on some platforms: this class gives the same ids and the same
+strings from the sentencepiece package alone.
+"""
+
+import hashlib
+from typing import Iterable, List
+
+from etils import epath
+import sentencepiece
+
+from pid_jax import errors
+
+PAD_ID = 0
+EOS_ID = 1
+UNK_ID = 2
+
+
+class Vocabulary:
+  """Maps strings to ids and back, as seqio.SentencePieceVocabulary does."""
+
+  pad_id = PAD_ID
+  eos_id = EOS_ID
+  unk_id = UNK_ID
+
+  def __init__(self, path: epath.PathLike, extra_ids: int = 0):
+    """Reads a SentencePiece model.
+
+    Args:
+      path: of the model file; local, or gs://.
+      extra_ids: sentinels to add behind the model's pieces, `<extra_id_0>`
+        last, as T5's span corruption numbers them.
+
+    Raises:
+      UserError: the file is missing, is no SentencePiece model, or does not
+        reserve ids 0, 1 and 2 for padding, EOS and unknown, as T5 demands.
+    """
+    self.path = epath.Path(path)
+    self.extra_ids = extra_ids
+    try:
+      self.model_bytes = self.path.read_bytes()
+    except OSError as e:
+      raise errors.UserError(
+          f'Cannot read the vocabulary {self.path}: {e.strerror or e}.'
+      ) from e
+    self._processor = sentencepiece.SentencePieceProcessor()
+    try:
+      self._processor.LoadFromSerializedProto(
+          self.model_bytes + _extra_pieces(extra_ids)
+      )
+    except RuntimeError as e:
+      raise errors.UserError(
+          f'{self.path} is not a SentencePiece model.'
+      ) from e
+    found = (
+        self._processor.pad_id(),
+        self._processor.eos_id(),
+        self._processor.unk_id(),
+    )
+    if found != (PAD_ID, EOS_ID, UNK_ID):
+      raise errors.UserError(
+          f'The vocabulary {self.path} has pad, EOS and unknown at ids {found}, '
+          'but T5 needs (0, 1, 2): train it with --pad_id=0 --eos_id=1 '
+          '--unk_id=2 --bos_id=-1.'
+      )
+
+  @property
+  def size(self) -> int:
+    """Number of ids, extra ids included."""
+    return self._processor.GetPieceSize()
+
+  @property
+  def sha256(self) -> str:
+    """Hexadecimal digest of the model file."""
+    return hashlib.sha256(self.model_bytes).hexdigest()
+
+  def encode(self, text: str) -> List[int]:
+    """Returns the ids of `text`, without EOS."""
+    return self._processor.EncodeAsIds(text)
+
+  def decode(self, ids: Iterable[int]) -> str:
+    """Returns the string of `ids` up to the first EOS.
+
+    Padding vanishes. Ids from `size` on (padding of the embedding) read as
+    unknown.
+    """
+    kept = []
+    for i in ids:
+      if i == EOS_ID:
+        break
+      kept.append(int(i) if i < self.size else UNK_ID)
+    return self._processor.DecodeIds(kept)
+
+
+def _extra_pieces(count: int) -> bytes:
+  """Returns `count` sentinel pieces as a serialised ModelProto.
+
+  Protocol buffers merge when their bytes are concatenated, so these pieces are
+  added to a model by appending them. That spares the generated protobuf module,
+  whose version is at war with the installed protobuf's too often.
+  """
+  pieces = b''
+  for i in reversed(range(count)):
+    name = f'\N{LOWER ONE EIGHTH BLOCK}<extra_id_{i}>'.encode()
+    # SentencePiece: 1 piece (string), 2 score (float), 3 type (USER_DEFINED 4).
+    piece = b'\x0a' + bytes([len(name)]) + name
+    piece += b'\x15\x00\x00\x00\x00' + b'\x18\x04'
+    pieces += b'\x0a' + bytes([len(piece)]) + piece  # ModelProto: 1 pieces.
+  return pieces

@@ -1,0 +1,92 @@
+# Copyright 2026 The pid_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The vocabulary agrees with SeqIO's, which tokenises the training data."""
+
+import hashlib
+
+import pytest
+import sentencepiece
+import seqio
+
+from pid_jax import errors
+from pid_jax.vocabulary import Vocabulary
+
+TEXTS = [
+    '',
+    ' ',
+    'hotel-name: the Blue Fig, 3 nights',
+    '  two  spaces\tand\na newline ',
+    'na\u00efve caf\u00e9 \u732b \U0001f600',
+    'sentinels <extra_id_0> and <extra_id_3>, not<extra_id_1>',
+    'a literal </s> and <pad> in the text',
+]
+
+
+def _train(path, **overrides):
+  """Trains a small model on text of our own; returns its file."""
+  options = dict(
+      vocab_size=120, pad_id=0, eos_id=1, unk_id=2, bos_id=-1, model_type='bpe'
+  )
+  sentencepiece.SentencePieceTrainer.train(
+      sentence_iterator=iter(
+          [f'please book the hotel for {i} nights' for i in range(200)]
+          + ['the quick brown fox jumps over the lazy dog']
+      ),
+      model_prefix=str(path),
+      hard_vocab_limit=False,
+      minloglevel=2,
+      **{**options, **overrides},
+  )
+  return f'{path}.model'
+
+
+@pytest.fixture(scope='module', name='model_file')
+def _model_file(tmp_path_factory):
+  return _train(tmp_path_factory.mktemp('vocabulary') / 'bpe')
+
+
+@pytest.mark.parametrize('extra_ids', [0, 5, 100])
+def test_same_ids_and_strings_as_seqio(model_file, extra_ids):
+  ours = Vocabulary(model_file, extra_ids)
+  theirs = seqio.SentencePieceVocabulary(model_file, extra_ids)
+
+  assert ours.size == theirs.vocab_size
+  for text in TEXTS:
+    ids = ours.encode(text)
+    assert ids == theirs.encode(text), text
+    assert ours.decode(ids) == theirs.decode(ids)
+  size = ours.size
+  for ids in [
+      [],
+      [0, 0],
+      [1, 5],
+      [5, 6, 0, 7, 1, 8, 9],
+      [4, size - 1, 7],
+      [2, size, size + 50, 9],
+  ]:
+    assert ours.decode(ids) == theirs.decode(ids), ids
+
+
+def test_sha256_is_that_of_the_file(model_file):
+  with open(model_file, 'rb') as f:
+    assert Vocabulary(model_file, 9).sha256 == (
+        hashlib.sha256(f.read()).hexdigest()
+    )
+
+
+def test_a_missing_file_is_named(tmp_path):
+  with pytest.raises(errors.UserError, match='none.model.*No such file'):
+    Vocabulary(tmp_path / 'none.model')
+
+
+def test_another_file_is_refused(tmp_path):
+  path = tmp_path / 'words.txt'
+  path.write_text('not a model')
+  with pytest.raises(errors.UserError, match='not a SentencePiece model'):
+    Vocabulary(path)
+
+
+def test_special_ids_must_be_t5s(tmp_path):
+  path = _train(tmp_path / 'other', pad_id=-1, unk_id=0, eos_id=2, bos_id=1)
+  with pytest.raises(errors.UserError, match=r'\(-1, 2, 0\)'):
+    Vocabulary(path)
