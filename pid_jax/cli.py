@@ -1,0 +1,305 @@
+# Copyright 2026 The pid_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""What every command shares, so that each stays short and all behave alike.
+
+A command is a module with a docstring (its `--help`), a function that adds its
+flags, and a `main(args)`, handed to `run`: which silences the start-up noise
+of TensorFlow and its kin, and turns mistakes of the user into one line and
+exit status 2. `parse_gin` reads gin files and bindings as T5X does.
+
+Commands import what is heavy inside `main`, so that `--help` answers at once
+and the noise is off before TensorFlow is loaded.
+"""
+
+import argparse
+from collections.abc import Callable
+from collections.abc import Sequence
+import importlib.resources
+import importlib.util  # gin.resource_reader uses it without importing it.
+import logging
+import os
+import pathlib
+import re
+import sys
+import tokenize
+import traceback
+from types import TracebackType
+from typing import NoReturn
+
+from absl import logging as absl_logging
+import gin
+
+from pid_jax import errors
+from pid_jax import progress
+
+_QUIET_ENVIRONMENT = {
+  'TF_CPP_MIN_LOG_LEVEL': '3',
+  'GRPC_VERBOSITY': 'ERROR',
+  'GLOG_minloglevel': '3',
+  'TPU_MIN_LOG_LEVEL': '3',
+  'TPU_STDERR_LOG_LEVEL': '3',
+}
+
+
+def run(
+  main: Callable[[argparse.Namespace], int | None],
+  *,
+  doc: str,
+  flags: Callable[[argparse.ArgumentParser], None] | None = None,
+  use_gin: bool = False,
+  argv: Sequence[str] | None = None,
+) -> NoReturn:
+  """Parses the flags, calls `main(args)` and exits with its status.
+
+  Args:
+    main: the command; may return an exit status, None means 0.
+    doc: the help text: what the command does, with an example. Usually the
+      `__doc__` of its module.
+    flags: adds the command's own flags to the parser.
+    use_gin: whether to accept `--gin_file`, `--gin.NAME=VALUE` and the like.
+    argv: arguments without the program's name; those of the process if None.
+
+  Raises:
+    SystemExit: always. Status 2 after a mistake of the user (`error: ...` on
+      standard error), 130 after an interrupt, 1 after anything unforeseen.
+  """
+  argv = sys.argv[1:] if argv is None else argv
+  parser = _Parser(
+    prog=_program(),
+    description=doc,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+    allow_abbrev=False,
+  )
+  if flags is not None:
+    flags(parser)
+  if use_gin:
+    _add_gin_flags(parser)
+    argv = [_rewrite_gin_flag(arg) for arg in argv]
+  parser.add_argument(
+    '--verbose',
+    action='store_true',
+    help="show the libraries' own messages, and tracebacks of errors",
+  )
+  args = parser.parse_args(argv)
+  quieten(args.verbose)
+  try:
+    status = main(args)
+  except KeyboardInterrupt:
+    _complain('interrupted', args.verbose)
+    status = 130
+  except Exception as e:  # pylint: disable=broad-except
+    message = user_message(e)
+    if message is None:
+      raise
+    _complain(f'error: {message}', args.verbose)
+    status = 2
+  sys.exit(status)
+
+
+def quieten(verbose: bool = False) -> None:
+  """Silences the noise of TensorFlow, absl, gRPC and libtpu.
+
+  Must run before they are imported. Messages of `logging.getLogger('pid_jax')`
+  and below are shown from INFO on, as plain lines on standard error; of all
+  others, errors only. What the user has set in the environment is left alone.
+
+  Args:
+    verbose: True shows everything instead.
+  """
+  for name, value in _QUIET_ENVIRONMENT.items():
+    os.environ.setdefault(name, '0' if verbose else value)
+  absl_logging.set_verbosity(
+    absl_logging.INFO if verbose else absl_logging.ERROR
+  )
+  # gin's reader of packaged files logs an error for each place it looks in.
+  logging.getLogger().addFilter(lambda r: r.module != 'resource_reader')
+  logger = logging.getLogger('pid_jax')
+  logger.handlers = [_LineHandler()]
+  logger.setLevel(logging.INFO)
+  logger.propagate = False
+
+
+def parse_gin(
+  args: argparse.Namespace,
+  bindings: Sequence[str] = (),
+  *,
+  needs_file: bool = True,
+) -> None:
+  """Reads the gin files and bindings of the command line, in T5X's order.
+
+  Args:
+    args: what `run` parsed.
+    bindings: more bindings, such as "MODEL_DIR = '/tmp/x'", made from the
+      command's own flags; those of the command line come after and win.
+    needs_file: whether it is a mistake to name no gin file.
+
+  Raises:
+    UserError: a file that cannot be found or read, a binding that nothing
+      uses, a required value that is missing.
+  """
+  if needs_file and not args.gin_file:
+    raise errors.UserError('name a --gin_file; --help shows an example')
+  for path in args.gin_search_paths:
+    gin.add_config_file_search_path(path)
+  gin.add_config_file_search_path(str(gin_configs()))
+  for name in args.gin_file:
+    path = _find_gin_file(name, args.gin_search_paths)
+    try:
+      gin.parse_config_file(path)
+    except tokenize.TokenError as e:
+      raise errors.UserError(f'gin: {e.args[0]} in {path}') from e
+  used = set(re.findall(r'%([\w./]+)|^([\w./]+) = ', gin.config_str(), re.M))
+  used = {name for pair in used for name in pair if name}
+  for binding in bindings:
+    gin.parse_config(binding)
+  for binding in args.gin_bindings:
+    _parse_binding(binding, used)
+  missing = re.findall(r'^(\S+) = %gin\.REQUIRED', gin.config_str(), re.M)
+  if missing:
+    flags = ' '.join(f'--gin.{name}=VALUE' for name in missing)
+    raise errors.UserError(f'a required value is missing: give {flags}')
+  gin.finalize()
+
+
+def gin_configs() -> pathlib.Path:
+  """Returns the folder of the gin files that ship with the package."""
+  return pathlib.Path(str(importlib.resources.files('pid_jax.gin_configs')))
+
+
+def user_message(error: BaseException) -> str | None:
+  """Returns the line to show for a mistake of the user; None for a bug.
+
+  A mistake is a `UserError`, or whatever gin itself raised about the files and
+  bindings that it was given. An exception that came from deeper, through gin,
+  is none.
+
+  Args:
+    error: an exception that was caught.
+  """
+  lines = [line.strip() for line in str(error).splitlines()] or ['']
+  if isinstance(error, errors.UserError):
+    return lines[0]  # gin appends lines that say where it was called.
+  if not _raised_by_gin(error.__traceback__):
+    return None
+  if isinstance(error, SyntaxError):
+    where = f'file "{error.filename}", line {error.lineno}'
+    return f'gin: {error.msg.splitlines()[0]} in {where}: {error.text.strip()}'
+  macro = re.match(r"No bindings specified for '(\S+)/gin.macro'", lines[0])
+  if macro:
+    return (
+      f'nothing gives %{macro[1]} a value: add a --gin_file that does, or '
+      f'--gin.{macro[1]}=VALUE'
+    )
+  missing = re.search(
+    r'No values supplied by Gin or caller for (.*)', str(error)
+  )
+  if missing:
+    call = re.search(r"In call to configurable '(.+?)'", str(error))
+    return f'gin: {call[1]} needs values for {missing[1]}'
+  message = f'gin: {lines[0]}'
+  for line, content in zip(lines, lines[1:], strict=False):
+    if line.startswith('In file'):
+      message += f' {line[0].lower()}{line[1:]}: {content}'
+  return message
+
+
+def _program() -> str:
+  spec = getattr(sys.modules['__main__'], '__spec__', None)
+  return f'python -m {spec.name}' if spec else os.path.basename(sys.argv[0])
+
+
+def _add_gin_flags(parser: argparse.ArgumentParser) -> None:
+  group = parser.add_argument_group('gin')
+  group.add_argument(
+    '--gin_file',
+    action='append',
+    default=[],
+    metavar='FILE',
+    help='a gin file, on disk or in pid_jax.gin_configs; may be repeated',
+  )
+  group.add_argument(
+    '--gin.NAME',
+    dest='gin_example',
+    metavar='VALUE',
+    help='binds NAME, after all files; strings keep their quotes: '
+    """--gin.MODEL_DIR="'/tmp/model'" """,
+  )
+  group.add_argument(
+    '--gin_bindings',
+    action='append',
+    default=[],
+    metavar='BINDING',
+    help='the same, written "NAME = VALUE"; may be repeated',
+  )
+  group.add_argument(
+    '--gin_search_paths',
+    type=lambda paths: paths.split(','),
+    default=[],
+    metavar='DIR,DIR',
+    help='more folders to look for gin files in',
+  )
+
+
+def _rewrite_gin_flag(arg: str) -> str:
+  """Turns `--gin.NAME=VALUE` into `--gin_bindings=NAME = VALUE`."""
+  if not arg.startswith('--gin.') or '=' not in arg:
+    return arg
+  name, value = arg.removeprefix('--gin.').split('=', maxsplit=1)
+  return f'--gin_bindings={name} = {value}'
+
+
+def _find_gin_file(name: str, search_paths: Sequence[str]) -> str:
+  packaged = gin_configs()
+  for folder in ['', *search_paths, packaged]:
+    path = os.path.join(folder, name)
+    if os.path.isfile(path):
+      return os.path.abspath(path)
+  shipped = [str(p.relative_to(packaged)) for p in packaged.rglob('*.gin')]
+  raise errors.unknown('gin file', name, shipped)
+
+
+def _parse_binding(binding: str, used: set[str]) -> None:
+  """Applies one binding of the command line, checking what gin does not."""
+  name, _, value = (part.strip() for part in binding.partition('='))
+  if '.' not in name.rsplit('/')[-1] and name not in used:
+    # gin takes any macro in silence, so a slip in its name would do nothing.
+    raise errors.unknown('gin name', name, used)
+  try:
+    gin.parse_config(binding)
+  except (SyntaxError, tokenize.TokenError) as e:
+    bare = value and not any(c in value for c in '\'"[]{}()@%')
+    hint = f'; a string needs quotes: "\'{value}\'"' if bare else ''
+    raise errors.UserError(f'cannot read --gin.{name}={value}{hint}') from e
+
+
+def _raised_by_gin(tb: TracebackType | None) -> bool:
+  frames = [frame for frame, _ in traceback.walk_tb(tb)]
+  module = frames[-1].f_globals.get('__name__', '') if frames else ''
+  through_gin = any(
+    f.f_globals.get('__name__', '').startswith('gin.') for f in frames
+  )
+  return through_gin and module.startswith('gin.')
+
+
+def _complain(message: str, verbose: bool) -> None:
+  if verbose:
+    traceback.print_exc()
+  progress.write_line(message)
+
+
+class _Parser(argparse.ArgumentParser):
+  """Complains in one line, as about every other mistake."""
+
+  def error(self, message: str) -> NoReturn:
+    progress.write_line(f'error: {message}; --help shows the usage')
+    sys.exit(2)
+
+
+class _LineHandler(logging.Handler):
+  """Writes log messages as plain lines that do not break a progress bar."""
+
+  def emit(self, record: logging.LogRecord) -> None:
+    prefix = '' if record.levelno <= logging.INFO else 'warning: '
+    if record.levelno >= logging.ERROR:
+      prefix = 'error: '
+    progress.write_line(prefix + self.format(record))

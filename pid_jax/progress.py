@@ -1,0 +1,122 @@
+# Copyright 2026 The pid_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Progress of a long loop: a bar on a terminal, a line now and then elsewhere.
+
+A log file should not fill with carriage returns, and a training step should
+not wait for its own loss to be printed; so values are looked at only when
+something is shown.
+"""
+
+from collections.abc import Callable
+from collections.abc import Mapping
+import sys
+import time
+from typing import Any, TextIO
+
+import tqdm
+
+
+class Progress:
+  """Shows how far a loop has come; a context manager.
+
+  Example:
+      with Progress(1000, label='train', unit='step') as progress:
+        for step in range(1, 1001):
+          loss = train_step(...)
+          progress.update(step, {'loss': loss})
+  """
+
+  def __init__(
+    self,
+    total: int | None,
+    *,
+    label: str,
+    unit: str = 'step',
+    start: int = 0,
+    enabled: bool = True,
+    seconds_between_lines: float = 20.0,
+    stream: TextIO | None = None,
+    clock: Callable[[], float] = time.monotonic,
+  ):
+    """Starts the clock.
+
+    Args:
+      total: the count at which the loop ends; None when it is not known.
+      label: the first word of the bar or line.
+      unit: what is counted, in the singular.
+      start: the count already done, for a loop that was resumed.
+      enabled: False shows nothing, as on every host but the first.
+      seconds_between_lines: least time between two plain lines.
+      stream: where to show it; standard error when None.
+      clock: seconds that only grow; replaced in tests.
+    """
+    self._total, self._label, self._unit = total, label, unit
+    self._start = self._done = start
+    self._stream = stream or sys.stderr
+    self._clock = clock
+    self._began = self._shown_at = clock()
+    self._shown = start
+    self._values: Mapping[str, Any] = {}
+    self._enabled = enabled
+    self._bar = None
+    self._interval = seconds_between_lines
+    if enabled and self._stream.isatty():
+      self._interval = 0.2
+      self._bar = tqdm.tqdm(
+        total=total,
+        initial=start,
+        desc=label,
+        unit=' ' + unit,
+        file=self._stream,
+        dynamic_ncols=True,
+        leave=True,
+      )
+
+  def __enter__(self) -> 'Progress':
+    return self
+
+  def __exit__(self, *exc_info) -> None:
+    if self._enabled and self._done != self._shown:
+      self._show(self._clock())
+    if self._bar is not None:
+      self._bar.close()
+
+  def update(self, done: int, values: Mapping[str, Any] | None = None) -> None:
+    """Notes the count done so far, and shows it when it is time to.
+
+    Args:
+      done: how many of `total` are done, `start` included.
+      values: numbers to show beside it. They may be JAX arrays that are still
+        being computed: they are read only when shown, a few times a minute
+        (a few times a second on a terminal).
+    """
+    self._done = done
+    if values is not None:
+      self._values = values
+    now = self._clock()
+    if self._enabled and now - self._shown_at >= self._interval:
+      self._show(now)
+
+  def _show(self, now: float) -> None:
+    values = ' '.join(f'{k} {_number(v)}' for k, v in self._values.items())
+    if self._bar is not None:
+      self._bar.set_postfix_str(values, refresh=False)
+      self._bar.update(self._done - self._shown)
+    else:
+      total = '' if self._total is None else f'/{self._total}'
+      speed = (self._done - self._start) / max(now - self._began, 1e-9)
+      line = (
+        f'{self._label} {self._done}{total} {self._unit}s '
+        f'({_number(speed)}/s) {values}'
+      )
+      print(line.rstrip(), file=self._stream, flush=True)
+    self._shown, self._shown_at = self._done, now
+
+
+def _number(value: Any) -> str:
+  return f'{float(value):.4g}'
+
+
+def write_line(line: str, stream: TextIO | None = None) -> None:
+  """Writes a line to standard error (or `stream`) without breaking a bar."""
+  tqdm.tqdm.write(line, file=stream or sys.stderr)
