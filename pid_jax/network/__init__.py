@@ -1,0 +1,9 @@
+# Copyright 2026 The pid_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Flax modules of the T5 family, for training and for shared-input decoding."""
+
+from pid_jax.config import T5Config
+from pid_jax.network.attention import KeyValues
+from pid_jax.network.transformer import Transformer
+
+__all__ = ['KeyValues', 'T5Config', 'Transformer']

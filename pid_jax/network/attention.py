@@ -1,0 +1,112 @@
+# Copyright 2026 The pid_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Multi-head attention whose keys and values can be computed once and kept.
+
+Self-attention while training, self-attention over a cache while decoding, and
+cross-attention of many prompts to one input are one function of (queries, keys,
+values, bias). What differs is who made the keys and values, so making them
+(`key_values`) is a method apart from attending to them (`__call__`).
+
+Letters: B batch, Q query length, K key length, H heads, D head_dim, E emb_dim.
+"""
+
+from typing import Optional
+
+import flax
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+
+from pid_jax import config as config_lib
+from pid_jax.network import layers
+
+# Added to logits that a mask excludes: exp() of it is exactly zero in float32
+# beside any finite logit, and a row that excludes everything stays finite.
+MASKED = -1e10
+
+
+@flax.struct.dataclass
+class KeyValues:
+  """Keys and values of one attention, or stacked over layers on a new axis 0.
+
+  Attributes:
+    keys: [B, K, H, D], in the activations' dtype.
+    values: [B, K, H, D], in the activations' dtype.
+  """
+
+  keys: jax.Array
+  values: jax.Array
+
+
+class Attention(nn.Module):
+  """T5's attention: no biases, no 1/sqrt(D); softmax in float32."""
+
+  config: config_lib.T5Config
+
+  def setup(self):
+    cfg = self.config
+    joined_kv = cfg.num_heads * cfg.head_dim
+    # T5 folds the 1/sqrt(D) of scaled attention into the initial query kernel.
+    query_init = lambda *args: layers.kernel_init(*args) * cfg.head_dim**-0.5
+    in_axes = ('embed', 'joined_kv')
+    self.query = layers.Dense(joined_kv, in_axes, cfg.dtype, query_init)
+    self.key = layers.Dense(joined_kv, in_axes, cfg.dtype)
+    self.value = layers.Dense(joined_kv, in_axes, cfg.dtype)
+    self.out = layers.Dense(cfg.emb_dim, ('joined_kv', 'embed'), cfg.dtype)
+    self.dropout = nn.Dropout(cfg.dropout_rate, broadcast_dims=(-2,))
+
+  def key_values(self, x: jax.Array) -> KeyValues:
+    """Projects [B, K, E] to keys and values [B, K, H, D]."""
+    return KeyValues(
+      keys=self._split_heads(self.key(x)),
+      values=self._split_heads(self.value(x)),
+    )
+
+  def __call__(
+    self,
+    x: jax.Array,
+    key_values: KeyValues,
+    bias: Optional[jax.Array],
+    mask: Optional[jax.Array],
+    deterministic: bool,
+  ) -> jax.Array:
+    """Attends from every position of `x`.
+
+    Args:
+      x: [B, Q, E].
+      key_values: of [B, K, H, D].
+      bias: float32, broadcastable to [B, H, Q, K], or None.
+      mask: bool, broadcastable to [B, H, Q, K]; True may be attended to.
+      deterministic: whether dropout is off.
+
+    Returns:
+      [B, Q, E].
+    """
+    query = self._split_heads(self.query(x))
+    # [B, Q, H, D] x [B, K, H, D] -> [B, H, Q, K]
+    logits = jnp.einsum(
+      'bqhd,bkhd->bhqk',
+      query,
+      key_values.keys,
+      preferred_element_type=jnp.float32,
+    )
+    if bias is not None:
+      logits = logits + bias
+    if mask is not None:
+      logits = jnp.where(mask, logits, MASKED)
+    weights = jax.nn.softmax(logits, axis=-1).astype(x.dtype)
+    weights = self.dropout(weights, deterministic=deterministic)
+    # [B, H, Q, K] x [B, K, H, D] -> [B, Q, H, D]
+    attended = jnp.einsum('bhqk,bkhd->bqhd', weights, key_values.values)
+    attended = attended.reshape(*x.shape[:-1], -1)
+    attended = layers.with_sharding_constraint(
+      attended, ('batch', 'length', 'joined_kv')
+    )
+    return self.out(attended)
+
+  def _split_heads(self, x: jax.Array) -> jax.Array:
+    # [B, L, H * D] -> [B, L, H, D]
+    cfg = self.config
+    x = x.reshape(*x.shape[:-1], cfg.num_heads, cfg.head_dim)
+    axes = ('batch', 'length', 'heads', 'kv')
+    return layers.with_sharding_constraint(x, axes)
