@@ -8,8 +8,8 @@ has no wheels on some platforms: this class gives the same ids and the same
 strings from the sentencepiece package alone.
 """
 
+from collections.abc import Iterable
 import hashlib
-from typing import Iterable, List
 
 from etils import epath
 import sentencepiece
@@ -46,27 +46,27 @@ class Vocabulary:
       self.model_bytes = self.path.read_bytes()
     except OSError as e:
       raise errors.UserError(
-          f'Cannot read the vocabulary {self.path}: {e.strerror or e}.'
+        f'Cannot read the vocabulary {self.path}: {e.strerror or e}.'
       ) from e
     self._processor = sentencepiece.SentencePieceProcessor()
     try:
       self._processor.LoadFromSerializedProto(
-          self.model_bytes + _extra_pieces(extra_ids)
+        self.model_bytes + _extra_pieces(extra_ids)
       )
     except RuntimeError as e:
       raise errors.UserError(
-          f'{self.path} is not a SentencePiece model.'
+        f'{self.path} is not a SentencePiece model.'
       ) from e
     found = (
-        self._processor.pad_id(),
-        self._processor.eos_id(),
-        self._processor.unk_id(),
+      self._processor.pad_id(),
+      self._processor.eos_id(),
+      self._processor.unk_id(),
     )
     if found != (PAD_ID, EOS_ID, UNK_ID):
       raise errors.UserError(
-          f'The vocabulary {self.path} has pad, EOS and unknown at ids {found}, '
-          'but T5 needs (0, 1, 2): train it with --pad_id=0 --eos_id=1 '
-          '--unk_id=2 --bos_id=-1.'
+        f'The vocabulary {self.path} has pad, EOS and unknown at ids {found}, '
+        'but T5 needs (0, 1, 2): train it with --pad_id=0 --eos_id=1 '
+        '--unk_id=2 --bos_id=-1.'
       )
 
   @property
@@ -79,7 +79,7 @@ class Vocabulary:
     """Hexadecimal digest of the model file."""
     return hashlib.sha256(self.model_bytes).hexdigest()
 
-  def encode(self, text: str) -> List[int]:
+  def encode(self, text: str) -> list[int]:
     """Returns the ids of `text`, without EOS."""
     return self._processor.EncodeAsIds(text)
 

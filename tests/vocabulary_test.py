@@ -12,30 +12,30 @@ from pid_jax import errors
 from pid_jax.vocabulary import Vocabulary
 
 TEXTS = [
-    '',
-    ' ',
-    'hotel-name: the Blue Fig, 3 nights',
-    '  two  spaces\tand\na newline ',
-    'na\u00efve caf\u00e9 \u732b \U0001f600',
-    'sentinels <extra_id_0> and <extra_id_3>, not<extra_id_1>',
-    'a literal </s> and <pad> in the text',
+  '',
+  ' ',
+  'hotel-name: the Blue Fig, 3 nights',
+  '  two  spaces\tand\na newline ',
+  'na\u00efve caf\u00e9 \u732b \U0001f600',
+  'sentinels <extra_id_0> and <extra_id_3>, not<extra_id_1>',
+  'a literal </s> and <pad> in the text',
 ]
 
 
 def _train(path, **overrides):
   """Trains a small model on text of our own; returns its file."""
   options = dict(
-      vocab_size=120, pad_id=0, eos_id=1, unk_id=2, bos_id=-1, model_type='bpe'
+    vocab_size=120, pad_id=0, eos_id=1, unk_id=2, bos_id=-1, model_type='bpe'
   )
   sentencepiece.SentencePieceTrainer.train(
-      sentence_iterator=iter(
-          [f'please book the hotel for {i} nights' for i in range(200)]
-          + ['the quick brown fox jumps over the lazy dog']
-      ),
-      model_prefix=str(path),
-      hard_vocab_limit=False,
-      minloglevel=2,
-      **{**options, **overrides},
+    sentence_iterator=iter(
+      [f'please book the hotel for {i} nights' for i in range(200)]
+      + ['the quick brown fox jumps over the lazy dog']
+    ),
+    model_prefix=str(path),
+    hard_vocab_limit=False,
+    minloglevel=2,
+    **{**options, **overrides},
   )
   return f'{path}.model'
 
@@ -57,12 +57,12 @@ def test_same_ids_and_strings_as_seqio(model_file, extra_ids):
     assert ours.decode(ids) == theirs.decode(ids)
   size = ours.size
   for ids in [
-      [],
-      [0, 0],
-      [1, 5],
-      [5, 6, 0, 7, 1, 8, 9],
-      [4, size - 1, 7],
-      [2, size, size + 50, 9],
+    [],
+    [0, 0],
+    [1, 5],
+    [5, 6, 0, 7, 1, 8, 9],
+    [4, size - 1, 7],
+    [2, size, size + 50, 9],
   ]:
     assert ours.decode(ids) == theirs.decode(ids), ids
 
@@ -70,7 +70,7 @@ def test_same_ids_and_strings_as_seqio(model_file, extra_ids):
 def test_sha256_is_that_of_the_file(model_file):
   with open(model_file, 'rb') as f:
     assert Vocabulary(model_file, 9).sha256 == (
-        hashlib.sha256(f.read()).hexdigest()
+      hashlib.sha256(f.read()).hexdigest()
     )
 
 

@@ -1,0 +1,31 @@
+# Copyright 2026 The pid_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Decoding many prompts against inputs that are encoded once."""
+
+from pid_jax.decoding.generation import Generated
+from pid_jax.decoding.generation import generate
+from pid_jax.decoding.grid import present_rows
+from pid_jax.decoding.samplers import Filter
+from pid_jax.decoding.samplers import Greedy
+from pid_jax.decoding.samplers import Sample
+from pid_jax.decoding.samplers import Sampler
+from pid_jax.decoding.samplers import Temperature
+from pid_jax.decoding.samplers import TopK
+from pid_jax.decoding.samplers import TopP
+from pid_jax.decoding.scoring import Scored
+from pid_jax.decoding.scoring import score
+
+__all__ = [
+  'Filter',
+  'Generated',
+  'Greedy',
+  'Sample',
+  'Sampler',
+  'Scored',
+  'Temperature',
+  'TopK',
+  'TopP',
+  'generate',
+  'present_rows',
+  'score',
+]

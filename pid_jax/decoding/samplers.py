@@ -1,0 +1,133 @@
+# Copyright 2026 The pid_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""How the next token is chosen from the logits of a row.
+
+A sampler is a frozen dataclass, so it is hashable and can be a static argument
+of jit. `Greedy` takes the likeliest token; `Sample` draws from the distribution
+that a chain of filters leaves, in the order in which they are given:
+
+    Sample(Temperature(0.7), TopK(40), TopP(0.95))
+
+All work on one row, logits float32 [V] where forbidden tokens are -inf; the
+decoding loop maps them over rows, each with a random key of its own.
+"""
+
+import dataclasses
+from typing import Protocol
+
+import jax
+import jax.numpy as jnp
+
+from pid_jax import errors
+
+
+class Sampler(Protocol):
+  """Chooses a token."""
+
+  def __call__(self, logits: jax.Array, rng: jax.Array) -> jax.Array:
+    """Returns a token, int32 scalar, given float32 [V] and a random key."""
+
+
+class Filter(Protocol):
+  """Reshapes a distribution before a token is drawn from it."""
+
+  def __call__(self, logits: jax.Array) -> jax.Array:
+    """Returns the new logits, float32 [V]; -inf is never drawn."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Greedy:
+  """Takes the likeliest token; of equals the one with the lowest id."""
+
+  def __call__(self, logits: jax.Array, rng: jax.Array) -> jax.Array:
+    """See `Sampler`."""
+    del rng
+    return jnp.argmax(logits).astype(jnp.int32)
+
+
+@dataclasses.dataclass(frozen=True, init=False)
+class Sample:
+  """Draws a token from what a chain of filters leaves of the distribution.
+
+  Attributes:
+    filters: applied one after another; none: the model's own distribution.
+  """
+
+  filters: tuple[Filter, ...]
+
+  def __init__(self, *filters: Filter):
+    object.__setattr__(self, 'filters', filters)
+
+  def __call__(self, logits: jax.Array, rng: jax.Array) -> jax.Array:
+    """See `Sampler`."""
+    for f in self.filters:
+      logits = f(logits)
+    return jax.random.categorical(rng, logits).astype(jnp.int32)
+
+
+@dataclasses.dataclass(frozen=True)
+class Temperature:
+  """Divides the logits: below 1 sharpens the distribution, above 1 flattens it.
+
+  Attributes:
+    temperature: positive; for 0 use `Greedy`.
+  """
+
+  temperature: float
+
+  def __post_init__(self):
+    if not self.temperature > 0:
+      raise errors.UserError(
+        f'temperature must be positive, got {self.temperature}; greedy '
+        'decoding is the sampler Greedy().'
+      )
+
+  def __call__(self, logits: jax.Array) -> jax.Array:
+    """See `Filter`."""
+    return logits / self.temperature
+
+
+@dataclasses.dataclass(frozen=True)
+class TopK:
+  """Keeps the k likeliest tokens, and those that equal the least of them.
+
+  Attributes:
+    k: at least 1; more than there are tokens keeps all.
+  """
+
+  k: int
+
+  def __post_init__(self):
+    if self.k < 1:
+      raise errors.UserError(f'top-k must keep at least 1 token, got {self.k}.')
+
+  def __call__(self, logits: jax.Array) -> jax.Array:
+    """See `Filter`."""
+    least = jax.lax.top_k(logits, min(self.k, logits.shape[-1]))[0][-1]
+    return jnp.where(logits >= least, logits, -jnp.inf)
+
+
+@dataclasses.dataclass(frozen=True)
+class TopP:
+  """Keeps the smallest set of likeliest tokens that holds probability p.
+
+  Nucleus sampling (arXiv 1904.09751). The token that crosses p is kept, so at
+  least one always is; and those that equal the least kept one are, too.
+
+  Attributes:
+    p: in (0, 1].
+  """
+
+  p: float
+
+  def __post_init__(self):
+    if not 0 < self.p <= 1:
+      raise errors.UserError(f'top-p must be in (0, 1], got {self.p}.')
+
+  def __call__(self, logits: jax.Array) -> jax.Array:
+    """See `Filter`."""
+    falling = jnp.sort(logits, descending=True)
+    probabilities = jax.nn.softmax(falling)
+    before = jnp.cumsum(probabilities) - probabilities
+    least = jnp.min(jnp.where(before < self.p, falling, jnp.inf))
+    return jnp.where(logits >= least, logits, -jnp.inf)
