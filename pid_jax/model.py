@@ -1,0 +1,433 @@
+# Copyright 2026 The pid_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Loss, prediction and scores over a network: T5X's model protocol.
+
+A trainer should know nothing of tokens, and a network nothing of losses; this
+object stands between them. It has the methods of T5X's models (`loss_fn`,
+`eval_fn`, `predict_batch`, `score_batch`, `get_initial_variables`), without
+T5X, for three kinds of batches: packed PiD rows, PiD grids for inference, and
+the text-to-text batches of any encoder-decoder (PiE and joint), which are grids
+of one subtask without a prompt.
+
+Letters: B inputs, S input tokens, U subtasks, P prompt tokens, T target tokens,
+L packed decoder tokens, V vocabulary.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from clu import metrics as clu_metrics
+import flax
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+
+from pid_jax.errors import UserError
+
+Batch = Mapping[str, jax.Array]
+Metrics = dict[str, clu_metrics.Metric]
+PyTree = Any
+
+LOSS_NORMALIZING_FACTORS = (
+  'NUM_REAL_TARGET_TOKENS',
+  'NUM_TOTAL_TARGET_TOKENS',
+  'AVERAGE_PER_SEQUENCE',
+)
+
+
+@flax.struct.dataclass
+class Count(clu_metrics.Metric):
+  """A number that adds up over batches.
+
+  Attributes:
+    total: float32 scalar (exact to 2**24 within one reporting interval).
+  """
+
+  total: jax.Array
+
+  @classmethod
+  def empty(cls) -> 'Count':
+    return cls(total=jnp.zeros((), jnp.float32))
+
+  def merge(self, other: 'Count') -> 'Count':
+    return type(self)(total=self.total + other.total)
+
+  def compute(self) -> jax.Array:
+    return self.total
+
+
+def cross_entropy(
+  logits: jax.Array,
+  targets: jax.Array,
+  *,
+  label_smoothing: float = 0.0,
+  z_loss: float = 0.0,
+) -> tuple[jax.Array, jax.Array]:
+  """Cross entropy of each token, with T5X's label smoothing and z-loss.
+
+  The smoothed targets put 1 - label_smoothing on the right id and share the
+  rest among all others; their entropy is subtracted, so that the best possible
+  loss is 0. The z-loss is z_loss * log(Z)^2 and is part of the loss.
+
+  Args:
+    logits: float32 [..., V].
+    targets: int32 [...].
+    label_smoothing: from 0 to below 1.
+    z_loss: coefficient.
+
+  Returns:
+    The loss and the z-loss within it, float32 [...].
+  """
+  log_z = jax.nn.logsumexp(logits, axis=-1)
+  # A masked sum rather than a gather: it fuses into the reductions, stays local
+  # when V is sharded, and has a cheap gradient.
+  ids = jax.lax.broadcasted_iota(targets.dtype, logits.shape, logits.ndim - 1)
+  hit = ids == targets[..., None]
+  target_logits = jnp.sum(jnp.where(hit, logits, 0), axis=-1)
+  loss = log_z - target_logits
+  if label_smoothing:
+    num_others = logits.shape[-1] - 1
+    confidence = 1.0 - label_smoothing
+    low = label_smoothing / num_others
+    others = num_others * log_z - (jnp.sum(logits, axis=-1) - target_logits)
+    entropy = -(
+      confidence * jnp.log(confidence) + num_others * low * jnp.log(low + 1e-20)
+    )
+    loss = confidence * loss + low * others - entropy
+  log_z_loss = z_loss * jnp.square(log_z)
+  return loss + log_z_loss, log_z_loss
+
+
+class EncoderDecoderModel:
+  """A network with its vocabularies, its loss and its way to decode."""
+
+  def __init__(
+    self,
+    module: nn.Module,
+    input_vocabulary: Any = None,
+    output_vocabulary: Any = None,
+    *,
+    label_smoothing: float = 0.0,
+    z_loss: float = 0.0,
+    loss_normalizing_factor: float | str | None = 'NUM_REAL_TARGET_TOKENS',
+    sampler: Any = None,
+  ):
+    """Holds the parts; allocates nothing.
+
+    Args:
+      module: a `pid_jax.network.Transformer`.
+      input_vocabulary: SeqIO's, of the inputs and prompts; None takes it from
+        the task.
+      output_vocabulary: SeqIO's, of the targets; None takes it from the task.
+      label_smoothing: see `cross_entropy`.
+      z_loss: see `cross_entropy`.
+      loss_normalizing_factor: what the sum of token losses is divided by. A
+        number, None (nothing), or T5X's names: 'NUM_REAL_TARGET_TOKENS' (the
+        sum of the loss weights), 'NUM_TOTAL_TARGET_TOKENS' (padding included),
+        'AVERAGE_PER_SEQUENCE' (each subtask weighs the same, however long).
+      sampler: how `predict_batch` picks tokens; `decoding.Greedy()` if None.
+
+    Raises:
+      UserError: for a loss_normalizing_factor of another name.
+    """
+    if isinstance(loss_normalizing_factor, str):
+      loss_normalizing_factor = loss_normalizing_factor.upper()
+      if loss_normalizing_factor not in LOSS_NORMALIZING_FACTORS:
+        raise UserError(
+          f'loss_normalizing_factor is {loss_normalizing_factor!r}; choose a '
+          f'number, None or one of {", ".join(LOSS_NORMALIZING_FACTORS)}.'
+        )
+    self.module = module
+    self.input_vocabulary = input_vocabulary
+    self.output_vocabulary = output_vocabulary
+    self.label_smoothing = label_smoothing
+    self.z_loss = z_loss
+    self.loss_normalizing_factor = loss_normalizing_factor
+    self.sampler = sampler
+
+  def get_initial_variables(
+    self,
+    rng: jax.Array,
+    input_shapes: Mapping[str, tuple[int, ...]] | None = None,
+    input_types: Mapping[str, Any] | None = None,
+  ) -> dict[str, PyTree]:
+    """Initialises the network.
+
+    Args:
+      rng: a key.
+      input_shapes: of the batch's 'encoder_input_tokens' and
+        'decoder_input_tokens'. Parameters do not depend on them: None will do.
+      input_types: unused, part of T5X's protocol.
+
+    Returns:
+      {'params': float32 nested dict, 'params_axes': their logical axes}.
+    """
+    del input_types
+    shapes = input_shapes or {}
+    encoder_shape = tuple(shapes.get('encoder_input_tokens', (1, 8)))
+    decoder_shape = tuple(shapes.get('decoder_input_tokens', (1, 8)))
+    variables = self.module.init(
+      rng,
+      jnp.ones(encoder_shape, jnp.int32),
+      jnp.ones(decoder_shape, jnp.int32),
+      jnp.ones(decoder_shape, jnp.int32),
+      enable_dropout=False,
+    )
+    return dict(flax.core.unfreeze(variables))
+
+  def loss_weights(self, batch: Batch) -> tuple[jax.Array, jax.Array | float]:
+    """Weight of each target token, and what the summed loss is divided by.
+
+    Args:
+      batch: features of a training batch.
+
+    Returns:
+      float32 [B, L] and a scalar.
+    """
+    weights = batch.get('decoder_loss_weights')
+    if weights is None:
+      weights = (batch['decoder_target_tokens'] > 0).astype(jnp.float32)
+    factor = self.loss_normalizing_factor
+    if factor == 'NUM_REAL_TARGET_TOKENS':
+      return weights, jnp.maximum(jnp.sum(weights), 1)
+    if factor == 'NUM_TOTAL_TARGET_TOKENS':
+      return weights, float(weights.size)
+    if factor == 'AVERAGE_PER_SEQUENCE':
+      per_subtask = _sum_per_id(_subtask_ids(batch), weights)
+      weights = weights / jnp.maximum(per_subtask, 1e-9)
+      return weights, jnp.maximum(jnp.sum(weights), 1)
+    return weights, 1.0 if factor is None else float(factor)
+
+  def loss_fn(
+    self,
+    params: PyTree,
+    batch: Batch,
+    dropout_rng: jax.Array | None,
+    normalizer: jax.Array | float | None = None,
+  ) -> tuple[jax.Array, Metrics]:
+    """The training loss of a batch.
+
+    Args:
+      params: of the network.
+      batch: packed PiD or text-to-text features, int32 [B, S] and [B, L].
+      dropout_rng: a key; None switches dropout off.
+      normalizer: divides the sum of token losses. None takes the batch's own
+        (see `loss_weights`); a step over microbatches passes that of the whole
+        batch, so that the result does not depend on how it is cut.
+
+    Returns:
+      loss: float32 scalar.
+      metrics: 'loss', 'z_loss' and 'accuracy' per target token, and counts of
+        examples, subtasks, tokens and padding.
+    """
+    weights, own_normalizer = self.loss_weights(batch)
+    logits = self._logits(params, batch, dropout_rng)
+    targets = batch['decoder_target_tokens']
+    token_loss, token_z_loss = cross_entropy(
+      logits,
+      targets,
+      label_smoothing=self.label_smoothing,
+      z_loss=self.z_loss,
+    )
+    loss_sum = jnp.sum(token_loss * weights)
+    loss = loss_sum / (own_normalizer if normalizer is None else normalizer)
+
+    weight_sum = jnp.sum(weights)
+    correct = jnp.sum((jnp.argmax(logits, axis=-1) == targets) * weights)
+    average = clu_metrics.Average
+    metrics = {
+      'loss': average(loss_sum, weight_sum),
+      'z_loss': average(jnp.sum(token_z_loss * weights), weight_sum),
+      'accuracy': average(correct, weight_sum),
+    }
+    return loss, metrics | batch_counts(batch)
+
+  def eval_fn(self, params: PyTree, batch: Batch) -> tuple[jax.Array, Metrics]:
+    """`loss_fn` without dropout."""
+    return self.loss_fn(params, batch, dropout_rng=None)
+
+  def predict_batch(
+    self,
+    params: PyTree,
+    batch: Batch,
+    rng: jax.Array | None = None,
+  ) -> jax.Array:
+    """Generates the outputs of a batch; see `predict_batch_with_aux`."""
+    return self.predict_batch_with_aux(params, batch, rng)[0]
+
+  def predict_batch_with_aux(
+    self,
+    params: PyTree,
+    batch: Batch,
+    rng: jax.Array | None = None,
+  ) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """Generates the outputs of a batch and their log-probabilities.
+
+    Args:
+      params: of the network.
+      batch: int32 'encoder_input_tokens' [B, S], and for a grid
+        'decoder_prompt_tokens' [B, U, P]. As many tokens are generated as
+        'decoder_target_tokens' [B, U, T] or [B, T] has room for.
+      rng: a key for samplers that draw.
+
+    Returns:
+      int32 tokens, 0 after EOS: [B, U, T] for a grid, else [B, T].
+      {'scores': float32 log-probabilities [B, U] or [B]}.
+    """
+    from pid_jax import decoding
+
+    prompts = batch.get('decoder_prompt_tokens')
+    is_grid = prompts is not None
+    inputs = batch['encoder_input_tokens']
+    if not is_grid:
+      prompts = jnp.zeros((inputs.shape[0], 1, 0), jnp.int32)
+    row_mask = jnp.any(prompts > 0, axis=-1) if is_grid else None
+    generated = decoding.generate(
+      self.module,
+      params,
+      inputs,
+      prompts,
+      max_new_tokens=batch['decoder_target_tokens'].shape[-1],
+      sampler=self.sampler or decoding.Greedy(),
+      rng=rng,
+      row_mask=row_mask,
+    )
+    tokens, scores = generated.tokens, generated.log_probs
+    if not is_grid:
+      tokens, scores = tokens[:, 0], scores[:, 0]
+    return tokens, {'scores': scores}
+
+  def score_batch(self, params: PyTree, batch: Batch) -> jax.Array:
+    """Log-probability of the targets of a batch, without label smoothing.
+
+    Args:
+      params: of the network.
+      batch: a grid ('decoder_prompt_tokens' [B, U, P], 'decoder_target_tokens'
+        [B, U, T]) or a text-to-text batch, unpacked.
+
+    Returns:
+      float32 [B, U] for a grid, else [B]: sums over the tokens of a target, its
+      EOS included.
+    """
+    if 'decoder_prompt_tokens' not in batch:
+      weights, _ = self.loss_weights(batch)
+      nll, _ = cross_entropy(
+        self._logits(params, batch, None), batch['decoder_target_tokens']
+      )
+      return -jnp.sum(nll * weights, axis=-1)
+    packed = pack_grid(batch)
+    num_inputs, num_subtasks = batch['decoder_prompt_tokens'].shape[:2]
+    nll, _ = cross_entropy(
+      self._logits(params, packed, None), packed['decoder_target_tokens']
+    )
+    nll = nll * packed['decoder_loss_weights']
+    return -jnp.sum(nll.reshape(num_inputs, num_subtasks, -1), axis=-1)
+
+  def _logits(
+    self, params: PyTree, batch: Batch, dropout_rng: jax.Array | None
+  ) -> jax.Array:
+    """Teacher-forced float32 logits [B, L, V]."""
+    features = (
+      'encoder_segment_ids',
+      'decoder_segment_ids',
+      'encoder_positions',
+      'decoder_positions',
+      'decoder_subtask_ids',
+    )
+    return self.module.apply(
+      {'params': params},
+      batch['encoder_input_tokens'],
+      batch['decoder_input_tokens'],
+      batch['decoder_target_tokens'],
+      **{name: batch[name] for name in features if name in batch},
+      enable_dropout=dropout_rng is not None,
+      rngs=None if dropout_rng is None else {'dropout': dropout_rng},
+    )
+
+
+def pack_grid(batch: Batch) -> dict[str, jax.Array]:
+  """Lays the grid of a PiD inference batch out as packed training rows.
+
+  Args:
+    batch: int32 'encoder_input_tokens' [B, S], 'decoder_prompt_tokens'
+      [B, U, P] and 'decoder_target_tokens' [B, U, T], right-padded with 0.
+
+  Returns:
+    The features of a training batch with L = U * (P + T): block u of a row
+    holds prompt and target of subtask u without a gap between them.
+  """
+  inputs = batch['encoder_input_tokens']
+  prompts = batch['decoder_prompt_tokens']
+  targets = batch['decoder_target_tokens']
+  num_prompt = jnp.sum(prompts > 0, axis=-1, keepdims=True)  # [B, U, 1]
+  both = jnp.concatenate([prompts, targets], axis=-1)  # [B, U, P + T]
+  slot = jnp.broadcast_to(jnp.arange(both.shape[-1]), both.shape)
+  is_prompt = slot < num_prompt
+  # Skip the padding between: slot j of a target reads P + j - num_prompt.
+  source = jnp.where(is_prompt, slot, slot - num_prompt + prompts.shape[-1])
+  inside = source < both.shape[-1]
+  tokens = jnp.take_along_axis(both, jnp.where(inside, source, 0), axis=-1)
+  tokens = jnp.where(inside, tokens, 0)
+  is_token = tokens > 0
+  subtask = 1 + jnp.arange(both.shape[1])[:, None]  # [U, 1]
+  flat = lambda x: x.reshape(inputs.shape[0], -1)  # [B, U, P + T] -> [B, L]
+  return {
+    'encoder_input_tokens': inputs,
+    'encoder_segment_ids': (inputs > 0).astype(jnp.int32),
+    'decoder_input_tokens': flat(
+      jnp.pad(tokens, ((0, 0), (0, 0), (1, 0)))[..., :-1]
+    ),
+    'decoder_target_tokens': flat(tokens),
+    'decoder_segment_ids': flat(is_token.astype(jnp.int32)),
+    'decoder_subtask_ids': flat(jnp.where(is_token, subtask[None], 0)),
+    'decoder_positions': flat(slot),
+    'decoder_loss_weights': flat((is_token & ~is_prompt).astype(jnp.float32)),
+  }
+
+
+def batch_counts(batch: Batch) -> Metrics:
+  """Counts what a training batch holds.
+
+  Args:
+    batch: features of a training batch. Those of rank 1 are themselves
+      counters, such as 'inputs_truncated'.
+
+  Returns:
+    Counts of examples, subtasks, target tokens (those with a loss) and all
+    real tokens; averages with the share of padding; one count for each counter.
+  """
+  count = lambda x: Count(jnp.sum(x, dtype=jnp.float32))
+  encoder, decoder = batch['encoder_input_tokens'], _subtask_ids(batch)
+  examples = batch.get('encoder_segment_ids')
+  if examples is None:
+    examples = encoder > 0
+  num_real = jnp.sum(encoder > 0) + jnp.sum(decoder > 0)
+  metrics = {
+    'examples': count(jnp.max(examples, axis=-1)),
+    'subtasks': count(jnp.max(decoder, axis=-1)),
+    'tokens': count(num_real),
+    'padding_share/encoder': _share(encoder == 0),
+    'padding_share/decoder': _share(decoder == 0),
+  }
+  counters = {k: count(v) for k, v in batch.items() if v.ndim == 1}
+  return metrics | counters
+
+
+def _share(mask: jax.Array) -> clu_metrics.Average:
+  return clu_metrics.Average(
+    total=jnp.sum(mask, dtype=jnp.float32), count=jnp.float32(mask.size)
+  )
+
+
+def _subtask_ids(batch: Batch) -> jax.Array:
+  """int32 [B, L]: which target a decoder token belongs to; 0 is padding."""
+  for name in ('decoder_subtask_ids', 'decoder_segment_ids'):
+    if name in batch:
+      return batch[name]
+  return (batch['decoder_target_tokens'] > 0).astype(jnp.int32)
+
+
+def _sum_per_id(ids: jax.Array, values: jax.Array) -> jax.Array:
+  """[B, L]: at each place the sum of the row's values that share its id."""
+  same = ids[:, :, None] == ids[:, None, :]
+  return jnp.sum(same * values[:, None, :], axis=-1)

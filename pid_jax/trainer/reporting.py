@@ -1,0 +1,138 @@
+# Copyright 2026 The pid_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""What a run tells its user: a progress line, TensorBoard, warnings.
+
+Metrics of a step stay on the devices until the next report, so that the loop
+never waits for the step that it has just started.
+"""
+
+from collections.abc import Mapping
+import logging
+import math
+import time
+
+from clu import metric_writers
+from clu import metrics as clu_metrics
+import jax
+import numpy as np
+
+from pid_jax import model as model_lib
+from pid_jax import progress as progress_lib
+
+logger = logging.getLogger('pid_jax.trainer')
+
+# Counts that are rates, not overflow.
+RATES = {'examples': 'examples', 'subtasks': 'subtasks', 'tokens': 'tokens'}
+
+
+class NonFiniteLossError(Exception):
+  """The loss or a gradient is not a finite number.
+
+  Attributes:
+    step: the first such step.
+  """
+
+  def __init__(self, step: int):
+    super().__init__(f'non-finite loss or gradient at step {step}')
+    self.step = step
+
+
+class Reporter:
+  """Collects the metrics of steps and reports them every few."""
+
+  def __init__(
+    self,
+    writer: metric_writers.MetricWriter,
+    progress: progress_lib.Progress,
+    first_step: int,
+  ):
+    self._writer = writer
+    self._progress = progress
+    self._pending: list[tuple[int, Mapping[str, clu_metrics.Metric]]] = []
+    self._began, self._first = time.monotonic(), first_step
+    self.overflow: dict[str, int] = {}
+    self.last: dict[str, float] = {}
+
+  def add(self, step: int, metrics: Mapping[str, clu_metrics.Metric]) -> None:
+    """Notes the metrics of an update.
+
+    Waits for the update before the last one, no later: this bounds how far the
+    host runs ahead of the devices.
+    """
+    self._pending.append((step, metrics))
+    if len(self._pending) > 2:
+      jax.block_until_ready(self._pending[-3][1])
+    self._progress.update(step, self.last)
+
+  def flush(self) -> dict[str, float]:
+    """Waits for all steps, checks them, and writes their averages.
+
+    Returns:
+      The values written, empty if there was no step since the last flush.
+
+    Raises:
+      NonFiniteLossError: a loss or gradient was not finite.
+    """
+    if not self._pending:
+      return {}
+    steps, per_step = zip(*jax.device_get(self._pending), strict=True)
+    self._pending = []
+    for step, metrics in zip(steps, per_step, strict=True):
+      checked = (metrics['loss'].total, metrics['grad_norm'].total)
+      if not np.all(np.isfinite(checked)):
+        raise NonFiniteLossError(int(step))
+    # Lists of host scalars -> one metric of sums.
+    merged = jax.tree.map(lambda *x: np.sum(x), *per_step)
+    values = {k: _value(v) for k, v in merged.items()}
+    now, last = time.monotonic(), int(steps[-1])
+    seconds = now - self._began
+    values['steps_per_second'] = (last - self._first) / seconds
+    counts = [k for k, v in merged.items() if isinstance(v, model_lib.Count)]
+    for name in counts:
+      total = values.pop(name)
+      if name in RATES:
+        values[f'{RATES[name]}_per_second'] = total / seconds
+      else:
+        self._note_overflow(name, int(total), last)
+        values[f'overflow/{name}'] = self.overflow[name]
+    self._began, self._first = now, last
+    self._writer.write_scalars(
+      last, {f'train/{k}': v for k, v in values.items()}
+    )
+    self.last = {
+      'loss': values['loss'],
+      'accuracy': values['accuracy'],
+      'examples/s': values['examples_per_second'],
+    }
+    self._progress.update(last, self.last)
+    return values
+
+  def reset_clock(self) -> None:
+    """Leaves the time since the last flush (an evaluation) out of the rates."""
+    self._began = time.monotonic()
+
+  def _note_overflow(self, name: str, total: int, step: int) -> None:
+    before = self.overflow.get(name, 0)
+    self.overflow[name] = before + total
+    if total and not before:
+      logger.warning(
+        'step %d: %s: %d so far; see train/overflow/%s. Raise '
+        'TASK_FEATURE_LENGTHS to keep them.',
+        *(step, name.replace('_', ' '), total, name),
+      )
+
+
+def _value(metric: clu_metrics.Metric) -> float:
+  if isinstance(metric, clu_metrics.Average):
+    return float(metric.total) / max(float(metric.count), 1e-9)
+  return float(metric.total)
+
+
+def write_evaluation(
+  writer: metric_writers.MetricWriter, step: int, values: Mapping[str, float]
+) -> None:
+  """Writes the finite metrics of an evaluation and shows them in one line."""
+  finite = {k: v for k, v in values.items() if math.isfinite(v)}
+  writer.write_scalars(step, {f'eval/{k}': v for k, v in finite.items()})
+  shown = ', '.join(f'{k} {v:.4g}' for k, v in values.items())
+  logger.info('step %d: %s', step, shown)

@@ -1,0 +1,260 @@
+# Copyright 2026 The pid_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The train state, and one step of training as a pure function.
+
+Master weights are float32 whatever the activations are. All randomness of a
+step comes from one key folded with the step's number, so that a run continued
+from a checkpoint draws what it would have drawn.
+"""
+
+from collections.abc import Callable
+import functools
+from typing import Any
+
+from clu import metrics as clu_metrics
+import flax
+import jax
+import jax.numpy as jnp
+import optax
+
+from pid_jax import model as model_lib
+from pid_jax import partitioning
+from pid_jax.errors import UserError
+from pid_jax.trainer import optimizers
+
+PyTree = Any
+
+
+@flax.struct.dataclass
+class TrainState:
+  """What a step changes.
+
+  Attributes:
+    step: int32 scalar, the number of updates made.
+    params: float32 nested dict.
+    opt_state: optax's.
+    ema_params: float32, exponential moving average of `params`, or None.
+  """
+
+  step: jax.Array
+  params: PyTree
+  opt_state: PyTree
+  ema_params: PyTree | None = None
+
+  @property
+  def eval_params(self) -> PyTree:
+    """The parameters to evaluate and to serve."""
+    return self.params if self.ema_params is None else self.ema_params
+
+
+def initial_state(
+  model: model_lib.EncoderDecoderModel,
+  optimizer: optimizers.Optimizer,
+  rng: jax.Array,
+  ema: bool = False,
+) -> TrainState:
+  """Builds the state before the first step."""
+  params = model.get_initial_variables(rng)['params']
+  params = jax.tree.map(lambda p: p.astype(jnp.float32), params)
+  return state_from_params(params, optimizer, ema)
+
+
+def state_from_params(
+  params: PyTree, optimizer: optimizers.Optimizer, ema: bool = False
+) -> TrainState:
+  """Builds the state before the first step of training given parameters."""
+  return TrainState(
+    step=jnp.zeros((), jnp.int32),
+    params=params,
+    opt_state=optimizer.transformation.init(params),
+    # Copies: two leaves of one donated state must not share a buffer.
+    ema_params=jax.tree.map(jnp.copy, params) if ema else None,
+  )
+
+
+def abstract_state(
+  model: model_lib.EncoderDecoderModel,
+  optimizer: optimizers.Optimizer,
+  partitioner: partitioning.Partitioner,
+  ema: bool = False,
+) -> TrainState:
+  """Shapes, dtypes and shardings of the state; allocates nothing.
+
+  Returns:
+    A TrainState of ShapeDtypeStructs with shardings.
+
+  Raises:
+    UserError: the mesh does not divide some parameters.
+  """
+  rng = jax.random.key(0)
+  with partitioner.scope():
+    variables = jax.eval_shape(model.get_initial_variables, rng)
+    state = jax.eval_shape(
+      functools.partial(initial_state, model, optimizer, ema=ema), rng
+    )
+  by_param = partitioner.param_shardings(
+    variables['params'], variables.get('params_axes', {})
+  )
+  return jax.tree.map(
+    lambda leaf, sharding: jax.ShapeDtypeStruct(
+      leaf.shape, leaf.dtype, sharding=sharding
+    ),
+    state,
+    partitioner.state_shardings(state, by_param),
+  )
+
+
+def train_step(
+  state: TrainState,
+  batch: model_lib.Batch,
+  *,
+  model: model_lib.EncoderDecoderModel,
+  optimizer: optimizers.Optimizer,
+  rng: jax.Array,
+  num_microbatches: int = 1,
+  ema_decay: float | None = None,
+) -> tuple[TrainState, dict[str, clu_metrics.Metric]]:
+  """One update.
+
+  Args:
+    state: before the update.
+    batch: features of a training batch, [B, ...].
+    model: gives the loss.
+    optimizer: gives the update.
+    rng: the run's key; folded with the step here.
+    num_microbatches: parts that the batch is cut into, whose gradients are
+      added; the update is that of the whole batch.
+    ema_decay: of the moving average of parameters, if the state holds one.
+      Early on it is less, (1 + step) / (10 + step), to forget the beginning.
+
+  Returns:
+    The state after the update; metrics to be merged over steps.
+  """
+  rng = jax.random.fold_in(rng, state.step)
+  grads, metrics = gradients(model, state.params, batch, rng, num_microbatches)
+  updates, opt_state = optimizer.transformation.update(
+    grads, state.opt_state, state.params
+  )
+  params = optax.apply_updates(state.params, updates)
+  ema_params = state.ema_params
+  if ema_params is not None:
+    step = state.step.astype(jnp.float32)
+    decay = jnp.minimum(ema_decay, (1 + step) / (10 + step))
+    ema_params = optax.incremental_update(params, ema_params, 1 - decay)
+  metrics['grad_norm'] = _average(optax.global_norm(grads))
+  metrics['learning_rate'] = _average(optimizer.learning_rate(state.step))
+  return TrainState(state.step + 1, params, opt_state, ema_params), metrics
+
+
+def gradients(
+  model: model_lib.EncoderDecoderModel,
+  params: PyTree,
+  batch: model_lib.Batch,
+  rng: jax.Array,
+  num_microbatches: int = 1,
+) -> tuple[PyTree, dict[str, clu_metrics.Metric]]:
+  """Gradients of a batch's loss, the batch taken in parts.
+
+  Each part's summed loss is divided by the normalizer of the whole batch, so
+  the sum of the parts' gradients is the gradient of the whole.
+
+  Args:
+    model: gives the loss.
+    params: where.
+    batch: features, [B, ...], B a multiple of num_microbatches.
+    rng: a key for dropout.
+    num_microbatches: the number of parts.
+
+  Returns:
+    Gradients as a tree like params, and the metrics of the whole batch.
+  """
+  grad_fn = jax.grad(model.loss_fn, has_aux=True)
+  if num_microbatches == 1:
+    return grad_fn(params, batch, rng)
+  _, normalizer = model.loss_weights(batch)
+  # Rows are dealt like cards: a part spans all data shards as the batch does.
+  parts = jax.tree.map(
+    lambda x: x.reshape((-1, num_microbatches) + x.shape[1:]).swapaxes(0, 1),
+    dict(batch),
+  )
+
+  def accumulate(carry, part_and_index):
+    part, index = part_and_index
+    part_rng = jax.random.fold_in(rng, index)
+    grads, metrics = grad_fn(params, part, part_rng, normalizer)
+    total_grads, total_metrics = carry
+    total_grads = jax.tree.map(jnp.add, total_grads, grads)
+    return (total_grads, merge(total_metrics, metrics)), None
+
+  first = jax.tree.map(lambda x: x[0], parts)
+  zeros = jax.tree.map(
+    lambda x: jnp.zeros(x.shape, x.dtype),
+    jax.eval_shape(grad_fn, params, first, rng, normalizer),
+  )
+  indices = jnp.arange(num_microbatches)
+  (grads, metrics), _ = jax.lax.scan(accumulate, zeros, (parts, indices))
+  return grads, metrics
+
+
+def merge(
+  a: dict[str, clu_metrics.Metric], b: dict[str, clu_metrics.Metric]
+) -> dict[str, clu_metrics.Metric]:
+  """Merges metrics of two batches by name."""
+  return {name: metric.merge(b[name]) for name, metric in a.items()}
+
+
+def compile_train_step(
+  model: model_lib.EncoderDecoderModel,
+  optimizer: optimizers.Optimizer,
+  partitioner: partitioning.Partitioner,
+  state: TrainState,
+  *,
+  seed: int,
+  num_microbatches: int = 1,
+  ema_decay: float | None = None,
+) -> Callable[..., tuple[TrainState, dict[str, clu_metrics.Metric]]]:
+  """The step, jitted over the mesh, with the old state's memory reused.
+
+  Args:
+    model: gives the loss.
+    optimizer: gives the update.
+    partitioner: gives the mesh.
+    state: arrays or ShapeDtypeStructs with shardings, as `abstract_state`.
+    seed: of all randomness in training.
+    num_microbatches: see `train_step`.
+    ema_decay: see `train_step`.
+
+  Returns:
+    (state, batch) -> (state, metrics); compiled at the first call of a shape.
+  """
+  if ema_decay is not None and not 0 < ema_decay < 1:
+    raise UserError(f'ema_decay is {ema_decay}; choose a number in (0, 1).')
+
+  def step(state, batch):
+    return train_step(
+      state,
+      batch,
+      model=model,
+      optimizer=optimizer,
+      rng=jax.random.key(seed),
+      num_microbatches=num_microbatches,
+      ema_decay=ema_decay,
+    )
+
+  shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
+  jitted = jax.jit(
+    step,
+    in_shardings=(shardings, partitioner.batch_sharding),
+    out_shardings=(shardings, partitioner.replicated),
+    donate_argnums=(0,),
+  )
+
+  def call(state, batch):
+    with partitioner.scope():
+      return jitted(state, batch)
+
+  return call
+
+
+def _average(value: jax.Array) -> clu_metrics.Average:
+  return clu_metrics.Average(total=value, count=jnp.ones((), jnp.float32))
