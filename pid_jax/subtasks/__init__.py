@@ -1,0 +1,48 @@
+# Copyright 2026 The pid_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Decomposable tasks: one input, many prompts, and everything made of them.
+
+A decomposable example is a dictionary
+  inputs      str, what is encoded once
+  prompts     [U] str, none of them empty
+  targets     [U] str
+  subtasks    [U] str, the names of the subtasks
+  example_id  str, unique within a split
+and whatever else the metrics need. `register` makes three SeqIO tasks of a
+source of such examples (layouts.py says how each looks), and
+`PromptInDecoderFeatureConverter` turns the first of them into the model's
+packed or gridded features.
+
+Names are loaded when they are first used: reading examples and computing
+metrics for a prediction must not load TensorFlow.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+  from pid_jax.subtasks.feature_converter import PromptInDecoderFeatureConverter
+  from pid_jax.subtasks.registration import register
+  from pid_jax.subtasks.source import InMemoryDataSource
+
+_HOMES = {
+  'InMemoryDataSource': 'pid_jax.subtasks.source',
+  'PromptInDecoderFeatureConverter': 'pid_jax.subtasks.feature_converter',
+  'register': 'pid_jax.subtasks.registration',
+}
+
+__all__ = [
+  'InMemoryDataSource',
+  'PromptInDecoderFeatureConverter',
+  'register',
+]
+
+
+def __getattr__(name: str) -> Any:
+  if name not in _HOMES:
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+  return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+  return __all__

@@ -1,0 +1,242 @@
+# Copyright 2026 The pid_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""From the features of a multi-prompt task to those of a PiD model.
+
+Training reads packed rows, where no subtask is padded to another's length.
+Inference reads one input per row with a grid of prompts, as `seqio.Evaluator`
+and T5X need: one example in, one prediction out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+import copy
+
+import seqio
+import tensorflow as tf
+
+from pid_jax.subtasks import packing
+
+_Spec = seqio.FeatureConverter.FeatureSpec
+
+
+class PromptInDecoderFeatureConverter(seqio.FeatureConverter):
+  """Packs subtasks for training, or sets them out in a grid for inference.
+
+  Task feature lengths: `inputs` S, `prompts` P, `targets` T (with EOS) and
+  `subtasks` U; and for packing `decoder` L, the length of a decoder row, which
+  is no feature of the task. S and L bound a row that several inputs share.
+
+  With pack=True, each row has
+    encoder_input_tokens   int32 [S]
+    encoder_segment_ids    int32 [S], which input of the row: 1, 2, ...; 0: none
+    encoder_positions      int32 [S], restart at 0 for each input
+    decoder_input_tokens   int32 [L], per subtask: start, prompt, target
+    decoder_target_tokens  int32 [L], per subtask: prompt, target, EOS
+    decoder_segment_ids    int32 [L], which input of the row; 0: padding
+    decoder_subtask_ids    int32 [L], 1, 2, ... through the row; 0: padding
+    decoder_positions      int32 [L], restart at 0 for each subtask
+    decoder_loss_weights   float32 [L], 0 on prompts and padding, else the
+                           subtask's weight
+    inputs_truncated       int32, inputs of the row that were cut
+    targets_truncated      int32, targets of the row that were cut
+    inputs_repeated        int32, inputs of the row that stand in it because
+                           their subtasks exceed L and continue here
+
+  Two subtasks of one input, inputs [7 8 1], prompts [5] and [6 4], targets
+  [9 1] and [3 1], alone in a row of S = 4, L = 8:
+    encoder_input_tokens   7 8 1 0
+    encoder_segment_ids    1 1 1 0
+    encoder_positions      0 1 2 0
+    decoder_input_tokens   0 5 9 | 0 6 4 3 | 0
+    decoder_target_tokens  5 9 1 | 6 4 3 1 | 0
+    decoder_segment_ids    1 1 1 | 1 1 1 1 | 0
+    decoder_subtask_ids    1 1 1 | 2 2 2 2 | 0
+    decoder_positions      0 1 2 | 0 1 2 3 | 0
+    decoder_loss_weights   0 1 1 | 0 0 1 1 | 0
+
+  With pack=False, each input has
+    encoder_input_tokens   int32 [S]
+    decoder_prompt_tokens  int32 [U, P]; a row of zeros: no such subtask
+    decoder_target_tokens  int32 [U, T]
+    inputs_truncated       int32, 1 if the input was cut
+    targets_truncated      int32, how many of its targets were cut
+  """
+
+  TASK_FEATURES = {
+    'inputs': _Spec(dtype=tf.int32),
+    'inputs_truncated': _Spec(dtype=tf.int32),
+    'prompts': _Spec(dtype=tf.int32, rank=2, sequence_dim=1),
+    'subtask_weights': _Spec(dtype=tf.float32),
+    'subtasks': _Spec(dtype=tf.int32),
+    'targets': _Spec(dtype=tf.int32, rank=2, sequence_dim=1),
+  }
+  PACKING_FEATURE_DTYPES = {}
+
+  def __init__(
+    self,
+    pack: bool = True,
+    use_custom_packing_ops: bool = False,
+    apply_length_check: bool = True,
+    bos_id: int = 0,
+    *,
+    eos_id: int = 1,
+    window: int = 128,
+    max_inputs_per_row: int | None = None,
+    max_empty_subtasks: int | None = None,
+  ):
+    """Configures the converter.
+
+    Args:
+      pack: rows for training, or a grid for inference.
+      use_custom_packing_ops: accepted because T5X passes it; packing across
+        subtasks has its own operations anyhow.
+      apply_length_check: as in seqio.FeatureConverter.
+      bos_id: the decoder's start token.
+      eos_id: the token that ends a target which was not cut.
+      window: so many consecutive inputs are packed together. More of them fill
+        rows better; the order of examples changes by no more than this.
+      max_inputs_per_row: 1 gives every input rows of its own (its subtasks
+        still share them); None sets no limit.
+      max_empty_subtasks: train on at most so many of the subtasks of an input
+        whose target is the task's `empty_target`, drawn anew each time; None
+        trains on all. Only for pack=True.
+    """
+    del use_custom_packing_ops
+    super().__init__(
+      pack=pack,
+      use_custom_packing_ops=True,
+      apply_length_check=apply_length_check,
+      bos_id=bos_id,
+    )
+    self._eos_id = eos_id
+    self._window = window
+    self._max_inputs_per_row = max_inputs_per_row
+    self._max_empty_subtasks = max_empty_subtasks
+    self._decoder_length = None
+
+  @property
+  def MODEL_FEATURES(self) -> Mapping[str, _Spec]:
+    """Rank and dtype of each feature of an example; see the class."""
+    counter = _Spec(dtype=tf.int32, rank=0)
+    if not self.pack:
+      return {
+        'encoder_input_tokens': _Spec(dtype=tf.int32),
+        'decoder_prompt_tokens': _Spec(dtype=tf.int32, rank=2, sequence_dim=1),
+        'decoder_target_tokens': _Spec(dtype=tf.int32, rank=2, sequence_dim=1),
+        'inputs_truncated': counter,
+        'targets_truncated': counter,
+      }
+    row = _Spec(dtype=tf.int32)
+    return {
+      'encoder_input_tokens': row,
+      'encoder_segment_ids': row,
+      'encoder_positions': row,
+      'decoder_input_tokens': row,
+      'decoder_target_tokens': row,
+      'decoder_segment_ids': row,
+      'decoder_subtask_ids': row,
+      'decoder_positions': row,
+      'decoder_loss_weights': _Spec(dtype=tf.float32),
+      'inputs_truncated': counter,
+      'targets_truncated': counter,
+      'inputs_repeated': counter,
+    }
+
+  def __call__(
+    self, ds: tf.data.Dataset, task_feature_lengths: Mapping[str, int]
+  ) -> tf.data.Dataset:
+    """Converts `ds`, as in the base class.
+
+    The base class wants exactly one length per task feature. `decoder` is the
+    length of none, and there is nothing to choose about the bookkeeping
+    features: the one is taken out here, the others are put in.
+
+    Args:
+      ds: of multi-prompt features.
+      task_feature_lengths: S, P, T, U and L; see the class.
+
+    Returns:
+      The dataset of model features, of static shape.
+    """
+    lengths = dict(task_feature_lengths)
+    converter = copy.copy(self)
+    converter._decoder_length = lengths.pop('decoder', None)
+    if self.pack and converter._decoder_length is None:
+      raise ValueError(
+        "packing needs the length of a decoder row: add 'decoder' to the task "
+        f'feature lengths. Got {dict(task_feature_lengths)}.'
+      )
+    lengths.setdefault('subtask_weights', lengths.get('subtasks'))
+    lengths.setdefault('inputs_truncated', 1)
+    return super(PromptInDecoderFeatureConverter, converter).__call__(
+      ds, lengths
+    )
+
+  def _convert_features(
+    self, ds: tf.data.Dataset, task_feature_lengths: Mapping[str, int]
+  ) -> tf.data.Dataset:
+    """See base class."""
+    # A dataset of a mixture may carry more than the task features.
+    ds = ds.map(lambda x: {k: x[k] for k in self.TASK_FEATURES})
+    if not self.pack:
+      return ds.map(
+        lambda x: self._grid(x, task_feature_lengths),
+        num_parallel_calls=tf.data.AUTOTUNE,
+      )
+
+    def pack(window):
+      return packing.pack_window(
+        window,
+        encoder_length=task_feature_lengths['inputs'],
+        decoder_length=self._decoder_length,
+        max_inputs_per_row=self._max_inputs_per_row or self._window,
+        max_empty_subtasks=self._max_empty_subtasks,
+        bos_id=self.bos_id,
+        eos_id=self._eos_id,
+      )
+
+    ds = ds.padded_batch(self._window)
+    return ds.map(pack, num_parallel_calls=tf.data.AUTOTUNE).unbatch()
+
+  def _grid(
+    self, example: Mapping[str, tf.Tensor], lengths: Mapping[str, int]
+  ) -> dict[str, tf.Tensor]:
+    """Pads one example."""
+    prompts, targets = example['prompts'], example['targets']
+    has_eos = tf.reduce_any(targets == self._eos_id, axis=-1)
+    num_subtasks = lengths['subtasks']
+    return {
+      'encoder_input_tokens': _pad(example['inputs'], [lengths['inputs']]),
+      'decoder_prompt_tokens': _pad(
+        prompts, [num_subtasks, lengths['prompts']]
+      ),
+      'decoder_target_tokens': _pad(
+        targets, [num_subtasks, lengths['targets']]
+      ),
+      'inputs_truncated': example['inputs_truncated'][0],
+      'targets_truncated': tf.math.count_nonzero(~has_eos, dtype=tf.int32),
+    }
+
+  def get_model_feature_lengths(
+    self, task_feature_lengths: Mapping[str, int]
+  ) -> Mapping[str, int]:
+    """Returns the length of each model feature (of a counter: 1)."""
+    lengths = {
+      'encoder': task_feature_lengths['inputs'],
+      'decoder': self._decoder_length or task_feature_lengths.get('decoder'),
+    }
+    by_name = {
+      name: lengths.get(name.split('_')[0], 1) for name in self.MODEL_FEATURES
+    }
+    if not self.pack:
+      by_name['decoder_prompt_tokens'] = task_feature_lengths['prompts']
+      by_name['decoder_target_tokens'] = task_feature_lengths['targets']
+    return by_name
+
+
+def _pad(values: tf.Tensor, shape: list[int]) -> tf.Tensor:
+  """Pads with 0 to a static shape."""
+  missing = tf.constant(shape) - tf.shape(values)
+  padded = tf.pad(values, tf.stack([tf.zeros_like(missing), missing], axis=1))
+  return tf.ensure_shape(padded, shape)
