@@ -69,7 +69,7 @@ def generate(
   *,
   max_new_tokens: int,
   min_new_tokens: int = 0,
-  sampler: samplers.Sampler = samplers.Greedy(),
+  sampler: samplers.Sampler = samplers.GREEDY,
   rng: jax.Array | None = None,
   stream_ids: jax.Array | None = None,
   row_mask: jax.Array | None = None,

@@ -45,6 +45,9 @@ class Greedy:
     return jnp.argmax(logits).astype(jnp.int32)
 
 
+GREEDY = Greedy()
+
+
 @dataclasses.dataclass(frozen=True, init=False)
 class Sample:
   """Draws a token from what a chain of filters leaves of the distribution.
