@@ -1,0 +1,79 @@
+# Copyright 2026 The pid_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Generated booking dialogues: state tracking that anyone can train at once.
+
+`bookings` and `bookings_short` ask for the state of a dialogue, 30 slots of 5
+domains, after each of the user's turns. Everything is generated from a seed:
+no download, and as much of it as one likes. See simulator.py for what makes it
+hard, ontology.py for the values that are held out, rule.py for what a rule
+gets, and train_vocabulary.py for the vocabulary.
+"""
+
+import functools
+import os
+
+import seqio
+
+from pid_jax import subtasks
+from pid_jax.subtasks import metrics
+from pid_jax.tasks.bookings import ontology
+from pid_jax.tasks.bookings import simulator
+
+VOCABULARY_FILE = os.path.join(os.path.dirname(__file__), 'vocabulary.model')
+SEED = 0
+# Dialogues of each split; a dialogue has several turns, each an example.
+NUM_DIALOGUES = {
+  'bookings': {'train': 60_000, 'validation': 150, 'test': 300},
+  'bookings_short': {'train': 60_000, 'validation': 200, 'test': 700},
+}
+
+
+def examples(level: str, split: str, num_dialogues: int) -> list[dict]:
+  """Returns the decomposable examples of a split, in order.
+
+  Args:
+    level: 'bookings' or 'bookings_short'.
+    split: 'train', 'validation' or 'test'.
+    num_dialogues: how many dialogues to take turns from.
+  """
+  return [
+    {
+      'example_id': f'{level}-{split}-{index}-{number}',
+      'inputs': turn.history,
+      'subtasks': list(ontology.SLOT_NAMES),
+      'prompts': list(ontology.PROMPTS),
+      'targets': [turn.state.get(s, ontology.NONE) for s in ontology.SLOTS],
+    }
+    for index in range(num_dialogues)
+    for number, turn in enumerate(
+      simulator.simulate(level, split, SEED, index), start=1
+    )
+  ]
+
+
+@functools.cache
+def vocabulary() -> seqio.Vocabulary:
+  """Returns the vocabulary of the generated text."""
+  return seqio.SentencePieceVocabulary(VOCABULARY_FILE)
+
+
+def _register(level: str) -> None:
+  subtasks.register(
+    level,
+    source=subtasks.InMemoryDataSource(
+      {
+        split: functools.partial(examples, level, split, number)
+        for split, number in NUM_DIALOGUES[level].items()
+      }
+    ),
+    vocabulary=vocabulary(),
+    metric_fns=[
+      metrics.joint_goal_accuracy, metrics.slot_accuracy, metrics.slot_f1
+    ],
+    empty_target=ontology.NONE,
+    long_inputs='keep_end',
+  )
+
+
+for _level in simulator.LEVELS:
+  _register(_level)
