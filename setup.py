@@ -4,6 +4,10 @@
 
 They lie at the root, where a user looks for them, and are imported as
 `pid_jax.tasks` and `pid_jax.gin_configs`, so that they collide with nothing.
+
+Prediction needs little and installs wherever JAX does. Training needs SeqIO
+and TensorFlow, which come along where all of them have wheels; elsewhere the
+extra `train` asks for them, to be built from source.
 """
 
 import pathlib
@@ -18,14 +22,59 @@ _VERSION = re.search(
   re.MULTILINE,
 )[1]
 
+# The lower bounds are the oldest that pass the tests; the lock files hold the
+# newest. JAX 0.6.2 is the last one for Python 3.10.
+_PREDICT = [
+  'absl-py>=2.1',
+  'etils[epath]>=1.12',
+  'flax>=0.10.7',
+  'gin-config>=0.5',
+  'jax>=0.6.2',
+  'numpy>=1.26',
+  'optax>=0.2.5',
+  'orbax-checkpoint>=0.11.19',
+  'sentencepiece>=0.2',
+  'tqdm>=4.66',
+]
+_TRAIN = [
+  'clu>=0.0.12',
+  'rouge-score>=0.1.2',
+  'seqio>=0.0.20',
+  'tensorflow>=2.21',
+  'tensorflow-datasets>=4.9.9',
+  'tensorflow-text>=2.21',
+]
+# SeqIO needs editdistance (no wheel for Python 3.13) and tensorflow-text (none
+# for Windows, and none that is recent for Intel Macs).
+_WHERE_WHEELS_EXIST = (
+  "python_version < '3.13' and"
+  " (sys_platform == 'linux' or platform_machine == 'arm64')"
+)
+_TEST = [
+  'hypothesis>=6.100',
+  'pytest>=8.2',
+  'ruff==0.17.6',  # one formatter for all
+  # The reference that the numerics are tested against.
+  'torch==2.13.0',
+  'transformers>=4.45',
+]
+
 setuptools.setup(
   name='pid_jax',
   version=_VERSION,
+  description='Prompt-in-decoder T5 for JAX: encode once, answer many prompts.',
+  long_description=(_ROOT / 'README.md').read_text(),
+  long_description_content_type='text/markdown',
+  author='The pid_jax Authors',
+  license='Apache-2.0',
+  license_files=['LICENSE'],
   python_requires='>=3.10,<3.14',
   packages=[
     *setuptools.find_packages(include=['pid_jax', 'pid_jax.*']),
     'pid_jax.gin_configs',
-    'pid_jax.tasks',
+    *[
+      f'pid_jax.{name}' for name in setuptools.find_packages(include=['tasks*'])
+    ],
   ],
   package_dir={
     'pid_jax.gin_configs': 'gin_configs',
@@ -33,6 +82,28 @@ setuptools.setup(
   },
   package_data={
     'pid_jax.gin_configs': ['**/*.gin'],
-    'pid_jax.tasks': ['**/*.model', '**/*.jsonl'],
+    'pid_jax.tasks': ['**/*.model', '**/*.vocab', '**/*.jsonl'],
   },
+  install_requires=[
+    *_PREDICT,
+    *[f'{package}; {_WHERE_WHEELS_EXIST}' for package in _TRAIN],
+  ],
+  extras_require={
+    'train': _TRAIN,
+    'test': _TEST,
+    # libtpu: for running on TPUs, and for compiling for them without one.
+    'tpu': ['jax[tpu]'],
+  },
+  classifiers=[
+    'Development Status :: 4 - Beta',
+    'Intended Audience :: Developers',
+    'Intended Audience :: Science/Research',
+    'Operating System :: MacOS',
+    'Operating System :: POSIX :: Linux',
+    'Programming Language :: Python :: 3.10',
+    'Programming Language :: Python :: 3.11',
+    'Programming Language :: Python :: 3.12',
+    'Programming Language :: Python :: 3.13',
+    'Topic :: Scientific/Engineering :: Artificial Intelligence',
+  ],
 )

@@ -1,0 +1,33 @@
+# Copyright 2026 The pid_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Strict numerics and a quiet start for the whole suite.
+
+Arrays never broadcast across ranks unasked: most mask bugs begin that way.
+Tests that need several devices start processes of their own, since the number
+of devices is fixed when JAX starts.
+"""
+
+import importlib.util
+import os
+
+os.environ.setdefault('JAX_PLATFORMS', 'cpu')
+os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+
+import jax
+import pytest
+
+jax.config.update('jax_numpy_rank_promotion', 'raise')
+
+_NEEDS = {'t5x': 't5x', 'tpu_aot': 'libtpu'}
+
+
+def pytest_collection_modifyitems(items):
+  """Skips, with the reason, what needs a package that is not installed."""
+  for item in items:
+    for marker, package in _NEEDS.items():
+      if item.get_closest_marker(marker) and not _is_installed(package):
+        item.add_marker(pytest.mark.skip(reason=f'{package} is not installed'))
+
+
+def _is_installed(package: str) -> bool:
+  return importlib.util.find_spec(package) is not None
