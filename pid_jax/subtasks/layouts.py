@@ -1,132 +1,43 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""SeqIO preprocessors that lay a decomposable example out for a model.
+"""SeqIO preprocessors that lay a tokenised example out for a model.
 
-All layouts share `tokenize`, which runs before SeqIO's offline cache. What
-comes after the cache depends on the feature lengths of the run:
-
-  multi-prompt (`NAME`), one example per input:
+  multi-prompt (`NAME`), one example per input, for the PiD model:
     inputs            int32 [s], ends in EOS
     prompts           int32 [u, p], rows padded with 0
     targets           int32 [u, t], rows end in EOS, padded with 0
-    subtasks          int32 [u], 0, or a random number > 0 where the target is
-                      the empty one: the order in which to drop such subtasks
+    subtasks          int32 [u], 0, or the number that `draw` gave to a subtask
+                      with an empty target
     subtask_weights   float32 [u], weight of each subtask in the loss
-    inputs_truncated  int32 [1], 1 if inputs were cut
-  prompt-in-encoder (`NAME_pie`), one example per subtask:
+    inputs_truncated  int32 [1], 1 if the input was cut
+  prompt-in-encoder (`NAME_pie`), one example per subtask, for any T5:
     inputs            int32 [s], the prompt, then the input, then EOS
     targets           int32 [t], ends in EOS
-  joint (`NAME_joint`), one example per input:
+  joint (`NAME_joint`), one example per input, for any T5:
     inputs            int32 [s], as in multi-prompt
-    targets           int32 [t], all targets with a separator between them
+    targets           int32 [t], all targets with a separator between them, EOS
 
 SeqIO would cut what is longer than its feature length without a word. Here
-inputs are cut on a side of one's choice, targets at their end (losing EOS, so
-that a model never learns to stop there), both leave a trace, and prompts are
+inputs are cut on a side of one's choice, targets at their end (where they lose
+EOS, so that no model learns to stop there), both leave a trace, and prompts are
 never cut: an example whose prompts do not fit ends the run with its name.
+
+`sequence_length` has S as `inputs`, P as `prompts`, T as `targets`, U as
+`subtasks` and L as `decoder`; what it lacks is without limit.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
+import re
 
 import seqio
 import tensorflow as tf
 
 from pid_jax.subtasks import messages
 
-# Features of a decomposable example, with their ranks; all are strings.
-EXAMPLE_RANKS = {
-  'example_id': 0,
-  'inputs': 0,
-  'prompts': 1,
-  'subtasks': 1,
-  'targets': 1,
-}
-
 Example = Mapping[str, tf.Tensor]
 Lengths = Mapping[str, int] | None
-
-
-def tokenize(
-  dataset: tf.data.Dataset,
-  *,
-  task: str,
-  vocabulary: seqio.Vocabulary,
-  empty_target: str | None,
-) -> tf.data.Dataset:
-  """Encodes the strings of decomposable examples; the last step of the cache.
-
-  Args:
-    dataset: of decomposable examples; features besides those of EXAMPLE_RANKS
-      (and float32 [U] `subtask_weights`) pass through.
-    task: name of the task, for messages.
-    vocabulary: of inputs, prompts and targets.
-    empty_target: a target that says "nothing here", or None.
-
-  Returns:
-    A dataset with, for each k of inputs, prompts, targets and subtasks, the
-    string(s) `k_pretokenized`, and with
-      inputs                int32 [s]
-      prompts, targets      int32 [n], the tokens of all U strings in a row
-                            (SeqIO's cache cannot hold ragged matrices)
-      prompts_row_lengths, targets_row_lengths  int32 [U]
-      subtasks              int32 [U], 1 where the target is `empty_target`
-      subtask_weights       float32 [U]
-  """
-  _check_spec(dataset.element_spec, task)
-
-  def encode(example: Example) -> Example:
-    example = dict(example)
-    strings = {k: example.pop(k) for k in EXAMPLE_RANKS if k != 'example_id'}
-    num_subtasks = tf.size(strings['prompts'])
-    _check_example(example, strings, task)
-
-    # One call of the tokenizer costs far more than one string.
-    together = [strings['prompts'], strings['targets'], [strings['inputs']]]
-    tokens = vocabulary.encode_tf(tf.concat(together, axis=0))
-    flat = tokens.values
-    lengths = tf.cast(tokens.row_lengths(), tf.int32)
-    sizes = [num_subtasks, num_subtasks, 1]
-    prompt_lengths, target_lengths, _ = tf.split(lengths, sizes)
-    ends = tf.cumsum(
-      [tf.reduce_sum(prompt_lengths), tf.reduce_sum(target_lengths)]
-    )
-
-    if empty_target is None:
-      is_empty = tf.zeros([num_subtasks], tf.int32)
-    else:
-      is_empty = tf.cast(strings['targets'] == empty_target, tf.int32)
-    weights = example.pop('subtask_weights', tf.ones([num_subtasks]))
-    return {
-      **example,
-      **{f'{k}_pretokenized': v for k, v in strings.items()},
-      'inputs': flat[ends[1] :],
-      'prompts': flat[: ends[0]],
-      'prompts_row_lengths': prompt_lengths,
-      'targets': flat[ends[0] : ends[1]],
-      'targets_row_lengths': target_lengths,
-      'subtasks': is_empty,
-      'subtask_weights': weights,
-    }
-
-  return dataset.map(encode, num_parallel_calls=tf.data.AUTOTUNE)
-
-
-@seqio.map_over_dataset(num_seeds=1)
-def draw(example: Example, seed: tf.Tensor) -> Example:
-  """Gives each subtask with an empty target a random place in the queue.
-
-  Args:
-    example: with `subtasks` int32 [U], 1 where the target is empty.
-    seed: int64 [2], from SeqIO.
-
-  Returns:
-    The example with `subtasks` int32 [U] drawn from 1 to 2**31 - 1 where it
-    was 1; the feature converter drops the highest ones if it is told to.
-  """
-  numbers = tf.random.stateless_uniform(
-    tf.shape(example['subtasks']), seed, 1, tf.int32.max, tf.int32
-  )
-  return {**example, 'subtasks': numbers * example['subtasks']}
 
 
 def multi_prompt(
@@ -137,90 +48,259 @@ def multi_prompt(
   vocabulary: seqio.Vocabulary,
   long_inputs: str,
 ) -> tf.data.Dataset:
-  """Lays tokenised examples out as one row of features per input.
+  """Lays examples out as an input with a matrix of prompts and one of targets.
 
   Args:
-    dataset: from `tokenize`.
-    sequence_length: S, P, T, U and L as `inputs`, `prompts`, `targets`,
-      `subtasks` and `decoder`; a key that is absent sets no limit.
+    dataset: from `tokenize` and `draw`.
+    sequence_length: S, P, T, U and L.
     task: name of the task, for messages.
     vocabulary: gives the EOS id.
     long_inputs: 'keep_start', 'keep_end' or 'error'.
 
   Returns:
-    A dataset of the features that the module's docstring lists.
+    A dataset of the features above, besides strings and whatever else was
+    there.
   """
   limits = messages.Limits.of(sequence_length)
 
   def lay_out(example: Example) -> Example:
     example = dict(example)
     prompt_lengths = example.pop('prompts_row_lengths')
-    target_lengths = example.pop('targets_row_lengths') + 1
+    target_lengths = example.pop('targets_row_lengths')
     messages.check_multi_prompt(
-      task, example, prompt_lengths, target_lengths, limits
+      task, example, prompt_lengths, target_lengths + 1, limits
     )
-    inputs, cut = _fit_inputs(example, limits.inputs, task, long_inputs)
-    example['inputs'] = _with_eos(inputs, vocabulary)
-    example['inputs_truncated'] = tf.cast([cut], tf.int32)
-    example['prompts'] = _rows(example['prompts'], prompt_lengths)
-    targets = _rows(example['targets'], target_lengths - 1)
-    targets = _rows_with_eos(targets, target_lengths - 1, vocabulary)
-    example['targets'] = targets[:, : limits.targets]
-    return example
+    inputs, cut = _fit(
+      task, example, example['inputs'], limits.inputs, long_inputs
+    )
+    targets = _rows_with_eos(
+      _rows(example['targets'], target_lengths), target_lengths, vocabulary
+    )
+    return {
+      **example,
+      'inputs': _with_eos(inputs, vocabulary),
+      'inputs_truncated': cut[tf.newaxis],
+      'prompts': _rows(example['prompts'], prompt_lengths),
+      'targets': targets[:, : limits.targets],
+    }
 
   return dataset.map(lay_out, num_parallel_calls=tf.data.AUTOTUNE)
 
 
-def _check_spec(spec: Mapping[str, tf.TensorSpec], task: str):
-  """Raises if the source and its preprocessors give no decomposable example."""
-  for key, rank in EXAMPLE_RANKS.items():
-    want = f'a string tensor of rank {rank}'
-    if key not in spec:
-      raise ValueError(
-        f'examples of task {task!r} lack {key!r} ({want}). Got {sorted(spec)}.'
-      )
-    if spec[key].dtype != tf.string or spec[key].shape.rank != rank:
-      raise ValueError(
-        f'{key!r} of task {task!r} must be {want}. Got {spec[key]}.'
-      )
+def prompt_in_encoder(
+  dataset: tf.data.Dataset,
+  sequence_length: Lengths = None,
+  *,
+  task: str,
+  vocabulary: seqio.Vocabulary,
+  long_inputs: str,
+) -> tf.data.Dataset:
+  """Lays each subtask out as a text-to-text example of its own.
+
+  Args:
+    dataset: from `tokenize` and `draw`.
+    sequence_length: S (of prompt and input together) and T.
+    task: name of the task, for messages.
+    vocabulary: gives the EOS id.
+    long_inputs: 'keep_start', 'keep_end' or 'error'; the prompt stays whole.
+
+  Returns:
+    A dataset of `inputs` and `targets`, with
+      inputs_pretokenized, targets_pretokenized  string, of this subtask
+      example_id        string, the same for all subtasks of an example
+      subtask_index     int32, u
+      num_subtasks      int32, U
+      subtask_name      string
+      empty_place       int32, -1, or the place of a subtask with an empty
+                        target in the order of the draw: 0, 1, ...
+      inputs_truncated, targets_truncated  int32, 1 if cut
+      example_inputs    string, the input without prompt
+      prompts_pretokenized, subtasks_pretokenized, example_targets  string [U]
+    and whatever else the example has. Strings of the whole example (the last
+    two lines) and all else are at home in the first subtask and empty in the
+    others: metrics need them once, and U times would be a great deal of memory.
+  """
+  limits = messages.Limits.of(sequence_length)
+
+  def subtasks(example: Example) -> tf.data.Dataset:
+    example = dict(example)
+    lengths = [example.pop(f'{k}_row_lengths') for k in ('prompts', 'targets')]
+    prompts, targets = (
+      tf.RaggedTensor.from_row_lengths(example.pop(k), n, validate=False)
+      for k, n in zip(('prompts', 'targets'), lengths, strict=True)
+    )
+    messages.check_prompt_in_encoder(task, example, lengths[0], limits)
+    empty_place = places(example.pop('subtasks'))
+    inputs = example.pop('inputs')
+    texts = {k: example.pop(f'{k}_pretokenized') for k in ('inputs', 'targets')}
+    del example['subtask_weights']  # Text-to-text training has none.
+    names = example['subtasks_pretokenized']
+    whole = {
+      **{k: v for k, v in example.items() if k != 'example_id'},
+      'example_inputs': texts['inputs'],
+      'example_targets': texts['targets'],
+    }
+
+    def subtask(u: tf.Tensor) -> Example:
+      room = limits.inputs
+      room = None if room is None else room - lengths[0][u]
+      context, inputs_cut = _fit(task, example, inputs, room, long_inputs)
+      target = _with_eos(targets[u], vocabulary)
+      return {
+        **{k: _only_if(u == 0, v) for k, v in whole.items()},
+        'example_id': example['example_id'],
+        'subtask_index': tf.cast(u, tf.int32),
+        'num_subtasks': tf.size(names),
+        'subtask_name': names[u],
+        'empty_place': empty_place[u],
+        'inputs': _with_eos(tf.concat([prompts[u], context], 0), vocabulary),
+        'inputs_pretokenized': tf.strings.join(
+          [example['prompts_pretokenized'][u], texts['inputs']], ' '
+        ),
+        'inputs_truncated': inputs_cut,
+        'targets': target[: limits.targets],
+        'targets_pretokenized': texts['targets'][u],
+        'targets_truncated': _is_over(target, limits.targets),
+      }
+
+    return tf.data.Dataset.range(tf.size(names, tf.int64)).map(subtask)
+
+  return dataset.flat_map(subtasks)
 
 
-def _check_example(example: Example, strings: Example, task: str):
-  size = tf.size(strings['prompts'])
-  messages.require(
-    (size > 0)
-    & (tf.size(strings['targets']) == size)
-    & (tf.size(strings['subtasks']) == size),
-    lambda: [
-      'task ', task, ', example ', example['example_id'], ': has ',
-      size, ' prompts, ', tf.size(strings['targets']), ' targets and ',
-      tf.size(strings['subtasks']), ' subtask names; it needs as many of each, '
-      'and at least one',
-    ],
-  )  # fmt: skip
+def joint(
+  dataset: tf.data.Dataset,
+  sequence_length: Lengths = None,
+  *,
+  task: str,
+  vocabulary: seqio.Vocabulary,
+  long_inputs: str,
+  separator: str,
+) -> tf.data.Dataset:
+  """Lays each example out with one long target.
+
+  Args:
+    dataset: from `tokenize`.
+    sequence_length: S and T (of all targets with separators and EOS).
+    task: name of the task, for messages.
+    vocabulary: encodes the separator, gives the EOS id.
+    long_inputs: 'keep_start', 'keep_end' or 'error'.
+    separator: stands between targets; no target may contain it.
+
+  Returns:
+    A dataset of `inputs` and `targets`, of `inputs_truncated` and
+    `targets_truncated` (int32, 1 if cut) and of the example's strings, with
+    `targets_pretokenized` joined and `example_targets` [U].
+
+  Raises:
+    ValueError: the vocabulary cannot express the separator.
+  """
+  limits = messages.Limits.of(sequence_length)
+  between = tf.constant(separator_ids(vocabulary, separator))
+  pattern = f'(?s).*{re.escape(separator.strip())}.*'
+
+  def lay_out(example: Example) -> Example:
+    example = dict(example)
+    texts = example.pop('targets_pretokenized')
+    has_separator = tf.strings.regex_full_match(texts, pattern)
+    messages.check_joint(task, example, has_separator, separator.strip())
+    lengths = example.pop('targets_row_lengths')
+    for key in ('prompts', 'prompts_row_lengths', 'subtasks'):
+      del example[key]
+    del example['subtask_weights']
+
+    rows = _rows(example['targets'], lengths)
+    num_subtasks = tf.shape(rows)[0]
+    separators = tf.tile(between[tf.newaxis], [num_subtasks, 1])
+    rows = tf.concat([rows, separators], axis=1)
+    mask = tf.concat(
+      [
+        tf.sequence_mask(lengths, tf.shape(rows)[1] - tf.size(between)),
+        tf.ones_like(separators, tf.bool),
+      ],
+      axis=1,
+    )
+    targets = tf.boolean_mask(rows, mask)
+    targets = targets[: tf.size(targets) - tf.size(between)]
+    targets = _with_eos(targets, vocabulary)
+    inputs, cut = _fit(
+      task, example, example['inputs'], limits.inputs, long_inputs
+    )
+    return {
+      **example,
+      'inputs': _with_eos(inputs, vocabulary),
+      'inputs_truncated': cut,
+      'targets': targets[: limits.targets],
+      'targets_pretokenized': tf.strings.reduce_join(
+        texts, separator=separator
+      ),
+      'targets_truncated': _is_over(targets, limits.targets),
+      'example_targets': texts,
+    }
+
+  return dataset.map(lay_out, num_parallel_calls=tf.data.AUTOTUNE)
 
 
-def _fit_inputs(
-  example: Example, limit: int | None, task: str, long_inputs: str
+def separator_ids(vocabulary: seqio.Vocabulary, separator: str) -> list[int]:
+  """Encodes the separator of the joint layout; raises if that loses it."""
+  ids = vocabulary.encode(separator)
+  if not separator.strip() or vocabulary.decode(ids).strip() != (
+    separator.strip()
+  ):
+    raise ValueError(
+      f'the vocabulary cannot express the joint separator {separator!r}: it '
+      f'decodes as {vocabulary.decode(ids)!r}; choose another joint_separator'
+    )
+  return list(ids)
+
+
+def places(subtasks: tf.Tensor) -> tf.Tensor:
+  """Ranks the drawn subtasks.
+
+  Args:
+    subtasks: int32 [..., U], 0, or the number that `draw` gave.
+
+  Returns:
+    int32 [..., U], the place of each number > 0 among those of its row, from
+    0; -1 where there is none.
+  """
+  drawn = subtasks > 0
+  numbers = tf.where(drawn, subtasks, tf.int32.max)
+  order = tf.argsort(numbers, stable=True)
+  return tf.where(drawn, tf.argsort(order, stable=True), -1)
+
+
+def _fit(
+  task: str,
+  example: Example,
+  tokens: tf.Tensor,
+  limit: int | tf.Tensor | None,
+  long_inputs: str,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-  """Cuts inputs to `limit` - 1 tokens; returns them and whether any was cut."""
-  inputs = example['inputs']
+  """Cuts `tokens` to `limit` - 1; returns them, and int32 1 if any was cut."""
   if limit is None:
-    return inputs, tf.constant(False)
-  size = tf.size(inputs)
+    return tokens, tf.constant(0)
+  size = tf.size(tokens)
   cut = size > limit - 1
   if long_inputs == 'error':
-    messages.require(
-      ~cut,
-      lambda: [
-        'task ', task, ', example ', example['example_id'], ': the input has ',
-        size + 1, ' tokens with EOS, more than the feature length inputs = ',
-        str(limit), '; raise it, or let inputs be cut (long_inputs)',
-      ],
-    )  # fmt: skip
+    messages.check_input(task, example, cut, size + 1, limit)
   elif long_inputs == 'keep_end':
-    inputs = inputs[tf.maximum(0, size - (limit - 1)) :]
-  return inputs[: limit - 1], cut
+    tokens = tokens[tf.maximum(0, size - (limit - 1)) :]
+  return tokens[: limit - 1], tf.cast(cut, tf.int32)
+
+
+def _is_over(tokens: tf.Tensor, limit: int | None) -> tf.Tensor:
+  """int32, 1 if there are more tokens than `limit`."""
+  if limit is None:
+    return tf.constant(0)
+  return tf.cast(tf.size(tokens) > limit, tf.int32)
+
+
+def _only_if(condition: tf.Tensor, value: tf.Tensor) -> tf.Tensor:
+  """`value`, or something empty of its type and rank."""
+  if value.shape.rank == 0:
+    return tf.where(condition, value, tf.zeros([], value.dtype))
+  return value[: tf.where(condition, tf.shape(value)[0], 0)]
 
 
 def _with_eos(tokens: tf.Tensor, vocabulary: seqio.Vocabulary) -> tf.Tensor:

@@ -3,7 +3,7 @@
 """Checks inside tf.data whose messages a person can act on.
 
 An assertion in a tf.data graph reaches Python as an InvalidArgumentError with
-the message buried in node names. Ours stand between two marks, so that
+the message buried among node names. Ours stand between two marks, so that
 `user_error` can dig them out.
 """
 
@@ -21,14 +21,16 @@ from pid_jax import errors
 _MARK = '[pid_jax] '
 _END = ' [/pid_jax]'
 
+Message = list[str | tf.Tensor]
 
-def user_error(error: Exception) -> errors.UserError | None:
+
+def user_error(error: BaseException) -> errors.UserError | None:
   """Returns the message of a failed check, or None if `error` is not one.
 
   Args:
     error: what iterating over a dataset raised, usually a
-      tf.errors.InvalidArgumentError. Errors raised while SeqIO evaluates carry
-      the same text.
+      tf.errors.InvalidArgumentError; or what SeqIO made of it, which repeats
+      the text.
   """
   found = re.search(
     re.escape(_MARK) + '(.*?)' + re.escape(_END), str(error), re.DOTALL
@@ -36,27 +38,32 @@ def user_error(error: Exception) -> errors.UserError | None:
   return errors.UserError(found.group(1)) if found else None
 
 
-def require(condition: tf.Tensor, message: Callable[[], list]) -> None:
-  """Stops the dataset with a message unless `condition`, a bool scalar, holds.
+def require(condition: tf.Tensor, message: Callable[[], Message]) -> None:
+  """Stops the dataset with a message unless `condition` holds.
 
   Args:
-    condition: what must be true of the example at hand.
+    condition: bool scalar, what must be true of the example at hand.
     message: returns the parts of the message, strings and scalar tensors; it is
       traced into a branch of its own, which costs nothing while all is well.
   """
 
-  def fail():
+  def fail() -> tf.Tensor:
     parts = [
-      p
-      if isinstance(p, str) or p.dtype == tf.string
-      else tf.strings.as_string(p)
-      for p in message()
+      part
+      if isinstance(part, str) or part.dtype == tf.string
+      else tf.strings.as_string(part)
+      for part in message()
     ]
     text = tf.strings.join([_MARK, *parts, _END])
     with tf.control_dependencies([tf.debugging.Assert(False, [text])]):
       return tf.constant(False)
 
   tf.cond(condition, lambda: tf.constant(True), fail)
+
+
+def where(task: str, example: Mapping[str, tf.Tensor]) -> Message:
+  """Returns the beginning of each message about an example."""
+  return ['task ', task, ', example ', example['example_id']]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +88,7 @@ class Limits:
   def of(cls, sequence_length: Mapping[str, int] | None) -> Limits:
     """Takes the limits out of SeqIO's `sequence_length`."""
     given = sequence_length or {}
-    return cls(*(given.get(f.name) for f in dataclasses.fields(cls)))
+    return cls(**{f.name: given.get(f.name) for f in dataclasses.fields(cls)})
 
 
 def check_multi_prompt(
@@ -101,14 +108,13 @@ def check_multi_prompt(
     limits: of the run.
   """
   names = example['subtasks_pretokenized']
-  where = ['task ', task, ', example ', example['example_id']]
-  _check_prompts_are_there(where, names, prompt_lengths)
+  _check_prompts_are_there(task, example, prompt_lengths)
   if limits.subtasks is not None:
     require(
       tf.size(names) <= limits.subtasks,
       lambda: [
-        *where, ' has ', tf.size(names), ' subtasks, more than the feature '
-        f'length subtasks = {limits.subtasks}; none is ever dropped for '
+        *where(task, example), ' has ', tf.size(names), ' subtasks, more than '
+        f'the feature length subtasks = {limits.subtasks}; none is dropped for '
         'want of room: raise it',
       ],
     )  # fmt: skip
@@ -117,9 +123,10 @@ def check_multi_prompt(
     require(
       longest <= limits.prompts,
       lambda: [
-        *where, ', subtask ', tf.gather(names, tf.argmax(prompt_lengths)),
-        ': the prompt has ', longest, ' tokens, more than the feature length '
-        f'prompts = {limits.prompts}; prompts are never cut: raise it',
+        *where(task, example), ', subtask ',
+        tf.gather(names, tf.argmax(prompt_lengths)), ': the prompt has ',
+        longest, ' tokens, more than the feature length prompts = '
+        f'{limits.prompts}; prompts are never cut: raise it',
       ],
     )  # fmt: skip
   if limits.decoder is not None:
@@ -130,21 +137,87 @@ def check_multi_prompt(
     require(
       tf.reduce_max(rows) <= limits.decoder,
       lambda: [
-        *where, ', subtask ', tf.gather(names, tf.argmax(rows)),
-        ': prompt and target have ', tf.reduce_max(rows), ' tokens with EOS, '
-        f'more than the feature length decoder = {limits.decoder}; raise it, '
-        'or lower the feature length targets',
+        *where(task, example), ', subtask ',
+        tf.gather(names, tf.argmax(rows)), ': prompt and target have ',
+        tf.reduce_max(rows), ' tokens with EOS, more than the feature length '
+        f'decoder = {limits.decoder}; raise it, or lower the feature length '
+        'targets',
       ],
     )  # fmt: skip
 
 
+def check_prompt_in_encoder(
+  task: str,
+  example: Mapping[str, tf.Tensor],
+  prompt_lengths: tf.Tensor,
+  limits: Limits,
+) -> None:
+  """Stops the dataset at an example whose prompts leave no room for inputs."""
+  names = example['subtasks_pretokenized']
+  _check_prompts_are_there(task, example, prompt_lengths)
+  if limits.inputs is not None:
+    longest = tf.reduce_max(prompt_lengths)
+    require(
+      longest + 1 < limits.inputs,
+      lambda: [
+        *where(task, example), ', subtask ',
+        tf.gather(names, tf.argmax(prompt_lengths)), ': the prompt has ',
+        longest, ' tokens, which leaves no room for input and EOS in the '
+        f'feature length inputs = {limits.inputs}; prompts are never cut: '
+        'raise it',
+      ],
+    )  # fmt: skip
+
+
+def check_joint(
+  task: str,
+  example: Mapping[str, tf.Tensor],
+  has_separator: tf.Tensor,
+  separator: str,
+) -> None:
+  """Stops the dataset at a target that holds the separator; bool [U]."""
+  names = example['subtasks_pretokenized']
+  require(
+    ~tf.reduce_any(has_separator),
+    lambda: [
+      *where(task, example), ', subtask ',
+      tf.gather(names, tf.argmax(has_separator)),
+      f': the target contains the separator {separator!r}, so that the targets '
+      'of the joint layout could not be told apart; choose another '
+      'joint_separator',
+    ],
+  )  # fmt: skip
+
+
+def check_input(
+  task: str,
+  example: Mapping[str, tf.Tensor],
+  is_over: tf.Tensor,
+  size: tf.Tensor,
+  limit: int | tf.Tensor,
+) -> None:
+  """Stops the dataset at an input that would be cut."""
+  require(
+    ~is_over,
+    lambda: [
+      *where(task, example), ': the input has ', size, ' tokens with EOS, and '
+      'the feature length inputs leaves room for ', tf.constant(limit)
+      if isinstance(limit, int) else limit, '; raise it, or allow inputs to be '
+      'cut (long_inputs)',
+    ],
+  )  # fmt: skip
+
+
 def _check_prompts_are_there(
-  where: list, names: tf.Tensor, prompt_lengths: tf.Tensor
+  task: str, example: Mapping[str, tf.Tensor], prompt_lengths: tf.Tensor
 ) -> None:
   require(
     tf.reduce_all(prompt_lengths > 0),
     lambda: [
-      *where, ', subtask ', tf.gather(names, tf.argmin(prompt_lengths)),
+      *where(task, example), ', subtask ',
+      tf.gather(
+        example['subtasks_pretokenized'], tf.argmin(prompt_lengths)
+      ),
       ': the prompt is empty; every subtask needs at least one token',
     ],
   )  # fmt: skip

@@ -26,6 +26,8 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from pid_jax.subtasks import layouts
+
 
 class _Parts(NamedTuple):
   """Inputs, each with the subtasks that stand beside it in one row."""
@@ -131,11 +133,7 @@ def _keep(
   """Samples subtasks: bool [W, u], int32 [W, u] -> bool [W, u]."""
   if max_empty is None:
     return present
-  drawn = present & (subtasks > 0)
-  # Places 0, 1, ... among those drawn; the others come behind them.
-  numbers = tf.where(drawn, subtasks, tf.int32.max)
-  places = tf.argsort(tf.argsort(numbers, stable=True), stable=True)
-  return present & (~drawn | (places < max_empty))
+  return present & (layouts.places(subtasks) < max_empty)
 
 
 def _split(

@@ -1,6 +1,6 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Registers a source of decomposable examples as SeqIO tasks."""
+"""Registers a source of decomposable examples as three SeqIO tasks."""
 
 from __future__ import annotations
 
@@ -12,9 +12,122 @@ from typing import Any
 import seqio
 import tensorflow as tf
 
+from pid_jax import vocabulary as vocabulary_lib
 from pid_jax.subtasks import layouts
+from pid_jax.subtasks import tokenization
+from pid_jax.subtasks import wholes
 
-MetricFn = Callable[..., dict[str, float]]
+LONG_INPUTS = ('keep_start', 'keep_end', 'error')
+
+
+def register(
+  name: str,
+  *,
+  source: seqio.DataSource,
+  vocabulary: seqio.Vocabulary | vocabulary_lib.Vocabulary,
+  preprocessors: Sequence[Callable[..., tf.data.Dataset]] = (),
+  metric_fns: Sequence[wholes.MetricFn] = (),
+  empty_target: str | None = None,
+  joint_separator: str = ' ; ',
+  long_inputs: str = 'keep_start',
+  pie_max_empty_subtasks: int | None = None,
+  shuffle_buffer_size: int | None = None,
+) -> None:
+  """Registers `name`, `name`_pie and `name`_joint in seqio.TaskRegistry.
+
+  layouts.py lists the features of each. Their task feature lengths:
+    name         inputs S, prompts P, targets T, subtasks U, and for packing
+                 decoder L; with PromptInDecoderFeatureConverter
+    name_pie,    inputs and targets; with seqio.EncDecFeatureConverter
+    name_joint
+  All of them can be mixed (with the same layout of other tasks), cached by
+  seqio_cache_tasks, and evaluated by seqio.Evaluator: the same metrics see the
+  same whole examples. `inputs` and `targets` end in EOS.
+
+  Args:
+    name: of the multi-prompt task.
+    source: of the data.
+    vocabulary: of inputs, prompts and targets.
+    preprocessors: turn what the source gives into decomposable examples (the
+      package's docstring says what they are). Features besides those go to
+      the metrics as they are; an optional float32 [U] `subtask_weights` scales
+      the loss of each subtask in the multi-prompt layout.
+    metric_fns: functions of (targets, predictions), lists with an entry per
+      whole example; wholes.py says what is in it, metrics.py has some.
+    empty_target: the target that says "nothing here", such as 'none', if there
+      is one: in training, one may draw from such subtasks.
+    joint_separator: stands between the targets of the joint layout.
+    long_inputs: what becomes of an input longer than S: 'keep_start',
+      'keep_end' (of a dialogue: the latest turns) or 'error'.
+    pie_max_empty_subtasks: in the split 'train' of `name`_pie, keep so many of
+      the subtasks of an example whose target is the empty one, drawn anew in
+      each epoch; None keeps all. (`name` has this in its feature converter.)
+    shuffle_buffer_size: of SeqIO's shuffling of examples, whose buffer goes
+      into every checkpoint of an iterator. By default none for a source that
+      shuffles by itself, else SeqIO's 1,000. `name`_pie, where subtasks of one
+      example come together, has ten times SeqIO's.
+
+  Raises:
+    ValueError: a name is taken, or an argument makes no sense.
+  """
+  if long_inputs not in LONG_INPUTS:
+    raise ValueError(
+      f'long_inputs must be one of {LONG_INPUTS}. Got {long_inputs!r}.'
+    )
+  vocabulary = _as_seqio(vocabulary)
+  seqio_buffer = seqio.dataset_providers.SHUFFLE_BUFFER_SIZE
+  if shuffle_buffer_size is None and not source.performs_internal_shuffling:
+    shuffle_buffer_size = seqio_buffer
+  tokenize = [
+    *preprocessors,
+    functools.partial(
+      tokenization.tokenize,
+      task=name,
+      vocabulary=vocabulary,
+      empty_target=empty_target,
+    ),
+    seqio.CacheDatasetPlaceholder(),
+  ]
+  how = dict(task=name, vocabulary=vocabulary, long_inputs=long_inputs)
+  add = functools.partial(
+    seqio.TaskRegistry.add, source=source, task_cls=DecomposableTask
+  )
+  add(
+    name,
+    preprocessors=[
+      *tokenize,
+      tokenization.draw,
+      functools.partial(layouts.multi_prompt, **how),
+    ],
+    output_features=_multi_prompt_features(vocabulary),
+    postprocess_fn=wholes.multi_prompt,
+    metric_fns=_metrics(metric_fns),
+    shuffle_buffer_size=shuffle_buffer_size,
+  )
+  add(
+    f'{name}_pie',
+    preprocessors=[
+      *tokenize,
+      tokenization.draw,
+      functools.partial(layouts.prompt_in_encoder, **how),
+    ],
+    output_features=_text_to_text_features(vocabulary),
+    postprocess_fn=wholes.prompt_in_encoder,
+    metric_fns=_metrics(metric_fns, rows=True),
+    shuffle_buffer_size=10 * seqio_buffer,
+    train_max_empty_subtasks=pie_max_empty_subtasks,
+  )
+  add(
+    f'{name}_joint',
+    preprocessors=[
+      *tokenize,
+      functools.partial(layouts.joint, separator=joint_separator, **how),
+    ],
+    output_features=_text_to_text_features(vocabulary),
+    postprocess_fn=functools.partial(wholes.joint, separator=joint_separator),
+    metric_fns=_metrics(metric_fns),
+    shuffle_buffer_size=shuffle_buffer_size,
+  )
 
 
 class DecomposableTask(seqio.Task):
@@ -24,76 +137,52 @@ class DecomposableTask(seqio.Task):
   first dimension of `prompts` counts subtasks, not tokens.
   """
 
-  def get_dataset(self, *args, **kwargs) -> tf.data.Dataset:
-    """As in the base class, but nothing is trimmed."""
+  def __init__(
+    self, *args, train_max_empty_subtasks: int | None = None, **kwargs
+  ):
+    super().__init__(*args, **kwargs)
+    self._train_max_empty_subtasks = train_max_empty_subtasks
+
+  def get_dataset(
+    self,
+    sequence_length: layouts.Lengths = None,
+    split: str = 'train',
+    **kwargs: Any,
+  ) -> tf.data.Dataset:
+    """As in the base class, but nothing is trimmed behind one's back."""
     kwargs['trim_output_features'] = False
     if self.source.performs_internal_shuffling:
-      # A cache would repeat the first epoch's order in all others.
+      # A cache would repeat the order of the first epoch in all others.
       kwargs['try_in_mem_cache'] = False
-    return super().get_dataset(*args, **kwargs)
+    dataset = super().get_dataset(sequence_length, split, **kwargs)
+    limit = self._train_max_empty_subtasks
+    if limit is not None and split == 'train':
+      dataset = dataset.filter(lambda row: row['empty_place'] < limit)
+    return dataset
 
-  def replace(self, **kwargs) -> DecomposableTask:
+  def replace(self, **kwargs: Any) -> DecomposableTask:
     """As in the base class, which would return a plain task."""
     task = super().replace(**kwargs)
     task.__class__ = type(self)
+    task._train_max_empty_subtasks = self._train_max_empty_subtasks
     return task
 
 
-def register(
-  name: str,
-  *,
-  source: seqio.DataSource,
-  vocabulary: seqio.Vocabulary,
-  preprocessors: Sequence[Callable[..., tf.data.Dataset]] = (),
-  metric_fns: Sequence[MetricFn] = (),
-  empty_target: str | None = None,
-  joint_separator: str = ' ; ',
-  long_inputs: str = 'keep_start',
-  shuffle_buffer_size: int | None = None,
-) -> None:
-  """Registers NAME.
+def _metrics(
+  metric_fns: Sequence[wholes.MetricFn], rows: bool = False
+) -> list[wholes.MetricFn]:
+  """No metrics stay none, so that SeqIO skips the task in evaluation."""
+  return [wholes.metric(metric_fns, rows=rows)] if metric_fns else []
 
-  Args:
-    name: of the tasks.
-    source: of the examples.
-    vocabulary: of inputs, prompts and targets.
-    preprocessors: make decomposable examples of what the source gives.
-    metric_fns: functions of (targets, predictions).
-    empty_target: target that says "nothing here".
-    joint_separator: between targets of the joint layout.
-    long_inputs: 'keep_start', 'keep_end' or 'error'.
-    shuffle_buffer_size: of SeqIO's shuffling of examples, whose buffer goes
-      into every checkpoint of an iterator. By default none for a source that
-      shuffles by itself, else SeqIO's 1,000.
-  """
-  if shuffle_buffer_size is None and not source.performs_internal_shuffling:
-    shuffle_buffer_size = seqio.dataset_providers.SHUFFLE_BUFFER_SIZE
-  seqio.TaskRegistry.add(
-    name,
-    source=source,
-    output_features=_multi_prompt_features(vocabulary),
-    preprocessors=[
-      *preprocessors,
-      functools.partial(
-        layouts.tokenize,
-        task=name,
-        vocabulary=vocabulary,
-        empty_target=empty_target,
-      ),
-      seqio.CacheDatasetPlaceholder(),
-      layouts.draw,
-      functools.partial(
-        layouts.multi_prompt,
-        task=name,
-        vocabulary=vocabulary,
-        long_inputs=long_inputs,
-      ),
-    ],
-    postprocess_fn=_postprocess_multi_prompt,
-    metric_fns=list(metric_fns),
-    task_cls=DecomposableTask,
-    shuffle_buffer_size=shuffle_buffer_size,
-  )
+
+def _as_seqio(
+  vocabulary: seqio.Vocabulary | vocabulary_lib.Vocabulary,
+) -> seqio.Vocabulary:
+  if isinstance(vocabulary, vocabulary_lib.Vocabulary):
+    return seqio.SentencePieceVocabulary(
+      str(vocabulary.path), vocabulary.extra_ids
+    )
+  return vocabulary
 
 
 def _multi_prompt_features(
@@ -113,18 +202,7 @@ def _multi_prompt_features(
   }
 
 
-def _postprocess_multi_prompt(
-  output: Any, *, example: dict[str, Any], is_target: bool = False
-) -> Any:
-  names = _strings(example['subtasks_pretokenized'])
-  if not is_target:
-    return list(output)[: len(names)]
-  return {
-    'example_id': example['example_id'].decode(),
-    'subtasks': names,
-    'targets': _strings(example['targets_pretokenized']),
-  }
-
-
-def _strings(values: Any) -> list[str]:
-  return [value.decode() for value in values]
+def _text_to_text_features(
+  vocabulary: seqio.Vocabulary,
+) -> dict[str, seqio.Feature]:
+  return {k: seqio.Feature(vocabulary) for k in ('inputs', 'targets')}

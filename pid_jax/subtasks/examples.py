@@ -1,0 +1,198 @@
+# Copyright 2026 The pid_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Reads decomposable examples from JSON lines, strictly. No TensorFlow.
+
+A line is an object
+  {"inputs": "...", "subtasks": [{"name": "...", "prompt": "...",
+                                  "target": "..."}, ...]}
+with an optional "id". tasks/jsonl.py registers such files as a task, and the
+predict command answers them; there, "target" may be missing.
+
+Whatever is wrong is told as one line with file, line number, key and remedy,
+since a user's first file rarely is right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+import json
+from typing import Any
+
+from etils import epath
+
+from pid_jax import errors
+
+Example = dict[str, Any]
+
+
+def read_examples(
+  path: epath.PathLike, require_targets: bool = True
+) -> list[Example]:
+  """Reads a whole file; see `iterate_examples`.
+
+  Args:
+    path: of the file; local, or gs://.
+    require_targets: every subtask must have a target.
+
+  Returns:
+    Its examples, at least one.
+
+  Raises:
+    UserError: the file cannot be read, is empty, or a line of it is wrong.
+  """
+  return list(iterate_examples(path, require_targets))
+
+
+def iterate_examples(
+  path: epath.PathLike, require_targets: bool = True
+) -> Iterator[Example]:
+  """Reads a file line by line; blank lines are skipped.
+
+  Args:
+    path: of the file; local, or gs://.
+    require_targets: every subtask must have a target.
+
+  Yields:
+    Decomposable examples: `example_id` (the line's "id", or its number),
+    `inputs` str, `prompts`, `targets` and `subtasks` lists of U strings. With
+    require_targets=False a target that the file lacks is None.
+
+  Raises:
+    UserError: the file cannot be read, is empty, or a line of it is wrong.
+  """
+  path = epath.Path(path)
+  line_of_id = {}
+  try:
+    with path.open('rb') as lines:
+      for number, line in enumerate(lines, start=1):
+        where = f'{path}, line {number}'
+        text = _decode(line, where)
+        if not text.strip():
+          continue
+        example = _example(_parse(text, where), number, where, require_targets)
+        name = example['example_id']
+        if name in line_of_id:
+          raise errors.UserError(
+            f'{where}: the id {name!r} occurs on line {line_of_id[name]} too; '
+            'give every line its own "id", or none at all'
+          )
+        line_of_id[name] = number
+        yield example
+  except OSError as e:
+    raise errors.UserError(
+      f'cannot read the examples {path}: {e.strerror or e}'
+    ) from e
+  if not line_of_id:
+    raise errors.UserError(
+      f'{path} is empty; it needs one JSON object a line, such as '
+      '{"inputs": "...", "subtasks": [{"name": "...", "prompt": "...", '
+      '"target": "..."}]}'
+    )
+
+
+def _decode(line: bytes, where: str) -> str:
+  try:
+    return line.decode(
+      'utf-8-sig' if line.startswith(b'\xef\xbb\xbf') else 'utf-8'
+    )
+  except UnicodeDecodeError as e:
+    raise errors.UserError(
+      f'{where}: byte {e.start + 1} is not UTF-8; save the file as UTF-8'
+    ) from e
+
+
+def _parse(text: str, where: str) -> Any:
+  try:
+    return json.loads(text)
+  except json.JSONDecodeError as e:
+    hint = '; each line must be one whole JSON object'
+    if "'" in text and '"' not in text:
+      hint = '; JSON strings stand in double quotes'
+    raise errors.UserError(
+      f'{where}: malformed JSON at column {e.colno}: {e.msg}{hint}'
+    ) from e
+
+
+def _example(
+  record: Any, number: int, where: str, require_targets: bool
+) -> Example:
+  if not isinstance(record, dict):
+    raise errors.UserError(
+      f'{where}: must be a JSON object with "inputs" and "subtasks", '
+      f'not {_kind(record)}'
+    )
+  name = record.get('id', str(number))
+  if isinstance(name, bool) or not isinstance(name, str | int):
+    raise errors.UserError(
+      f'{where}: "id" must be a string or a whole number, not {_kind(name)}'
+    )
+  inputs = _string(record, 'inputs', where)
+  subtasks = _value(record, 'subtasks', where)
+  if not isinstance(subtasks, list):
+    raise errors.UserError(
+      f'{where}: "subtasks" must be a list of objects, not {_kind(subtasks)}'
+    )
+  if not subtasks:
+    raise errors.UserError(
+      f'{where}: "subtasks" is empty; an example needs at least one, with '
+      '"name", "prompt" and "target"'
+    )
+  names, prompts, targets = [], [], []
+  for index, subtask in enumerate(subtasks):
+    here = f'{where}, subtasks[{index}]'
+    if not isinstance(subtask, dict):
+      raise errors.UserError(
+        f'{here}: must be an object with "name", "prompt" and "target", '
+        f'not {_kind(subtask)}'
+      )
+    names.append(_string(subtask, 'name', here))
+    if names[-1] in names[:-1]:
+      raise errors.UserError(
+        f'{here}: the name {names[-1]!r} is that of '
+        f'subtasks[{names.index(names[-1])}] too; names must differ'
+      )
+    prompts.append(_string(subtask, 'prompt', here))
+    if not prompts[-1].strip():
+      raise errors.UserError(
+        f'{here} ({names[-1]!r}): "prompt" is empty; the model needs one to '
+        'know which subtask to do'
+      )
+    if require_targets or subtask.get('target') is not None:
+      targets.append(_string(subtask, 'target', here))
+    else:
+      targets.append(None)
+  return {
+    'example_id': str(name),
+    'inputs': inputs,
+    'prompts': prompts,
+    'subtasks': names,
+    'targets': targets,
+  }
+
+
+def _string(record: dict[str, Any], key: str, where: str) -> str:
+  value = _value(record, key, where)
+  if not isinstance(value, str):
+    quote = '; put it in quotes' if isinstance(value, int | float) else ''
+    raise errors.UserError(
+      f'{where}: "{key}" must be a string, not {_kind(value)}{quote}'
+    )
+  return value
+
+
+def _value(record: dict[str, Any], key: str, where: str) -> Any:
+  if key not in record:
+    found = ', '.join(f'"{k}"' for k in record) or 'no keys'
+    raise errors.UserError(f'{where}: lacks "{key}"; it has {found}')
+  return record[key]
+
+
+def _kind(value: Any) -> str:
+  """Names a JSON value as its writer would."""
+  if value is None or isinstance(value, bool):
+    return {None: 'null', True: 'true', False: 'false'}[value]
+  if isinstance(value, int | float):
+    return f'the number {value}'
+  if isinstance(value, str):
+    return 'a string'
+  return 'a list' if isinstance(value, list) else 'an object'

@@ -1,0 +1,153 @@
+# Copyright 2026 The pid_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""SeqIO preprocessors that come before any layout: strings to ids, and a draw.
+
+`tokenize` ends what SeqIO caches offline. `draw` runs behind the cache, so that
+each epoch draws anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import seqio
+import tensorflow as tf
+
+from pid_jax.subtasks import messages
+
+# Features of a decomposable example, with their ranks; all are strings.
+EXAMPLE_RANKS = {
+  'example_id': 0,
+  'inputs': 0,
+  'prompts': 1,
+  'subtasks': 1,
+  'targets': 1,
+}
+
+Example = Mapping[str, tf.Tensor]
+
+
+def tokenize(
+  dataset: tf.data.Dataset,
+  *,
+  task: str,
+  vocabulary: seqio.Vocabulary,
+  empty_target: str | None,
+) -> tf.data.Dataset:
+  """Encodes the strings of decomposable examples.
+
+  Args:
+    dataset: of decomposable examples; features besides those of EXAMPLE_RANKS
+      (and float32 [U] `subtask_weights`) pass through.
+    task: name of the task, for messages.
+    vocabulary: of inputs, prompts and targets.
+    empty_target: a target that says "nothing here", or None.
+
+  Returns:
+    A dataset with, for each k of inputs, prompts, targets and subtasks, the
+    string(s) `k_pretokenized`, and with
+      inputs                int32 [s]
+      prompts, targets      int32 [n], the tokens of all U strings in a row
+                            (SeqIO's cache cannot hold ragged matrices)
+      prompts_row_lengths, targets_row_lengths  int32 [U]
+      subtasks              int32 [U], 1 where the target is `empty_target`
+      subtask_weights       float32 [U]
+
+  Raises:
+    ValueError: the examples have not the features of a decomposable example.
+    tf.errors.InvalidArgumentError: while iterating; see messages.py.
+  """
+  _check_spec(dataset.element_spec, task)
+
+  def encode(example: Example) -> Example:
+    example = dict(example)
+    strings = {k: example.pop(k) for k in EXAMPLE_RANKS if k != 'example_id'}
+    _check_counts(task, example, strings)
+    num_subtasks = tf.size(strings['prompts'])
+
+    # One call of the tokenizer costs far more than one string in it.
+    together = [strings['prompts'], strings['targets'], [strings['inputs']]]
+    tokens = _encode(vocabulary, tf.concat(together, axis=0))
+    lengths = tf.cast(tokens.row_lengths(), tf.int32)
+    sizes = [num_subtasks, num_subtasks, 1]
+    prompts, targets, _ = tf.split(lengths, sizes)
+    target_start = tf.reduce_sum(prompts)
+    input_start = target_start + tf.reduce_sum(targets)
+
+    if empty_target is None:
+      is_empty = tf.zeros([num_subtasks], tf.int32)
+    else:
+      is_empty = tf.cast(strings['targets'] == empty_target, tf.int32)
+    weights = example.pop('subtask_weights', tf.ones([num_subtasks]))
+    return {
+      **example,
+      **{f'{k}_pretokenized': v for k, v in strings.items()},
+      'inputs': tokens.values[input_start:],
+      'prompts': tokens.values[:target_start],
+      'prompts_row_lengths': prompts,
+      'targets': tokens.values[target_start:input_start],
+      'targets_row_lengths': targets,
+      'subtasks': is_empty,
+      'subtask_weights': weights,
+    }
+
+  return dataset.map(encode, num_parallel_calls=tf.data.AUTOTUNE)
+
+
+@seqio.map_over_dataset(num_seeds=1)
+def draw(example: Example, seed: tf.Tensor) -> Example:
+  """Gives each subtask with an empty target a random number.
+
+  Args:
+    example: with `subtasks` int32 [U], 1 where the target is empty.
+    seed: int64 [2], from SeqIO.
+
+  Returns:
+    The example with `subtasks` int32 [U] drawn from 1 to 2**31 - 2 where it
+    was 1. Who trains on k of them takes those with the k smallest.
+  """
+  numbers = tf.random.stateless_uniform(
+    tf.shape(example['subtasks']), seed, 1, tf.int32.max, tf.int32
+  )
+  return {**example, 'subtasks': numbers * example['subtasks']}
+
+
+def _encode(vocabulary: seqio.Vocabulary, strings: tf.Tensor) -> tf.Tensor:
+  """[n] strings -> int32 [n, (length)], ragged."""
+  if isinstance(vocabulary, seqio.SentencePieceVocabulary):
+    return vocabulary.encode_tf(strings)
+  # Not every vocabulary encodes a vector of strings.
+  return tf.map_fn(
+    vocabulary.encode_tf,
+    strings,
+    fn_output_signature=tf.RaggedTensorSpec([None], tf.int32, ragged_rank=0),
+  )
+
+
+def _check_spec(spec: Mapping[str, tf.TensorSpec], task: str) -> None:
+  """Raises if the source and its preprocessors give no decomposable example."""
+  for key, rank in EXAMPLE_RANKS.items():
+    want = f'a string tensor of rank {rank}'
+    if key not in spec:
+      raise ValueError(
+        f'examples of task {task!r} lack {key!r} ({want}). Got {sorted(spec)}.'
+      )
+    if spec[key].dtype != tf.string or spec[key].shape.rank != rank:
+      raise ValueError(
+        f'{key!r} of task {task!r} must be {want}. Got {spec[key]}.'
+      )
+
+
+def _check_counts(task: str, example: Example, strings: Example) -> None:
+  """Stops the dataset unless there are as many prompts as targets and names."""
+  prompts, targets, names = (
+    tf.size(strings[k]) for k in ('prompts', 'targets', 'subtasks')
+  )
+  messages.require(
+    (prompts > 0) & (targets == prompts) & (names == prompts),
+    lambda: [
+      *messages.where(task, example), ' has ', prompts, ' prompts, ', targets,
+      ' targets and ', names, ' subtask names; it needs as many of each, and '
+      'at least one',
+    ],
+  )  # fmt: skip
