@@ -22,7 +22,8 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
-from pid_jax.errors import UserError
+from pid_jax import decoding
+from pid_jax import errors
 
 Batch = Mapping[str, jax.Array]
 Metrics = dict[str, clu_metrics.Metric]
@@ -133,7 +134,7 @@ class EncoderDecoderModel:
     if isinstance(loss_normalizing_factor, str):
       loss_normalizing_factor = loss_normalizing_factor.upper()
       if loss_normalizing_factor not in LOSS_NORMALIZING_FACTORS:
-        raise UserError(
+        raise errors.UserError(
           f'loss_normalizing_factor is {loss_normalizing_factor!r}; choose a '
           f'number, None or one of {", ".join(LOSS_NORMALIZING_FACTORS)}.'
         )
@@ -274,14 +275,11 @@ class EncoderDecoderModel:
       int32 tokens, 0 after EOS: [B, U, T] for a grid, else [B, T].
       {'scores': float32 log-probabilities [B, U] or [B]}.
     """
-    from pid_jax import decoding
-
     prompts = batch.get('decoder_prompt_tokens')
     is_grid = prompts is not None
     inputs = batch['encoder_input_tokens']
     if not is_grid:
       prompts = jnp.zeros((inputs.shape[0], 1, 0), jnp.int32)
-    row_mask = jnp.any(prompts > 0, axis=-1) if is_grid else None
     generated = decoding.generate(
       self.module,
       params,
@@ -290,7 +288,6 @@ class EncoderDecoderModel:
       max_new_tokens=batch['decoder_target_tokens'].shape[-1],
       sampler=self.sampler or decoding.Greedy(),
       rng=rng,
-      row_mask=row_mask,
     )
     tokens, scores = generated.tokens, generated.log_probs
     if not is_grid:
@@ -315,13 +312,13 @@ class EncoderDecoderModel:
         self._logits(params, batch, None), batch['decoder_target_tokens']
       )
       return -jnp.sum(nll * weights, axis=-1)
-    packed = pack_grid(batch)
-    num_inputs, num_subtasks = batch['decoder_prompt_tokens'].shape[:2]
-    nll, _ = cross_entropy(
-      self._logits(params, packed, None), packed['decoder_target_tokens']
-    )
-    nll = nll * packed['decoder_loss_weights']
-    return -jnp.sum(nll.reshape(num_inputs, num_subtasks, -1), axis=-1)
+    return decoding.score(
+      self.module,
+      params,
+      batch['encoder_input_tokens'],
+      batch['decoder_prompt_tokens'],
+      batch['decoder_target_tokens'],
+    ).log_probs
 
   def _logits(
     self, params: PyTree, batch: Batch, dropout_rng: jax.Array | None
@@ -343,46 +340,6 @@ class EncoderDecoderModel:
       enable_dropout=dropout_rng is not None,
       rngs=None if dropout_rng is None else {'dropout': dropout_rng},
     )
-
-
-def pack_grid(batch: Batch) -> dict[str, jax.Array]:
-  """Lays the grid of a PiD inference batch out as packed training rows.
-
-  Args:
-    batch: int32 'encoder_input_tokens' [B, S], 'decoder_prompt_tokens'
-      [B, U, P] and 'decoder_target_tokens' [B, U, T], right-padded with 0.
-
-  Returns:
-    The features of a training batch with L = U * (P + T): block u of a row
-    holds prompt and target of subtask u without a gap between them.
-  """
-  inputs = batch['encoder_input_tokens']
-  prompts = batch['decoder_prompt_tokens']
-  targets = batch['decoder_target_tokens']
-  num_prompt = jnp.sum(prompts > 0, axis=-1, keepdims=True)  # [B, U, 1]
-  both = jnp.concatenate([prompts, targets], axis=-1)  # [B, U, P + T]
-  slot = jnp.broadcast_to(jnp.arange(both.shape[-1]), both.shape)
-  is_prompt = slot < num_prompt
-  # Skip the padding between: slot j of a target reads P + j - num_prompt.
-  source = jnp.where(is_prompt, slot, slot - num_prompt + prompts.shape[-1])
-  inside = source < both.shape[-1]
-  tokens = jnp.take_along_axis(both, jnp.where(inside, source, 0), axis=-1)
-  tokens = jnp.where(inside, tokens, 0)
-  is_token = tokens > 0
-  subtask = 1 + jnp.arange(both.shape[1])[:, None]  # [U, 1]
-  flat = lambda x: x.reshape(inputs.shape[0], -1)  # [B, U, P + T] -> [B, L]
-  return {
-    'encoder_input_tokens': inputs,
-    'encoder_segment_ids': (inputs > 0).astype(jnp.int32),
-    'decoder_input_tokens': flat(
-      jnp.pad(tokens, ((0, 0), (0, 0), (1, 0)))[..., :-1]
-    ),
-    'decoder_target_tokens': flat(tokens),
-    'decoder_segment_ids': flat(is_token.astype(jnp.int32)),
-    'decoder_subtask_ids': flat(jnp.where(is_token, subtask[None], 0)),
-    'decoder_positions': flat(slot),
-    'decoder_loss_weights': flat((is_token & ~is_prompt).astype(jnp.float32)),
-  }
 
 
 def batch_counts(batch: Batch) -> Metrics:

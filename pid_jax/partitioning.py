@@ -22,7 +22,7 @@ from flax.linen import partitioning as flax_partitioning
 import jax
 import numpy as np
 
-from pid_jax.errors import UserError
+from pid_jax import errors
 
 PyTree = Any
 LogicalAxisRules = Sequence[tuple[str, str | None]]
@@ -53,7 +53,7 @@ def standard_logical_axis_rules(
   """
   for dims in (activation_partitioning_dims, parameter_partitioning_dims):
     if dims not in (1, 2):
-      raise UserError(
+      raise errors.UserError(
         'activation_partitioning_dims and parameter_partitioning_dims must be '
         f'1 or 2, got {dims}.'
       )
@@ -101,7 +101,7 @@ class Partitioner:
   def mesh(self) -> jax.sharding.Mesh:
     devices = self.devices or jax.devices()
     if len(devices) % self.num_partitions:
-      raise UserError(
+      raise errors.UserError(
         f'{len(devices)} devices cannot be split into groups of '
         f'num_partitions={self.num_partitions}; choose a divisor of '
         f'{len(devices)}.'
@@ -138,14 +138,14 @@ class Partitioner:
     if batch_size % pieces:
       mesh = ', '.join(f'{k}={v}' for k, v in self.mesh.shape.items())
       micro = f' x {num_microbatches} microbatches' * (num_microbatches > 1)
-      raise UserError(
+      raise errors.UserError(
         f'The global batch of {batch_size} is not divisible by {pieces}: the '
         f'mesh has {self.num_data_shards} data shards{micro} ({mesh} over '
         f'{self.mesh.size} devices). Choose a multiple of {pieces}, or '
         'another Partitioner.num_partitions.'
       )
     if batch_size % jax.process_count():
-      raise UserError(
+      raise errors.UserError(
         f'The global batch of {batch_size} is not divisible by the '
         f'{jax.process_count()} processes.'
       )
@@ -205,7 +205,7 @@ class Partitioner:
 
     shardings = jax.tree_util.tree_map_with_path(to_sharding, params, specs)
     if faults:
-      raise UserError(
+      raise errors.UserError(
         f'The mesh {dict(self.mesh.shape)} does not divide: '
         + '; '.join(faults)
         + '. Choose a smaller Partitioner.num_partitions.'

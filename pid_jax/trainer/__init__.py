@@ -2,9 +2,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Training: the step, the loop, and what happens around it."""
 
+from pid_jax.trainer.checkpointer import CheckpointConfig
 from pid_jax.trainer.data import DatasetConfig
 from pid_jax.trainer.loop import train
 from pid_jax.trainer.optimizers import Optimizer
 from pid_jax.trainer.step import TrainState
 
-__all__ = ['DatasetConfig', 'Optimizer', 'TrainState', 'train']
+__all__ = [
+  'CheckpointConfig',
+  'DatasetConfig',
+  'Optimizer',
+  'TrainState',
+  'train',
+]

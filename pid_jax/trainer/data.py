@@ -6,6 +6,7 @@ A checkpoint holds the state of the tf.data iterator, shuffle buffers included,
 so that a run that was killed goes on with the very batch that came next.
 """
 
+from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Mapping
 import dataclasses
@@ -19,6 +20,7 @@ import seqio
 import tensorflow as tf
 
 from pid_jax import errors
+from pid_jax import subtasks
 
 Lengths = Mapping[str, int]
 
@@ -36,6 +38,10 @@ class DatasetConfig:
     seed: of shuffling and of preprocessors that draw; None takes the run's.
     use_cached: whether to read what `seqio_cache_tasks` wrote.
     pack: whether to put several examples in a row.
+    num_examples: in evaluation, read so many examples; None reads all.
+    feature_converter: (pack=...) -> seqio.FeatureConverter; None takes
+      `subtasks.PromptInDecoderFeatureConverter` for a task with prompts and
+      `seqio.EncDecFeatureConverter` for text-to-text.
     num_threads: of tf.data; None leaves half of the cores to the model, if the
       model computes on them, else takes tf.data's own choice.
   """
@@ -48,6 +54,8 @@ class DatasetConfig:
   seed: int | None = None
   use_cached: bool = False
   pack: bool = True
+  num_examples: int | None = None
+  feature_converter: Callable[..., seqio.FeatureConverter] | None = None
   num_threads: int | None = None
 
 
@@ -63,20 +71,30 @@ def get_task(name: str) -> seqio.Task | seqio.Mixture:
   return seqio.get_mixture_or_task(name)
 
 
+def check_split(task: seqio.Task | seqio.Mixture, split: str) -> None:
+  """Raises UserError if a task has no such split."""
+  splits = sorted({s for t in seqio.get_subtasks(task) for s in t.splits})
+  if split not in splits:
+    raise errors.unknown(f'split of {task.name}', split, splits)
+
+
+def with_seed(cfg: DatasetConfig, seed: int) -> DatasetConfig:
+  """Fills in the run's seed where a configuration has none of its own."""
+  return cfg if cfg.seed is not None else dataclasses.replace(cfg, seed=seed)
+
+
 def layout(task: seqio.Task | seqio.Mixture) -> str:
   """'pid' for a task with prompts of its own, 'text' for text-to-text."""
   return 'pid' if 'prompts' in task.output_features else 'text'
 
 
-def feature_converter(
-  task: seqio.Task | seqio.Mixture, pack: bool
-) -> seqio.FeatureConverter:
+def feature_converter(cfg: DatasetConfig) -> seqio.FeatureConverter:
   """The converter that makes model features of a task's examples."""
-  if layout(task) == 'text':
-    return seqio.EncDecFeatureConverter(pack=pack)
-  from pid_jax import subtasks
-
-  return subtasks.PromptInDecoderFeatureConverter(pack=pack)
+  if cfg.feature_converter is not None:
+    return cfg.feature_converter(pack=cfg.pack)
+  if layout(get_task(cfg.mixture_or_task_name)) == 'text':
+    return seqio.EncDecFeatureConverter(pack=cfg.pack)
+  return subtasks.PromptInDecoderFeatureConverter(pack=cfg.pack)
 
 
 def dataset(cfg: DatasetConfig, num_epochs: int | None) -> tf.data.Dataset:
@@ -90,7 +108,7 @@ def dataset(cfg: DatasetConfig, num_epochs: int | None) -> tf.data.Dataset:
     Batches of model features, [B / processes, ...]; a last batch that is not
     full is dropped.
   """
-  task = get_task(cfg.mixture_or_task_name)
+  check_split(get_task(cfg.mixture_or_task_name), cfg.split)
   shard = seqio.ShardInfo(jax.process_index(), jax.process_count())
   ds = seqio.get_dataset(
     cfg.mixture_or_task_name,
@@ -98,7 +116,7 @@ def dataset(cfg: DatasetConfig, num_epochs: int | None) -> tf.data.Dataset:
     dataset_split=cfg.split,
     shuffle=cfg.shuffle,
     num_epochs=num_epochs,
-    feature_converter=feature_converter(task, cfg.pack),
+    feature_converter=feature_converter(cfg),
     shard_info=shard if shard.num_shards > 1 else None,
     use_cached=cfg.use_cached,
     seed=cfg.seed,

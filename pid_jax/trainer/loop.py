@@ -2,16 +2,28 @@
 # SPDX-License-Identifier: Apache-2.0
 """The training loop, from top to bottom."""
 
-from clu import metric_writers
-import jax
+from collections.abc import Callable
+import logging
 
+from etils import epath
+import jax
+import jax.numpy as jnp
+
+from pid_jax import checkpoints
+from pid_jax import errors
 from pid_jax import model as model_lib
 from pid_jax import partitioning
 from pid_jax import progress as progress_lib
+from pid_jax.trainer import checkpointer as checkpointer_lib
 from pid_jax.trainer import data
+from pid_jax.trainer import evaluation
+from pid_jax.trainer import interruption
 from pid_jax.trainer import optimizers
 from pid_jax.trainer import reporting
+from pid_jax.trainer import start
 from pid_jax.trainer import step as step_lib
+
+logger = logging.getLogger('pid_jax.trainer')
 
 
 def train(
@@ -21,23 +33,69 @@ def train(
   train_dataset_cfg: data.DatasetConfig,
   optimizer: optimizers.Optimizer,
   total_steps: int,
+  train_eval_dataset_cfg: data.DatasetConfig | None = None,
+  infer_eval_dataset_cfg: data.DatasetConfig | None = None,
+  eval_period: int = 1000,
+  eval_steps: int = 20,
+  checkpoint_cfg: checkpointer_lib.CheckpointConfig | None = None,
+  initial_checkpoint_path: str | None = None,
   partitioner: partitioning.Partitioner | None = None,
-  random_seed: int = 0,
   num_microbatches: int = 1,
   ema_decay: float | None = None,
+  random_seed: int = 0,
   log_period: int = 100,
+  summarize_config_fn: Callable[..., None] | None = None,
 ) -> step_lib.TrainState:
+  """Trains a model, or goes on where an earlier run in MODEL_DIR stopped.
+
+  The run is a function of its arguments: however often it was stopped and
+  started again, it ends with the same parameters, bit by bit, on the same
+  machine.
+
+  Args:
+    model: network and loss.
+    model_dir: where checkpoints, TensorBoard events, config.json and the
+      vocabulary go; see `pid_jax.checkpoints`.
+    train_dataset_cfg: what to train on.
+    optimizer: see `trainer.optimizers`.
+    total_steps: updates in all, those of earlier runs in MODEL_DIR included.
+    train_eval_dataset_cfg: where to measure the loss; None: nowhere.
+    infer_eval_dataset_cfg: where to predict and compute the task's metrics;
+      None: nowhere.
+    eval_period: steps from one evaluation to the next; one is made at the end
+      besides.
+    eval_steps: batches on which to measure the loss.
+    checkpoint_cfg: when to write checkpoints, which to keep, which is best.
+    initial_checkpoint_path: MODEL_DIR of a run (or one of its checkpoints) to
+      begin with the parameters of. Without effect on a run that goes on.
+    partitioner: the mesh; all devices on the data axis by default.
+    num_microbatches: parts of a batch whose gradients are added up, to save
+      memory.
+    ema_decay: keep an exponential moving average of the parameters, which is
+      then what is evaluated and served; None: do not.
+    random_seed: of initialisation, dropout, and data without a seed of its own.
+    log_period: steps from one report to the next.
+    summarize_config_fn: called with (model_dir, writer, step) once all is set
+      up, to write the configuration down.
+
+  Returns:
+    The state after the last step.
+
+  Raises:
+    UserError: a configuration that cannot work, a full disk, a loss that is
+      not finite.
+    SystemExit: after SIGTERM (status 143) or SIGINT (130), with a checkpoint
+      of the step that it came in.
+  """
+  # Set-up: everything that can be wrong is found here.
+  checkpoint_cfg = checkpoint_cfg or checkpointer_lib.CheckpointConfig()
   partitioner = partitioner or partitioning.Partitioner()
   partitioner.check_batch_size(train_dataset_cfg.batch_size, num_microbatches)
-  iterator = data.TrainIterator(data.dataset(train_dataset_cfg, None))
-  ema = ema_decay is not None
-  shapes = step_lib.abstract_state(model, optimizer, partitioner, ema)
-  init = jax.jit(
-    lambda rng: step_lib.initial_state(model, optimizer, rng, ema),
-    out_shardings=jax.tree.map(lambda s: s.sharding, shapes),
+  train_dataset_cfg = data.with_seed(train_dataset_cfg, random_seed)
+  start.find_vocabulary(model, train_dataset_cfg)
+  shapes = step_lib.abstract_state(
+    model, optimizer, partitioner, ema=ema_decay is not None
   )
-  with partitioner.scope():
-    state = init(jax.random.key(random_seed))
   train_step = step_lib.compile_train_step(
     model,
     optimizer,
@@ -47,14 +105,123 @@ def train(
     num_microbatches=num_microbatches,
     ema_decay=ema_decay,
   )
-  writer = metric_writers.SummaryWriter(model_dir + '/tensorboard')
-  with progress_lib.Progress(total_steps, label='train') as progress:
-    reporter = reporting.Reporter(writer, progress, 0)
-    for step in range(1, total_steps + 1):
-      batch = partitioner.put_batch(next(iterator))
-      state, metrics = train_step(state, batch)
-      reporter.add(step, metrics)
-      if step % log_period == 0 or step == total_steps:
-        reporter.flush()
+  stop = interruption.Interruption()
+  evaluators = evaluation.Evaluators(
+    model,
+    partitioner,
+    infer_cfg=infer_eval_dataset_cfg,
+    loss_cfg=train_eval_dataset_cfg,
+    loss_batches=eval_steps,
+    should_stop=lambda: bool(stop),
+  )
+  iterator = data.TrainIterator(data.dataset(train_dataset_cfg, None))
+  start.describe(model, model_dir, train_dataset_cfg, checkpoint_cfg)
+  checkpointer = checkpointer_lib.Checkpointer(model_dir, checkpoint_cfg)
+  writer = reporting.tensorboard_writer(model_dir)
+
+  # The first state, or that of the last checkpoint.
+  restored = checkpointer.restore(shapes)
+  if restored is None:
+    state = start.first_state(
+      model,
+      optimizer,
+      partitioner,
+      shapes,
+      seed=random_seed,
+      initial_checkpoint_path=initial_checkpoint_path,
+    )
+  else:
+    state, position = restored
+    if position is not None:
+      iterator.restore(position)
+  first_step = int(state.step)
+  if summarize_config_fn is not None:
+    summarize_config_fn(model_dir, writer, first_step)
+  reporting.announce(model_dir, shapes, partitioner, first_step, total_steps)
+
+  # Steps.
+  with (
+    stop,
+    progress_lib.Progress(
+      total_steps, label='train', start=first_step, enabled=_is_main()
+    ) as progress,
+  ):
+    reporter = reporting.Reporter(writer, progress, first_step)
+
+    def save(step: int, metrics: dict[str, float] | None = None) -> None:
+      if checkpointer.last_saved == step:
+        return
+      reporter.flush()
+      if not _all_finite(state.params):
+        raise reporting.NonFiniteLossError(step)
+      position = iterator.save() if checkpoint_cfg.save_dataset else None
+      checkpointer.save(step, state, position, metrics)
+
+    try:
+      for step in range(first_step + 1, total_steps + 1):
+        batch = partitioner.put_batch(next(iterator))
+        state, metrics = train_step(state, batch)
+        reporter.add(step, metrics)
+
+        is_last = step == total_steps
+        if is_last or step % log_period == 0:
+          reporter.flush()
+        if evaluators and (is_last or step % eval_period == 0) and not stop:
+          reporter.flush()
+          values = evaluators.evaluate(state.eval_params, step)
+          reporting.write_evaluation(writer, step, values)
+          checkpointer.check_metric(values)
+          save(step, values)
+          reporter.restart_clock()
+        elif is_last or step % checkpoint_cfg.period == 0:
+          save(step)
+        if stop:
+          break
+    except evaluation.Interrupted:
+      pass
+    except reporting.NonFiniteLossError as e:
+      raise _non_finite(e.step, model_dir, checkpointer) from e
+
+    # The end, or an interruption.
+    if stop:
+      step = int(state.step)
+      save(step)
+      checkpointer.close()
+      writer.flush()
+      logger.info(
+        'stopped by %s after step %d, which is saved; the same command goes '
+        'on from there',
+        *(stop.signal.name, step),
+      )
+      raise SystemExit(stop.exit_status)
+  checkpointer.close()
   writer.flush()
   return state
+
+
+@jax.jit
+def _all_finite(tree) -> jax.Array:
+  leaves = jax.tree.leaves(tree)
+  return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in leaves]))
+
+
+def _is_main() -> bool:
+  return jax.process_index() == 0
+
+
+def _non_finite(
+  step: int,
+  model_dir: epath.PathLike,
+  checkpointer: checkpointer_lib.Checkpointer,
+) -> errors.UserError:
+  checkpointer.close()
+  good = checkpoints.steps(model_dir)
+  if good:
+    path = epath.Path(model_dir) / checkpoints.CHECKPOINTS / str(good[-1])
+    last = f'The last good checkpoint is step {good[-1]}: {path}'
+  else:
+    last = 'No checkpoint had been written'
+  return errors.UserError(
+    f'The loss or its gradient is not finite at step {step}. {last}. Lower the '
+    'learning rate, clip gradients (max_grad_norm) or raise Z_LOSS.'
+  )

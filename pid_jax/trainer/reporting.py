@@ -9,15 +9,19 @@ never waits for the step that it has just started.
 from collections.abc import Mapping
 import logging
 import math
+import os
 import time
 
 from clu import metric_writers
 from clu import metrics as clu_metrics
+from etils import epath
 import jax
 import numpy as np
 
 from pid_jax import model as model_lib
+from pid_jax import partitioning
 from pid_jax import progress as progress_lib
+from pid_jax.trainer import step as step_lib
 
 logger = logging.getLogger('pid_jax.trainer')
 
@@ -61,7 +65,7 @@ class Reporter:
     """
     self._pending.append((step, metrics))
     if len(self._pending) > 2:
-      jax.block_until_ready(self._pending[-3][1])
+      _check_finite(*self._pending[-3])
     self._progress.update(step, self.last)
 
   def flush(self) -> dict[str, float]:
@@ -78,9 +82,7 @@ class Reporter:
     steps, per_step = zip(*jax.device_get(self._pending), strict=True)
     self._pending = []
     for step, metrics in zip(steps, per_step, strict=True):
-      checked = (metrics['loss'].total, metrics['grad_norm'].total)
-      if not np.all(np.isfinite(checked)):
-        raise NonFiniteLossError(int(step))
+      _check_finite(step, metrics)
     # Lists of host scalars -> one metric of sums.
     merged = jax.tree.map(lambda *x: np.sum(x), *per_step)
     values = {k: _value(v) for k, v in merged.items()}
@@ -107,7 +109,7 @@ class Reporter:
     self._progress.update(last, self.last)
     return values
 
-  def reset_clock(self) -> None:
+  def restart_clock(self) -> None:
     """Leaves the time since the last flush (an evaluation) out of the rates."""
     self._began = time.monotonic()
 
@@ -122,10 +124,49 @@ class Reporter:
       )
 
 
+def _check_finite(step: int, metrics: Mapping[str, clu_metrics.Metric]) -> None:
+  checked = metrics['loss'].total, metrics['grad_norm'].total
+  if not all(math.isfinite(x) for x in checked):
+    raise NonFiniteLossError(int(step))
+
+
 def _value(metric: clu_metrics.Metric) -> float:
   if isinstance(metric, clu_metrics.Average):
     return float(metric.total) / max(float(metric.count), 1e-9)
   return float(metric.total)
+
+
+def tensorboard_writer(
+  model_dir: epath.PathLike,
+) -> metric_writers.MetricWriter:
+  """Writes to MODEL_DIR/tensorboard from the first process, else nowhere."""
+  if jax.process_index():
+    return metric_writers.MultiWriter([])
+  path = epath.Path(model_dir) / 'tensorboard'
+  return metric_writers.SummaryWriter(os.fspath(path))
+
+
+def announce(
+  model_dir: epath.PathLike,
+  state: step_lib.TrainState,
+  partitioner: partitioning.Partitioner,
+  first_step: int,
+  total_steps: int,
+) -> None:
+  """Says in two lines what is about to run."""
+  size = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(state.params))
+  mesh = ' x '.join(f'{v} {k}' for k, v in partitioner.mesh.shape.items())
+  logger.info(
+    '%.4g million parameters on %d %s device%s (%s)',
+    *(size / 1e6, partitioner.mesh.size, jax.default_backend()),
+    *('s' * (partitioner.mesh.size > 1), mesh),
+  )
+  if first_step >= total_steps:
+    logger.info('%s: step %d, nothing left to do', model_dir, first_step)
+  elif first_step:
+    logger.info('%s: goes on after step %d', model_dir, first_step)
+  else:
+    logger.info('%s: a new run', model_dir)
 
 
 def write_evaluation(

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from pid_jax.errors import UserError
+from pid_jax import errors
 
 Schedule = Callable[[jax.Array | int], jax.Array]
 
@@ -33,7 +33,9 @@ def rsqrt(
   warmup_steps, at learning_rate / sqrt(warmup_steps), then falling.
   """
   if warmup_steps < 1:
-    raise UserError(f'rsqrt needs warmup_steps >= 1, got {warmup_steps}.')
+    raise errors.UserError(
+      f'rsqrt needs warmup_steps >= 1, got {warmup_steps}.'
+    )
   return lambda step: (
     learning_rate
     / jnp.sqrt(jnp.maximum(jnp.asarray(step, jnp.float32), warmup_steps))
@@ -99,7 +101,7 @@ def _warmup(step, warmup_steps: int) -> jax.Array:
 def _progress(step, total_steps: int, first_step: int) -> jax.Array:
   """0 at first_step, 1 at total_steps."""
   if total_steps <= first_step:
-    raise UserError(
+    raise errors.UserError(
       f'The schedule ends at total_steps={total_steps}, before its decay '
       f'begins at {first_step}: raise TRAIN_STEPS or lower warmup_steps.'
     )

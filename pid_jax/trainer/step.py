@@ -17,9 +17,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from pid_jax import errors
 from pid_jax import model as model_lib
 from pid_jax import partitioning
-from pid_jax.errors import UserError
 from pid_jax.trainer import optimizers
 
 PyTree = Any
@@ -228,7 +228,9 @@ def compile_train_step(
     (state, batch) -> (state, metrics); compiled at the first call of a shape.
   """
   if ema_decay is not None and not 0 < ema_decay < 1:
-    raise UserError(f'ema_decay is {ema_decay}; choose a number in (0, 1).')
+    raise errors.UserError(
+      f'ema_decay is {ema_decay}; choose a number in (0, 1).'
+    )
 
   def step(state, batch):
     return train_step(

@@ -1,0 +1,45 @@
+# Copyright 2026 The pid_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+r"""Trains a model as a gin file says, or goes on where the last run stopped.
+
+Example:
+  python -m pid_jax.train --gin_file=runs/quickstart.gin \
+      --gin.MODEL_DIR="'/tmp/model'"
+
+MODEL_DIR receives checkpoints, TensorBoard events and the configuration. The
+same command again goes on after the last checkpoint. SIGTERM and Ctrl-C write
+one first, and end the command with status 143 and 130.
+"""
+
+from pid_jax import cli
+
+
+def main(args) -> None:
+  """Reads the gin configuration and calls `pid_jax.trainer.train`."""
+  import gin
+
+  from pid_jax import compilation
+  from pid_jax import errors
+  from pid_jax import trainer
+
+  if not args.gin_file:
+    raise errors.UserError('give a --gin_file, such as runs/quickstart.gin')
+  compilation.use_cache()
+  cli.parse_gin(args)
+  gin.get_configurable(trainer.train)(summarize_config_fn=write_config)
+
+
+def write_config(model_dir: str, writer, step: int) -> None:
+  """Writes the gin configuration to MODEL_DIR/config.gin and TensorBoard."""
+  from etils import epath
+  import gin
+  import jax
+
+  text = gin.config_str()
+  if jax.process_index() == 0:
+    (epath.Path(model_dir) / 'config.gin').write_text(text)
+  writer.write_texts(step, {'config': gin.markdown(text)})
+
+
+if __name__ == '__main__':
+  cli.run(main, doc=__doc__, use_gin=True)

@@ -1,0 +1,313 @@
+# Copyright 2026 The pid_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Checkpoints in time: when to write one, which to keep, where to go on.
+
+Parameters, optimizer state and the position in the data are one orbax step:
+written in the background, renamed into place when whole. Whatever is killed
+when, the newest step is whole and its parts belong together.
+"""
+
+from collections.abc import Iterator
+from collections.abc import Mapping
+import contextlib
+import dataclasses
+import errno
+import re
+from typing import Any
+
+from etils import epath
+import jax
+import orbax.checkpoint as ocp
+
+from pid_jax import checkpoints
+from pid_jax import errors
+from pid_jax.trainer import step as step_lib
+
+PyTree = Any
+
+
+@dataclasses.dataclass(frozen=True)
+class CheckpointConfig:
+  """Which checkpoints to write and to keep.
+
+  Attributes:
+    period: steps between two; one is written after each evaluation and at the
+      end as well.
+    keep: how many of the last to keep; None for all.
+    keep_best: how many of the best to keep besides.
+    best_metric: what 'best' means, 'TASK/METRIC'; None: no step is best.
+    best_mode: 'max' or 'min'.
+    save_dataset: whether to save the position in the training data, so that a
+      run goes on exactly where it stopped.
+  """
+
+  period: int = 1000
+  keep: int | None = 2
+  keep_best: int = 1
+  best_metric: str | None = None
+  best_mode: str = 'max'
+  save_dataset: bool = True
+
+  def __post_init__(self):
+    if self.best_mode not in ('max', 'min'):
+      raise errors.UserError(
+        f"CheckpointConfig.best_mode is {self.best_mode!r}; choose 'max' or "
+        "'min'."
+      )
+    if self.period < 1 or (self.keep is not None and self.keep < 1):
+      raise errors.UserError(
+        'CheckpointConfig.period and keep must be at least 1, got '
+        f'{self.period} and {self.keep}.'
+      )
+
+  @property
+  def selection(self) -> dict[str, str] | None:
+    """What goes into config.json for `checkpoints.load(step='best')`."""
+    if self.best_metric is None:
+      return None
+    return {'metric': self.best_metric, 'mode': self.best_mode}
+
+
+class FilesHandler(ocp.AsyncCheckpointHandler):
+  """Writes named files of each process: an item of an orbax checkpoint."""
+
+  async def async_save(self, directory, args):
+    return [
+      ocp.future.CommitFutureAwaitingContractedSignals(
+        self._write(directory, args.files), name='files'
+      )
+    ]
+
+  async def _write(self, directory: epath.Path, files: Mapping[str, bytes]):
+    for name, content in files.items():
+      (directory / (_process_prefix() + name)).write_bytes(content)
+
+  def save(self, directory, args):
+    raise NotImplementedError('Only asynchronous checkpoints are written.')
+
+  def restore(self, directory: epath.Path, args=None) -> dict[str, bytes]:
+    """Returns the files of this process.
+
+    Raises:
+      UserError: there are none: as many processes must go on as stopped.
+    """
+    prefix = _process_prefix()
+    files = {
+      path.name.removeprefix(prefix): path.read_bytes()
+      for path in epath.Path(directory).iterdir()
+      if path.name.startswith(prefix)
+    }
+    if not files:
+      raise errors.UserError(
+        f'{directory} holds no position in the data for process '
+        f'{jax.process_index()} of {jax.process_count()}: go on with as many '
+        'processes as the run was started with.'
+      )
+    return files
+
+
+@ocp.args.register_with_handler(FilesHandler, for_save=True)
+@dataclasses.dataclass
+class FilesSave(ocp.args.CheckpointArgs):
+  """What to write: file name -> content, of this process."""
+
+  files: Mapping[str, bytes]
+
+
+@ocp.args.register_with_handler(FilesHandler, for_restore=True)
+@dataclasses.dataclass
+class FilesRestore(ocp.args.CheckpointArgs):
+  """Nothing to choose."""
+
+  pass
+
+
+def _process_prefix() -> str:
+  return f'process_{jax.process_index()}_of_{jax.process_count()}.'
+
+
+class Checkpointer:
+  """Writes and restores the steps of one MODEL_DIR."""
+
+  def __init__(self, model_dir: epath.PathLike, cfg: CheckpointConfig):
+    self._cfg = cfg
+    self._path = epath.Path(model_dir).absolute() / checkpoints.CHECKPOINTS
+    policies = ocp.checkpoint_managers
+    keep = [policies.LatestN(cfg.keep)]
+    metric = cfg.best_metric
+    if metric is not None and cfg.keep_best:
+      keep.append(
+        policies.BestN(
+          get_metric_fn=lambda metrics: metrics[metric],
+          reverse=cfg.best_mode == 'min',
+          n=cfg.keep_best,
+          keep_checkpoints_without_metrics=False,
+        )
+      )
+    options = ocp.CheckpointManagerOptions(
+      preservation_policy=policies.AnyPreservationPolicy(keep),
+      # Without a best_fn orbax does not write metrics.
+      best_fn=lambda metrics: metrics.get(metric, 0.0),
+      best_mode=cfg.best_mode,
+      cleanup_tmp_directories=True,
+      save_root_metadata=False,
+    )
+    with self._explain():
+      self._manager = ocp.CheckpointManager(self._path, options=options)
+    self.last_saved = self._manager.latest_step()
+
+  def save(
+    self,
+    step: int,
+    state: step_lib.TrainState,
+    data: Mapping[str, bytes] | None,
+    metrics: Mapping[str, float] | None = None,
+  ) -> None:
+    """Begins to write a step; returns when `state` may be overwritten.
+
+    Args:
+      step: the number of updates made.
+      state: of the run.
+      data: position in the training data, or None not to save one.
+      metrics: of the evaluation at this step, if there was one.
+
+    Raises:
+      UserError: the disk is full; also for the write before this one.
+    """
+    served, rest = _split(state)
+    items = {
+      'params': ocp.args.StandardSave(served),
+      'state': ocp.args.StandardSave(rest),
+    }
+    if data is not None:
+      items['data'] = FilesSave(data)
+    with self._explain():
+      self._manager.save(
+        step,
+        args=ocp.args.Composite(**items),
+        metrics=dict(metrics) if metrics else None,
+        force=True,
+      )
+    self.last_saved = step
+
+  def restore(
+    self, shapes: step_lib.TrainState
+  ) -> tuple[step_lib.TrainState, dict[str, bytes] | None] | None:
+    """Reads the last step.
+
+    Args:
+      shapes: the run's state as ShapeDtypeStructs with shardings.
+
+    Returns:
+      The state and the position in the data (None where none was saved); or
+      None when there is no checkpoint.
+
+    Raises:
+      UserError: the checkpoint is of another model or optimizer.
+    """
+    step = self._manager.latest_step()
+    if step is None:
+      return None
+    folder = self._path / str(step)
+    served, rest = _split(shapes)
+    for name, tree in (('params', served), ('state', rest)):
+      saved = checkpoints.saved_shapes(folder / name)
+      checkpoints.check_shapes(saved, tree, str(folder / name))
+    items = {
+      'params': ocp.args.StandardRestore(served),
+      'state': ocp.args.StandardRestore(rest),
+    }
+    if self._cfg.save_dataset and (folder / 'data').exists():
+      items['data'] = FilesRestore()
+    restored = self._manager.restore(step, args=ocp.args.Composite(**items))
+    state = _join(restored['params'], restored['state'])
+    return state, restored.get('data')
+
+  def check_metric(self, metrics: Mapping[str, float]) -> None:
+    """Raises UserError if an evaluation lacks the metric to choose by."""
+    wanted = self._cfg.best_metric
+    if wanted is not None and wanted not in metrics:
+      raise errors.unknown('CheckpointConfig.best_metric', wanted, metrics)
+
+  def wait(self) -> None:
+    """Returns when everything is on disk.
+
+    Raises:
+      UserError: the disk is full.
+    """
+    with self._explain():
+      self._manager.wait_until_finished()
+
+  def close(self) -> None:
+    """Waits, and frees the threads."""
+    with self._explain():
+      self._manager.close()
+
+  @contextlib.contextmanager
+  def _explain(self) -> Iterator[None]:
+    """Turns a full disk and the like into one line, and sweeps up."""
+    try:
+      yield
+    except Exception as e:
+      reason = _disk_fault(e)
+      if reason is None:
+        raise
+      self._sweep()
+      kept = checkpoints.steps(self._path.parent)
+      good = f'The last whole one is step {kept[-1]}' if kept else 'None exists'
+      raise errors.UserError(
+        f'Cannot write a checkpoint to {self._path}: {reason}. {good}. Free '
+        'some space and start the same command again.'
+      ) from e
+
+  def _sweep(self) -> None:
+    """Removes what the failed write left; orbax never takes it for whole."""
+    if jax.process_index() == 0 and self._path.exists():
+      for path in self._path.iterdir():
+        if '.orbax-checkpoint-tmp' in path.name:
+          path.rmtree(missing_ok=True)
+
+
+def _split(state: step_lib.TrainState) -> tuple[PyTree, PyTree]:
+  """The parameters to serve, and everything else."""
+  rest = {'step': state.step, 'opt_state': state.opt_state}
+  if state.ema_params is not None:
+    rest['params'] = state.params
+  return state.eval_params, rest
+
+
+def _join(served: PyTree, rest: PyTree) -> step_lib.TrainState:
+  """Undoes `_split`."""
+  has_ema = 'params' in rest
+  return step_lib.TrainState(
+    step=rest['step'],
+    params=rest['params'] if has_ema else served,
+    opt_state=rest['opt_state'],
+    ema_params=served if has_ema else None,
+  )
+
+
+_DISK_FAULTS = {
+  errno.ENOSPC: 'no space left on the device',
+  errno.EDQUOT: 'the disk quota is exceeded',
+  errno.EFBIG: 'a file would be too large',
+  errno.EACCES: 'permission denied',
+  errno.EROFS: 'the file system is read-only',
+}
+
+
+def _disk_fault(error: BaseException | None) -> str | None:
+  """Finds out whether an error, or one that it came from, is the disk's."""
+  while error is not None:
+    if isinstance(error, OSError) and error.errno in _DISK_FAULTS:
+      return _DISK_FAULTS[error.errno]
+    # Tensorstore's errors carry the system's as text.
+    named = re.search(
+      'No space left|RESOURCE_EXHAUSTED.*[Ww]rit|quota exceeded|File too large'
+      '|Permission denied|Read-only file system',
+      str(error),
+    )
+    if named:
+      return named[0].lower()
+    error = error.__cause__ or error.__context__
+  return None

@@ -1,0 +1,250 @@
+# Copyright 2026 The pid_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Metrics of a model on a task: predicted by SeqIO's Evaluator, and by loss.
+
+Every process reads all examples of an evaluation (they are few) and computes
+its rows of each global batch; predictions come back whole to all of them.
+"""
+
+from collections.abc import Callable
+from collections.abc import Mapping
+from collections.abc import Sequence
+import functools
+import itertools
+from typing import Any
+
+import jax
+import numpy as np
+import seqio
+import tensorflow as tf
+
+from pid_jax import errors
+from pid_jax import model as model_lib
+from pid_jax import partitioning
+from pid_jax.trainer import data
+from pid_jax.trainer import step as step_lib
+
+PyTree = Any
+
+
+class Interrupted(Exception):
+  """An evaluation was told to stop before its end."""
+
+
+class PredictionEvaluator:
+  """Runs a task's metrics on what the model predicts (or scores)."""
+
+  def __init__(
+    self,
+    model: model_lib.EncoderDecoderModel,
+    cfg: data.DatasetConfig,
+    partitioner: partitioning.Partitioner,
+    should_stop: Callable[[], bool] = lambda: False,
+    loggers: Sequence[Callable[..., seqio.Logger]] = (),
+    log_dir: str | None = None,
+  ):
+    """Reads and caches the examples.
+
+    Args:
+      model: predicts and scores.
+      cfg: what to evaluate on; `pack` must be False.
+      partitioner: gives the mesh.
+      should_stop: asked before each batch.
+      loggers: SeqIO's loggers of metrics and predictions.
+      log_dir: for them.
+
+    Raises:
+      UserError: an unknown task, a task without metrics or without this split,
+        or a batch that the mesh does not divide.
+    """
+    partitioner.check_batch_size(cfg.batch_size)
+    task = data.get_task(cfg.mixture_or_task_name)
+    self._cfg, self._partitioner = cfg, partitioner
+    self._should_stop = should_stop
+    data.check_split(task, cfg.split)
+    self._evaluator = seqio.Evaluator(
+      cfg.mixture_or_task_name,
+      feature_converter=data.feature_converter(cfg),
+      eval_split=cfg.split,
+      use_cached=cfg.use_cached,
+      seed=cfg.seed,
+      sequence_length=dict(cfg.task_feature_lengths),
+      num_examples=cfg.num_examples,
+      shuffle=cfg.shuffle,
+      logger_cls=loggers,
+      log_dir=log_dir,
+      async_compute_metrics=False,
+    )
+    if not self._evaluator.eval_tasks:
+      raise errors.UserError(
+        f'The task {cfg.mixture_or_task_name!r} has no metrics: there is '
+        'nothing to evaluate.'
+      )
+    self._predict = self._jit(model.predict_batch_with_aux)
+    self._score = self._jit(model.score_batch)
+
+  def _jit(self, fn):
+    return jax.jit(
+      lambda params, batch: fn(params, batch),
+      in_shardings=(None, self._partitioner.batch_sharding),
+      out_shardings=self._partitioner.replicated,
+    )
+
+  def evaluate(self, params: PyTree, step: int) -> dict[str, float]:
+    """Predicts all examples and computes the metrics.
+
+    Args:
+      params: of the network.
+      step: for the loggers.
+
+    Returns:
+      'TASK/METRIC' -> value, for the metrics that are numbers.
+
+    Raises:
+      Interrupted: `should_stop` said so.
+    """
+    kinds = seqio.metrics.ModelOutputType
+    run = functools.partial(self._run, params)
+    metrics, _ = self._evaluator.evaluate(
+      compute_metrics=True,
+      step=step,
+      model_fns={
+        kinds.PREDICTION: lambda ds: run(ds, self._predict)[0],
+        kinds.PREDICTION_WITH_AUX: lambda ds: run(ds, self._predict),
+        kinds.SCORE: lambda ds: run(ds, self._score)[0],
+      },
+    )
+    values = {
+      f'{task}/{name}': _number(value)
+      for task, values in metrics.result().items()
+      for name, value in values.items()
+    }
+    return {name: x for name, x in values.items() if x is not None}
+
+  def _run(self, params, ds: tf.data.Dataset, fn):
+    """Computes `fn` on batches of an enumerated dataset.
+
+    Returns:
+      A list of (index, output), and a dict of lists of auxiliary outputs.
+    """
+    size = self._cfg.batch_size
+    indices, outputs, aux = [], [], {}
+    for index, batch in ds.batch(size).prefetch(2).as_numpy_iterator():
+      if self._should_stop():
+        raise Interrupted
+      counters = [k for k, v in batch.items() if v.ndim == 1]
+      batch = {k: v for k, v in batch.items() if k not in counters}
+      with self._partitioner.scope():
+        output = fn(params, self._partitioner.put_batch(self._own_rows(batch)))
+      output = jax.device_get(output)
+      output, more = output if isinstance(output, tuple) else (output, {})
+      indices.extend(int(i) for i in index)
+      outputs.extend(output[: len(index)])
+      for name, values in more.items():
+        aux.setdefault(name, []).extend(values[: len(index)])
+    return list(zip(indices, outputs, strict=True)), aux
+
+  def _own_rows(self, batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Pads a batch to its full size and takes this process's rows."""
+    rows = self._cfg.batch_size // jax.process_count()
+    first = rows * jax.process_index()
+
+    def take(x):
+      missing = self._cfg.batch_size - len(x)
+      x = np.pad(x, [(0, missing)] + [(0, 0)] * (x.ndim - 1))
+      return x[first : first + rows]
+
+    return {name: take(x) for name, x in batch.items()}
+
+
+class LossEvaluator:
+  """Loss and accuracy of a task's targets, each token given those before."""
+
+  def __init__(
+    self,
+    model: model_lib.EncoderDecoderModel,
+    cfg: data.DatasetConfig,
+    partitioner: partitioning.Partitioner,
+    num_batches: int,
+  ):
+    """Reads the batches.
+
+    Args:
+      model: gives the loss.
+      cfg: what to evaluate on.
+      partitioner: gives the mesh.
+      num_batches: read at most so many.
+    """
+    partitioner.check_batch_size(cfg.batch_size)
+    data.check_split(data.get_task(cfg.mixture_or_task_name), cfg.split)
+    self._name = cfg.mixture_or_task_name
+    self._partitioner = partitioner
+    ds = data.dataset(cfg, num_epochs=1).as_numpy_iterator()
+    self._batches = list(itertools.islice(ds, num_batches))
+    if not self._batches:
+      raise errors.UserError(
+        f'The {cfg.split} split of {self._name!r} fills no batch of '
+        f'{cfg.batch_size} rows: lower its batch_size.'
+      )
+    self._eval = jax.jit(
+      lambda params, batch: model.eval_fn(params, batch)[1],
+      in_shardings=(None, partitioner.batch_sharding),
+      out_shardings=partitioner.replicated,
+    )
+
+  def evaluate(self, params: PyTree) -> dict[str, float]:
+    """Returns 'TASK/target_loss' and 'TASK/target_accuracy', per token."""
+    with self._partitioner.scope():
+      per_batch = [
+        self._eval(params, self._partitioner.put_batch(batch))
+        for batch in self._batches
+      ]
+    merged = functools.reduce(step_lib.merge, jax.device_get(per_batch))
+    return {
+      f'{self._name}/target_{name}': float(merged[name].compute())
+      for name in ('loss', 'accuracy')
+    }
+
+
+class Evaluators:
+  """The evaluations of a run, made together; false if there are none."""
+
+  def __init__(
+    self,
+    model: model_lib.EncoderDecoderModel,
+    partitioner: partitioning.Partitioner,
+    *,
+    infer_cfg: data.DatasetConfig | None,
+    loss_cfg: data.DatasetConfig | None,
+    loss_batches: int,
+    should_stop: Callable[[], bool],
+  ):
+    """See `PredictionEvaluator` and `LossEvaluator`."""
+    self._loss = self._prediction = None
+    if loss_cfg is not None:
+      self._loss = LossEvaluator(model, loss_cfg, partitioner, loss_batches)
+    if infer_cfg is not None:
+      self._prediction = PredictionEvaluator(
+        model, infer_cfg, partitioner, should_stop
+      )
+
+  def __bool__(self) -> bool:
+    return self._loss is not None or self._prediction is not None
+
+  def evaluate(self, params: PyTree, step: int) -> dict[str, float]:
+    """Returns the metrics of all evaluations, 'TASK/METRIC' -> value."""
+    values = {}
+    if self._loss is not None:
+      values |= self._loss.evaluate(params)
+    if self._prediction is not None:
+      values |= self._prediction.evaluate(params, step)
+    return values
+
+
+def _number(value: Any) -> float | None:
+  """The number in a metric's value, if it is one."""
+  value = getattr(value, 'value', value)
+  try:
+    return float(np.asarray(value).reshape(()))
+  except (TypeError, ValueError):
+    return None

@@ -1,0 +1,137 @@
+# Copyright 2026 The pid_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Where a run begins: what it writes about itself, and its first state.
+
+All that can be wrong with a configuration is found here, before the first
+example is read and anything is compiled.
+"""
+
+from typing import Any
+
+from etils import epath
+import jax
+import seqio
+
+from pid_jax import checkpoints
+from pid_jax import errors
+from pid_jax import model as model_lib
+from pid_jax import partitioning
+from pid_jax.trainer import checkpointer as checkpointer_lib
+from pid_jax.trainer import data
+from pid_jax.trainer import optimizers
+from pid_jax.trainer import step as step_lib
+
+
+def find_vocabulary(
+  model: model_lib.EncoderDecoderModel, dataset_cfg: data.DatasetConfig
+) -> seqio.Vocabulary:
+  """Returns the model's vocabulary, or else the task's.
+
+  Raises:
+    UserError: an unknown task, or a vocabulary that does not fit the model.
+  """
+  vocabulary = model.output_vocabulary
+  if vocabulary is None:
+    task = data.get_task(dataset_cfg.mixture_or_task_name)
+    vocabulary = task.output_features['targets'].vocabulary
+  rows = model.module.config.vocab_size
+  if vocabulary.vocab_size > rows:
+    raise errors.UserError(
+      f'The vocabulary of {dataset_cfg.mixture_or_task_name!r} has '
+      f'{vocabulary.vocab_size} ids, but the embedding has only {rows} rows: '
+      'raise T5Config.vocab_size.'
+    )
+  return vocabulary
+
+
+def describe(
+  model: model_lib.EncoderDecoderModel,
+  model_dir: epath.PathLike,
+  dataset_cfg: data.DatasetConfig,
+  checkpoint_cfg: checkpointer_lib.CheckpointConfig,
+) -> None:
+  """Writes config.json and the vocabulary into MODEL_DIR.
+
+  Raises:
+    UserError: MODEL_DIR belongs to another model.
+  """
+  task = data.get_task(dataset_cfg.mixture_or_task_name)
+  vocabulary = find_vocabulary(model, dataset_cfg)
+  path, extra_ids = None, 0
+  if isinstance(vocabulary, seqio.SentencePieceVocabulary):
+    path, extra_ids = vocabulary.sentencepiece_model_file, vocabulary.extra_ids
+  if jax.process_index() == 0:
+    checkpoints.write_config(
+      model_dir,
+      config=model.module.config,
+      task={
+        'name': dataset_cfg.mixture_or_task_name,
+        'layout': data.layout(task),
+        'feature_lengths': dict(dataset_cfg.task_feature_lengths),
+      },
+      vocabulary_path=path,
+      extra_ids=extra_ids or 0,
+      selection=checkpoint_cfg.selection,
+    )
+
+
+def first_state(
+  model: model_lib.EncoderDecoderModel,
+  optimizer: optimizers.Optimizer,
+  partitioner: partitioning.Partitioner,
+  shapes: step_lib.TrainState,
+  *,
+  seed: int,
+  initial_checkpoint_path: str | None = None,
+) -> step_lib.TrainState:
+  """Makes the state before the first step, sharded from the start.
+
+  Args:
+    model: the model.
+    optimizer: the optimizer.
+    partitioner: gives the mesh.
+    shapes: from `step.abstract_state`.
+    seed: of the initialisation.
+    initial_checkpoint_path: the MODEL_DIR of another run, or one of its
+      checkpoints, to begin with the parameters of; None draws them.
+  """
+  has_ema = shapes.ema_params is not None
+  shardings = jax.tree.map(lambda leaf: leaf.sharding, shapes)
+  with partitioner.scope():
+    if initial_checkpoint_path is None:
+      init = jax.jit(
+        lambda rng: step_lib.initial_state(model, optimizer, rng, has_ema),
+        out_shardings=shardings,
+      )
+      return init(jax.random.key(seed))
+    params = load_params(initial_checkpoint_path, shapes.params)
+    init = jax.jit(
+      lambda params: step_lib.state_from_params(params, optimizer, has_ema),
+      out_shardings=shardings,
+      donate_argnums=(0,),
+    )
+    return init(params)
+
+
+def load_params(path: epath.PathLike, wanted: Any) -> Any:
+  """Reads the parameters of another run.
+
+  Args:
+    path: MODEL_DIR (its best checkpoint, or else its last), or
+      MODEL_DIR/checkpoints/STEP.
+    wanted: ShapeDtypeStructs with shardings.
+
+  Raises:
+    UserError: there is no such checkpoint, or it has other shapes.
+  """
+  path = epath.Path(path)
+  step = None
+  if path.parent.name == checkpoints.CHECKPOINTS and path.name.isdigit():
+    path, step = path.parent.parent, int(path.name)
+  if not path.is_dir():
+    raise errors.UserError(
+      f'INITIAL_CHECKPOINT_PATH {path} does not exist; give the MODEL_DIR of a '
+      'trained model, or None to train from scratch.'
+    )
+  step = checkpoints.resolve_step(path, step)
+  return checkpoints.restore_params(path, step, wanted)
