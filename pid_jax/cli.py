@@ -83,7 +83,7 @@ def run(
   args = parser.parse_args(argv)
   quieten(args.verbose)
   try:
-    status = main(args)
+    status = main(args) or 0
   except KeyboardInterrupt:
     _complain('interrupted', args.verbose)
     status = 130

@@ -1,0 +1,194 @@
+# Copyright 2026 The pid_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""What every command promises: one clear line and exit status 2."""
+
+import logging
+import pathlib
+import subprocess
+import sys
+import textwrap
+
+import gin
+import pytest
+
+from pid_jax import cli
+from pid_jax import errors
+
+_GIN = """\
+from __gin__ import dynamic_registration
+import textwrap
+TEXT = %gin.REQUIRED
+PREFIX = '> '
+textwrap.indent:
+  text = %TEXT
+  prefix = %PREFIX
+"""
+
+
+@pytest.fixture(autouse=True)
+def clean_state(tmp_path, monkeypatch):
+  """Each test gets an empty gin configuration and a folder of its own."""
+  monkeypatch.chdir(tmp_path)
+  pathlib.Path('run.gin').write_text(_GIN)
+  logger = logging.getLogger('pid_jax')
+  yield
+  gin.clear_config()
+  logger.handlers, logger.propagate = [], True
+
+
+def _indent(args) -> None:
+  cli.parse_gin(args)
+  print(gin.get_configurable(textwrap.indent)())
+
+
+def _run(*argv, main=_indent, use_gin=True) -> int:
+  with pytest.raises(SystemExit) as e:
+    cli.run(main, doc='Indents.', use_gin=use_gin, argv=argv)
+  return e.value.code
+
+
+def test_gin_file_and_bindings_reach_the_function(capsys):
+  flags = ['--gin_file=run.gin', "--gin.TEXT='to be'"]
+  assert _run(*flags, "--gin_bindings=PREFIX = '# '") == 0
+  assert capsys.readouterr() == ('# to be\n', '')
+
+
+def test_commands_own_bindings_give_way_to_the_command_line(capsys):
+  def main(args):
+    cli.parse_gin(args, ["TEXT = 'flag'", "PREFIX = '+ '"])
+    print(gin.get_configurable(textwrap.indent)())
+
+  assert _run('--gin_file=run.gin', "--gin.TEXT='line'", main=main) == 0
+  assert capsys.readouterr().out == '+ line\n'
+
+
+def test_later_files_win_and_search_paths_are_searched(capsys):
+  pathlib.Path('more').mkdir()
+  pathlib.Path('more/b.gin').write_text("TEXT = 'from b'")
+  flags = ['--gin_file=run.gin', '--gin_file=b.gin']
+  assert _run(*flags, '--gin_search_paths=none,more') == 0
+  assert capsys.readouterr().out == '> from b\n'
+
+
+@pytest.mark.parametrize(
+  ('flags', 'message'),
+  [
+    ([], 'name a --gin_file'),
+    (['--gin_file=rum.gin'], "unknown gin file 'rum.gin'"),
+    (
+      ['--gin_file=run.gin'],
+      'missing: give --gin.TEXT=VALUE',
+    ),
+    (['--gin_file=run.gin', '--gin.TEXT=a'], """needs quotes: "'a'\""""),
+    (
+      ['--gin_file=run.gin', '--gin.PREFIX=(1,'],
+      'cannot read --gin.PREFIX=(1,',
+    ),
+    (['--gin_file=run.gin', '--gin.PERFIX=1'], 'did you mean PREFIX?'),
+    (['--gin_file=run.gin', '--gin.PREFIX'], 'unrecognized arguments'),
+    (['--gin_file=run.gin', '--gin.textwrap.indent.wide=1'], "named 'wide'"),
+    (['--gin_file=run.gin', '--gin.textwrap.indnt.a=1'], 'textwrap.indnt'),
+    (['--gni_file=run.gin'], 'unrecognized arguments'),
+  ],
+)
+def test_mistake_on_the_command_line_is_one_line(flags, message, capsys):
+  assert _run(*flags) == 2
+  out, err = capsys.readouterr()
+  assert out == ''
+  assert err.startswith('error: ') and message in err
+  assert err.count('\n') == 1
+
+
+@pytest.mark.parametrize(
+  ('content', 'message'),
+  [
+    ('x = /tmp', 'line 1: x = /tmp'),
+    ('x = (1,\n2\n', 'bad.gin'),
+    ("include 'nowhere.gin'", 'nowhere.gin'),
+    ('import no_such_module', 'line 1: import no_such_module'),
+    ('nothing.width = 3', 'No configurable matching'),
+    ('from __gin__ import dynamic_registration\nos.x = 1', 'line 2: os.x = 1'),
+    (_GIN.replace("PREFIX = '> '", ''), 'nothing gives %PREFIX a value'),
+    (
+      _GIN.replace('  text = %TEXT\n', ''),
+      "values for arguments: ['text",
+    ),
+  ],
+)
+def test_mistake_in_a_gin_file_is_one_line(content, message, capsys):
+  pathlib.Path('bad.gin').write_text(content)
+  bindings = ["--gin.TEXT='a'"] if 'TEXT' in content else []
+  assert _run('--gin_file=bad.gin', *bindings) == 2
+  out, err = capsys.readouterr()
+  assert out == ''
+  assert err.startswith('error: ') and message in err
+  assert err.count('\n') == 1
+
+
+def test_user_error_keeps_its_line_through_gin(capsys):
+  @gin.configurable
+  def stumble():
+    raise errors.UserError('data.jsonl, line 3: no key "inputs"')
+
+  assert _run(main=lambda args: stumble()) == 2
+  assert capsys.readouterr().err == (
+    'error: data.jsonl, line 3: no key "inputs"\n'
+  )
+
+
+def test_bug_keeps_its_traceback_even_through_gin():
+  @gin.configurable
+  def broken():
+    raise ValueError('a bug')
+
+  for main in (lambda args: broken(), lambda args: [][1]):
+    with pytest.raises((ValueError, IndexError)):
+      cli.run(main, doc='', argv=[])
+
+
+def test_interrupt_and_status_of_main(capsys):
+  def interrupted(args):
+    raise KeyboardInterrupt
+
+  assert _run(main=interrupted) == 130
+  assert capsys.readouterr().err == 'interrupted\n'
+  assert _run(main=lambda args: 3) == 3
+  assert _run(main=lambda args: None) == 0
+
+
+def test_messages_of_the_library_are_plain_lines(capsys):
+  def main(args):
+    logging.getLogger('pid_jax.trainer').info('step %d', 3)
+    logging.getLogger('pid_jax.trainer').warning('slow')
+    logging.getLogger('pid_jax').debug('hidden')
+
+  assert _run(main=main) == 0
+  assert capsys.readouterr().err == 'step 3\nwarning: slow\n'
+
+
+def test_unknown_shows_the_nearest_names():
+  names = ['bookings', 'bookings_short', 'jsonl']
+  assert str(errors.unknown('task', 'bokings', names)) == (
+    "unknown task 'bokings'; did you mean bookings or bookings_short?"
+  )
+  assert str(errors.unknown('task', 'zzz', names)) == (
+    "unknown task 'zzz'; known: bookings, bookings_short, jsonl"
+  )
+  assert str(errors.unknown('task', 'zzz', [])).endswith('none is known')
+
+
+def _commands() -> list[str]:
+  files = pathlib.Path(cli.__file__).parent.glob('*.py')
+  return sorted(f.stem for f in files if '\n  cli.run(' in f.read_text())
+
+
+@pytest.mark.parametrize('command', _commands())
+def test_help_is_quick_and_shows_an_example(command):
+  program = [sys.executable, '-X', 'importtime', '-m', f'pid_jax.{command}']
+  result = subprocess.run(
+    [*program, '--help'], check=True, capture_output=True, text=True
+  )
+  assert f'python -m pid_jax.{command}' in result.stdout
+  assert f'usage: python -m pid_jax.{command}' in result.stdout
+  for heavy in ('jax', 'tensorflow', 'seqio'):
+    assert f' {heavy}\n' not in result.stderr

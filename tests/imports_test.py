@@ -1,0 +1,150 @@
+# Copyright 2026 The pid_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The floor plan, held to: imports run downwards, and parts stay cheap."""
+
+import ast
+import graphlib
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+import pid_jax
+
+_ROOT = pathlib.Path(__file__).parent.parent
+_LIBRARY = sorted((_ROOT / 'pid_jax').rglob('*.py'))
+_SOURCES = sorted(
+  [
+    _ROOT / 'setup.py',
+    *_LIBRARY,
+    *(_ROOT / 'gin_configs').rglob('*.py'),
+    *(_ROOT / 'tasks').rglob('*.py'),
+    *(_ROOT / 'tests').rglob('*.py'),
+  ]
+)
+
+# From the top floor to the ground; a module imports nothing from above its own
+# line. Commands, which are the modules that end in `cli.run`, stand above all.
+_FLOORS = (
+  ('cli',),
+  ('trainer',),
+  ('inference', 'model'),
+  ('decoding',),
+  ('checkpoints',),
+  ('partitioning',),
+  ('subtasks',),
+  ('network',),
+  ('config',),
+  ('compilation', 'progress', 'vocabulary'),
+  ('errors',),
+)
+_HEIGHT = {
+  part: height for height, floor in enumerate(_FLOORS[::-1]) for part in floor
+}
+
+
+def _module(path: pathlib.Path) -> str:
+  parts = path.relative_to(_ROOT).with_suffix('').parts
+  return '.'.join(parts[:-1] if parts[-1] == '__init__' else parts)
+
+
+def _is_command(path: pathlib.Path) -> bool:
+  return path.parent.name == 'pid_jax' and '\n  cli.run(' in path.read_text()
+
+
+def _imports(path: pathlib.Path) -> set[str]:
+  """The modules of pid_jax that a file imports, wherever in the file."""
+  tree = ast.parse(path.read_text())
+  for node in ast.walk(tree):  # What is for type checkers alone costs nothing.
+    if isinstance(node, ast.If) and ast.unparse(node.test) == 'TYPE_CHECKING':
+      node.body = []
+  names = set()
+  for node in ast.walk(tree):
+    if isinstance(node, ast.Import):
+      names.update(alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+      assert node.level == 0, f'{path}: relative import'
+      names.update(f'{node.module}.{alias.name}' for alias in node.names)
+  known = {_module(p) for p in _LIBRARY}
+  modules = set()
+  for name in names:
+    if name in known:
+      modules.add(name)
+    elif name.startswith('pid_jax.'):
+      modules.add(name.rpartition('.')[0])
+  return modules - {'pid_jax'}
+
+
+@pytest.mark.parametrize('path', _LIBRARY, ids=_module)
+def test_imports_run_downwards(path):
+  if _module(path) == 'pid_jax':
+    return  # Lazy: it only names what it offers.
+  part = _module(path).split('.')[1]
+  imported = {name.split('.')[1] for name in _imports(path)} - {part}
+  if _is_command(path):
+    return
+  assert part in _HEIGHT, f'give {part} a line in the floor plan'
+  assert 'tasks' not in imported
+  above = {name for name in imported if _HEIGHT.get(name, 99) >= _HEIGHT[part]}
+  assert not above, f'{part} imports {above} from its own floor or above'
+
+
+def test_imports_have_no_circle():
+  graph = {_module(path): _imports(path) for path in _LIBRARY}
+  for name, imported in graph.items():
+    imported.discard(name)
+    if name.count('.') > 1:  # A package's __init__ may name its own modules.
+      imported.discard(name.rpartition('.')[0])
+  graphlib.TopologicalSorter(graph).prepare()
+
+
+@pytest.mark.parametrize('path', _SOURCES, ids=_module)
+def test_file_fits_one_sitting_and_says_why_it_exists(path):
+  text = path.read_text()
+  header = (
+    '# Copyright 2026 The pid_jax Authors.\n'
+    '# SPDX-License-Identifier: Apache-2.0\n'
+  )
+  assert text.removeprefix('#!/usr/bin/env python3\n').startswith(header)
+  assert ast.get_docstring(ast.parse(text))
+  assert text.count('\n') <= 450
+
+
+@pytest.mark.parametrize(
+  'path', [p for p in _LIBRARY if _is_command(p)], ids=_module
+)
+def test_command_is_thin_and_shows_an_example(path):
+  text = path.read_text()
+  assert text.count('\n') <= 80
+  assert f'python -m {_module(path)}' in ast.get_docstring(ast.parse(text))
+
+
+def _loaded_by(statement: str) -> set[str]:
+  script = f'{statement}\nimport sys\nprint(*sys.modules)'
+  result = subprocess.run(
+    [sys.executable, '-c', script], check=True, capture_output=True, text=True
+  )
+  return {name.partition('.')[0] for name in result.stdout.split()}
+
+
+def test_network_and_prediction_need_no_tensorflow():
+  loaded = _loaded_by(
+    'import pid_jax.network, pid_jax.decoding, pid_jax.inference\n'
+    'import pid_jax.checkpoints, pid_jax.vocabulary\n'
+    'pid_jax.PromptInDecoder'
+  )
+  assert not loaded & {'tensorflow', 'tensorflow_text', 'seqio', 't5x', 'clu'}
+
+
+def test_package_is_lazy():
+  loaded = _loaded_by('import pid_jax, pid_jax.cli')
+  assert not loaded & {'jax', 'flax', 'tensorflow', 'numpy', 'seqio'}
+
+
+def test_every_public_name_is_there():
+  for name in pid_jax.__all__:
+    assert getattr(pid_jax, name).__name__ == name
+  assert set(pid_jax.__all__) <= set(dir(pid_jax))
+  with pytest.raises(AttributeError, match='no attribute'):
+    _ = pid_jax.PromptInEncoder

@@ -1,0 +1,61 @@
+# Copyright 2026 The pid_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Progress: a bar on a terminal, plain lines now and then elsewhere."""
+
+import io
+
+from pid_jax import progress
+
+
+class _Unfinished:
+  """A value that must not be read before it is shown."""
+
+  def __float__(self):
+    raise AssertionError('read too early')
+
+
+class _Terminal(io.StringIO):
+  def isatty(self):
+    return True
+
+
+def test_plain_lines_come_now_and_then_and_at_the_end():
+  now = [0.0]
+  stream = io.StringIO()
+  with progress.Progress(
+    30, label='train', start=10, stream=stream, clock=lambda: now[0]
+  ) as bar:
+    for step in range(11, 31):
+      now[0] += 1.5
+      bar.update(
+        step, {'loss': 1 / step if step in (24, 30) else _Unfinished()}
+      )
+  assert stream.getvalue() == (
+    'train 24/30 steps (0.6667/s) loss 0.04167\n'
+    'train 30/30 steps (0.6667/s) loss 0.03333\n'
+  )
+
+
+def test_nothing_is_shown_when_disabled():
+  stream = io.StringIO()
+  with progress.Progress(
+    3, label='train', enabled=False, stream=stream, seconds_between_lines=0
+  ) as bar:
+    bar.update(3, {'loss': _Unfinished()})
+  assert stream.getvalue() == ''
+
+
+def test_terminal_gets_a_bar_that_ends_complete():
+  stream = _Terminal()
+  with progress.Progress(4, label='predict', unit='line', stream=stream) as bar:
+    for step in range(1, 5):
+      bar.update(step, {'loss': 0.5})
+  last = stream.getvalue().split('\r')[-1]
+  assert 'predict' in last and '4/4' in last and 'loss 0.5' in last
+
+
+def test_unknown_total():
+  stream = io.StringIO()
+  with progress.Progress(None, label='read', stream=stream) as bar:
+    bar.update(7)
+  assert stream.getvalue().startswith('read 7 steps (')
