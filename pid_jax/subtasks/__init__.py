@@ -21,27 +21,43 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+  from pid_jax.subtasks.examples import iterate_examples
+  from pid_jax.subtasks.examples import read_examples
   from pid_jax.subtasks.feature_converter import PromptInDecoderFeatureConverter
+  from pid_jax.subtasks.measure import measure_lengths
+  from pid_jax.subtasks.measure import packing_efficiency
+  from pid_jax.subtasks.messages import user_error
   from pid_jax.subtasks.registration import register
   from pid_jax.subtasks.source import InMemoryDataSource
 
 _HOMES = {
-  'InMemoryDataSource': 'pid_jax.subtasks.source',
-  'PromptInDecoderFeatureConverter': 'pid_jax.subtasks.feature_converter',
-  'register': 'pid_jax.subtasks.registration',
+  'InMemoryDataSource': 'source',
+  'PromptInDecoderFeatureConverter': 'feature_converter',
+  'iterate_examples': 'examples',
+  'measure_lengths': 'measure',
+  'packing_efficiency': 'measure',
+  'read_examples': 'examples',
+  'register': 'registration',
+  'user_error': 'messages',
 }
 
 __all__ = [
   'InMemoryDataSource',
   'PromptInDecoderFeatureConverter',
+  'iterate_examples',
+  'measure_lengths',
+  'packing_efficiency',
+  'read_examples',
   'register',
+  'user_error',
 ]
 
 
 def __getattr__(name: str) -> Any:
   if name not in _HOMES:
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
-  return getattr(importlib.import_module(_HOMES[name]), name)
+  home = importlib.import_module(f'pid_jax.subtasks.{_HOMES[name]}')
+  return getattr(home, name)
 
 
 def __dir__() -> list[str]:

@@ -1,17 +1,24 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""A SeqIO data source over a list of decomposable examples in memory.
+"""A SeqIO data source over decomposable examples in memory.
 
 seqio.FunctionDataSource around a Python generator can neither be checkpointed
 nor sharded, and it shuffles through a buffer of whole examples, which then go
 into every checkpoint of the iterator. Examples that fit in memory do better:
 here only their indices are shuffled, all of them, anew in each epoch.
+
+Examples are held by column, each distinct string once and equal neighbours
+once, since prompts and names of subtasks hardly ever change: a million turns of
+30 slots take some 150 MB besides their text.
 """
 
+from __future__ import annotations
+
+import array
 from collections.abc import Callable
+from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
-import functools
 from typing import Any
 
 import numpy as np
@@ -20,7 +27,7 @@ import tensorflow as tf
 
 from pid_jax import errors
 
-Examples = Sequence[Mapping[str, Any]]
+Examples = Iterable[Mapping[str, Any]]
 
 
 class InMemoryDataSource(seqio.DataSource):
@@ -31,26 +38,17 @@ class InMemoryDataSource(seqio.DataSource):
 
     Args:
       splits: from the name of each split to its examples, or to a function
-        without arguments that returns them (called once, when first needed).
-        All examples of a split have the same keys; a value is a str, int or
-        float, or a list of these, of any length.
+        without arguments that returns or yields them (called when the split is
+        first needed). All examples of a split have the same keys; a value is a
+        str, int or float, or a list of these, of any length.
     """
-    super().__init__(
-      splits=tuple(splits),
-      performs_internal_shuffling=True,
-    )
+    super().__init__(splits=tuple(splits), performs_internal_shuffling=True)
     self._examples = dict(splits)
-    self._columns = {}
+    self._tables = {}
 
   def __getstate__(self):
     # Tensors do not pickle (Beam sends the task to its workers).
-    return {**self.__dict__, '_columns': {}}
-
-  def examples(self, split: str) -> Examples:
-    """Returns the examples of a split, in order."""
-    if callable(self._examples[split]):
-      self._examples[split] = self._examples[split]()
-    return self._examples[split]
+    return {**self.__dict__, '_tables': {}}
 
   @property
   def supports_arbitrary_sharding(self) -> bool:
@@ -59,8 +57,8 @@ class InMemoryDataSource(seqio.DataSource):
   def list_shards(self, split: str) -> Sequence[str]:
     return [split]
 
-  def num_input_examples(self, split: str) -> int | None:
-    return len(self.examples(split))
+  def num_input_examples(self, split: str) -> int:
+    return self._table(split).size
 
   def get_dataset(
     self,
@@ -71,52 +69,108 @@ class InMemoryDataSource(seqio.DataSource):
     **unused_kwargs,
   ) -> tf.data.Dataset:
     """See base class."""
-    if split not in self._columns:
-      self._columns[split] = _columns(self.examples(split), split)
-    columns = self._columns[split]
-    dataset = tf.data.Dataset.range(len(self.examples(split)))
+    table = self._table(split)
+    dataset = tf.data.Dataset.range(table.size)
     if shard_info:
       dataset = dataset.shard(shard_info.num_shards, shard_info.index)
     if shuffle:
       dataset = dataset.shuffle(
         max(1, dataset.cardinality().numpy()), seed=seed
       )
-    return dataset.map(
-      lambda i: {key: column(i) for key, column in columns.items()},
-      num_parallel_calls=tf.data.AUTOTUNE,
-    )
+    return dataset.map(table, num_parallel_calls=tf.data.AUTOTUNE)
+
+  def _table(self, split: str) -> _Table:
+    if split not in self._tables:
+      examples = self._examples[split]
+      examples = examples() if callable(examples) else examples
+      self._tables[split] = _Table(examples, split)
+    return self._tables[split]
 
 
-def _columns(examples: Examples, split: str) -> dict[str, Callable]:
-  """Returns for each key a function from an index to that example's value."""
-  if not examples:
-    raise errors.UserError(f'the split {split!r} has no examples')
-  keys = set(examples[0])
-  for number, example in enumerate(examples):
-    if set(example) != keys:
-      odd = sorted(keys.symmetric_difference(example))
-      raise errors.UserError(
-        f'example {number} of the split {split!r} differs from the first one '
-        f'in its keys: {", ".join(odd)}'
+class _Table:
+  """Examples by column; a function from an index to an example of tensors."""
+
+  def __init__(self, examples: Examples, split: str):
+    columns, self.size = {}, 0
+    for example in examples:
+      if not self.size:
+        columns = {key: _Column() for key in sorted(example)}
+      if example.keys() != columns.keys():
+        odd = sorted(example.keys() ^ columns.keys())
+        raise errors.UserError(
+          f'example {self.size} of the split {split!r} differs from the first '
+          f'one in its keys: {", ".join(odd)}'
+        )
+      for key, value in example.items():
+        columns[key].append(value)
+      self.size += 1
+    if not self.size:
+      raise errors.UserError(f'the split {split!r} has no examples')
+    # Constants stay on the host: every look-up runs inside tf.data.
+    with tf.device('/cpu:0'):
+      self._columns = {key: column.freeze() for key, column in columns.items()}
+
+  def __call__(self, index: tf.Tensor) -> dict[str, tf.Tensor]:
+    return {key: look_up(index) for key, look_up in self._columns.items()}
+
+
+class _Column:
+  """The values of one feature: codes of distinct strings, or numbers."""
+
+  def __init__(self):
+    self._code_of_string = {}
+    self._values = array.array('d')  # Codes too; exact below 2**53.
+    self._starts = array.array('q')
+    self._sizes = array.array('q')
+    self._is_list = None
+    self._type = None  # str, int or float; None while all lists are empty.
+    self._last = None
+
+  def append(self, value: Any) -> None:
+    is_list = isinstance(value, list | tuple | np.ndarray)
+    if self._is_list is None:
+      self._is_list = is_list
+    if is_list != self._is_list:
+      raise ValueError(f'some values are lists, others are not. Got {value!r}.')
+    values = list(value) if is_list else [value]
+    if self._last is None or values != self._last:
+      self._starts.append(len(self._values))
+      self._values.extend(self._encode(v) for v in values)
+      self._last = values
+    else:
+      self._starts.append(self._starts[-1])
+    self._sizes.append(len(values))
+
+  def freeze(self) -> Callable[[tf.Tensor], tf.Tensor]:
+    values = np.frombuffer(self._values, np.float64)
+    starts = tf.constant(np.frombuffer(self._starts, np.int64))
+    sizes = tf.constant(np.frombuffer(self._sizes, np.int64))
+    dtype = np.float32 if self._type is float else np.int32
+    values = tf.constant(values.astype(dtype))
+    strings = None
+    if self._type in (str, None):
+      strings = tf.constant(list(self._code_of_string) or [''], tf.string)
+
+    def look_up(index: tf.Tensor) -> tf.Tensor:
+      start = starts[index]
+      if self._is_list:
+        found = tf.slice(values, [start], [sizes[index]])
+      else:
+        found = values[start]
+      return found if strings is None else tf.gather(strings, found)
+
+    return look_up
+
+  def _encode(self, value: Any) -> float:
+    if isinstance(value, np.generic):
+      value = value.item()
+    kind = str if isinstance(value, bytes) else type(value)
+    if self._type is None:
+      self._type = kind
+    if kind is not self._type or kind not in (str, int, float):
+      raise ValueError(
+        f'a feature must be all str, all int or all float. Got {value!r}.'
       )
-  return {key: _column([e[key] for e in examples]) for key in sorted(keys)}
-
-
-def _column(values: Sequence[Any]) -> Callable:
-  # Constants stay on the host: every look-up runs inside tf.data.
-  with tf.device('/cpu:0'):
-    if not isinstance(values[0], list | tuple | np.ndarray):
-      return functools.partial(tf.gather, tf.constant(_typed(values)))
-    flat = tf.constant(_typed([item for value in values for item in value]))
-    ends = np.cumsum([0] + [len(value) for value in values])
-    ends = tf.constant(ends, tf.int64)
-  return lambda i: flat[ends[i] : ends[i + 1]]
-
-
-def _typed(values: Sequence[Any]) -> np.ndarray:
-  """Returns an array of bytes (object), int32 or float32."""
-  if not values or isinstance(values[0], str | bytes):
-    return np.array(values, dtype=object)
-  array = np.asarray(values)
-  narrow = np.float32 if array.dtype.kind == 'f' else np.int32
-  return array.astype(narrow)
+    if kind is str:
+      return self._code_of_string.setdefault(value, len(self._code_of_string))
+    return value
