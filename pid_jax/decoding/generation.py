@@ -68,7 +68,7 @@ def generate(
   prompt_tokens: jax.Array,
   *,
   max_new_tokens: int,
-  min_new_tokens: int = 0,
+  min_new_tokens: int | jax.Array = 0,
   sampler: samplers.Sampler = samplers.GREEDY,
   rng: jax.Array | None = None,
   stream_ids: jax.Array | None = None,
@@ -86,8 +86,8 @@ def generate(
       token. P may be 0: each row then starts from the start token alone, as in
       a stock T5.
     max_new_tokens: T, at least 1, EOS included.
-    min_new_tokens: tokens before which EOS is not allowed. As many as
-      `max_new_tokens` fixes the number of steps, for timing.
+    min_new_tokens: tokens before which EOS is not allowed; may be traced. As
+      many as `max_new_tokens` fixes the number of steps, for timing.
     sampler: chooses the tokens.
     rng: random key; not needed by `Greedy`.
     stream_ids: int32 [B]. Row (b, u) draws from the random numbers of `rng`,

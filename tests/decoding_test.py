@@ -1,0 +1,330 @@
+# Copyright 2026 The pid_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Decoding a batch equals decoding each prompt alone, by other means.
+
+The other means are PyTorch transformers' generate, one unpadded prompt at a
+time, and a slow loop of our own that keeps no cache.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch_reference
+
+from pid_jax import decoding
+from pid_jax import network
+
+MAX_NEW_TOKENS = 12
+
+
+def _batch(config, lengths, prompt_lengths, seed=0):
+  """Returns random inputs and prompts, as lists of ids and as padded arrays.
+
+  Args:
+    config: for the range of ids.
+    lengths: of the inputs.
+    prompt_lengths: of each input's prompts.
+    seed: of the ids.
+  """
+  rng = np.random.default_rng(seed)
+  draw = lambda n: rng.integers(2, config.num_tokens, n).tolist()
+  inputs = [[*draw(n - 1), 1] for n in lengths]
+  prompts = [[draw(n) for n in ns] for ns in prompt_lengths]
+  # Padding beyond the longest, as shape buckets have it.
+  encoder = np.zeros((len(inputs), max(lengths) + 3), np.int32)
+  longest = max(max(ns) for ns in prompt_lengths) + 2
+  most = max(len(ns) for ns in prompt_lengths) + 1
+  grid = np.zeros((len(inputs), most, longest), np.int32)
+  for b, tokens in enumerate(inputs):
+    encoder[b, : len(tokens)] = tokens
+    for u, prompt in enumerate(prompts[b]):
+      grid[b, u, : len(prompt)] = prompt
+  return inputs, prompts, encoder, grid
+
+
+# Compiled once for all tests of one network and shape.
+_jit_generate = jax.jit(
+  decoding.generate,
+  static_argnums=0,
+  static_argnames=('max_new_tokens', 'sampler'),
+)
+_jit_score = jax.jit(decoding.score, static_argnums=0)
+_jit_apply = jax.jit(
+  lambda module, params, *args: module.apply(
+    {'params': params}, *args, enable_dropout=False
+  ),
+  static_argnums=0,
+)
+
+
+def _generate(config, *args, max_new_tokens=MAX_NEW_TOKENS, **kwargs):
+  return _jit_generate(
+    network.Transformer(config), *args, max_new_tokens=max_new_tokens, **kwargs
+  )
+
+
+def _without_padding(tokens):
+  tokens = np.asarray(tokens).tolist()
+  if 0 in tokens:
+    assert not any(tokens[tokens.index(0) :]), tokens
+    tokens = tokens[: tokens.index(0)]
+  return tokens
+
+
+# A different length for every input and prompt; U is 3, 1 and 4.
+LENGTHS = [31, 9, 17]
+PROMPT_LENGTHS = [[1, 7, 4], [3], [2, 5, 1, 9]]
+
+
+# Seeds and gains are such that some outputs end early and some do not.
+@pytest.mark.parametrize(
+  'name, scan_layers, seed, eos_gain',
+  [
+    ('t5_1_0', False, 1, 2.0),
+    ('t5_1_1', False, 1, 2.0),
+    ('t5_1_1', True, 1, 2.0),
+    ('odd', True, 2, 1.4),
+  ],
+)
+def test_greedy_equals_transformers_one_prompt_at_a_time(
+  name, scan_layers, seed, eos_gain
+):
+  config = dataclasses.replace(
+    torch_reference.CONFIGS[name], scan_layers=scan_layers
+  )
+  model = torch_reference.random_model(config, seed, eos_gain)
+  inputs, prompts, encoder, grid = _batch(config, LENGTHS, PROMPT_LENGTHS)
+
+  generated = _generate(
+    config, torch_reference.params_of(model, config), encoder, grid
+  )
+
+  outputs = []
+  for b, tokens in enumerate(inputs):
+    for u, prompt in enumerate(prompts[b]):
+      expected, log_prob = torch_reference.greedy(
+        model, config, tokens, prompt, MAX_NEW_TOKENS
+      )
+      assert _without_padding(generated.tokens[b, u]) == expected
+      np.testing.assert_allclose(
+        generated.log_probs[b, u], log_prob, rtol=1e-4, atol=1e-4
+      )
+      outputs.append(tuple(expected))
+    absent = slice(len(prompts[b]), None)
+    assert not np.any(generated.tokens[b, absent])
+    assert not np.any(generated.log_probs[b, absent])
+  # The cases are worth comparing.
+  ended = [output[-1] == 1 for output in outputs]
+  assert any(ended) and not all(ended), outputs
+  assert len(set(outputs)) > len(outputs) // 2, outputs
+  assert int(generated.num_steps) == max(map(len, outputs))
+
+
+def _slow_greedy(module, params, tokens, prompt, max_new_tokens):
+  """Decodes one row by running the whole decoder again for every token."""
+  encoder = jnp.array([tokens])
+  length = 12 + max_new_tokens  # Of the longest prompt: one program for all.
+  row = np.zeros((1, length), np.int32)
+  row[0, 1 : 1 + len(prompt)] = prompt
+  new, total = [], 0.0
+  while len(new) < max_new_tokens and new[-1:] != [1]:
+    end = len(prompt) + len(new)
+    logits = np.asarray(_jit_apply(module, params, encoder, row))[0, end]
+    choice = 1 + int(np.argmax(logits[1 : module.config.num_tokens]))
+    total += logits[choice] - np.logaddexp.reduce(logits)
+    new.append(choice)
+    if end + 1 < length:
+      row[0, end + 1] = choice
+  return new, total
+
+
+@pytest.mark.parametrize('seed', range(3))
+def test_greedy_equals_a_slow_loop_without_cache(seed):
+  config = dataclasses.replace(
+    torch_reference.ODD, relpos_num_buckets=8, relpos_max_distance=16
+  )
+  model = torch_reference.random_model(config, seed, eos_gain=3.0)
+  params = torch_reference.params_of(model, config)
+  module = network.Transformer(config)
+  lengths, prompt_lengths = [5, 20], [[6, 1], [2, 11, 3]]
+  inputs, prompts, encoder, grid = _batch(config, lengths, prompt_lengths, seed)
+
+  generated = _generate(config, params, encoder, grid, max_new_tokens=9)
+
+  for b, tokens in enumerate(inputs):
+    for u, prompt in enumerate(prompts[b]):
+      expected, total = _slow_greedy(module, params, tokens, prompt, 9)
+      assert _without_padding(generated.tokens[b, u]) == expected
+      np.testing.assert_allclose(
+        generated.log_probs[b, u], total, rtol=1e-4, atol=1e-4
+      )
+
+
+def test_a_stock_t5_is_one_row_without_a_prompt():
+  config = torch_reference.T5_1_1
+  model = torch_reference.random_model(config, seed=1, eos_gain=2.0)
+  inputs, _, encoder, _ = _batch(config, LENGTHS, PROMPT_LENGTHS)
+  encoder = np.concatenate([encoder, np.zeros_like(encoder[:1])])
+
+  generated = _generate(
+    config,
+    torch_reference.params_of(model, config),
+    encoder,
+    np.zeros((4, 1, 0), np.int32),
+  )
+
+  for b, tokens in enumerate(inputs):
+    expected, _ = torch_reference.greedy(
+      model, config, tokens, [], MAX_NEW_TOKENS
+    )
+    assert _without_padding(generated.tokens[b, 0]) == expected
+  assert not np.any(generated.tokens[3]), 'padding of the batch'
+
+
+@pytest.fixture(scope='module', name='small')
+def _small():
+  """A model that ends some outputs early, and a batch for it."""
+  config = torch_reference.T5_1_1
+  model = torch_reference.random_model(config, seed=1, eos_gain=3.0)
+  params = torch_reference.params_of(model, config)
+  return config, model, params, _batch(config, LENGTHS, PROMPT_LENGTHS)
+
+
+def test_min_new_tokens_puts_off_the_end(small):
+  config, model, params, (inputs, prompts, encoder, grid) = small
+  generated = _generate(
+    config, params, encoder, grid, min_new_tokens=MAX_NEW_TOKENS
+  )
+  assert int(generated.num_steps) == MAX_NEW_TOKENS
+  for b, tokens in enumerate(inputs):
+    for u, prompt in enumerate(prompts[b]):
+      expected, _ = torch_reference.greedy(
+        model, config, tokens, prompt, MAX_NEW_TOKENS, MAX_NEW_TOKENS
+      )
+      assert len(expected) == MAX_NEW_TOKENS and 1 not in expected
+      assert _without_padding(generated.tokens[b, u]) == expected
+
+
+def test_the_loop_ends_with_the_last_row(small):
+  config, _, params, (_, _, encoder, grid) = small
+  generated = _generate(config, params, encoder, grid)
+  lengths = np.sum(np.asarray(generated.tokens) != 0, axis=-1)
+  assert int(generated.num_steps) == lengths.max()
+  # Without the rows that are longest, the loop is shorter.
+  short = (lengths > 0) & (lengths < np.median(lengths[lengths > 0]))
+  again = _generate(config, params, encoder, grid, row_mask=short)
+  assert int(again.num_steps) == lengths[short].max() < lengths.max()
+  np.testing.assert_array_equal(
+    again.tokens, np.where(short[..., None], generated.tokens, 0)
+  )
+
+
+def test_padding_is_never_generated(small):
+  """Not even where its logits are the highest."""
+  config, _, params, (_, _, encoder, grid) = small
+  kernel = params['logits_dense']['kernel'].copy()
+  kernel[:, 0] = 9 * kernel[:, 7]
+  kernel[:, config.num_tokens :] = 10 * kernel[:, 5:6]
+  params = {**params, 'logits_dense': {'kernel': kernel}}
+  for sampler in (decoding.Greedy(), decoding.Sample()):
+    generated = _generate(
+      config,
+      params,
+      encoder,
+      grid,
+      min_new_tokens=MAX_NEW_TOKENS,
+      sampler=sampler,
+      rng=jax.random.key(3),
+    )
+    rows = np.asarray(generated.tokens)[np.any(grid != 0, axis=-1)]
+    assert rows.min() >= 2 and rows.max() < config.num_tokens
+
+
+def test_scores_are_those_of_generation(small):
+  config, _, params, (_, _, encoder, grid) = small
+  module = network.Transformer(config)
+  generated = _generate(
+    config,
+    params,
+    encoder,
+    grid,
+    sampler=decoding.Sample(decoding.Temperature(1.5)),
+    rng=jax.random.key(0),
+  )
+  scored = _jit_score(module, params, encoder, grid, generated.tokens)
+  np.testing.assert_allclose(
+    scored.log_probs, generated.log_probs, rtol=1e-4, atol=1e-4
+  )
+  np.testing.assert_allclose(
+    np.sum(scored.token_log_probs, axis=-1), scored.log_probs, rtol=1e-5
+  )
+  assert not np.any(np.asarray(scored.token_log_probs)[generated.tokens == 0])
+
+
+def test_scores_of_single_tokens_add_up_to_one(small):
+  """T = 1, and prompts of unequal length: all continuations of a prompt."""
+  config, _, params, (_, _, encoder, grid) = small
+  module = network.Transformer(config)
+  total = np.zeros(grid.shape[:2])
+  for token in range(1, config.vocab_size):
+    targets = np.full((*grid.shape[:2], 1), token, np.int32)
+    scored = _jit_score(module, params, encoder, grid, targets)
+    total += np.exp(scored.log_probs)
+  present = np.any(grid != 0, axis=-1)
+  # What is missing is the probability of the padding id.
+  assert np.all(total[present] <= 1 + 1e-5)
+  assert np.all(total[present] > 0.5)
+
+
+def test_sampling_depends_on_the_seed_and_the_stream_alone(small):
+  config, _, params, (_, _, encoder, grid) = small
+
+  def sample(encoder, grid, seed, **kwargs):
+    return np.asarray(
+      _generate(
+        config,
+        params,
+        encoder,
+        grid,
+        sampler=decoding.Sample(decoding.Temperature(2.0)),
+        rng=jax.random.key(seed),
+        **kwargs,
+      ).tokens
+    )
+
+  first = sample(encoder, grid, 0)
+  np.testing.assert_array_equal(first, sample(encoder, grid, 0))
+  assert np.any(first != sample(encoder, grid, 1))
+  # Another place in another batch: the same outputs.
+  alone = sample(encoder[2:], grid[2:], 0, stream_ids=np.array([2]))
+  np.testing.assert_array_equal(alone[0], first[2])
+  # The same input twice: other outputs.
+  twice = sample(encoder[[2, 2]], grid[[2, 2]], 0)
+  assert np.any(twice[0] != twice[1])
+
+
+def test_bfloat16_is_finite_and_close(small):
+  config, _, params, (_, _, encoder, grid) = small
+  config = dataclasses.replace(config, dtype='bfloat16')
+  generated = _generate(config, params, encoder, grid)
+  assert generated.log_probs.dtype == jnp.float32
+  assert np.all(np.isfinite(generated.log_probs))
+  exact = _jit_score(
+    network.Transformer(dataclasses.replace(config, dtype='float32')),
+    params,
+    encoder,
+    grid,
+    generated.tokens,
+  )
+  np.testing.assert_allclose(
+    generated.log_probs, exact.log_probs, atol=0.5, rtol=0.1
+  )
+
+
+def test_max_new_tokens_must_be_positive(small):
+  config, _, params, (_, _, encoder, grid) = small
+  with pytest.raises(ValueError, match='at least 1, got 0'):
+    _generate(config, params, encoder, grid, max_new_tokens=0)
