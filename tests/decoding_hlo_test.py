@@ -1,0 +1,144 @@
+# Copyright 2026 The pid_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The compiled program never holds the input's keys and values once per prompt.
+
+Sizes are chosen such that one layer's cross-attention keys, copied U times, are
+larger than any array that decoding needs: no array of the optimised program
+may have as many elements. A program that does copy them shows that such a copy
+would be found.
+
+Run as a script, this compiles for a TPU and prints the size of the largest
+array.
+"""
+
+import math
+import os
+import re
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from pid_jax import decoding
+from pid_jax import network
+from pid_jax.config import T5Config
+
+B, S, U, P, T = 2, 48, 6, 8, 8
+CONFIG = T5Config(
+  vocab_size=128,
+  emb_dim=128,
+  num_heads=2,
+  head_dim=128,
+  num_encoder_layers=1,
+  num_decoder_layers=2,
+  mlp_dim=256,
+  mlp_activations=('gelu', 'linear'),
+)
+COPIED = B * U * S * CONFIG.num_heads * CONFIG.head_dim
+
+
+def _lower(device, dtype, scan_layers, copied):
+  """Lowers `generate`, or the same with all inputs' keys copied per prompt."""
+  config = T5Config(
+    **{**CONFIG.to_dict(), 'dtype': dtype, 'scan_layers': scan_layers}
+  )
+  module = network.Transformer(config)
+  sharding = jax.sharding.SingleDeviceSharding(device)
+  spec = lambda shape, dtype=jnp.int32: jax.ShapeDtypeStruct(
+    shape, dtype, sharding=sharding
+  )
+  tokens = jnp.ones((1, 2), jnp.int32)
+  params = jax.eval_shape(
+    lambda rng: module.init(rng, tokens, tokens, enable_dropout=False),
+    jax.random.key(0),
+  )['params']
+  params = jax.tree.map(lambda x: spec(x.shape, x.dtype), params)
+
+  def run(params, encoder_input_tokens, prompt_tokens):
+    if not copied:
+      return decoding.generate(
+        module, params, encoder_input_tokens, prompt_tokens, max_new_tokens=T
+      ).tokens
+    # The decoder's view of it: B * U inputs of one prompt each.
+    apply = lambda *args, **kwargs: module.apply(
+      {'params': params}, *args, **kwargs
+    )
+    encoded = apply(encoder_input_tokens, method='encode', enable_dropout=False)
+    cross = apply(encoded, method='cross_key_values')
+    axis = 1 if scan_layers else 0
+    cross = jax.tree.map(lambda x: jnp.repeat(x, U, axis=axis), cross)
+    return apply(
+      prompt_tokens.reshape(B * U, P),
+      cross,
+      jnp.repeat(encoder_input_tokens != 0, U, axis=0),
+      module.empty_cache(B * U, P),
+      jnp.int32(0),
+      jnp.ones((B * U, P), bool),
+      method='decode_cached',
+    )[0]
+
+  return jax.jit(run).lower(params, spec((B, S)), spec((B, U, P)))
+
+
+def _largest(lowered):
+  """Returns the elements of the largest array in the optimised program."""
+  text = lowered.compile().as_text()
+  shapes = re.findall(r'\b(?:f32|bf16|f16|s32|u32|pred)\[([\d,]+)\]', text)
+  assert len(shapes) > 100, text
+  return max(math.prod(map(int, shape.split(','))) for shape in shapes)
+
+
+@pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
+@pytest.mark.parametrize('scan_layers', [False, True])
+def test_keys_and_values_are_never_tiled_on_cpu(dtype, scan_layers):
+  device = jax.devices('cpu')[0]
+  assert _largest(_lower(device, dtype, scan_layers, False)) < COPIED
+
+
+@pytest.mark.parametrize('scan_layers', [False, True])
+def test_a_copy_would_be_found(scan_layers):
+  device = jax.devices('cpu')[0]
+  assert _largest(_lower(device, 'float32', scan_layers, True)) >= COPIED
+
+
+@pytest.mark.tpu_aot
+def test_keys_and_values_are_never_tiled_on_tpu():
+  """Compiled ahead of time for a v5e, in a process of its own."""
+  environment = {
+    **os.environ,
+    'JAX_PLATFORMS': 'cpu',
+    'TPU_SKIP_MDS_QUERY': '1',
+    # No chip is touched, so another process may compile at the same time.
+    'ALLOW_MULTIPLE_LIBTPU_LOAD': '1',
+  }
+  done = subprocess.run(
+    [sys.executable, __file__],
+    env=environment,
+    capture_output=True,
+    text=True,
+    timeout=300,
+    check=False,
+  )
+  assert done.returncode == 0, done.stderr
+  sizes = dict(line.split() for line in done.stdout.splitlines())
+  assert int(sizes['generate']) < COPIED
+  assert int(sizes['generate_scanned']) < COPIED
+  assert int(sizes['copied']) >= COPIED
+
+
+def main():
+  from jax.experimental import topologies
+
+  topology = topologies.get_topology_desc(
+    platform='tpu', topology_name='v5e:1x1', chips_per_host_bounds=(1, 1, 1)
+  )
+  device = topology.devices[0]
+  print('generate', _largest(_lower(device, 'bfloat16', False, False)))
+  print('generate_scanned', _largest(_lower(device, 'bfloat16', True, False)))
+  print('copied', _largest(_lower(device, 'bfloat16', False, True)))
+
+
+if __name__ == '__main__':
+  main()
