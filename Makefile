@@ -58,7 +58,7 @@ clean:  ## remove the environment and caches; keep models
 .venv/.installed: .venv/bin/python requirements.lock setup.py
 	@echo 'Installing requirements.lock into .venv; this takes some minutes.'
 	@$(PIP) install --requirement requirements.lock
-	@$(PIP) install --no-deps --editable .
+	@PYTHONWARNINGS=ignore $(PIP) install --no-deps --no-build-isolation -e .
 	@touch $@
 
 .venv/.installed-test: .venv/.installed requirements-test.lock

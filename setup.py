@@ -40,6 +40,7 @@ _TRAIN = [
   'clu>=0.0.12',
   'rouge-score>=0.1.2',
   'seqio>=0.0.20',
+  'tensorboard>=2.20',
   'tensorflow>=2.21',
   'tensorflow-datasets>=4.9.9',
   'tensorflow-text>=2.21',
