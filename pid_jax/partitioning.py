@@ -126,8 +126,10 @@ class Partitioner:
   @contextlib.contextmanager
   def scope(self) -> Iterator[None]:
     """Trace and run model code under this: names resolve to this mesh."""
+    # Before jax.set_mesh came, a mesh was its own context.
+    mesh = jax.set_mesh(self.mesh) if hasattr(jax, 'set_mesh') else self.mesh
     with (
-      self.mesh,
+      mesh,
       flax_partitioning.axis_rules(tuple(self.logical_axis_rules)),
     ):
       yield

@@ -11,8 +11,10 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 import functools
 import itertools
+import json
 from typing import Any
 
+from etils import epath
 import jax
 import numpy as np
 import seqio
@@ -239,6 +241,41 @@ class Evaluators:
     if self._prediction is not None:
       values |= self._prediction.evaluate(params, step)
     return values
+
+
+class PredictionsWriter(seqio.Logger):
+  """Writes TASK.jsonl: one line per example, with target and prediction."""
+
+  def __call__(
+    self, task_name, step, metrics, dataset, inferences, targets
+  ) -> None:
+    """See base class."""
+    del step, metrics
+    if jax.process_index() or not inferences:
+      return
+    predictions = inferences.get('prediction', inferences.get('output'))
+    folder = epath.Path(self.output_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = []
+    for example, target, prediction in zip(
+      dataset.as_numpy_iterator(), targets, predictions, strict=True
+    ):
+      line = {'inputs': _text(example.get('inputs_pretokenized'))}
+      line |= target if isinstance(target, dict) else {'target': target}
+      line['prediction'] = prediction
+      lines.append(json.dumps(line, default=_plain, ensure_ascii=False) + '\n')
+    (folder / f'{task_name}.jsonl').write_text(''.join(lines))
+
+
+def _text(value: bytes | None) -> str | None:
+  return None if value is None else value.decode()
+
+
+def _plain(value: Any) -> Any:
+  """JSON for what metrics make of targets: arrays and bytes."""
+  if isinstance(value, bytes):
+    return value.decode()
+  return np.asarray(value).tolist()
 
 
 def _number(value: Any) -> float | None:

@@ -141,7 +141,7 @@ def train_step(
     step = state.step.astype(jnp.float32)
     decay = jnp.minimum(ema_decay, (1 + step) / (10 + step))
     ema_params = optax.incremental_update(params, ema_params, 1 - decay)
-  metrics['grad_norm'] = _average(optax.global_norm(grads))
+  metrics['grad_norm'] = _average(_global_norm(grads))
   metrics['learning_rate'] = _average(optimizer.learning_rate(state.step))
   return TrainState(state.step + 1, params, opt_state, ema_params), metrics
 
@@ -256,6 +256,11 @@ def compile_train_step(
       return jitted(state, batch)
 
   return call
+
+
+def _global_norm(tree: PyTree) -> jax.Array:
+  squares = [jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(tree)]
+  return jnp.sqrt(sum(squares))
 
 
 def _average(value: jax.Array) -> clu_metrics.Average:
