@@ -24,9 +24,10 @@ import sys
 import tokenize
 import traceback
 from types import TracebackType
-from typing import NoReturn
+from typing import IO, NoReturn
 
 from absl import logging as absl_logging
+from etils import epath
 import gin
 
 from pid_jax import errors
@@ -142,6 +143,7 @@ def parse_gin(
   for path in args.gin_search_paths:
     gin.add_config_file_search_path(path)
   gin.add_config_file_search_path(str(gin_configs()))
+  gin.config.register_file_reader(_open_remote, _is_remote_file)
   for name in args.gin_file:
     path = _find_gin_file(name, args.gin_search_paths)
     try:
@@ -254,8 +256,18 @@ def _find_gin_file(name: str, search_paths: Sequence[str]) -> str:
     path = os.path.join(folder, name)
     if os.path.isfile(path):
       return os.path.abspath(path)
+    if _is_remote_file(path):
+      return path
   shipped = [str(p.relative_to(packaged)) for p in packaged.rglob('*.gin')]
   raise errors.unknown('gin file', name, shipped)
+
+
+def _is_remote_file(path: str) -> bool:
+  return '://' in path and epath.Path(path).exists()
+
+
+def _open_remote(path: str) -> IO[str]:
+  return epath.Path(path).open()
 
 
 def _parse_binding(binding: str, used: set[str]) -> None:

@@ -1,0 +1,66 @@
+# Copyright 2026 The pid_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Every shipped gin file parses, and every run lacks nothing but its flags."""
+
+import re
+
+import gin
+import pytest
+
+from pid_jax import cli
+from pid_jax import config
+from pid_jax import network
+
+_FILES = sorted(
+  str(path.relative_to(cli.gin_configs()))
+  for path in cli.gin_configs().rglob('*.gin')
+)
+_MODELS = [f for f in _FILES if f.startswith('models/')]
+_RUNS = [f for f in _FILES if f.startswith('runs/') and '_base' not in f]
+
+
+@pytest.fixture(autouse=True)
+def clean_state():
+  """Each test gets an empty gin configuration."""
+  gin.clear_config()
+  gin.add_config_file_search_path(str(cli.gin_configs()))
+  yield
+  gin.clear_config()
+
+
+def _parse(file: str) -> None:
+  if file.startswith('t5x/'):
+    pytest.importorskip('t5x', reason='t5x is not installed')
+  gin.parse_config_file(file)
+
+
+@pytest.mark.parametrize('file', _FILES)
+def test_parses_and_begins_with_what_it_is(file):
+  _parse(file)
+  assert gin.config_str().strip()
+  assert (cli.gin_configs() / file).read_text().startswith('# ')
+
+
+@pytest.mark.parametrize('file', _MODELS)
+def test_model_is_a_valid_config(file):
+  _parse(file)
+  gin.parse_config('DROPOUT_RATE = 0.1')  # The run's to give.
+  made = gin.get_configurable(network.T5Config)()
+  name = file.removeprefix('models/').removesuffix('.gin')
+  if name in config.NAMED:
+    named = config.named(name)
+    assert made.emb_dim == named.emb_dim and made.mlp_dim == named.mlp_dim
+    assert made.num_decoder_layers == named.num_decoder_layers
+    assert made.mlp_activations == named.mlp_activations
+
+
+@pytest.mark.parametrize('file', _RUNS)
+def test_run_lacks_nothing_but_what_it_requires(file):
+  _parse(file)
+  required = re.findall(r'^(\S+) = %gin\.REQUIRED', gin.config_str(), re.M)
+  assert 'MODEL_DIR' in required  # A run never chooses where to write.
+  header = (cli.gin_configs() / file).read_text()
+  for name in required:
+    assert name in header
+    gin.parse_config(f"{name} = 'given'")
+  gin.finalize()
