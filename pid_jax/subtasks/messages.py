@@ -35,7 +35,20 @@ def user_error(error: BaseException) -> errors.UserError | None:
   found = re.search(
     re.escape(_MARK) + '(.*?)' + re.escape(_END), str(error), re.DOTALL
   )
-  return errors.UserError(found.group(1)) if found else None
+  return errors.UserError(_unescape(found.group(1))) if found else None
+
+
+def _unescape(text: str) -> str:
+  """Undoes the C escapes with which TensorFlow prints a string tensor."""
+
+  def plain(match: re.Match[bytes]) -> bytes:
+    code = match.group(1)
+    if len(code) == 3:
+      return bytes([int(code, 8)])
+    return {b'n': b'\n', b'r': b'\r', b't': b'\t'}.get(code, code)
+
+  raw = re.sub(rb'\\([0-3][0-7]{2}|.)', plain, text.encode())
+  return raw.decode(errors='replace')
 
 
 def require(condition: tf.Tensor, message: Callable[[], Message]) -> None:

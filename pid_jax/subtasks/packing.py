@@ -27,6 +27,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from pid_jax.subtasks import layouts
+from pid_jax.subtasks import messages
 
 
 class _Parts(NamedTuple):
@@ -203,6 +204,15 @@ def _first_fit(size: tf.Tensor, capacity: list[int]) -> tf.Tensor:
     int32 [I].
   """
   num_parts = tf.shape(size)[0]
+  # Never of a task of ours, whose layout has checked each example by name.
+  messages.require(
+    tf.reduce_all(size <= capacity),
+    lambda: [
+      'an input of ', tf.reduce_max(size[:, 0]), ' tokens or a prompt with its '
+      'target of ', tf.reduce_max(size[:, 1]), ' tokens exceeds the packed row '
+      f'of {capacity[0]} and {capacity[1]} tokens',
+    ],
+  )  # fmt: skip
   share = tf.reduce_max(size[:, :2] / tf.constant(capacity[:2]), axis=1)
   order = tf.argsort(share, direction='DESCENDING', stable=True)
   size = tf.gather(size, order)

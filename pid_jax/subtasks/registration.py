@@ -17,6 +17,8 @@ from pid_jax.subtasks import layouts
 from pid_jax.subtasks import tokenization
 from pid_jax.subtasks import wholes
 
+_SHUFFLE_BUFFER_SIZE = seqio.dataset_providers.SHUFFLE_BUFFER_SIZE
+
 LONG_INPUTS = ('keep_start', 'keep_end', 'error')
 
 
@@ -75,9 +77,8 @@ def register(
       f'long_inputs must be one of {LONG_INPUTS}. Got {long_inputs!r}.'
     )
   vocabulary = _as_seqio(vocabulary)
-  seqio_buffer = seqio.dataset_providers.SHUFFLE_BUFFER_SIZE
   if shuffle_buffer_size is None and not source.performs_internal_shuffling:
-    shuffle_buffer_size = seqio_buffer
+    shuffle_buffer_size = _SHUFFLE_BUFFER_SIZE
   tokenize = [
     *preprocessors,
     functools.partial(
@@ -114,7 +115,7 @@ def register(
     output_features=_text_to_text_features(vocabulary),
     postprocess_fn=wholes.prompt_in_encoder,
     metric_fns=_metrics(metric_fns, rows=True),
-    shuffle_buffer_size=10 * seqio_buffer,
+    shuffle_buffer_size=10 * _SHUFFLE_BUFFER_SIZE,
     train_max_empty_subtasks=pie_max_empty_subtasks,
   )
   add(
@@ -155,6 +156,13 @@ class DecomposableTask(seqio.Task):
       # A cache would repeat the order of the first epoch in all others.
       kwargs['try_in_mem_cache'] = False
     dataset = super().get_dataset(sequence_length, split, **kwargs)
+    if (
+      kwargs.get('use_cached')
+      and kwargs.get('shuffle', True)
+      and self.shuffle_buffer_size is None
+    ):
+      # The files of SeqIO's cache do not shuffle by themselves.
+      dataset = dataset.shuffle(_SHUFFLE_BUFFER_SIZE, kwargs.get('seed'))
     limit = self._train_max_empty_subtasks
     if limit is not None and split == 'train':
       dataset = dataset.filter(lambda row: row['empty_place'] < limit)
