@@ -33,7 +33,7 @@ _PREDICT = [
   'numpy>=1.26',
   'optax>=0.2.5',
   'orbax-checkpoint>=0.11.19',
-  'sentencepiece>=0.2',
+  'sentencepiece>=0.2,<0.2.3',  # 0.2.3 needs protobuf 7.36 without saying so
   'tqdm>=4.66',
 ]
 _TRAIN = [
