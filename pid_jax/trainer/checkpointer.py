@@ -7,12 +7,9 @@ written in the background, renamed into place when whole. Whatever is killed
 when, the newest step is whole and its parts belong together.
 """
 
-from collections.abc import Iterator
 from collections.abc import Mapping
 import contextlib
 import dataclasses
-import errno
-import re
 from typing import Any
 
 from etils import epath
@@ -21,6 +18,7 @@ import orbax.checkpoint as ocp
 
 from pid_jax import checkpoints
 from pid_jax import errors
+from pid_jax.trainer import disk
 from pid_jax.trainer import step as step_lib
 
 PyTree = Any
@@ -152,8 +150,7 @@ class Checkpointer:
       cleanup_tmp_directories=True,
       save_root_metadata=False,
     )
-    with self._explain():
-      self._manager = ocp.CheckpointManager(self._path, options=options)
+    self._manager = ocp.CheckpointManager(self._path, options=options)
     self.last_saved = self._manager.latest_step()
 
   def save(
@@ -172,7 +169,8 @@ class Checkpointer:
       metrics: of the evaluation at this step, if there was one.
 
     Raises:
-      UserError: the disk is full; also for the write before this one.
+      OSError or ValueError: the disk is full; also for the write before this
+        one.
     """
     served, rest = _split(state)
     items = {
@@ -181,13 +179,13 @@ class Checkpointer:
     }
     if data is not None:
       items['data'] = FilesSave(data)
-    with self._explain():
-      self._manager.save(
-        step,
-        args=ocp.args.Composite(**items),
-        metrics=dict(metrics) if metrics else None,
-        force=True,
-      )
+    disk.check_space(self._path, _num_bytes(state, data))
+    self._manager.save(
+      step,
+      args=ocp.args.Composite(**items),
+      metrics=dict(metrics) if metrics else None,
+      force=True,
+    )
     self.last_saved = step
 
   def restore(
@@ -229,43 +227,30 @@ class Checkpointer:
     if wanted is not None and wanted not in metrics:
       raise errors.unknown('CheckpointConfig.best_metric', wanted, metrics)
 
-  def wait(self) -> None:
-    """Returns when everything is on disk.
+  def __enter__(self) -> 'Checkpointer':
+    return self
 
-    Raises:
-      UserError: the disk is full.
-    """
-    with self._explain():
-      self._manager.wait_until_finished()
-
-  def close(self) -> None:
-    """Waits, and frees the threads."""
-    with self._explain():
+  def __exit__(self, unused_kind, error, unused_traceback) -> None:
+    """Waits until everything is on disk; after a fault of the disk, sweeps."""
+    if not disk.fault(error):
       self._manager.close()
-
-  @contextlib.contextmanager
-  def _explain(self) -> Iterator[None]:
-    """Turns a full disk and the like into one line, and sweeps up."""
-    try:
-      yield
-    except Exception as e:
-      reason = _disk_fault(e)
-      if reason is None:
-        raise
-      self._sweep()
-      kept = checkpoints.steps(self._path.parent)
-      good = f'The last whole one is step {kept[-1]}' if kept else 'None exists'
-      raise errors.UserError(
-        f'Cannot write a checkpoint to {self._path}: {reason}. {good}. Free '
-        'some space and start the same command again.'
-      ) from e
-
-  def _sweep(self) -> None:
-    """Removes what the failed write left; orbax never takes it for whole."""
+      return
+    with contextlib.suppress(Exception):  # It would only tell the same again.
+      self._manager.close()
     if jax.process_index() == 0 and self._path.exists():
+      # Orbax never takes these for checkpoints; they only fill the disk.
       for path in self._path.iterdir():
         if '.orbax-checkpoint-tmp' in path.name:
           path.rmtree(missing_ok=True)
+
+
+def _num_bytes(
+  state: step_lib.TrainState, data: Mapping[str, bytes] | None
+) -> int:
+  """What this process is about to write, bookkeeping included."""
+  arrays = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+  files = sum(map(len, data.values())) if data else 0
+  return arrays // jax.process_count() + files + (1 << 18)
 
 
 def _split(state: step_lib.TrainState) -> tuple[PyTree, PyTree]:
@@ -285,29 +270,3 @@ def _join(served: PyTree, rest: PyTree) -> step_lib.TrainState:
     opt_state=rest['opt_state'],
     ema_params=served if has_ema else None,
   )
-
-
-_DISK_FAULTS = {
-  errno.ENOSPC: 'no space left on the device',
-  errno.EDQUOT: 'the disk quota is exceeded',
-  errno.EFBIG: 'a file would be too large',
-  errno.EACCES: 'permission denied',
-  errno.EROFS: 'the file system is read-only',
-}
-
-
-def _disk_fault(error: BaseException | None) -> str | None:
-  """Finds out whether an error, or one that it came from, is the disk's."""
-  while error is not None:
-    if isinstance(error, OSError) and error.errno in _DISK_FAULTS:
-      return _DISK_FAULTS[error.errno]
-    # Tensorstore's errors carry the system's as text.
-    named = re.search(
-      'No space left|RESOURCE_EXHAUSTED.*[Ww]rit|quota exceeded|File too large'
-      '|Permission denied|Read-only file system',
-      str(error),
-    )
-    if named:
-      return named[0].lower()
-    error = error.__cause__ or error.__context__
-  return None

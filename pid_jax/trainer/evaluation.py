@@ -233,13 +233,19 @@ class Evaluators:
   def __bool__(self) -> bool:
     return self._loss is not None or self._prediction is not None
 
-  def evaluate(self, params: PyTree, step: int) -> dict[str, float]:
-    """Returns the metrics of all evaluations, 'TASK/METRIC' -> value."""
+  def evaluate(self, params: PyTree, step: int) -> dict[str, float] | None:
+    """Returns the metrics of all evaluations, 'TASK/METRIC' -> value.
+
+    None if they were told to stop before the end.
+    """
     values = {}
-    if self._loss is not None:
-      values |= self._loss.evaluate(params)
-    if self._prediction is not None:
-      values |= self._prediction.evaluate(params, step)
+    try:
+      if self._loss is not None:
+        values |= self._loss.evaluate(params)
+      if self._prediction is not None:
+        values |= self._prediction.evaluate(params, step)
+    except Interrupted:
+      return None
     return values
 
 

@@ -3,7 +3,9 @@
 """The training loop, from top to bottom."""
 
 from collections.abc import Callable
-import logging
+from collections.abc import Iterator
+import contextlib
+from typing import Any
 
 from etils import epath
 import jax
@@ -16,14 +18,13 @@ from pid_jax import partitioning
 from pid_jax import progress as progress_lib
 from pid_jax.trainer import checkpointer as checkpointer_lib
 from pid_jax.trainer import data
+from pid_jax.trainer import disk
 from pid_jax.trainer import evaluation
 from pid_jax.trainer import interruption
 from pid_jax.trainer import optimizers
 from pid_jax.trainer import reporting
 from pid_jax.trainer import start
 from pid_jax.trainer import step as step_lib
-
-logger = logging.getLogger('pid_jax.trainer')
 
 
 def train(
@@ -87,7 +88,7 @@ def train(
     SystemExit: after SIGTERM (status 143) or SIGINT (130), with a checkpoint
       of the step that it came in.
   """
-  # Set-up: everything that can be wrong is found here.
+  # Set-up. All that can be wrong is found here, before anything is written.
   checkpoint_cfg = checkpoint_cfg or checkpointer_lib.CheckpointConfig()
   partitioner = partitioner or partitioning.Partitioner()
   partitioner.check_batch_size(train_dataset_cfg.batch_size, num_microbatches)
@@ -96,6 +97,8 @@ def train(
   shapes = step_lib.abstract_state(
     model, optimizer, partitioner, ema=ema_decay is not None
   )
+  if initial_checkpoint_path is not None:
+    start.check_params(initial_checkpoint_path, shapes.params)
   train_step = step_lib.compile_train_step(
     model,
     optimizer,
@@ -115,113 +118,106 @@ def train(
     should_stop=lambda: bool(stop),
   )
   iterator = data.TrainIterator(data.dataset(train_dataset_cfg, None))
-  start.describe(model, model_dir, train_dataset_cfg, checkpoint_cfg)
-  checkpointer = checkpointer_lib.Checkpointer(model_dir, checkpoint_cfg)
-  writer = reporting.tensorboard_writer(model_dir)
 
-  # The first state, or that of the last checkpoint.
-  restored = checkpointer.restore(shapes)
-  if restored is None:
-    state = start.first_state(
-      model,
-      optimizer,
-      partitioner,
-      shapes,
-      seed=random_seed,
-      initial_checkpoint_path=initial_checkpoint_path,
+  with contextlib.ExitStack() as stack:
+    stack.enter_context(_failures_explained(model_dir))
+    start.describe(model, model_dir, train_dataset_cfg, checkpoint_cfg)
+    checkpointer = stack.enter_context(
+      checkpointer_lib.Checkpointer(model_dir, checkpoint_cfg)
     )
-  else:
-    state, position = restored
-    if position is not None:
-      iterator.restore(position)
-  first_step = int(state.step)
-  if summarize_config_fn is not None:
-    summarize_config_fn(model_dir, writer, first_step)
-  reporting.announce(model_dir, shapes, partitioner, first_step, total_steps)
+    writer = reporting.tensorboard_writer(model_dir)
+    stack.callback(writer.flush)
 
-  # Steps.
-  with (
-    stop,
-    progress_lib.Progress(
-      total_steps, label='train', start=first_step, enabled=_is_main()
-    ) as progress,
-  ):
+    # The first state, or that of the last checkpoint.
+    restored = checkpointer.restore(shapes)
+    if restored is None:
+      state = start.first_state(
+        model,
+        optimizer,
+        partitioner,
+        shapes,
+        seed=random_seed,
+        initial_checkpoint_path=initial_checkpoint_path,
+      )
+    else:
+      state, position = restored
+      if position is not None:
+        iterator.restore(position)
+    first_step = int(state.step)
+    if summarize_config_fn is not None:
+      summarize_config_fn(model_dir, writer, first_step)
+    reporting.announce(model_dir, shapes, partitioner, first_step, total_steps)
+    progress = stack.enter_context(
+      progress_lib.Progress(
+        total_steps,
+        label='train',
+        start=first_step,
+        enabled=jax.process_index() == 0,
+      )
+    )
     reporter = reporting.Reporter(writer, progress, first_step)
+    stack.enter_context(stop)
 
     def save(step: int, metrics: dict[str, float] | None = None) -> None:
-      if checkpointer.last_saved == step:
-        return
       reporter.flush()
       if not _all_finite(state.params):
-        raise reporting.NonFiniteLossError(step)
-      position = iterator.save() if checkpoint_cfg.save_dataset else None
-      checkpointer.save(step, state, position, metrics)
+        raise reporting.NonFiniteError(step)
+      if checkpointer.last_saved != step:
+        position = iterator.save() if checkpoint_cfg.save_dataset else None
+        checkpointer.save(step, state, position, metrics)
 
-    try:
-      for step in range(first_step + 1, total_steps + 1):
-        batch = partitioner.put_batch(next(iterator))
-        state, metrics = train_step(state, batch)
-        reporter.add(step, metrics)
+    # Steps.
+    for step in range(first_step + 1, total_steps + 1):
+      batch = partitioner.put_batch(next(iterator))
+      state, metrics = train_step(state, batch)
+      reporter.add(step, metrics)
 
-        is_last = step == total_steps
-        if is_last or step % log_period == 0:
-          reporter.flush()
-        if evaluators and (is_last or step % eval_period == 0) and not stop:
-          reporter.flush()
-          values = evaluators.evaluate(state.eval_params, step)
+      is_last = step == total_steps
+      if is_last or step % log_period == 0:
+        reporter.flush()
+      if evaluators and (is_last or step % eval_period == 0):
+        reporter.flush()
+        values = evaluators.evaluate(state.eval_params, step)
+        if values is not None:
           reporting.write_evaluation(writer, step, values)
           checkpointer.check_metric(values)
-          save(step, values)
-          reporter.restart_clock()
-        elif is_last or step % checkpoint_cfg.period == 0:
-          save(step)
-        if stop:
-          break
-    except evaluation.Interrupted:
-      pass
-    except reporting.NonFiniteLossError as e:
-      raise _non_finite(e.step, model_dir, checkpointer) from e
+        save(step, values)
+        reporter.restart_clock()
+      elif is_last or step % checkpoint_cfg.period == 0:
+        save(step)
+      if stop:
+        save(step)
+        break
 
-    # The end, or an interruption.
-    if stop:
-      step = int(state.step)
-      save(step)
-      checkpointer.close()
-      writer.flush()
-      logger.info(
-        'stopped by %s after step %d, which is saved; the same command goes '
-        'on from there',
-        *(stop.signal.name, step),
-      )
-      raise SystemExit(stop.exit_status)
-  checkpointer.close()
-  writer.flush()
+  if stop:
+    reporting.tell(
+      f'stopped by {stop.signal.name} after step {int(state.step)}, which is '
+      'saved; the same command goes on from there'
+    )
+    raise SystemExit(stop.exit_status)
   return state
 
 
+@contextlib.contextmanager
+def _failures_explained(model_dir: str) -> Iterator[None]:
+  """Turns a full disk or a loss that is not finite into a UserError."""
+  try:
+    with disk.faults_explained(model_dir):
+      yield
+  except reporting.NonFiniteError as e:
+    good = checkpoints.steps(model_dir)
+    if good:
+      path = epath.Path(model_dir) / checkpoints.CHECKPOINTS / str(good[-1])
+      last = f'The last good checkpoint is that of step {good[-1]}, {path}'
+    else:
+      last = 'No checkpoint had been written before'
+    raise errors.UserError(
+      f'The loss, its gradient or a parameter is not finite at step {e.step}. '
+      f'{last}. Lower the learning rate or clip gradients (max_grad_norm).'
+    ) from e
+
+
 @jax.jit
-def _all_finite(tree) -> jax.Array:
+def _all_finite(tree: Any) -> jax.Array:
   leaves = jax.tree.leaves(tree)
   return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in leaves]))
-
-
-def _is_main() -> bool:
-  return jax.process_index() == 0
-
-
-def _non_finite(
-  step: int,
-  model_dir: epath.PathLike,
-  checkpointer: checkpointer_lib.Checkpointer,
-) -> errors.UserError:
-  checkpointer.close()
-  good = checkpoints.steps(model_dir)
-  if good:
-    path = epath.Path(model_dir) / checkpoints.CHECKPOINTS / str(good[-1])
-    last = f'The last good checkpoint is step {good[-1]}: {path}'
-  else:
-    last = 'No checkpoint had been written'
-  return errors.UserError(
-    f'The loss or its gradient is not finite at step {step}. {last}. Lower the '
-    'learning rate, clip gradients (max_grad_norm) or raise Z_LOSS.'
-  )

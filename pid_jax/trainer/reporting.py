@@ -29,15 +29,15 @@ logger = logging.getLogger('pid_jax.trainer')
 RATES = {'examples': 'examples', 'subtasks': 'subtasks', 'tokens': 'tokens'}
 
 
-class NonFiniteLossError(Exception):
-  """The loss or a gradient is not a finite number.
+class NonFiniteError(Exception):
+  """The loss, a gradient or a parameter is not a finite number.
 
   Attributes:
     step: the first such step.
   """
 
   def __init__(self, step: int):
-    super().__init__(f'non-finite loss or gradient at step {step}')
+    super().__init__(f'not finite at step {step}')
     self.step = step
 
 
@@ -75,7 +75,7 @@ class Reporter:
       The values written, empty if there was no step since the last flush.
 
     Raises:
-      NonFiniteLossError: a loss or gradient was not finite.
+      NonFiniteError: a loss or gradient was not finite.
     """
     if not self._pending:
       return {}
@@ -127,7 +127,7 @@ class Reporter:
 def _check_finite(step: int, metrics: Mapping[str, clu_metrics.Metric]) -> None:
   checked = metrics['loss'].total, metrics['grad_norm'].total
   if not all(math.isfinite(x) for x in checked):
-    raise NonFiniteLossError(int(step))
+    raise NonFiniteError(int(step))
 
 
 def _value(metric: clu_metrics.Metric) -> float:
@@ -167,6 +167,11 @@ def announce(
     logger.info('%s: goes on after step %d', model_dir, first_step)
   else:
     logger.info('%s: a new run', model_dir)
+
+
+def tell(line: str) -> None:
+  """Shows a line to the user."""
+  logger.info('%s', line)
 
 
 def write_evaluation(

@@ -104,7 +104,8 @@ def first_state(
         out_shardings=shardings,
       )
       return init(jax.random.key(seed))
-    params = load_params(initial_checkpoint_path, shapes.params)
+    model_dir, step = find_checkpoint(initial_checkpoint_path)
+    params = checkpoints.restore_params(model_dir, step, shapes.params)
     init = jax.jit(
       lambda params: step_lib.state_from_params(params, optimizer, has_ema),
       out_shardings=shardings,
@@ -113,16 +114,31 @@ def first_state(
     return init(params)
 
 
-def load_params(path: epath.PathLike, wanted: Any) -> Any:
-  """Reads the parameters of another run.
+def check_params(path: epath.PathLike, wanted: Any) -> None:
+  """Raises UserError unless `find_checkpoint` finds parameters that fit.
+
+  Args:
+    path: see `find_checkpoint`.
+    wanted: ShapeDtypeStructs.
+  """
+  model_dir, step = find_checkpoint(path)
+  params = model_dir / checkpoints.CHECKPOINTS / str(step) / checkpoints.PARAMS
+  shapes = checkpoints.saved_shapes(params)
+  checkpoints.check_shapes(shapes, wanted, str(params))
+
+
+def find_checkpoint(path: epath.PathLike) -> tuple[epath.Path, int]:
+  """Finds the checkpoint of another run to begin with.
 
   Args:
     path: MODEL_DIR (its best checkpoint, or else its last), or
       MODEL_DIR/checkpoints/STEP.
-    wanted: ShapeDtypeStructs with shardings.
+
+  Returns:
+    MODEL_DIR and the step.
 
   Raises:
-    UserError: there is no such checkpoint, or it has other shapes.
+    UserError: there is no such checkpoint.
   """
   path = epath.Path(path)
   step = None
@@ -133,5 +149,4 @@ def load_params(path: epath.PathLike, wanted: Any) -> Any:
       f'INITIAL_CHECKPOINT_PATH {path} does not exist; give the MODEL_DIR of a '
       'trained model, or None to train from scratch.'
     )
-  step = checkpoints.resolve_step(path, step)
-  return checkpoints.restore_params(path, step, wanted)
+  return path, checkpoints.resolve_step(path, step)
