@@ -70,6 +70,18 @@ def test_later_files_win_and_search_paths_are_searched(capsys):
   assert capsys.readouterr().out == '> from b\n'
 
 
+def test_gin_file_and_its_includes_may_be_remote(tmp_path, monkeypatch, capsys):
+  monkeypatch.setattr(
+    cli.epath, 'Path', lambda path: tmp_path / path.removeprefix('gs://')
+  )
+  pathlib.Path('all.gin').write_text(
+    "include 'gs://run.gin'\nTEXT = 'from afar'"
+  )
+  assert _run('--gin_file=gs://all.gin') == 0
+  assert capsys.readouterr().out == '> from afar\n'
+  assert _run('--gin_file=gs://none.gin') == 2
+
+
 @pytest.mark.parametrize(
   ('flags', 'message'),
   [
