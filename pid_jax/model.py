@@ -24,6 +24,7 @@ import jax.numpy as jnp
 
 from pid_jax import decoding
 from pid_jax import errors
+from pid_jax import network
 
 Batch = Mapping[str, jax.Array]
 Metrics = dict[str, clu_metrics.Metric]
@@ -167,12 +168,11 @@ class EncoderDecoderModel:
     shapes = input_shapes or {}
     encoder_shape = tuple(shapes.get('encoder_input_tokens', (1, 8)))
     decoder_shape = tuple(shapes.get('decoder_input_tokens', (1, 8)))
-    variables = self.module.init(
+    variables = network.initialize(
+      self.module,
       rng,
       jnp.ones(encoder_shape, jnp.int32),
       jnp.ones(decoder_shape, jnp.int32),
-      jnp.ones(decoder_shape, jnp.int32),
-      enable_dropout=False,
     )
     return dict(flax.core.unfreeze(variables))
 

@@ -4,6 +4,7 @@
 
 from pid_jax.config import T5Config
 from pid_jax.network.attention import KeyValues
+from pid_jax.network.initialization import initialize
 from pid_jax.network.transformer import Transformer
 
-__all__ = ['KeyValues', 'T5Config', 'Transformer']
+__all__ = ['KeyValues', 'T5Config', 'Transformer', 'initialize']

@@ -68,7 +68,9 @@ def _register(level: str) -> None:
     ),
     vocabulary=vocabulary(),
     metric_fns=[
-      metrics.joint_goal_accuracy, metrics.slot_accuracy, metrics.slot_f1
+      metrics.joint_goal_accuracy,
+      metrics.slot_accuracy,
+      metrics.slot_f1,
     ],
     empty_target=ontology.NONE,
     long_inputs='keep_end',

@@ -412,4 +412,3 @@ class Simulator:
     if slot in ('parking', 'internet'):
       return self.rng.choice(phrases.YES_NO_FRAGMENTS[slot, value])
     return self.rng.choice(phrases.FRAGMENTS[slot]).format(v=self._word(value))
-

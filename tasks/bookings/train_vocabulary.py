@@ -47,27 +47,27 @@ def train(num_dialogues: int = 5000) -> bytes:
   """
   text = list(sentences(num_dialogues))
   counts = collections.Counter(
-      piece
-      for sentence in text
-      for piece in re.findall(r' (?:[a-z]+:?|\d+)|:\d+', f' {sentence}')
+    piece
+    for sentence in text
+    for piece in re.findall(r' (?:[a-z]+:?|\d+)|:\d+', f' {sentence}')
   )
   words = [w for w, n in sorted(counts.items()) if n >= MIN_COUNT]
   model = io.BytesIO()
   sentencepiece.SentencePieceTrainer.train(
-      sentence_iterator=iter(text),
-      model_writer=model,
-      vocab_size=VOCABULARY_SIZE,
-      model_type='bpe',
-      pad_id=0,
-      eos_id=1,
-      unk_id=2,
-      bos_id=-1,
-      user_defined_symbols=[w.replace(' ', '\u2581') for w in words],
-      required_chars=string.ascii_letters + string.digits + string.punctuation,
-      character_coverage=1.0,
-      split_digits=True,
-      num_threads=1,
-      minloglevel=2,
+    sentence_iterator=iter(text),
+    model_writer=model,
+    vocab_size=VOCABULARY_SIZE,
+    model_type='bpe',
+    pad_id=0,
+    eos_id=1,
+    unk_id=2,
+    bos_id=-1,
+    user_defined_symbols=[w.replace(' ', '\u2581') for w in words],
+    required_chars=string.ascii_letters + string.digits + string.punctuation,
+    character_coverage=1.0,
+    split_digits=True,
+    num_threads=1,
+    minloglevel=2,
   )
   return model.getvalue()
 

@@ -1,0 +1,168 @@
+# Copyright 2026 The pid_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Trains a small model on generated dialogues, evaluates it, and predicts.
+
+Example:
+  python -m pid_jax.quickstart --model_dir=models/quickstart
+
+Runs the commands `train`, `evaluate` and `predict` as you would, on a task that
+needs no download, and closes with a table of the results. Run again, it goes on
+where it was stopped.
+"""
+
+import argparse
+import json
+import os
+import shlex
+import subprocess
+import sys
+
+from pid_jax import cli
+
+GIN_FILE = 'runs/quickstart.gin'
+TASK = 'bookings_short'
+NUM_DIALOGUES = 40  # Of the test split, whose turns `predict` reads.
+NUM_TIMED = 10  # Turns on which both layouts are timed.
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+  """Adds the command's own flags."""
+  parser.add_argument(
+    '--model_dir', default='models/quickstart', help='default: %(default)s'
+  )
+
+
+def main(args: argparse.Namespace) -> None:
+  """Runs the commands, times both layouts and prints the table."""
+  model_dir = args.model_dir
+  test, questions, answers = (
+    os.path.join(model_dir, name)
+    for name in ('test', 'questions.jsonl', 'answers.jsonl')
+  )
+  command('train', f'--gin_file={GIN_FILE}', f'--gin.MODEL_DIR={model_dir!r}')
+  command(
+    'evaluate', f'--model_dir={model_dir}', '--split=test', f'--output={test}'
+  )
+  turns = write_questions(questions)
+  command(
+    'predict',
+    f'--model_dir={model_dir}',
+    f'--input={questions}',
+    f'--output={answers}',
+  )
+  print('\nTiming prompt-in-decoder against prompt-in-encoder ...', flush=True)
+  seconds = time_layouts(model_dir, turns[:NUM_TIMED])
+  with open(os.path.join(test, 'metrics.json')) as f:
+    results = json.load(f)
+  print(report(model_dir, results, seconds))
+
+
+def command(name: str, *flags: str) -> None:
+  """Shows and runs a command of this package; ends with its status if it fails.
+
+  Args:
+    name: of the module, such as 'train'.
+    *flags: its arguments.
+
+  Raises:
+    SystemExit: the command failed, having said why.
+  """
+  line = ['-m', f'pid_jax.{name}', *flags]
+  print(f'\n$ python {shlex.join(line)}', flush=True)
+  status = subprocess.run([sys.executable, *line], check=False).returncode
+  if status:
+    sys.exit(status if status > 0 else 128 - status)
+
+
+def write_questions(path: str) -> list[dict]:
+  """Writes turns of the test split as a user's JSONL, without the answers.
+
+  Args:
+    path: of the file.
+
+  Returns:
+    The turns, as they were written.
+  """
+  from pid_jax.tasks import bookings
+
+  turns = [
+    {
+      'id': example['example_id'],
+      'inputs': example['inputs'],
+      'subtasks': [
+        {'name': name, 'prompt': prompt}
+        for name, prompt in zip(
+          example['subtasks'], example['prompts'], strict=True
+        )
+      ],
+    }
+    for example in bookings.examples(TASK, 'test', NUM_DIALOGUES)
+  ]
+  with open(path, 'w') as f:
+    f.writelines(json.dumps(turn) + '\n' for turn in turns)
+  return turns
+
+
+def time_layouts(model_dir: str, turns: list[dict]) -> dict[str, float]:
+  """Returns seconds per dialogue turn of each layout, 'pid' and 'pie'."""
+  from pid_jax import inference
+
+  model = inference.PromptInDecoder.from_pretrained(model_dir)
+  return inference.time_layouts(
+    model,
+    [turn['inputs'] for turn in turns],
+    [[s['prompt'] for s in turn['subtasks']] for turn in turns],
+  )
+
+
+def report(model_dir: str, results: dict, seconds: dict[str, float]) -> str:
+  """Lays out what came of it.
+
+  Args:
+    model_dir: of the run.
+    results: metrics.json of `evaluate`.
+    seconds: of `time_layouts`.
+  """
+  metrics = results['metrics']
+  pid, pie = seconds['pid'], seconds['pie']
+  rows = (
+    ('joint goal accuracy, test', f'{joint_goal_accuracy(metrics):.3f}'),
+    ('slot accuracy, test', f'{metrics[f"{TASK}/slot_accuracy"]:.4f}'),
+    ('time per dialogue turn, 30 prompts', ''),
+    ('  prompt-in-decoder (PiD)', f'{1000 * pid:.1f} ms'),
+    ('  prompt-in-encoder (PiE)', f'{1000 * pie:.1f} ms, {pie / pid:.1f}x PiD'),
+  )
+  written = (
+    ('checkpoints', 'checkpoints/'),
+    ('TensorBoard logs', 'tensorboard/'),
+    ('metrics, predictions', 'test/'),
+    ('answers of predict', 'answers.jsonl'),
+  )
+  commands = (
+    f'tensorboard --logdir={model_dir}/tensorboard',
+    f'python -m pid_jax.predict --model_dir={model_dir} '
+    f'--input={model_dir}/questions.jsonl --output=again.jsonl --scores',
+    'make bookings',
+  )
+  rule = '-' * 64
+  return '\n'.join(
+    [
+      '',
+      rule,
+      *(f'{label:<38}{value}' for label, value in rows),
+      rule,
+      *(f'{label:<38}{os.path.join(model_dir, p)}' for label, p in written),
+      rule,
+      'Next, after `source .venv/bin/activate`:',
+      *(f'  {line}' for line in commands),
+    ]
+  )
+
+
+def joint_goal_accuracy(metrics: dict[str, float]) -> float:
+  """Returns the one metric of the task that model selection goes by."""
+  return metrics[f'{TASK}/joint_goal_accuracy']
+
+
+if __name__ == '__main__':
+  cli.run(main, doc=__doc__, flags=add_flags)
