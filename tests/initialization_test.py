@@ -1,6 +1,6 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Tests the initial parameters: T5's statistics, and the copying arrangement."""
+"""Tests the initial parameters: T5's scales, and the copying arrangement."""
 
 import jax
 import jax.numpy as jnp

@@ -10,8 +10,6 @@ values, bias). What differs is who made the keys and values, so making them
 Letters: B batch, Q query length, K key length, H heads, D head_dim, E emb_dim.
 """
 
-from typing import Optional
-
 import flax
 from flax import linen as nn
 import jax
@@ -66,8 +64,8 @@ class Attention(nn.Module):
     self,
     x: jax.Array,
     key_values: KeyValues,
-    bias: Optional[jax.Array],
-    mask: Optional[jax.Array],
+    bias: jax.Array | None,
+    mask: jax.Array | None,
     deterministic: bool,
   ) -> jax.Array:
     """Attends from every position of `x`.

@@ -7,8 +7,8 @@ our own understand (flax.linen.partitioning). Letters: B batch, L length,
 E emb_dim, F mlp_dim, V vocab_size, H heads, Q and K query and key lengths.
 """
 
+from collections.abc import Callable
 import math
-from typing import Callable, Tuple
 
 from flax import linen as nn
 from flax.linen import partitioning as nn_partitioning
@@ -38,7 +38,7 @@ class Dense(nn.Module):
   """
 
   features: int
-  kernel_axes: Tuple[str, str]
+  kernel_axes: tuple[str, str]
   dtype: str = 'float32'
   init: Callable[..., jax.Array] = kernel_init
 

@@ -14,8 +14,6 @@ Q tokens of a row in one call, C slots of the self-attention cache, N layers,
 H heads, D head_dim, E emb_dim, V vocab_size.
 """
 
-from typing import Any, Optional
-
 import flax
 from flax import linen as nn
 from flax.linen import partitioning as nn_partitioning
@@ -24,7 +22,8 @@ import jax.numpy as jnp
 
 from pid_jax import config as config_lib
 from pid_jax.network import layers
-from pid_jax.network.attention import Attention, KeyValues
+from pid_jax.network.attention import Attention
+from pid_jax.network.attention import KeyValues
 
 ACTIVATION_AXES = ('batch', 'length', 'embed')
 
@@ -45,9 +44,9 @@ class LayerContext:
 
   self_bias: jax.Array
   self_mask: jax.Array
-  cross_mask: Optional[jax.Array] = None
-  encoded: Optional[jax.Array] = None
-  slot: Optional[jax.Array] = None
+  cross_mask: jax.Array | None = None
+  encoded: jax.Array | None = None
+  slot: jax.Array | None = None
 
 
 @flax.struct.dataclass
@@ -118,7 +117,7 @@ class DecoderLayer(nn.Module):
   def __call__(
     self,
     x: jax.Array,
-    memory: Optional[LayerMemory],
+    memory: LayerMemory | None,
     context: LayerContext,
     deterministic: bool,
   ):
@@ -330,12 +329,12 @@ class Transformer(nn.Module):
     self,
     encoder_input_tokens: jax.Array,
     decoder_input_tokens: jax.Array,
-    decoder_target_tokens: Optional[jax.Array] = None,
-    encoder_segment_ids: Optional[jax.Array] = None,
-    decoder_segment_ids: Optional[jax.Array] = None,
-    encoder_positions: Optional[jax.Array] = None,
-    decoder_positions: Optional[jax.Array] = None,
-    decoder_subtask_ids: Optional[jax.Array] = None,
+    decoder_target_tokens: jax.Array | None = None,
+    encoder_segment_ids: jax.Array | None = None,
+    decoder_segment_ids: jax.Array | None = None,
+    encoder_positions: jax.Array | None = None,
+    decoder_positions: jax.Array | None = None,
+    decoder_subtask_ids: jax.Array | None = None,
     *,
     enable_dropout: bool = True,
   ) -> jax.Array:
@@ -359,7 +358,7 @@ class Transformer(nn.Module):
   def encode(
     self,
     encoder_input_tokens: jax.Array,
-    encoder_segment_ids: Optional[jax.Array] = None,
+    encoder_segment_ids: jax.Array | None = None,
     *,
     enable_dropout: bool = True,
   ) -> jax.Array:
@@ -386,11 +385,11 @@ class Transformer(nn.Module):
     encoded: jax.Array,
     encoder_input_tokens: jax.Array,
     decoder_input_tokens: jax.Array,
-    decoder_target_tokens: Optional[jax.Array] = None,
-    encoder_segment_ids: Optional[jax.Array] = None,
-    decoder_segment_ids: Optional[jax.Array] = None,
-    decoder_positions: Optional[jax.Array] = None,
-    decoder_subtask_ids: Optional[jax.Array] = None,
+    decoder_target_tokens: jax.Array | None = None,
+    encoder_segment_ids: jax.Array | None = None,
+    decoder_segment_ids: jax.Array | None = None,
+    decoder_positions: jax.Array | None = None,
+    decoder_subtask_ids: jax.Array | None = None,
     *,
     enable_dropout: bool = True,
   ) -> jax.Array:
@@ -488,7 +487,9 @@ class Transformer(nn.Module):
     if self.config.scan_layers:
       memory = LayerMemory(cross, cache)
     else:
-      memory = tuple(LayerMemory(*pair) for pair in zip(cross, cache))
+      memory = tuple(
+        LayerMemory(*pair) for pair in zip(cross, cache, strict=True)
+      )
     x, cache = self.decoder.extend(
       self.token_embedder(tokens),
       memory,

@@ -166,7 +166,8 @@ ALTERNATIVES = (
   'nothing is free {old}. how about {new}?',
 )
 KEEPS = (
-    'no, keep it as it is', 'no, it must stay as i said', 'no, please look again',
+    'no, keep it as it is', 'no, it must stay as i said',
+    'no, please look again',
 )  # fmt: skip
 COUNTERS = ('no, but {f} would work', 'no, rather {f}', 'then better {f}')
 

@@ -10,7 +10,6 @@ set that such a rule solves would not be worth training on.
 """
 
 import re
-from typing import Optional
 
 from pid_jax.tasks.bookings import ontology
 from pid_jax.tasks.bookings import phrases
@@ -83,7 +82,7 @@ def predict(history: str) -> dict[tuple[str, str], str]:
   return state
 
 
-def _domain(text: str) -> Optional[str]:
+def _domain(text: str) -> str | None:
   found = [
     (text.rfind(word), domain)
     for domain, words in _DOMAIN_WORDS.items()
@@ -93,7 +92,7 @@ def _domain(text: str) -> Optional[str]:
   return max(found)[1] if found else None
 
 
-def _mentions(text: str, domain: Optional[str]):
+def _mentions(text: str, domain: str | None):
   """Yields ((domain, slot), value) in the order of the text."""
   for slot, kind in ontology.DOMAINS.get(domain, {}).items():
     if kind in ('parking', 'internet'):
@@ -110,7 +109,7 @@ def _mentions(text: str, domain: Optional[str]):
       yield (domain, slot), value
 
 
-def _cue(before: str, domain: str, kind: str) -> Optional[str]:
+def _cue(before: str, domain: str, kind: str) -> str | None:
   rivals = [s for s, k in ontology.DOMAINS[domain].items() if k == kind]
   if len(rivals) == 1:
     return rivals[0]
@@ -123,14 +122,14 @@ def _cue(before: str, domain: str, kind: str) -> Optional[str]:
   return max(places)[1] if places else None
 
 
-def _asked_slot(text: str, domain: Optional[str]):
+def _asked_slot(text: str, domain: str | None):
   for slot in ontology.DOMAINS.get(domain, {}):
     if any(f' {word}' in text for word in phrases.SLOT_WORDS[slot]):
       return domain, slot
   return None
 
 
-def _bare_answer(text: str, asked: tuple[str, str]) -> Optional[str]:
+def _bare_answer(text: str, asked: tuple[str, str]) -> str | None:
   domain, slot = asked
   kind = ontology.DOMAINS[domain][slot]
   if any(words in text for words in phrases.ANSWERS_DONTCARE):

@@ -14,6 +14,7 @@ Every wording has one meaning, so the state after each user turn is certain:
 
 import collections
 import dataclasses
+import functools
 import random
 
 from pid_jax.tasks.bookings import ontology
@@ -142,7 +143,7 @@ class Simulator:
         wanted = [
           wishes.pop() for _ in range(min(len(wishes), rng.randint(1, 2)))
         ]
-        done = self._turn(self._more(), lambda: self._inform(wanted))
+        done = self._turn(self._more(), functools.partial(self._inform, wanted))
       if not done:
         return False
     return True

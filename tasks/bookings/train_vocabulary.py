@@ -73,6 +73,7 @@ def train(num_dialogues: int = 5000) -> bytes:
 
 
 def main():
+  """Writes the model to --output."""
   parser = argparse.ArgumentParser(description=__doc__)
   parser.add_argument('--output', required=True, help='file to write')
   args = parser.parse_args()
