@@ -5,8 +5,22 @@
 `bookings` and `bookings_short` ask for the state of a dialogue, 30 slots of 5
 domains, after each of the user's turns. Everything is generated from a seed:
 no download, and as much of it as one likes. See simulator.py for what makes it
-hard, ontology.py for the values that are held out, rule.py for what a rule
-gets, and train_vocabulary.py for the vocabulary.
+hard, ontology.py for the values that are held out (names of venues, streets and
+times of the test split never occur in training), rule.py for what a rule gets,
+and train_vocabulary.py for the vocabulary.
+
+                                          bookings_short   bookings
+  domains in a dialogue                   1 or 2           2 to 4
+  turns of a dialogue, mean               3.0              7.4
+  words of a history: mean, 95 %, most    36, 67, 70       74, 141, 150
+  slots filled of 30: mean, 95 %          2.7, 5           4.8, 9
+  turns whose history so far holds
+    values that are no wish               59 %             54 %
+    a wish changed; withdrawn             21 %; 8 %        41 %; 14 %
+    an offer accepted; refused            14 %; 11 %       39 %; 34 %
+    "any will do"                         16 %             33 %
+    "the same as the hotel"               2 %              11 %
+  joint goal accuracy of rule.py, test    0.48             0.36
 """
 
 import functools

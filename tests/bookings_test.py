@@ -1,0 +1,159 @@
+# Copyright 2026 The pid_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Tests the generated dialogues: repeatable, held out, and worth learning."""
+
+import hashlib
+import re
+
+import pytest
+import sentencepiece
+
+from pid_jax.tasks.bookings import ontology
+from pid_jax.tasks.bookings import rule
+from pid_jax.tasks.bookings import simulator
+from pid_jax.tasks.bookings import train_vocabulary
+
+
+def _turns(level, split, number):
+  return [
+    turn
+    for index in range(number)
+    for turn in simulator.simulate(level, split, 0, index)
+  ]
+
+
+def test_ontology_is_large_enough():
+  assert len(ontology.DOMAINS) >= 5
+  assert len(ontology.SLOTS) == len(set(ontology.PROMPTS)) == 30
+
+
+def test_generation_is_the_same_on_every_machine():
+  text = '\n'.join(
+    f'{turn.history} {sorted(turn.state.items())}'
+    for level in simulator.LEVELS
+    for turn in _turns(level, 'train', 50)
+  )
+  digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+  assert digest == '8cd29e6c9d10aa7a', (
+    'The data has changed: measure the results anew.'
+  )
+
+
+@pytest.mark.parametrize('level', simulator.LEVELS)
+def test_last_mention_rule_stays_below_one_half(level, record_property):
+  turns = _turns(level, 'test', 700)
+  right = sum(rule.predict(turn.history) == turn.state for turn in turns)
+  accuracy = right / len(turns)
+  record_property('joint_goal_accuracy', accuracy)
+  # A rule that gets nothing right would be no measure either.
+  assert 0.25 < accuracy < 0.5
+
+
+def test_rule_solves_what_a_last_mention_can_solve():
+  history = (
+    'user: i am looking for a cheap restaurant in the north. '
+    'system: what day would you like? user: monday please. '
+    'system: sure, what else? user: i also need a train from ely to '
+    'norwich leaving after 09:15 for four people.'
+  )
+  assert rule.predict(history) == {
+    ('restaurant', 'price'): 'cheap',
+    ('restaurant', 'area'): 'north',
+    ('restaurant', 'day'): 'monday',
+    ('train', 'departure'): 'ely',
+    ('train', 'destination'): 'norwich',
+    ('train', 'leave'): '09:15',
+    ('train', 'people'): '4',
+  }
+
+
+def test_open_values_of_splits_are_disjoint():
+  pools = {split: ontology.Pools.of(split) for split in ontology.SPLITS}
+  for field in ('names', 'streets', 'times'):
+    values = [set(getattr(pools[split], field)) for split in ontology.SPLITS]
+    assert all(values)
+    assert sum(map(len, values)) == len(set.union(*values))
+
+
+def test_test_dialogues_hold_values_never_seen_in_training():
+  seen = ' '.join(turn.history for turn in _turns('bookings', 'train', 1000))
+  unseen = total = 0
+  for turn in _turns('bookings', 'test', 100):
+    for (domain, slot), value in turn.state.items():
+      kind = ontology.DOMAINS[domain][slot]
+      if kind in ('name', 'street', 'time') and value != ontology.DONTCARE:
+        total += 1
+        unseen += not re.search(rf'\b{value}\b', seen)
+  assert total > 500
+  assert unseen == total
+
+
+@pytest.mark.parametrize(
+  'level, most_domains, most_words',
+  [('bookings_short', 2, 70), ('bookings', 4, 150)],
+)
+def test_levels_are_as_documented(level, most_domains, most_words):
+  turns = _turns(level, 'train', 600)
+  assert max(len(turn.history.split()) for turn in turns) <= most_words
+  domains = [len({domain for domain, _ in turn.state}) for turn in turns]
+  assert max(domains) == most_domains
+  happened = {name for turn in turns for name in turn.phenomena}
+  assert happened == {
+    'accepted', 'refused', 'changed', 'withdrawn', 'dontcare', 'indirect',
+    'distractor',
+  }  # fmt: skip
+
+
+def test_state_follows_the_dialogue():
+  """Values of the state stand in the text, or something in it says so."""
+  words = {v: k for k, v in ontology.NUMBER_WORDS.items()}
+  for turn in _turns('bookings', 'validation', 100):
+    for (domain, slot), value in turn.state.items():
+      kind = ontology.DOMAINS[domain][slot]
+      if kind in ('name', 'street', 'town', 'time', 'day', 'sight'):
+        said = 'movie theatre' if value == 'cinema' else value
+        either = rf'\b({value}|{said}|any|matter|care|preference|whatever)\b'
+        assert re.search(either, turn.history), (domain, slot, turn)
+      else:
+        assert value in (
+          *ontology.CLOSED[kind],
+          *words.values(),
+          ontology.DONTCARE,
+        )
+
+
+def test_vocabulary_is_what_the_script_makes_and_spells_everything():
+  from pid_jax.tasks import bookings
+
+  shipped = sentencepiece.SentencePieceProcessor(
+    model_file=bookings.VOCABULARY_FILE
+  )
+  made = sentencepiece.SentencePieceProcessor(
+    model_proto=train_vocabulary.train()
+  )
+  pieces = lambda model: [
+    model.id_to_piece(i) for i in range(model.get_piece_size())
+  ]
+  assert pieces(shipped) == pieces(made)
+  assert (shipped.pad_id(), shipped.eos_id(), shipped.unk_id()) == (0, 1, 2)
+  for level in simulator.LEVELS:
+    for turn in _turns(level, 'test', 100):
+      ids = shipped.encode(turn.history)
+      assert shipped.unk_id() not in ids
+      assert shipped.decode(ids) == turn.history
+
+
+def test_task_serves_the_turns_of_the_simulator():
+  import seqio
+
+  from pid_jax.tasks import bookings
+
+  task = seqio.get_mixture_or_task('bookings_short')
+  first = next(
+    task.source.get_dataset('validation', shuffle=False).as_numpy_iterator()
+  )
+  turn = simulator.simulate('bookings_short', 'validation', bookings.SEED, 0)[0]
+  assert first['inputs'].decode() == turn.history
+  targets = dict(zip(ontology.SLOTS, first['targets'], strict=True))
+  filled = {k: v.decode() for k, v in targets.items() if v != b'none'}
+  assert filled == turn.state
