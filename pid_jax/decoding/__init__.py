@@ -5,6 +5,7 @@
 from pid_jax.decoding.generation import Generated
 from pid_jax.decoding.generation import generate
 from pid_jax.decoding.grid import present_rows
+from pid_jax.decoding.samplers import GREEDY
 from pid_jax.decoding.samplers import Filter
 from pid_jax.decoding.samplers import Greedy
 from pid_jax.decoding.samplers import Sample
@@ -12,10 +13,12 @@ from pid_jax.decoding.samplers import Sampler
 from pid_jax.decoding.samplers import Temperature
 from pid_jax.decoding.samplers import TopK
 from pid_jax.decoding.samplers import TopP
+from pid_jax.decoding.samplers import make_sampler
 from pid_jax.decoding.scoring import Scored
 from pid_jax.decoding.scoring import score
 
 __all__ = [
+  'GREEDY',
   'Filter',
   'Generated',
   'Greedy',
@@ -26,6 +29,7 @@ __all__ = [
   'TopK',
   'TopP',
   'generate',
+  'make_sampler',
   'present_rows',
   'score',
 ]

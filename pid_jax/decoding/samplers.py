@@ -134,3 +134,30 @@ class TopP:
     before = jnp.cumsum(probabilities) - probabilities
     least = jnp.min(jnp.where(before < self.p, falling, jnp.inf))
     return jnp.where(logits >= least, logits, -jnp.inf)
+
+
+def make_sampler(
+  temperature: float | None = None,
+  top_k: int | None = None,
+  top_p: float | None = None,
+) -> Sampler:
+  """Returns the usual chain of filters, or `Greedy` where nothing is asked.
+
+  Args:
+    temperature: see `Temperature`; applied first.
+    top_k: see `TopK`; applied second.
+    top_p: see `TopP`; applied last.
+
+  Raises:
+    UserError: a value is out of range.
+  """
+  filters = [
+    make(value)
+    for make, value in (
+      (Temperature, temperature),
+      (TopK, top_k),
+      (TopP, top_p),
+    )
+    if value is not None
+  ]
+  return Sample(*filters) if filters else GREEDY

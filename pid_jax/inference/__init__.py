@@ -1,0 +1,9 @@
+# Copyright 2026 The pid_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Trained models for users: strings in, strings out; files in, files out."""
+
+from pid_jax.inference.decoder import PromptInDecoder
+from pid_jax.inference.files import answer_file
+from pid_jax.inference.timing import time_layouts
+
+__all__ = ['PromptInDecoder', 'answer_file', 'time_layouts']

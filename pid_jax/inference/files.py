@@ -1,0 +1,117 @@
+# Copyright 2026 The pid_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Answers the prompts of a JSONL file in another one.
+
+Mistakes in the input are found before anything is computed, and the output
+appears only when it is complete. subtasks.examples describes the input's lines.
+An output line is
+  {"id": "...", "inputs": "...", "subtasks": [{"name": "...", "prompt": "...",
+                                               "prediction": "..."}, ...]}
+with the "target" of a subtask where the input has one, a "score" (natural
+logarithm of the prediction's probability) on request, and "inputs_truncated":
+true where the model could not read all of an input.
+"""
+
+from collections.abc import Callable
+from collections.abc import Iterator
+from collections.abc import Sequence
+import json
+from typing import Any
+
+from etils import epath
+
+from pid_jax import errors
+from pid_jax import progress
+from pid_jax import subtasks
+from pid_jax.inference import decoder
+
+
+def answer_file(
+  load: Callable[[], decoder.PromptInDecoder],
+  input_file: epath.PathLike,
+  output_file: epath.PathLike,
+  *,
+  max_new_tokens: int | None = None,
+  with_scores: bool = False,
+  **options: Any,
+) -> int:
+  """Answers a file.
+
+  Args:
+    load: returns the model; called when the input has been read.
+    input_file: JSONL; local, or gs://.
+    output_file: JSONL, in a folder that exists; local, or gs://.
+    max_new_tokens: where outputs are cut; None: as in training, else at 32.
+    with_scores: whether to write scores.
+    **options: of PromptInDecoder.generate.
+
+  Returns:
+    The number of lines written.
+
+  Raises:
+    UserError: a line of the input is wrong, or the output cannot be written.
+      There is no output then, or the one from before.
+  """
+  examples = subtasks.read_examples(input_file, require_targets=False)
+  output_file = epath.Path(output_file)
+  if output_file.is_dir() or not output_file.parent.is_dir():
+    raise errors.UserError(
+      f'cannot write {output_file}: it must be a file in a folder that exists'
+    )
+  model = load()
+  if max_new_tokens is None:
+    max_new_tokens = model.task.get('feature_lengths', {}).get('targets', 32)
+  prompts = [example['prompts'] for example in examples]
+  with progress.Progress(
+    sum(map(len, prompts)), label='predict', unit='prompt'
+  ) as shown:
+    outputs, scores = model.generate(
+      [example['inputs'] for example in examples],
+      prompts,
+      max_new_tokens,
+      return_scores=True,
+      progress=shown.update,
+      **options,
+    )
+  records = []
+  for example, texts, values in zip(examples, outputs, scores, strict=True):
+    record = {'id': example['example_id'], 'inputs': example['inputs']}
+    if model.is_cut(example['inputs'], example['prompts']):
+      record['inputs_truncated'] = True
+    record['subtasks'] = list(_subtasks(example, texts, values, with_scores))
+    records.append(record)
+  _write_whole(output_file, records)
+  return len(records)
+
+
+def _subtasks(
+  example: dict[str, Any],
+  texts: Sequence[str],
+  scores: Sequence[float],
+  with_scores: bool,
+) -> Iterator[dict[str, Any]]:
+  """Yields the subtasks of an output line."""
+  for u, text in enumerate(texts):
+    subtask = {'name': example['subtasks'][u], 'prompt': example['prompts'][u]}
+    if example['targets'][u] is not None:
+      subtask['target'] = example['targets'][u]
+    subtask['prediction'] = text
+    if with_scores:
+      subtask['score'] = round(scores[u], 6)
+    yield subtask
+
+
+def _write_whole(path: epath.Path, records: Sequence[dict[str, Any]]) -> None:
+  """Writes JSON lines such that the file is there whole or not at all."""
+  scratch = path.with_name(path.name + '.tmp')
+  try:
+    with scratch.open('w') as f:
+      for record in records:
+        f.write(json.dumps(record, ensure_ascii=False) + '\n')
+    scratch.replace(path)
+  except BaseException as e:
+    scratch.unlink(missing_ok=True)
+    if isinstance(e, OSError):
+      reason = e.strerror or e
+      raise errors.UserError(f'cannot write {path}: {reason}') from e
+    raise

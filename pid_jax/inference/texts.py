@@ -1,0 +1,69 @@
+# Copyright 2026 The pid_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Nested lists of strings: a list of inputs, for each a list of prompts.
+
+The first mistakes of a user of `PromptInDecoder` are made here: one list of
+prompts for all inputs, a string for a list, an empty prompt. Each gets its own
+message.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from pid_jax import errors
+
+
+def check(
+  inputs: Sequence[str],
+  prompts: Sequence[Sequence[str]],
+  targets: Sequence[Sequence[str]] | None,
+) -> None:
+  """Checks that each input has prompts (and targets) of its own.
+
+  Args:
+    inputs: N strings.
+    prompts: N lists of at least one string, none of them blank.
+    targets: None, or as many strings for each input as it has prompts.
+
+  Raises:
+    UserError: saying which entry is wrong.
+  """
+  _check_strings('inputs', inputs)
+  for name, lists in (('prompts', prompts), ('targets', targets)):
+    if lists is None:
+      continue
+    if isinstance(lists, str) or len(lists) != len(inputs):
+      raise errors.UserError(
+        f'There are {len(inputs)} inputs and {len(lists)} lists of {name}: '
+        f'give each input a list of {name} of its own.'
+      )
+    for i, own in enumerate(lists):
+      _check_strings(f'{name}[{i}]', own)
+  for i, own in enumerate(prompts):
+    if not own:
+      raise errors.UserError(
+        f'prompts[{i}] is empty: give inputs[{i}] at least one prompt.'
+      )
+    for u, prompt in enumerate(own):
+      if not prompt.strip():
+        raise errors.UserError(
+          f'prompts[{i}][{u}] is empty: the model needs one to know what to do.'
+        )
+    if targets is not None and len(targets[i]) != len(own):
+      raise errors.UserError(
+        f'prompts[{i}] holds {len(own)} strings, targets[{i}] '
+        f'{len(targets[i])}: give each prompt one target.'
+      )
+
+
+def _check_strings(name: str, values: Sequence[str]) -> None:
+  if isinstance(values, str) or not all(isinstance(x, str) for x in values):
+    raise errors.UserError(
+      f'{name} must be a list of strings. Got {values!r:.80}.'
+    )
+
+
+def split(rows: Sequence[Any], prompts: Sequence[Sequence[str]]) -> list[Any]:
+  """Splits a flat list into one list per input, an entry for each prompt."""
+  rows = iter(rows)
+  return [[next(rows) for _ in own] for own in prompts]

@@ -1,0 +1,74 @@
+# Copyright 2026 The pid_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+r"""Answers the prompts of a JSONL file with a trained model.
+
+Example:
+  python -m pid_jax.predict --model_dir=/tmp/model \
+      --input=questions.jsonl --output=answers.jsonl
+
+Each line of --input is an object
+  {"inputs": "...", "subtasks": [{"name": "...", "prompt": "..."}, ...]}
+and each line of --output the same with an "id", and in each subtask a
+"prediction" (and a "score" with --scores: the natural logarithm of its
+probability). "inputs_truncated": true marks inputs that the model could not
+read to the end. The output appears when it is complete.
+"""
+
+import argparse
+
+from pid_jax import cli
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+  """Adds the command's own flags."""
+  add = parser.add_argument
+  add('--model_dir', metavar='DIR', required=True, help='of training')
+  add('--input', metavar='FILE', required=True, help='JSONL to answer')
+  add('--output', metavar='FILE', required=True, help='JSONL to write')
+  add(
+    '--step',
+    help="a number, 'best' or 'last'; default: best if known, else last",
+  )
+  add(
+    '--max_new_tokens',
+    type=int,
+    metavar='N',
+    help='cut predictions here; default: as in training, else 32',
+  )
+  add('--scores', action='store_true', help='write log-probabilities, too')
+  add(
+    '--batch_size',
+    type=int,
+    metavar='N',
+    default=16,
+    help='inputs decoded together; default: 16',
+  )
+  add('--temperature', type=float, help='draw predictions, sharper below 1')
+  add('--top_k', type=int, metavar='K', help='draw from the K likeliest tokens')
+  add('--top_p', type=float, metavar='P', help='draw from the likeliest P of 1')
+  add('--seed', type=int, default=0, help='of drawing; default: 0')
+
+
+def main(args: argparse.Namespace) -> None:
+  """Answers the file."""
+  from pid_jax import compilation
+  from pid_jax import decoding
+  from pid_jax import inference
+
+  compilation.use_cache()
+  step = int(args.step) if (args.step or '').isdigit() else args.step
+  num_lines = inference.answer_file(
+    lambda: inference.PromptInDecoder.from_pretrained(args.model_dir, step),
+    args.input,
+    args.output,
+    max_new_tokens=args.max_new_tokens,
+    with_scores=args.scores,
+    batch_size=args.batch_size,
+    sampler=decoding.make_sampler(args.temperature, args.top_k, args.top_p),
+    seed=args.seed,
+  )
+  print(f'{num_lines} examples written to {args.output}')
+
+
+if __name__ == '__main__':
+  cli.run(main, doc=__doc__, flags=add_flags)

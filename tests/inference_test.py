@@ -1,0 +1,303 @@
+# Copyright 2026 The pid_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""PromptInDecoder answers as decoding does, whatever the batches look like."""
+
+import dataclasses
+import logging
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+import sentencepiece
+import torch_reference
+
+import pid_jax
+from pid_jax import checkpoints
+from pid_jax import decoding
+from pid_jax import errors
+from pid_jax import inference
+from pid_jax import network
+from pid_jax.decoding import buckets
+from pid_jax.vocabulary import Vocabulary
+
+WORDS = (
+  'ant bee cat dog eel fox gnu hen ibis jay kiwi lark mole newt owl'.split()
+)
+TASK = {
+  'name': 'animals',
+  'layout': 'pid',
+  'feature_lengths': {'inputs': 40, 'prompts': 8, 'targets': 6},
+}
+
+
+@pytest.fixture(scope='module', name='vocabulary')
+def _vocabulary(tmp_path_factory):
+  prefix = tmp_path_factory.mktemp('vocabulary') / 'words'
+  sentencepiece.SentencePieceTrainer.train(
+    sentence_iterator=iter([' '.join(WORDS)] * 9),
+    model_prefix=str(prefix),
+    model_type='word',
+    vocab_size=len(WORDS) + 3,
+    pad_id=0,
+    eos_id=1,
+    unk_id=2,
+    bos_id=-1,
+    minloglevel=2,
+  )
+  return Vocabulary(f'{prefix}.model')
+
+
+@pytest.fixture(scope='module', name='weights')
+def _weights(vocabulary):
+  config = dataclasses.replace(
+    torch_reference.T5_1_1, vocab_size=32, num_tokens=vocabulary.size
+  )
+  model = torch_reference.random_model(config, seed=3, eos_gain=2.0)
+  return config, torch_reference.params_of(model, config)
+
+
+@pytest.fixture(name='model')
+def _model(vocabulary, weights):
+  return inference.PromptInDecoder(*weights, vocabulary, TASK)
+
+
+def _job(num_inputs, seed=0, longest=14, most_prompts=2):
+  """Returns random inputs and prompts of unequal number and length."""
+  rng = np.random.default_rng(seed)
+  text = lambda most: ' '.join(rng.choice(WORDS, rng.integers(1, most + 1)))
+  inputs = [text(longest) for _ in range(num_inputs)]
+  prompts = [
+    [text(4) for _ in range(rng.integers(1, most_prompts + 1))] for _ in inputs
+  ]
+  return inputs, prompts
+
+
+_jit_generate = jax.jit(
+  decoding.generate, static_argnums=0, static_argnames='max_new_tokens'
+)
+_jit_score = jax.jit(decoding.score, static_argnums=0)
+
+
+def _direct(model, encoder_input, prompt):
+  """Decodes one prompt, unpadded, without PromptInDecoder."""
+  generated = _jit_generate(
+    network.Transformer(model.config),
+    model._params,
+    jnp.array([[*encoder_input, 1]]),
+    jnp.array(prompt, jnp.int32).reshape(1, 1, -1),
+    max_new_tokens=5,
+  )
+  return (
+    model.vocabulary.decode(generated.tokens[0, 0].tolist()),
+    pytest.approx(float(generated.log_probs[0, 0]), abs=1e-4),
+  )
+
+
+def test_outputs_are_those_of_each_prompt_alone(model):
+  inputs, prompts = _job(7)
+  outputs, scores = model.generate(
+    inputs, prompts, 5, return_scores=True, batch_size=4
+  )
+  assert [len(x) for x in outputs] == [len(x) for x in prompts]
+  assert len({text for own in outputs for text in own}) > 5
+  encode = model.vocabulary.encode
+  for i in (0, 6):
+    u = len(prompts[i]) - 1
+    expected = _direct(model, encode(inputs[i]), encode(prompts[i][u]))
+    assert (outputs[i][u], scores[i][u]) == expected
+
+
+@pytest.mark.parametrize(
+  'sampler', [None, decoding.Sample(decoding.Temperature(2.0))]
+)
+def test_the_batch_size_does_not_matter(model, sampler):
+  inputs, prompts = _job(8, seed=1)
+  one, many = (
+    model.generate(inputs, prompts, 5, sampler=sampler, seed=7, batch_size=n)
+    for n in (1, 4)
+  )
+  assert one == many
+
+
+def test_seeds_matter(model):
+  inputs, prompts = _job(4)
+  sample = lambda seed: model.generate(
+    inputs, prompts, 5, sampler=decoding.Sample(), seed=seed
+  )
+  assert sample(0) == sample(0) != sample(1)
+
+
+def test_a_stream_of_odd_sizes_needs_few_shapes(model):
+  shapes = set()
+  for seed in range(100):
+    job = _job(1 + seed % 16, seed, longest=39, most_prompts=30)
+    shapes.update(b.shape for b in model.lay_out(*job, batch_size=16))
+  assert len(shapes) < 60
+  assert {shape[1] for shape in shapes} <= {16, 24, 32, 48}
+  assert {shape[2] for shape in shapes} <= {1, 2, 3, 4, 6, 8, 12, 16, 24, 32}
+
+
+def test_programs_are_counted(model):
+  compiled = model._generate._cache_size
+  before = compiled()
+  for seed in (0, 1, 0, 1):
+    model.generate(*_job(3, seed), max_new_tokens=2)
+  assert 0 < compiled() - before == model.num_programs <= 2
+
+
+def test_score(model):
+  inputs, prompts = _job(3)
+  targets = [
+    [' '.join(WORDS[: 2 + u]) for u, _ in enumerate(own)] for own in prompts
+  ]
+  scores = model.score(inputs, prompts, targets)
+  assert [len(x) for x in scores] == [len(x) for x in prompts]
+  encode = model.vocabulary.encode
+  i, u = 2, len(prompts[2]) - 1
+  expected = _jit_score(
+    network.Transformer(model.config),
+    model._params,
+    jnp.array([[*encode(inputs[i]), 1]]),
+    jnp.array([[encode(prompts[i][u])]]),
+    jnp.array([[[*encode(targets[i][u]), 1]]]),
+  )
+  assert scores[i][u] == pytest.approx(
+    float(expected.log_probs[0, 0]), abs=1e-3
+  )
+
+
+def test_a_pie_model_reads_the_prompt_in_the_encoder(vocabulary, weights):
+  model = inference.PromptInDecoder(
+    *weights, vocabulary, {**TASK, 'layout': 'pie'}
+  )
+  inputs, prompts = _job(3)
+  outputs, scores = model.generate(inputs, prompts, 5, return_scores=True)
+  row = [*vocabulary.encode(prompts[1][0]), *vocabulary.encode(inputs[1])]
+  assert (outputs[1][0], scores[1][0]) == _direct(model, row, [])
+
+
+def test_progress_counts_prompts(model):
+  inputs, prompts = _job(5)
+  seen = []
+  model.generate(inputs, prompts, 5, batch_size=4, progress=seen.append)
+  assert len(seen) == 2 and seen[-1] == sum(map(len, prompts))
+
+
+@pytest.mark.parametrize('layout', ['pid', 'pie'])
+@pytest.mark.parametrize('long_inputs', ['keep_start', 'keep_end'])
+def test_long_inputs_are_cut_with_a_warning(
+  vocabulary, weights, layout, long_inputs, caplog
+):
+  model = inference.PromptInDecoder(
+    *weights, vocabulary, {**TASK, 'layout': layout}
+  )
+  model.max_input_tokens = 8
+  model.long_inputs = long_inputs
+  inputs = ['ant bee', ' '.join(WORDS[:12])]
+  prompts = [['cat dog'], ['eel']]
+  with caplog.at_level(logging.WARNING, 'pid_jax'):
+    batches = list(model.lay_out(inputs, prompts, batch_size=2))
+  (record,) = caplog.records
+  assert '1 of 2 inputs have more than 8 tokens' in record.getMessage()
+  assert 'inputs[1]' in record.getMessage()
+  assert [model.is_cut(x, p) for x, p in zip(inputs, prompts, strict=True)] == [
+    False,
+    True,
+  ]
+  rows = {
+    int(i): batch.encoder_input_tokens[b].tolist()
+    for batch in batches
+    for b, i in enumerate(batch.request_ids)
+  }
+  room = 7 if layout == 'pid' else 6
+  kept = WORDS[:room] if long_inputs == 'keep_start' else WORDS[12 - room : 12]
+  expected = [*vocabulary.encode(' '.join(kept)), 1]
+  if layout == 'pie':
+    expected = [*vocabulary.encode('eel'), *expected]
+  assert [i for i in rows[1] if i] == expected
+  assert len(expected) == 8
+
+
+def test_long_inputs_may_be_an_error(model):
+  model.long_inputs = 'error'
+  with pytest.raises(errors.UserError, match=r'inputs\[1\] has 51 tokens.* 40'):
+    model.generate(['ant', ' '.join(WORDS[:10] * 5)], [['bee']] * 2)
+
+
+@pytest.mark.parametrize(
+  'inputs, prompts, message',
+  [
+    ('ant', [['bee']], 'inputs must be a list of strings'),
+    (['ant', 'bee'], [['cat']], '2 inputs and 1 lists of prompts'),
+    (['ant'], ['bee'], r"prompts\[0\] must be a list of strings. Got 'bee'"),
+    (['ant'], [[]], r'prompts\[0\] is empty'),
+    (['ant'], [['bee', ' ']], r'prompts\[0\]\[1\] is empty'),
+    (['ant', 3], [['bee']] * 2, 'inputs must be a list of strings'),
+  ],
+)
+def test_bad_jobs(model, inputs, prompts, message):
+  with pytest.raises(errors.UserError, match=message):
+    model.generate(inputs, prompts)
+
+
+def test_bad_options(model):
+  with pytest.raises(errors.UserError, match='max_new_tokens must be at least'):
+    model.generate(['ant'], [['bee']], 0)
+  with pytest.raises(errors.UserError, match='batch_size must be at least 1'):
+    model.generate(['ant'], [['bee']], batch_size=0)
+  with pytest.raises(errors.UserError, match=r'prompts\[0\] holds 1 .* 2'):
+    model.score(['ant'], [['bee']], [['cat', 'dog']])
+
+
+def test_nothing_is_answered_with_nothing(model):
+  assert model.generate([], []) == []
+
+
+def test_a_joint_model_has_no_prompts(vocabulary, weights):
+  with pytest.raises(errors.UserError, match="'joint'.*no prompts"):
+    inference.PromptInDecoder(*weights, vocabulary, {**TASK, 'layout': 'joint'})
+
+
+def test_from_pretrained(model, tmp_path):
+  checkpoints.write_config(
+    tmp_path,
+    config=model.config,
+    task=TASK,
+    vocabulary_path=model.vocabulary.path,
+  )
+  with ocp.StandardCheckpointer() as checkpointer:
+    checkpointer.save(
+      tmp_path / 'checkpoints' / '3' / 'params',
+      jax.tree.map(jnp.asarray, model._params),
+    )
+  loaded = pid_jax.PromptInDecoder.from_pretrained(tmp_path)
+  job = _job(3)
+  assert loaded.generate(*job, 2) == model.generate(*job, 2)
+  assert loaded.max_input_tokens == 40
+  half = pid_jax.PromptInDecoder.from_pretrained(tmp_path, dtype='bfloat16')
+  assert half.config.dtype == 'bfloat16'
+  with pytest.raises(errors.UserError, match='no checkpoint of step 4'):
+    pid_jax.PromptInDecoder.from_pretrained(tmp_path, step=4)
+
+
+def test_time_layouts(model):
+  inputs, prompts = _job(1)
+  seconds = inference.time_layouts(
+    model, inputs, prompts, new_tokens=2, repeats=2
+  )
+  assert set(seconds) == {'pid', 'pie'}
+  assert all(0 < value < 60 for value in seconds.values())
+
+
+@pytest.mark.parametrize('smallest', [1, 4, 16])
+def test_buckets(smallest):
+  sizes = [buckets.bucket(n, smallest) for n in range(1, 2000)]
+  assert all(size >= n for n, size in enumerate(sizes, start=1))
+  assert all(
+    size <= 1.5 * n for n, size in enumerate(sizes, start=1) if n > smallest
+  )
+  assert len(set(sizes)) <= 2 + 2 * np.log2(2000 / smallest)
+  assert all(buckets.bucket(size, smallest) == size for size in sizes)
+  assert buckets.bucket(0, smallest) == 0
