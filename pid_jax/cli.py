@@ -285,12 +285,9 @@ def _parse_binding(binding: str, used: set[str]) -> None:
 
 
 def _raised_by_gin(tb: TracebackType | None) -> bool:
+  """Whether gin's own code raised it, rather than something that gin called."""
   frames = [frame for frame, _ in traceback.walk_tb(tb)]
-  module = frames[-1].f_globals.get('__name__', '') if frames else ''
-  through_gin = any(
-    f.f_globals.get('__name__', '').startswith('gin.') for f in frames
-  )
-  return through_gin and module.startswith('gin.')
+  return frames[-1].f_globals.get('__name__', '').startswith('gin.')
 
 
 def _complain(message: str, verbose: bool) -> None:
