@@ -82,24 +82,35 @@ def bucket(size: int, smallest: int = 1) -> int:
 
 
 def batches(
-  requests: Sequence[Request], batch_size: int, exact: bool = False
+  requests: Sequence[Request],
+  batch_size: int,
+  input_multiple: int | None = None,
 ) -> Iterator[Batch]:
   """Groups requests of like length and pads each group to a bucket.
 
   Args:
     requests: in any order.
     batch_size: the largest B; fewer requests make a batch of a smaller bucket.
-    exact: pad to the longest of a batch instead, for one-off measurements.
+    input_multiple: pad inputs to a multiple of this, and all else to the
+      longest, instead of to buckets; for measurements.
 
   Yields:
     Batches that hold every request once; not in order.
   """
-  fit = (lambda size, smallest=1: size) if exact else bucket
+
+  def fit(size: int, smallest: int = 1) -> int:
+    return bucket(size, smallest) if input_multiple is None else size
+
+  def fit_input(size: int) -> int:
+    if input_multiple is None:
+      return bucket(size, SMALLEST_INPUT)
+    return -(-size // input_multiple) * input_multiple
+
   # Neighbours in length, then in number of prompts, waste the least padding.
   order = sorted(
     range(len(requests)),
     key=lambda i: (
-      fit(len(requests[i].inputs), SMALLEST_INPUT),
+      fit_input(len(requests[i].inputs)),
       len(requests[i].prompts),
       len(requests[i].inputs),
     ),
@@ -109,17 +120,12 @@ def batches(
     group = [requests[i] for i in ids]
     size = min(fit(len(group)), batch_size)
     width = fit(max(len(r.prompts) for r in group))
-
-    def longest(rows):
-      return max((len(tokens) for tokens in rows), default=0)
-
     prompts = [p for r in group for p in r.prompts]
     targets = [t for r in group for t in r.targets]
-    prompt_shape = (size, width, fit(longest(prompts), SMALLEST_PROMPT))
-    target_shape = (size, width, fit(longest(targets), SMALLEST_TARGET))
-    inputs = np.zeros(
-      (size, fit(longest(r.inputs for r in group), SMALLEST_INPUT)), np.int32
-    )
+    prompt_shape = (size, width, fit(_longest(prompts), SMALLEST_PROMPT))
+    target_shape = (size, width, fit(_longest(targets), SMALLEST_TARGET))
+    input_shape = (size, fit_input(_longest(r.inputs for r in group)))
+    inputs = np.zeros(input_shape, np.int32)
     batch = Batch(
       request_ids=np.array(
         [*ids, *range(len(requests), len(requests) + size - len(ids))], np.int32
@@ -137,6 +143,10 @@ def batches(
       for u, target in enumerate(request.targets):
         batch.target_tokens[b, u, : len(target)] = target
     yield batch
+
+
+def _longest(rows: Iterable[Tokens]) -> int:
+  return max((len(tokens) for tokens in rows), default=0)
 
 
 def unbatch(results: Iterable[tuple[Batch, Any]]) -> list[Any]:

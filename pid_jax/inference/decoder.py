@@ -276,7 +276,7 @@ class PromptInDecoder:
     *,
     batch_size: int,
     layout: str | None = None,
-    exact: bool = False,
+    input_multiple: int | None = None,
   ) -> Iterator[buckets.Batch]:
     """Checks a job, tokenises it, and lays it out in batches.
 
@@ -287,7 +287,7 @@ class PromptInDecoder:
       batch_size: the largest B.
       layout: 'pid' or 'pie'; None: the model's own. For PiE, every prompt makes
         a request of its own, of one row without prompt tokens.
-      exact: see buckets.batches.
+      input_multiple: see buckets.batches.
 
     Returns:
       The batches. In either layout, the rows of all requests are, in order, the
@@ -327,7 +327,7 @@ class PromptInDecoder:
         ', '.join(f'inputs[{i}]' for i in cut[:5])
         + (', ...' if len(cut) > 5 else ''),
       )  # fmt: skip
-    return buckets.batches(requests, batch_size, exact)
+    return buckets.batches(requests, batch_size, input_multiple)
 
   def _encoder_inputs(
     self,
