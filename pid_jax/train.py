@@ -4,17 +4,19 @@ r"""Trains a model as a gin file says, or goes on where the last run stopped.
 
 Example:
   python -m pid_jax.train --gin_file=runs/quickstart.gin \
-      --gin.MODEL_DIR="'/tmp/model'"
+    --gin.MODEL_DIR="'/tmp/model'"
 
 MODEL_DIR receives checkpoints, TensorBoard events and the configuration. The
 same command again goes on after the last checkpoint. SIGTERM and Ctrl-C write
 one first, and end the command with status 143 and 130.
 """
 
+import argparse
+
 from pid_jax import cli
 
 
-def main(args) -> None:
+def main(args: argparse.Namespace) -> None:
   """Reads the gin configuration and calls `pid_jax.trainer.train`."""
   import gin
 
@@ -22,11 +24,16 @@ def main(args) -> None:
   from pid_jax import errors
   from pid_jax import trainer
 
-  if not args.gin_file:
-    raise errors.UserError('give a --gin_file, such as runs/quickstart.gin')
   compilation.use_cache()
   cli.parse_gin(args)
-  gin.get_configurable(trainer.train)(summarize_config_fn=write_config)
+  try:
+    train = gin.get_configurable(trainer.train)
+  except ValueError as e:
+    raise errors.UserError(
+      'the gin files do not configure trainer.train: include '
+      "'runs/train_base.gin'"
+    ) from e
+  train(summarize_config_fn=write_config)
 
 
 def write_config(model_dir: str, writer, step: int) -> None:

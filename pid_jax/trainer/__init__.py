@@ -7,11 +7,15 @@ from pid_jax.trainer.data import DatasetConfig
 from pid_jax.trainer.loop import train
 from pid_jax.trainer.optimizers import Optimizer
 from pid_jax.trainer.step import TrainState
+from pid_jax.trainer.trained import evaluate
+from pid_jax.trainer.trained import table
 
 __all__ = [
   'CheckpointConfig',
   'DatasetConfig',
   'Optimizer',
   'TrainState',
+  'evaluate',
+  'table',
   'train',
 ]

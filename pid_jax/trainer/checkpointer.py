@@ -169,9 +169,13 @@ class Checkpointer:
       metrics: of the evaluation at this step, if there was one.
 
     Raises:
+      UserError: the evaluation lacks the metric to choose by. The step is
+        written all the same.
       OSError or ValueError: the disk is full; also for the write before this
         one.
     """
+    best = self._cfg.best_metric
+    has_best = metrics is None or best is None or best in metrics
     served, rest = _split(state)
     items = {
       'params': ocp.args.StandardSave(served),
@@ -183,10 +187,12 @@ class Checkpointer:
     self._manager.save(
       step,
       args=ocp.args.Composite(**items),
-      metrics=dict(metrics) if metrics else None,
+      metrics=dict(metrics) if metrics and has_best else None,
       force=True,
     )
     self.last_saved = step
+    if not has_best:
+      raise errors.unknown('CheckpointConfig.best_metric', best, metrics)
 
   def restore(
     self, shapes: step_lib.TrainState
@@ -220,12 +226,6 @@ class Checkpointer:
     restored = self._manager.restore(step, args=ocp.args.Composite(**items))
     state = _join(restored['params'], restored['state'])
     return state, restored.get('data')
-
-  def check_metric(self, metrics: Mapping[str, float]) -> None:
-    """Raises UserError if an evaluation lacks the metric to choose by."""
-    wanted = self._cfg.best_metric
-    if wanted is not None and wanted not in metrics:
-      raise errors.unknown('CheckpointConfig.best_metric', wanted, metrics)
 
   def __enter__(self) -> 'Checkpointer':
     return self

@@ -16,6 +16,7 @@ from typing import Any
 
 from etils import epath
 import jax
+from jax.experimental import multihost_utils
 import numpy as np
 import seqio
 import tensorflow as tf
@@ -182,7 +183,10 @@ class LossEvaluator:
     self._name = cfg.mixture_or_task_name
     self._partitioner = partitioner
     ds = data.dataset(cfg, num_epochs=1).as_numpy_iterator()
-    self._batches = list(itertools.islice(ds, num_batches))
+    batches = list(itertools.islice(ds, num_batches))
+    # All processes must take part in each batch.
+    counts = multihost_utils.process_allgather(np.array(len(batches)))
+    self._batches = batches[: np.min(counts)]
     if not self._batches:
       raise errors.UserError(
         f'The {cfg.split} split of {self._name!r} fills no batch of '

@@ -180,7 +180,6 @@ def train(
         values = evaluators.evaluate(state.eval_params, step)
         if values is not None:
           reporting.write_evaluation(writer, step, values)
-          checkpointer.check_metric(values)
         save(step, values)
         reporter.restart_clock()
       elif is_last or step % checkpoint_cfg.period == 0:

@@ -116,7 +116,7 @@ class Reporter:
   def _note_overflow(self, name: str, total: int, step: int) -> None:
     before = self.overflow.get(name, 0)
     self.overflow[name] = before + total
-    if total and not before:
+    if total and not before and name.endswith(('_truncated', '_dropped')):
       logger.warning(
         'step %d: %s: %d so far; see train/overflow/%s. Raise '
         'TASK_FEATURE_LENGTHS to keep them.',

@@ -34,12 +34,13 @@ def find_vocabulary(
   if vocabulary is None:
     task = data.get_task(dataset_cfg.mixture_or_task_name)
     vocabulary = task.output_features['targets'].vocabulary
-  rows = model.module.config.vocab_size
-  if vocabulary.vocab_size > rows:
+  config = model.module.config
+  if vocabulary.vocab_size > config.num_tokens:
     raise errors.UserError(
       f'The vocabulary of {dataset_cfg.mixture_or_task_name!r} has '
-      f'{vocabulary.vocab_size} ids, but the embedding has only {rows} rows: '
-      'raise T5Config.vocab_size.'
+      f'{vocabulary.vocab_size} ids, but the model generates only '
+      f'{config.num_tokens} and embeds {config.vocab_size}: raise '
+      'T5Config.num_tokens and vocab_size.'
     )
   return vocabulary
 

@@ -1,0 +1,71 @@
+# Copyright 2026 The pid_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Evaluates a model after its training."""
+
+from collections.abc import Mapping
+import json
+import os
+
+from etils import epath
+
+from pid_jax import checkpoints
+from pid_jax import model as model_lib
+from pid_jax import network
+from pid_jax import partitioning
+from pid_jax.trainer import data
+from pid_jax.trainer import disk
+from pid_jax.trainer import evaluation
+
+
+def evaluate(
+  model_dir: epath.PathLike,
+  dataset_cfg: data.DatasetConfig,
+  *,
+  step: int | str | None = None,
+  output_dir: epath.PathLike | None = None,
+  partitioner: partitioning.Partitioner | None = None,
+) -> tuple[dict[str, float], str]:
+  """Computes a task's metrics for a trained model.
+
+  Args:
+    model_dir: of training.
+    dataset_cfg: what to evaluate on; its task must be registered.
+    step: see `checkpoints.load`.
+    output_dir: receives metrics.json and, for each task, TASK.jsonl with a line
+      per example; by default MODEL_DIR/evaluation/SPLIT-STEP.
+    partitioner: the mesh; all devices on the data axis by default.
+
+  Returns:
+    'TASK/METRIC' -> value, and the output directory.
+
+  Raises:
+    UserError: no such model, step, task or split; a full disk.
+  """
+  partitioner = partitioner or partitioning.Partitioner()
+  step = checkpoints.resolve_step(model_dir, step)
+  if output_dir is None:
+    folder = f'{dataset_cfg.split}-{step}'
+    output_dir = epath.Path(model_dir) / 'evaluation' / folder
+  output_dir = epath.Path(output_dir)
+  pretrained = checkpoints.load(model_dir, step, partitioner)
+  model = model_lib.EncoderDecoderModel(network.Transformer(pretrained.config))
+  evaluator = evaluation.PredictionEvaluator(
+    model,
+    dataset_cfg,
+    partitioner,
+    loggers=[evaluation.PredictionsWriter],
+    log_dir=os.fspath(output_dir),
+  )
+  with disk.faults_explained(output_dir):
+    values = evaluator.evaluate(pretrained.params, step)
+    results = {'step': step, 'split': dataset_cfg.split, 'metrics': values}
+    output_dir.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(results, indent=2) + '\n'
+    (output_dir / 'metrics.json').write_text(text)
+  return values, os.fspath(output_dir)
+
+
+def table(values: Mapping[str, float]) -> str:
+  """Lays metrics out in two columns."""
+  width = max(map(len, values), default=0)
+  return '\n'.join(f'{name:<{width}}  {x:.4f}' for name, x in values.items())

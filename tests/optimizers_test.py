@@ -1,0 +1,129 @@
+# Copyright 2026 The pid_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Optimizers and schedules against their formulas in NumPy."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from pid_jax import errors
+from pid_jax.trainer import optimizers
+from pid_jax.trainer import schedules
+
+
+def rms(x):
+  return np.sqrt(np.mean(np.square(x)))
+
+
+def adafactor_in_numpy(param, grads, learning_rate):
+  """Algorithms 4 and 8 of arXiv 1804.04235, as T5 uses them."""
+  param = param.astype(np.float64)
+  factored = min(param.shape) >= 128
+  rows, columns = np.zeros(param.shape[0]), np.zeros(param.shape[1])
+  full = np.zeros(param.shape)
+  for step, grad in enumerate(grads):
+    decay = 1 - (step + 1.0) ** -0.8
+    squares = np.square(grad.astype(np.float64)) + 1e-30
+    if factored:
+      rows = decay * rows + (1 - decay) * squares.mean(axis=1)
+      columns = decay * columns + (1 - decay) * squares.mean(axis=0)
+      second_moment = np.outer(rows, columns) / rows.mean()
+    else:
+      full = decay * full + (1 - decay) * squares
+      second_moment = full
+    update = grad / np.sqrt(second_moment)
+    update /= max(1.0, rms(update))
+    param = param - learning_rate * max(1e-3, rms(param)) * update
+  return param
+
+
+@pytest.mark.parametrize('shape', [(128, 160), (16, 160)])
+def test_adafactor(shape):
+  rng = np.random.default_rng(0)
+  param = rng.normal(size=shape).astype(np.float32)
+  grads = rng.normal(size=(4, *shape)).astype(np.float32)
+  transformation = optimizers.adafactor(0.1).transformation
+  params = {'w': jnp.asarray(param)}
+  state = transformation.init(params)
+  for grad in grads:
+    updates, state = transformation.update({'w': grad}, state, params)
+    params = optax.apply_updates(params, updates)
+  expected = adafactor_in_numpy(param, grads, 0.1)
+  np.testing.assert_allclose(params['w'], expected, rtol=1e-4, atol=1e-5)
+  if shape[0] == 128:  # Factored: no moment is as large as the parameter.
+    sizes = [leaf.size for leaf in jax.tree.leaves(state)]
+    assert max(sizes) == 160
+
+
+@pytest.mark.parametrize('name', ['adafactor', 'adamw', 'muon'])
+def test_each_optimizer_lowers_a_loss_and_clips(name):
+  optimizer = getattr(optimizers, name)(3e-2, max_grad_norm=1.0)
+  target = jax.random.normal(jax.random.key(0), (8, 8))
+  params = {'layer': {'kernel': jnp.ones((8, 8)), 'scale': jnp.ones(8)}}
+
+  def loss(params):
+    out = params['layer']['kernel'] * params['layer']['scale'][None, :]
+    return jnp.mean(jnp.square(out - target))
+
+  @jax.jit
+  def step(params, state):
+    updates, state = optimizer.transformation.update(
+      jax.grad(loss)(params), state, params
+    )
+    return optax.apply_updates(params, updates), state
+
+  state = optimizer.transformation.init(params)
+  before = loss(params)
+  for _ in range(100):
+    params, state = step(params, state)
+  assert loss(params) < 0.7 * before
+
+  # A gradient a thousand times as large is the same after clipping.
+  grads = jax.tree.map(jnp.ones_like, params)
+  init = optimizer.transformation.init(params)
+  update = lambda scale: optimizer.transformation.update(
+    jax.tree.map(lambda g: scale * g, grads), init, params
+  )[0]
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4),
+    update(1.0),
+    update(1000.0),
+  )
+
+
+def test_weight_decay_spares_vectors():
+  params = {'kernel': jnp.ones((2, 2)), 'scale': jnp.ones(2)}
+  transformation = optimizers.adamw(0.1, weight_decay=0.5).transformation
+  zeros = jax.tree.map(jnp.zeros_like, params)
+  updates, _ = transformation.update(zeros, transformation.init(params), params)
+  np.testing.assert_allclose(updates['kernel'], -0.05, rtol=1e-6)
+  np.testing.assert_allclose(updates['scale'], 0.0)
+
+
+@pytest.mark.parametrize(
+  'schedule, values',
+  [
+    (schedules.constant(2.0), {0: 2, 1000: 2}),
+    (schedules.constant(2.0, 4), {0: 0.5, 1: 1, 3: 2, 9: 2}),
+    (schedules.rsqrt(1.0, 100), {0: 0.1, 100: 0.1, 400: 0.05}),
+    (schedules.linear(2.0, 10), {0: 2, 5: 1, 10: 0, 20: 0}),
+    (schedules.linear(2.0, 12, 2, 0.5), {0: 1, 1: 2, 7: 1.5, 12: 1}),
+    (schedules.cosine(2.0, 8), {0: 2, 2: 1 + np.sqrt(0.5), 4: 1, 8: 0}),
+    (
+      schedules.hold_then_linear(2.0, 10, decay_steps=4),
+      {0: 2, 6: 2, 8: 1, 10: 0},
+    ),
+  ],
+)
+def test_schedules(schedule, values):
+  for step, value in values.items():
+    np.testing.assert_allclose(schedule(jnp.int32(step)), value, atol=1e-6)
+
+
+def test_schedule_that_cannot_be():
+  with pytest.raises(errors.UserError, match='total_steps=5, before'):
+    schedules.linear(1.0, 5, 10)(0)
+  with pytest.raises(errors.UserError, match='warmup_steps >= 1, got 0'):
+    schedules.rsqrt(1.0, 0)
