@@ -127,3 +127,23 @@ def test_schedule_that_cannot_be():
     schedules.linear(1.0, 5, 10)(0)
   with pytest.raises(errors.UserError, match='warmup_steps >= 1, got 0'):
     schedules.rsqrt(1.0, 0)
+
+
+def test_multipliers_scale_the_updates_of_matching_parameters():
+  params = {
+    'encoder': {'relpos_bias': {'rel_embedding': jnp.ones((2, 4))}},
+    'kernel': jnp.ones((2, 4)),
+  }
+  grads = jax.tree.map(lambda p: 0.3 * p, params)
+  plain = optimizers.adamw(0.1, max_grad_norm=None).transformation
+  scaled = optimizers.adamw(
+    0.1, max_grad_norm=None, multipliers={'relpos_bias': 10.0}
+  ).transformation
+  want, _ = plain.update(grads, plain.init(params), params)
+  got, _ = scaled.update(grads, scaled.init(params), params)
+  np.testing.assert_allclose(got['kernel'], want['kernel'])
+  np.testing.assert_allclose(
+    got['encoder']['relpos_bias']['rel_embedding'],
+    10 * want['encoder']['relpos_bias']['rel_embedding'],
+    rtol=1e-6,
+  )

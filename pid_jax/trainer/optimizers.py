@@ -7,7 +7,9 @@ be shown in the logs, and the same order of arguments everywhere.
 """
 
 from collections.abc import Callable
+from collections.abc import Mapping
 import dataclasses
+import re
 from typing import Any
 
 import jax
@@ -84,8 +86,27 @@ def adamw(
   weight_decay: float = 0.0,
   nesterov: bool = False,
   max_grad_norm: float | None = 1.0,
+  multipliers: Mapping[str, float] | None = None,
 ) -> Optimizer:
-  """Adam with decoupled weight decay on matrices (not on norms' scales)."""
+  """Adam with decoupled weight decay on matrices (not on norms' scales).
+
+  Adam moves every number by about the learning rate in each step, whatever its
+  size. Relative position biases, which act in units, need many more steps at
+  that pace than kernels, whose numbers are hundredths; Adafactor's parameter
+  scale evens this out, and so do multipliers.
+
+  Args:
+    learning_rate: a schedule, or a number for a constant one.
+    beta1: decay of the first moment.
+    beta2: decay of the second moment.
+    eps: added to the root of the second moment.
+    weight_decay: multiplied by the learning rate.
+    nesterov: whether to use Nesterov momentum.
+    max_grad_norm: clips the global norm of the gradient; None does not.
+    multipliers: from a regular expression to the factor by which the learning
+      rate of parameters is multiplied whose path, such as
+      'encoder/relpos_bias/rel_embedding', it matches somewhere.
+  """
   schedule = _as_schedule(learning_rate)
   transformation = optax.adamw(
     schedule,
@@ -96,6 +117,8 @@ def adamw(
     mask=_matrices,
     nesterov=nesterov,
   )
+  if multipliers:
+    transformation = optax.chain(transformation, _multiply(multipliers))
   return _finish(transformation, schedule, max_grad_norm)
 
 
@@ -142,6 +165,24 @@ def muon(
     muon_weight_dimension_numbers=weight_dimension_numbers,
   )
   return _finish(transformation, schedule, max_grad_norm)
+
+
+def _multiply(multipliers: Mapping[str, float]) -> optax.GradientTransformation:
+  """Scales the updates of parameters by their paths."""
+
+  def scale(updates: PyTree, params: PyTree | None = None) -> PyTree:
+    del params
+
+    def one(path, update):
+      name = jax.tree_util.keystr(path, simple=True, separator='/')
+      for pattern, factor in multipliers.items():
+        if re.search(pattern, name):
+          update = update * factor
+      return update
+
+    return jax.tree_util.tree_map_with_path(one, updates)
+
+  return optax.stateless(scale)
 
 
 def _finish(
