@@ -34,7 +34,7 @@ def test_generation_is_the_same_on_every_machine():
     for turn in _turns(level, 'train', 50)
   )
   digest = hashlib.sha256(text.encode()).hexdigest()[:16]
-  assert digest == '8cd29e6c9d10aa7a', (
+  assert digest == 'b5798ec8478986f6', (
     'The data has changed: measure the results anew.'
   )
 

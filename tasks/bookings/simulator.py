@@ -56,7 +56,7 @@ class Level:
 
 LEVELS = {
   'bookings': Level((0.0, 0.35, 0.45, 0.2), (2, 7), 150, 0.2, 0.2),
-  'bookings_short': Level((0.3, 0.7), (2, 4), 70, 0.4, 0.3),
+  'bookings_short': Level((0.5, 0.5), (2, 4), 70, 0.5, 0.2),
 }
 
 
