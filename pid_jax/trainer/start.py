@@ -67,13 +67,26 @@ def describe(
       config=model.module.config,
       task={
         'name': dataset_cfg.mixture_or_task_name,
-        'layout': data.layout(task),
+        **_layout(task),
         'feature_lengths': dict(dataset_cfg.task_feature_lengths),
       },
       vocabulary_path=path,
       extra_ids=extra_ids or 0,
       selection=checkpoint_cfg.selection,
     )
+
+
+def _layout(task: seqio.Task | seqio.Mixture) -> dict[str, str]:
+  """How inference must lay inputs and prompts out to match the training."""
+  tasks = task.tasks if isinstance(task, seqio.Mixture) else [task]
+  layouts = [getattr(t, 'layout', None) for t in tasks]
+  if None in layouts:
+    return {'layout': data.layout(task)}
+  known = {(layout.name, layout.long_inputs) for layout in layouts}
+  if len(known) > 1:  # Of a mixture.
+    return {'layout': data.layout(task)}
+  ((name, long_inputs),) = known
+  return {'layout': name, 'long_inputs': long_inputs}
 
 
 def first_state(
