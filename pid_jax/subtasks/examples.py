@@ -103,7 +103,11 @@ def _decode(line: bytes, where: str) -> str:
 
 def _parse(text: str, where: str) -> Any:
   try:
-    return json.loads(text)
+    return json.loads(text.rstrip())
+  except RecursionError as e:
+    raise errors.UserError(
+      f'{where}: malformed JSON: brackets are nested too deep'
+    ) from e
   except json.JSONDecodeError as e:
     hint = '; each line must be one whole JSON object'
     if "'" in text and '"' not in text:
@@ -176,6 +180,11 @@ def _string(record: dict[str, Any], key: str, where: str) -> str:
     quote = '; put it in quotes' if isinstance(value, int | float) else ''
     raise errors.UserError(
       f'{where}: "{key}" must be a string, not {_kind(value)}{quote}'
+    )
+  if any('\ud800' <= character <= '\udfff' for character in value):
+    raise errors.UserError(
+      f'{where}: "{key}" holds half a character (a lone \\ud800 to \\udfff); '
+      'write such characters as themselves'
     )
   return value
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 import copy
+import functools
 
 import seqio
 import tensorflow as tf
@@ -179,27 +180,33 @@ class PromptInDecoderFeatureConverter(seqio.FeatureConverter):
     self, ds: tf.data.Dataset, task_feature_lengths: Mapping[str, int]
   ) -> tf.data.Dataset:
     """See base class."""
-    # A dataset of a mixture may carry more than the task features.
-    ds = ds.map(lambda x: {k: x[k] for k in self.TASK_FEATURES})
-    if not self.pack:
-      return ds.map(
-        lambda x: self._grid(x, task_feature_lengths),
-        num_parallel_calls=tf.data.AUTOTUNE,
+    convert = self._rows if self.pack else self._grid
+    convert = functools.partial(convert, lengths=task_feature_lengths)
+    convert = tf.autograph.experimental.do_not_convert(convert)
+    # The task may carry more: strings, say.
+    ds = ds.map(
+      tf.autograph.experimental.do_not_convert(
+        lambda example: {k: example[k] for k in self.TASK_FEATURES}
       )
+    )
+    if self.pack:
+      ds = ds.padded_batch(self._window)
+    ds = ds.map(convert, num_parallel_calls=tf.data.AUTOTUNE)
+    return ds.unbatch() if self.pack else ds
 
-    def pack(window):
-      return packing.pack_window(
-        window,
-        encoder_length=task_feature_lengths['inputs'],
-        decoder_length=self._decoder_length,
-        max_inputs_per_row=self._max_inputs_per_row or self._window,
-        max_empty_subtasks=self._max_empty_subtasks,
-        bos_id=self.bos_id,
-        eos_id=self._eos_id,
-      )
-
-    ds = ds.padded_batch(self._window)
-    return ds.map(pack, num_parallel_calls=tf.data.AUTOTUNE).unbatch()
+  def _rows(
+    self, window: Mapping[str, tf.Tensor], lengths: Mapping[str, int]
+  ) -> dict[str, tf.Tensor]:
+    """Packs the examples of a window."""
+    return packing.pack_window(
+      window,
+      encoder_length=lengths['inputs'],
+      decoder_length=self._decoder_length,
+      max_inputs_per_row=self._max_inputs_per_row or self._window,
+      max_empty_subtasks=self._max_empty_subtasks,
+      bos_id=self.bos_id,
+      eos_id=self._eos_id,
+    )
 
   def _grid(
     self, example: Mapping[str, tf.Tensor], lengths: Mapping[str, int]

@@ -63,6 +63,7 @@ def multi_prompt(
   """
   limits = messages.Limits.of(sequence_length)
 
+  @tf.autograph.experimental.do_not_convert
   def lay_out(example: Example) -> Example:
     example = dict(example)
     prompt_lengths = example.pop('prompts_row_lengths')
@@ -122,50 +123,52 @@ def prompt_in_encoder(
   """
   limits = messages.Limits.of(sequence_length)
 
-  def subtasks(example: Example) -> tf.data.Dataset:
+  @tf.autograph.experimental.do_not_convert
+  def lay_out(example: Example) -> Example:
     example = dict(example)
-    lengths = [example.pop(f'{k}_row_lengths') for k in ('prompts', 'targets')]
-    prompts, targets = (
-      tf.RaggedTensor.from_row_lengths(example.pop(k), n, validate=False)
-      for k, n in zip(('prompts', 'targets'), lengths, strict=True)
+    num_subtasks = tf.size(example['subtasks'])
+    index = tf.range(num_subtasks)
+    column = lambda value: tf.fill([num_subtasks, 1], value)
+    # All subtasks at once: one run of the graph, not U.
+    prompt_lengths = example.pop('prompts_row_lengths')
+    messages.check_prompt_in_encoder(task, example, prompt_lengths, limits)
+    prompts = _ragged(example.pop('prompts'), prompt_lengths)
+    context, inputs_cut = _fit_beside(
+      task, example, prompt_lengths, limits.inputs, long_inputs
     )
-    messages.check_prompt_in_encoder(task, example, lengths[0], limits)
+    target_lengths = example.pop('targets_row_lengths')
+    targets = _ragged(example.pop('targets'), target_lengths)
+    targets = tf.concat([targets, column(vocabulary.eos_id)], axis=1)
     empty_place = places(example.pop('subtasks'))
-    inputs = example.pop('inputs')
+    for key in ('inputs', 'subtask_weights'):  # Stock T5s know no weights.
+      del example[key]
+    name = example.pop('example_id')
     texts = {k: example.pop(f'{k}_pretokenized') for k in ('inputs', 'targets')}
-    del example['subtask_weights']  # Text-to-text training has none.
-    names = example['subtasks_pretokenized']
     whole = {
-      **{k: v for k, v in example.items() if k != 'example_id'},
+      **example,
       'example_inputs': texts['inputs'],
       'example_targets': texts['targets'],
     }
+    return {
+      **{k: _in_first_row(v, index) for k, v in whole.items()},
+      'example_id': tf.fill([num_subtasks], name),
+      'subtask_index': index,
+      'num_subtasks': tf.fill([num_subtasks], num_subtasks),
+      'subtask_name': example['subtasks_pretokenized'],
+      'empty_place': empty_place,
+      'inputs': tf.concat([prompts, context, column(vocabulary.eos_id)], 1),
+      'inputs_pretokenized': tf.strings.join(
+        [example['prompts_pretokenized'], texts['inputs']], ' '
+      ),
+      'inputs_truncated': inputs_cut,
+      'targets': targets[:, : limits.targets],
+      'targets_pretokenized': texts['targets'],
+      'targets_truncated': _is_over(target_lengths + 1, limits.targets),
+    }
 
-    def subtask(u: tf.Tensor) -> Example:
-      room = limits.inputs
-      room = None if room is None else room - lengths[0][u]
-      context, inputs_cut = _fit(task, example, inputs, room, long_inputs)
-      target = _with_eos(targets[u], vocabulary)
-      return {
-        **{k: _only_if(u == 0, v) for k, v in whole.items()},
-        'example_id': example['example_id'],
-        'subtask_index': tf.cast(u, tf.int32),
-        'num_subtasks': tf.size(names),
-        'subtask_name': names[u],
-        'empty_place': empty_place[u],
-        'inputs': _with_eos(tf.concat([prompts[u], context], 0), vocabulary),
-        'inputs_pretokenized': tf.strings.join(
-          [example['prompts_pretokenized'][u], texts['inputs']], ' '
-        ),
-        'inputs_truncated': inputs_cut,
-        'targets': target[: limits.targets],
-        'targets_pretokenized': texts['targets'][u],
-        'targets_truncated': _is_over(target, limits.targets),
-      }
-
-    return tf.data.Dataset.range(tf.size(names, tf.int64)).map(subtask)
-
-  return dataset.flat_map(subtasks)
+  dataset = dataset.map(lay_out, num_parallel_calls=tf.data.AUTOTUNE).unbatch()
+  # Rows of ragged tensors are plain tensors, but only a map says so.
+  return dataset.map(tf.autograph.experimental.do_not_convert(lambda row: row))
 
 
 def joint(
@@ -196,32 +199,28 @@ def joint(
     ValueError: the vocabulary cannot express the separator.
   """
   limits = messages.Limits.of(sequence_length)
-  between = tf.constant(separator_ids(vocabulary, separator))
+  between = separator_ids(vocabulary, separator)
   pattern = f'(?s).*{re.escape(separator.strip())}.*'
 
+  @tf.autograph.experimental.do_not_convert
   def lay_out(example: Example) -> Example:
     example = dict(example)
     texts = example.pop('targets_pretokenized')
     has_separator = tf.strings.regex_full_match(texts, pattern)
     messages.check_joint(task, example, has_separator, separator.strip())
     lengths = example.pop('targets_row_lengths')
-    for key in ('prompts', 'prompts_row_lengths', 'subtasks'):
+    for key in (
+      'prompts',
+      'prompts_row_lengths',
+      'subtasks',
+      'subtask_weights',
+    ):
       del example[key]
-    del example['subtask_weights']
 
-    rows = _rows(example['targets'], lengths)
-    num_subtasks = tf.shape(rows)[0]
-    separators = tf.tile(between[tf.newaxis], [num_subtasks, 1])
-    rows = tf.concat([rows, separators], axis=1)
-    mask = tf.concat(
-      [
-        tf.sequence_mask(lengths, tf.shape(rows)[1] - tf.size(between)),
-        tf.ones_like(separators, tf.bool),
-      ],
-      axis=1,
-    )
-    targets = tf.boolean_mask(rows, mask)
-    targets = targets[: tf.size(targets) - tf.size(between)]
+    rows = _ragged(example['targets'], lengths)
+    separators = tf.tile([between], [tf.size(texts), 1])
+    targets = tf.concat([rows, separators], axis=1).flat_values
+    targets = targets[: tf.size(targets) - len(between)]
     targets = _with_eos(targets, vocabulary)
     inputs, cut = _fit(
       task, example, example['inputs'], limits.inputs, long_inputs
@@ -234,7 +233,7 @@ def joint(
       'targets_pretokenized': tf.strings.reduce_join(
         texts, separator=separator
       ),
-      'targets_truncated': _is_over(targets, limits.targets),
+      'targets_truncated': _is_over(tf.size(targets), limits.targets),
       'example_targets': texts,
     }
 
@@ -289,18 +288,62 @@ def _fit(
   return tokens[: limit - 1], tf.cast(cut, tf.int32)
 
 
-def _is_over(tokens: tf.Tensor, limit: int | None) -> tf.Tensor:
-  """int32, 1 if there are more tokens than `limit`."""
+def _fit_beside(
+  task: str,
+  example: Example,
+  prompt_lengths: tf.Tensor,
+  limit: int | None,
+  long_inputs: str,
+) -> tuple[tf.Tensor, tf.Tensor]:
+  """Cuts the input to what each prompt leaves of `limit` tokens with EOS.
+
+  Args:
+    task: name of the task.
+    example: with `inputs` int32 [s].
+    prompt_lengths: int32 [U].
+    limit: of prompt, input and EOS together, or None.
+    long_inputs: 'keep_start', 'keep_end' or 'error'.
+
+  Returns:
+    int32 [U, (s)], ragged; and int32 [U], 1 where any was cut.
+  """
+  inputs = example['inputs']
+  size = tf.size(inputs)
   if limit is None:
-    return tf.constant(0)
-  return tf.cast(tf.size(tokens) > limit, tf.int32)
+    kept = tf.fill(tf.shape(prompt_lengths), size)
+  else:
+    kept = tf.minimum(size, limit - 1 - prompt_lengths)
+  cut = kept < size
+  if long_inputs == 'error' and limit is not None:
+    messages.check_input(
+      task,
+      example,
+      tf.reduce_any(cut),
+      size + 1,
+      limit - tf.reduce_max(prompt_lengths),
+    )
+  start = size - kept if long_inputs == 'keep_end' else tf.zeros_like(kept)
+  kept_index = tf.ragged.range(start, start + kept, row_splits_dtype=tf.int32)
+  return tf.gather(inputs, kept_index), tf.cast(cut, tf.int32)
 
 
-def _only_if(condition: tf.Tensor, value: tf.Tensor) -> tf.Tensor:
-  """`value`, or something empty of its type and rank."""
+def _is_over(lengths: tf.Tensor, limit: int | None) -> tf.Tensor:
+  """int32, 1 where a length exceeds `limit`."""
+  if limit is None:
+    return tf.zeros_like(lengths)
+  return tf.cast(lengths > limit, tf.int32)
+
+
+def _in_first_row(value: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
+  """[...], [U] -> [U, ...]: `value`, then U - 1 times something empty."""
   if value.shape.rank == 0:
-    return tf.where(condition, value, tf.zeros([], value.dtype))
-  return value[: tf.where(condition, tf.shape(value)[0], 0)]
+    return tf.where(index == 0, value, tf.zeros([], value.dtype))
+  return _ragged(value, tf.where(index == 0, tf.shape(value)[0], 0))
+
+
+def _ragged(flat: tf.Tensor, lengths: tf.Tensor) -> tf.RaggedTensor:
+  """[n, ...], [U] -> [U, (length), ...]."""
+  return tf.RaggedTensor.from_row_lengths(flat, lengths, validate=False)
 
 
 def _with_eos(tokens: tf.Tensor, vocabulary: seqio.Vocabulary) -> tf.Tensor:
@@ -309,8 +352,7 @@ def _with_eos(tokens: tf.Tensor, vocabulary: seqio.Vocabulary) -> tf.Tensor:
 
 def _rows(flat: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
   """[n], [U] -> [U, max(lengths)], padded with 0."""
-  rows = tf.RaggedTensor.from_row_lengths(flat, lengths, validate=False)
-  return rows.to_tensor()
+  return _ragged(flat, lengths).to_tensor()
 
 
 def _rows_with_eos(

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from collections.abc import Sequence
+import dataclasses
 import functools
 from typing import Any
 
@@ -90,6 +91,9 @@ def register(
     seqio.CacheDatasetPlaceholder(),
   ]
   how = dict(task=name, vocabulary=vocabulary, long_inputs=long_inputs)
+  layout = functools.partial(
+    Layout, long_inputs=long_inputs, empty_target=empty_target
+  )
   add = functools.partial(
     seqio.TaskRegistry.add, source=source, task_cls=DecomposableTask
   )
@@ -104,6 +108,7 @@ def register(
     postprocess_fn=wholes.multi_prompt,
     metric_fns=_metrics(metric_fns),
     shuffle_buffer_size=shuffle_buffer_size,
+    layout=layout('pid'),
   )
   add(
     f'{name}_pie',
@@ -116,7 +121,7 @@ def register(
     postprocess_fn=wholes.prompt_in_encoder,
     metric_fns=_metrics(metric_fns, rows=True),
     shuffle_buffer_size=10 * _SHUFFLE_BUFFER_SIZE,
-    train_max_empty_subtasks=pie_max_empty_subtasks,
+    layout=layout('pie', train_max_empty_subtasks=pie_max_empty_subtasks),
   )
   add(
     f'{name}_joint',
@@ -128,7 +133,27 @@ def register(
     postprocess_fn=functools.partial(wholes.joint, separator=joint_separator),
     metric_fns=_metrics(metric_fns),
     shuffle_buffer_size=shuffle_buffer_size,
+    layout=layout('joint', joint_separator=joint_separator),
   )
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+  """How a task lays examples out; who predicts must do the same.
+
+  Attributes:
+    name: 'pid', 'pie' or 'joint'.
+    long_inputs: 'keep_start', 'keep_end' or 'error'.
+    empty_target: the target that says "nothing here", or None.
+    joint_separator: between targets of the joint layout, else None.
+    train_max_empty_subtasks: kept in the split 'train'; None keeps all.
+  """
+
+  name: str
+  long_inputs: str
+  empty_target: str | None = None
+  joint_separator: str | None = None
+  train_max_empty_subtasks: int | None = None
 
 
 class DecomposableTask(seqio.Task):
@@ -136,13 +161,14 @@ class DecomposableTask(seqio.Task):
 
   SeqIO would slice the first dimension of each feature to its length, and the
   first dimension of `prompts` counts subtasks, not tokens.
+
+  Attributes:
+    layout: how the examples are laid out.
   """
 
-  def __init__(
-    self, *args, train_max_empty_subtasks: int | None = None, **kwargs
-  ):
+  def __init__(self, *args: Any, layout: Layout, **kwargs: Any):
     super().__init__(*args, **kwargs)
-    self._train_max_empty_subtasks = train_max_empty_subtasks
+    self.layout = layout
 
   def get_dataset(
     self,
@@ -163,7 +189,7 @@ class DecomposableTask(seqio.Task):
     ):
       # The files of SeqIO's cache do not shuffle by themselves.
       dataset = dataset.shuffle(_SHUFFLE_BUFFER_SIZE, kwargs.get('seed'))
-    limit = self._train_max_empty_subtasks
+    limit = self.layout.train_max_empty_subtasks
     if limit is not None and split == 'train':
       dataset = dataset.filter(lambda row: row['empty_place'] < limit)
     return dataset
@@ -172,7 +198,7 @@ class DecomposableTask(seqio.Task):
     """As in the base class, which would return a plain task."""
     task = super().replace(**kwargs)
     task.__class__ = type(self)
-    task._train_max_empty_subtasks = self._train_max_empty_subtasks
+    task.layout = self.layout
     return task
 
 

@@ -77,7 +77,8 @@ class InMemoryDataSource(seqio.DataSource):
       dataset = dataset.shuffle(
         max(1, dataset.cardinality().numpy()), seed=seed
       )
-    return dataset.map(table, num_parallel_calls=tf.data.AUTOTUNE)
+    look_up = tf.autograph.experimental.do_not_convert(table)
+    return dataset.map(look_up, num_parallel_calls=tf.data.AUTOTUNE)
 
   def _table(self, split: str) -> _Table:
     if split not in self._tables:

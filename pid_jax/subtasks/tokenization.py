@@ -59,6 +59,7 @@ def tokenize(
   """
   _check_spec(dataset.element_spec, task)
 
+  @tf.autograph.experimental.do_not_convert
   def encode(example: Example) -> Example:
     example = dict(example)
     strings = {k: example.pop(k) for k in EXAMPLE_RANKS if k != 'example_id'}
@@ -95,6 +96,7 @@ def tokenize(
 
 
 @seqio.map_over_dataset(num_seeds=1)
+@tf.autograph.experimental.do_not_convert
 def draw(example: Example, seed: tf.Tensor) -> Example:
   """Gives each subtask with an empty target a random number.
 

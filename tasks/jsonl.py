@@ -1,0 +1,167 @@
+# Copyright 2026 The pid_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+r"""Your own data: JSON lines, registered as tasks like any others.
+
+Copy example.jsonl, which lies beside this module, and put your data in. Each
+line is one JSON object, an input with all its subtasks:
+
+  {"id": "call-17",
+   "inputs": "Hello, my printer jams whenever ...",
+   "subtasks": [
+     {"name": "product", "prompt": "product:", "target": "printer"},
+     {"name": "summary", "prompt": "summary:", "target": "A paper jam ..."}]}
+
+  inputs    string. What the model reads, once for all subtasks.
+  subtasks  list of at least one object. Their number may differ from line to
+            line.
+    name    string, for metrics and messages. Names of one line must differ.
+    prompt  string, not empty. Begins the decoder's row and says which answer is
+            wanted, so give each subtask a prompt of its own. It is never cut.
+    target  string. The right answer. It may be empty, though a word such as
+            "none" is better: one can draw from such subtasks in training, and
+            tell "nothing there" from "no answer". Not needed for prediction.
+  id        string or whole number, optional: the line's number if absent. Must
+            differ from line to line. Predictions carry it.
+
+Other keys are ignored. Blank lines are skipped. The file must be UTF-8. Files
+that are wrong in any way are refused with the line, the key and the remedy.
+
+From Python:
+  jsonl.register('mine', train='train.jsonl', validation='dev.jsonl',
+                 vocabulary='.../vocabulary.model')
+
+By gin, in a run file or as --gin.X=... flags:
+  from pid_jax.tasks import jsonl
+  MIXTURE_OR_TASK_NAME = @jsonl.register()
+  jsonl.register:
+    name = 'mine'
+    train = 'train.jsonl'
+    validation = 'dev.jsonl'
+    vocabulary = '.../vocabulary.model'
+
+A file is held in memory. What does not fit there is better cached by
+`seqio_cache_tasks`, or brought as a seqio.DataSource of one's own.
+"""
+
+from collections.abc import Callable
+from collections.abc import Iterator
+from collections.abc import Sequence
+import functools
+import os
+from typing import Any
+
+from etils import epath
+import seqio
+
+from pid_jax import errors
+from pid_jax import subtasks
+from pid_jax import vocabulary as vocabulary_lib
+from pid_jax.subtasks import metrics as metrics_lib
+
+EXAMPLE_FILE = os.path.join(os.path.dirname(__file__), 'example.jsonl')
+LAYOUTS = ('pid', 'pie', 'joint')
+
+# What each name was registered with.
+_registered: dict[str, dict[str, Any]] = {}
+
+read_examples = subtasks.read_examples
+
+
+def register(
+  name: str,
+  *,
+  vocabulary: epath.PathLike | vocabulary_lib.Vocabulary | seqio.Vocabulary,
+  train: epath.PathLike | None = None,
+  validation: epath.PathLike | None = None,
+  test: epath.PathLike | None = None,
+  extra_ids: int = 0,
+  metrics: Sequence[str | Callable] = ('exact_match', 'token_f1'),
+  empty_target: str | None = None,
+  long_inputs: str = 'keep_start',
+  joint_separator: str = ' ; ',
+  layout: str = 'pid',
+) -> str:
+  """Registers JSONL files as `name`, `name`_pie and `name`_joint.
+
+  May be called again with the same arguments, since gin calls it wherever the
+  name is used. Files are read when their split is first used.
+
+  Args:
+    name: of the task; letters, digits and underscores.
+    vocabulary: a SentencePiece model's path, or a vocabulary. To go on from a
+      trained model, it must be that model's.
+    train: path of the file with the split 'train'; local, or gs://.
+    validation: likewise.
+    test: likewise.
+    extra_ids: sentinels to add to a vocabulary given by its path; T5's own has
+      100.
+    metrics: names of metrics.names, or functions like those.
+    empty_target: the target that says "nothing here", such as 'none'.
+    long_inputs: what becomes of inputs that are too long: 'keep_start',
+      'keep_end' or 'error'.
+    joint_separator: stands between the targets of the joint layout.
+    layout: 'pid', 'pie' or 'joint': which of the three names to return.
+
+  Returns:
+    The name of the task.
+
+  Raises:
+    UserError: no split is given, a file or the vocabulary is missing, a metric
+      is unknown, or the name is taken by other files.
+  """
+  if layout not in LAYOUTS:
+    raise errors.unknown('layout', layout, LAYOUTS)
+  arguments = {k: v for k, v in locals().items() if k != 'layout'}
+  task = name if layout == 'pid' else f'{name}_{layout}'
+  if name in _registered:
+    if _registered[name] != arguments:
+      raise errors.UserError(
+        f'the task {name!r} is registered already, with other files or '
+        'options; choose another name'
+      )
+    return task
+  if name in seqio.TaskRegistry.names():
+    raise errors.UserError(f'the task {name!r} exists; choose another name')
+
+  files = {'train': train, 'validation': validation, 'test': test}
+  files = {k: epath.Path(v) for k, v in files.items() if v is not None}
+  if not files:
+    raise errors.UserError(
+      f'the task {name!r} has no data: give it at least one of train, '
+      'validation and test'
+    )
+  for split, path in files.items():
+    if not path.is_file():
+      raise errors.UserError(
+        f'the {split} file of the task {name!r} is missing: {path}'
+      )
+  if isinstance(vocabulary, str | os.PathLike):
+    vocabulary = vocabulary_lib.Vocabulary(vocabulary, extra_ids)
+  subtasks.register(
+    name,
+    source=subtasks.InMemoryDataSource(
+      {split: functools.partial(_read, path) for split, path in files.items()}
+    ),
+    vocabulary=vocabulary,
+    metric_fns=[_metric(m, empty_target) for m in metrics],
+    empty_target=empty_target,
+    long_inputs=long_inputs,
+    joint_separator=joint_separator,
+  )
+  _registered[name] = arguments
+  return task
+
+
+def _read(path: epath.Path) -> Iterator[dict[str, Any]]:
+  return subtasks.iterate_examples(path)
+
+
+def _metric(
+  metric: str | Callable, empty_target: str | None
+) -> Callable[..., dict[str, float]]:
+  if callable(metric):
+    return metric
+  found = metrics_lib.by_name(metric)
+  if found is metrics_lib.slot_f1 and empty_target is not None:
+    return functools.partial(found, empty_target=empty_target)
+  return found

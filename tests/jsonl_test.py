@@ -1,0 +1,238 @@
+# Copyright 2026 The pid_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""JSONL files: what is read, what is refused and how, and registration."""
+
+import json
+import subprocess
+import sys
+
+import gin
+import pytest
+import seqio
+import subtasks_data
+
+from pid_jax import errors
+from pid_jax import subtasks
+from pid_jax.tasks import jsonl
+
+GOOD = {
+  'inputs': 'two nights',
+  'subtasks': [
+    {'name': 's0', 'prompt': 's0 :', 'target': 'six'},
+    {'name': 's1', 'prompt': 's1 :', 'target': ''},
+  ],
+}
+
+
+def _changed(path, value):
+  """GOOD as a line, with something changed; no value deletes."""
+  record = json.loads(json.dumps(GOOD))
+  *parents, key = path
+  at = record
+  for parent in parents:
+    at = at[parent]
+  if value is None:
+    del at[key]
+  else:
+    at[key] = value
+  return json.dumps(record)
+
+
+def test_the_example_file_reads_as_documented():
+  examples = subtasks.read_examples(jsonl.EXAMPLE_FILE)
+  assert [e['example_id'] for e in examples] == ['call-1', 'call-2', 'call-3']
+  assert examples[2] == {
+    'example_id': 'call-3',
+    'inputs': 'Good morning. Do you deliver to the islands, and how long does '
+    'it take?',
+    'prompts': ['product:', 'what the customer wants:'],
+    'subtasks': ['product', 'wish'],
+    'targets': ['none', 'information'],
+  }
+
+
+def test_blank_lines_marks_of_windows_and_other_keys_do_no_harm(tmp_path):
+  path = tmp_path / 'a.jsonl'
+  line = json.dumps({**GOOD, 'inputs': 'caf\u00e9', 'note': 1}, ensure_ascii=0)
+  path.write_bytes(
+    b'\xef\xbb\xbf' + line.encode() + b'\r\n \n' + json.dumps(GOOD).encode()
+  )
+  examples = subtasks.read_examples(path)
+  assert [(e['example_id'], e['inputs']) for e in examples] == [
+    ('1', 'caf\u00e9'),
+    ('3', 'two nights'),
+  ]
+  assert examples[1]['targets'] == ['six', '']
+
+
+def test_predictions_need_no_targets(tmp_path):
+  path = tmp_path / 'a.jsonl'
+  path.write_text(_changed(['subtasks', 0, 'target'], None))
+  (example,) = subtasks.read_examples(path, require_targets=False)
+  assert example['targets'] == [None, '']
+  with pytest.raises(errors.UserError, match='lacks "target"'):
+    subtasks.read_examples(path)
+
+
+_WRONG = [
+  ('{"inputs": "x", ', 'malformed JSON at column 1[67]: .*; each line must be'),
+  ("{'inputs': 'x'}", 'malformed JSON at column 2: .* in double quotes'),
+  ('[' * 100_000, 'malformed JSON'),
+  (b'{"inputs": "caf\xe9"}', 'byte 16 is not UTF-8; save the file as UTF-8'),
+  ('["x"]', 'must be a JSON object with "inputs" and "subtasks", not a list'),
+  (_changed(['inputs'], None), 'lacks "inputs"; it has "subtasks"'),
+  ('{"inputs": "x"}', 'lacks "subtasks"; it has "inputs"'),
+  (_changed(['inputs'], 3), '"inputs" must be a string, not the number 3; put'),
+  (_changed(['inputs'], True), '"inputs" must be a string, not true'),
+  (_changed(['inputs'], '\ud800'), '"inputs" holds half a character'),
+  (_changed(['subtasks'], {}), '"subtasks" must be a list of objects, not an'),
+  (_changed(['subtasks'], []), '"subtasks" is empty; .* needs at least one'),
+  (
+    _changed(['subtasks', 1], 'x'),
+    r'subtasks\[1\]: must be an object with "name", "prompt" and "target"',
+  ),
+  (
+    _changed(['subtasks', 0, 'prompt'], None),
+    r'subtasks\[0\]: lacks "prompt"; it has "name", "target"',
+  ),
+  (_changed(['subtasks', 0, 'name'], None), 'lacks "name"'),
+  (
+    _changed(['subtasks', 0, 'prompt'], ' '),
+    r"subtasks\[0\] \('s0'\): \"prompt\" is empty",
+  ),
+  (
+    _changed(['subtasks', 1, 'name'], 's0'),
+    r"subtasks\[1\]: the name 's0' is that of subtasks\[0\] too; names must",
+  ),
+  (
+    _changed(['subtasks', 1, 'target'], 4.5),
+    r'subtasks\[1\]: "target" must be a string, not the number 4.5; put it in',
+  ),
+  (
+    _changed(['id'], [1]),
+    '"id" must be a string or a whole number, not a list',
+  ),
+  (_changed(['id'], '1'), "the id '1' occurs on line 1 too"),
+]
+
+
+@pytest.mark.parametrize('line, message', _WRONG, ids=range(len(_WRONG)))
+def test_a_wrong_line_is_named_with_its_remedy(tmp_path, line, message):
+  path = tmp_path / 'a.jsonl'
+  good = json.dumps(GOOD).encode()
+  line = line if isinstance(line, bytes) else line.encode()
+  path.write_bytes(good + b'\n\n' + line + b'\n' + good)
+  with pytest.raises(errors.UserError, match=message) as error:
+    subtasks.read_examples(path)
+  assert str(error.value).startswith(f'{path}, line 3')
+  assert '\n' not in str(error.value)
+
+
+def test_files_that_are_empty_or_missing(tmp_path):
+  path = tmp_path / 'a.jsonl'
+  with pytest.raises(errors.UserError, match='No such file'):
+    subtasks.read_examples(path)
+  path.write_text('\n')
+  with pytest.raises(errors.UserError, match='is empty; it needs one JSON'):
+    subtasks.read_examples(path)
+  with pytest.raises(errors.UserError, match='directory'):
+    subtasks.read_examples(tmp_path)
+
+
+def _files(tmp_path) -> dict[str, str]:
+  (tmp_path / 'train.jsonl').write_text(json.dumps(GOOD))
+  return {
+    'train': str(tmp_path / 'train.jsonl'),
+    'vocabulary': subtasks_data.vocabulary().sentencepiece_model_file,
+  }
+
+
+def test_registered_as_the_three_layouts(tmp_path):
+  files = _files(tmp_path)
+  options = dict(metrics=('exact_match', 'rouge'), extra_ids=3)
+  assert jsonl.register('jsonl_a', **files, **options) == 'jsonl_a'
+  # Once more, as gin does.
+  name = jsonl.register('jsonl_a', **files, **options, layout='pie')
+  assert name == 'jsonl_a_pie'
+  with pytest.raises(errors.UserError, match='registered already'):
+    jsonl.register('jsonl_a', **files)
+
+  vocabulary = seqio.TaskRegistry.get(name).output_features['inputs'].vocabulary
+  assert vocabulary.vocab_size == subtasks_data.vocabulary().vocab_size + 3
+  (row,) = seqio.TaskRegistry.get('jsonl_a').get_dataset(shuffle=False)
+  assert row['targets'].numpy().tolist() == [
+    vocabulary.encode('six') + [1],
+    [1, 0],
+  ]
+  lengths = dict(inputs=8, prompts=4, targets=4, subtasks=2)
+  evaluator = seqio.Evaluator(
+    'jsonl_a',
+    subtasks.PromptInDecoderFeatureConverter(pack=False),
+    'train',
+    sequence_length=lengths,
+  )
+  answer = [[vocabulary.encode('six') + [1], [1, 0]]]
+  figures, _ = evaluator.evaluate(
+    compute_metrics=True, predict_fn=lambda dataset: list(enumerate(answer))
+  )
+  figures = figures.result()['jsonl_a']
+  assert figures['exact_match'] == figures['rougeL'] == 1
+  assert 'token_f1' not in figures
+
+
+def test_registered_by_gin(tmp_path):
+  files = _files(tmp_path)
+  bindings = [
+    'from __gin__ import dynamic_registration',
+    'from pid_jax.tasks import jsonl',
+    'MIXTURE_OR_TASK_NAME = @jsonl.register()',
+    "jsonl.register.name = 'jsonl_by_gin'",
+    *[f'jsonl.register.{key} = {value!r}' for key, value in files.items()],
+  ]
+  with gin.unlock_config():
+    gin.parse_config('\n'.join(bindings))
+    value = gin.query_parameter('%MIXTURE_OR_TASK_NAME')
+  try:
+    assert value.scoped_configurable_fn() == 'jsonl_by_gin'
+    assert value.scoped_configurable_fn() == 'jsonl_by_gin'
+  finally:
+    gin.clear_config()
+  assert 'jsonl_by_gin_joint' in seqio.TaskRegistry.names()
+
+
+def test_a_line_that_is_wrong_stops_the_task_with_its_message(tmp_path):
+  files = _files(tmp_path)
+  (tmp_path / 'train.jsonl').write_text('{')
+  jsonl.register('jsonl_wrong', **files)
+  with pytest.raises(errors.UserError, match=r'train.jsonl, line 1: malformed'):
+    seqio.TaskRegistry.get('jsonl_wrong').get_dataset(shuffle=False)
+
+
+@pytest.mark.parametrize(
+  'change, message',
+  [
+    (dict(train='no.jsonl'), "train file of the task 'jsonl_b' is missing: no"),
+    (dict(train=None), 'no data: give it at least one of train'),
+    (dict(vocabulary='no.model'), 'Cannot read the vocabulary no.model'),
+    (dict(metrics=['rogue']), "unknown metric 'rogue'; did you mean rouge"),
+    (dict(layout='both'), 'unknown layout'),
+  ],
+)
+def test_arguments_that_make_no_sense(tmp_path, change, message):
+  with pytest.raises(errors.UserError, match=message):
+    jsonl.register('jsonl_b', **{**_files(tmp_path), **change})
+  assert 'jsonl_b' not in seqio.TaskRegistry.names()
+
+
+def test_reading_and_metrics_load_no_tensorflow():
+  code = (
+    'import sys\n'
+    'from pid_jax import subtasks\n'
+    'from pid_jax.subtasks import metrics\n'
+    f'examples = subtasks.read_examples({jsonl.EXAMPLE_FILE!r})\n'
+    'outputs = [e["targets"] for e in examples]\n'
+    'assert metrics.joint_goal_accuracy(examples, outputs) == '
+    '{"joint_goal_accuracy": 1}\n'
+    'assert not {"tensorflow", "seqio", "jax"} & set(sys.modules)\n'
+  )
+  subprocess.run([sys.executable, '-c', code], check=True)
