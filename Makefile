@@ -4,7 +4,7 @@
 PYTHON ?= python3
 MODEL_DIR ?= models/bookings
 
-PIP := .venv/bin/python -m pip --quiet --disable-pip-version-check
+PIP := .venv/bin/python -m pip --quiet --quiet --disable-pip-version-check
 SOURCES := pid_jax tasks gin_configs tests setup.py
 
 .DEFAULT_GOAL := help
