@@ -11,6 +11,7 @@ import subtasks_data
 import tensorflow as tf
 
 from pid_jax import subtasks
+from pid_jax.subtasks import tokenization
 
 EXAMPLE = {
   'example_id': 'one',
@@ -292,6 +293,23 @@ def test_draws_depend_on_the_seed_alone():
   first = run(1)
   assert first == run(1)
   assert sorted(first) != sorted(run(2))
+
+
+def test_odds_make_a_draw_likelier():
+  n = 6000
+  subtasks = np.tile([[4, 1, 0]], (n, 1)).astype(np.int32)
+  ds = tf.data.Dataset.from_tensor_slices({'subtasks': subtasks})
+  with seqio.utils.map_seed_manager(3):
+    drawn = np.stack(
+      [e['subtasks'] for e in tokenization.draw(ds).as_numpy_iterator()]
+    )
+  assert (drawn[:, 2] == 0).all()
+  assert (drawn[:, :2] > 0).all()
+  # Odds of 4 to 1, within four standard deviations.
+  share = np.mean(drawn[:, 0] < drawn[:, 1])
+  assert abs(share - 4 / 5) < 4 * np.sqrt(0.8 * 0.2 / n)
+  # Odds of 1 draw uniformly, as before there were odds.
+  assert abs(np.mean(drawn[:, 1]) / 2**30 - 1) < 0.05
 
 
 def test_the_baseline_samples_its_training_split_only():

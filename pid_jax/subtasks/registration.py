@@ -54,7 +54,9 @@ def register(
     preprocessors: turn what the source gives into decomposable examples (the
       package's docstring says what they are). Features besides those go to
       the metrics as they are; an optional float32 [U] `subtask_weights` scales
-      the loss of each subtask in the multi-prompt layout.
+      the loss of each subtask in the multi-prompt layout, and an optional
+      int32 [U] `subtask_odds` says how much likelier one is drawn than others
+      where a run trains on some of the empty subtasks only.
     metric_fns: functions of (targets, predictions), lists with an entry per
       whole example; wholes.py says what is in it, metrics.py has some.
     empty_target: the target that says "nothing here", such as 'none', if there

@@ -38,7 +38,7 @@ def tokenize(
 
   Args:
     dataset: of decomposable examples; features besides those of EXAMPLE_RANKS
-      (and float32 [U] `subtask_weights`) pass through.
+      (and float32 [U] `subtask_weights`, int32 [U] `subtask_odds`) pass through.
     task: name of the task, for messages.
     vocabulary: of inputs, prompts and targets.
     empty_target: a target that says "nothing here", or None.
@@ -50,7 +50,8 @@ def tokenize(
       prompts, targets      int32 [n], the tokens of all U strings in a row
                             (SeqIO's cache cannot hold ragged matrices)
       prompts_row_lengths, targets_row_lengths  int32 [U]
-      subtasks              int32 [U], 1 where the target is `empty_target`
+      subtasks              int32 [U], 0, or the subtask's odds (1 by default)
+                            where the target is `empty_target`
       subtask_weights       float32 [U]
 
   Raises:
@@ -80,6 +81,7 @@ def tokenize(
     else:
       is_empty = tf.cast(strings['targets'] == empty_target, tf.int32)
     weights = example.pop('subtask_weights', tf.ones([num_subtasks]))
+    odds = example.pop('subtask_odds', tf.ones([num_subtasks], tf.int32))
     return {
       **example,
       **{f'{k}_pretokenized': v for k, v in strings.items()},
@@ -88,7 +90,7 @@ def tokenize(
       'prompts_row_lengths': prompts,
       'targets': tokens.values[target_start:input_start],
       'targets_row_lengths': targets,
-      'subtasks': is_empty,
+      'subtasks': is_empty * odds,
       'subtask_weights': weights,
     }
 
@@ -101,17 +103,22 @@ def draw(example: Example, seed: tf.Tensor) -> Example:
   """Gives each subtask with an empty target a random number.
 
   Args:
-    example: with `subtasks` int32 [U], 1 where the target is empty.
+    example: with `subtasks` int32 [U], 0, or the odds of a subtask with an
+      empty target.
     seed: int64 [2], from SeqIO.
 
   Returns:
     The example with `subtasks` int32 [U] drawn from 1 to 2**31 - 2 where it
-    was 1. Who trains on k of them takes those with the k smallest.
+    was not 0. Who trains on k of them takes those with the k smallest: one of
+    odds 4 is taken before one of odds 1 four times out of five (weighted
+    sampling without replacement, Efraimidis and Spirakis 2006).
   """
-  numbers = tf.random.stateless_uniform(
-    tf.shape(example['subtasks']), seed, 1, tf.int32.max, tf.int32
-  )
-  return {**example, 'subtasks': numbers * example['subtasks']}
+  odds = example['subtasks']
+  uniform = tf.random.stateless_uniform(tf.shape(odds), seed, dtype=tf.float64)
+  # The smallest of `odds` uniform numbers is distributed like this.
+  smallest = 1 - uniform ** (1 / tf.maximum(tf.cast(odds, tf.float64), 1))
+  numbers = 1 + tf.cast(smallest * (tf.int32.max - 2), tf.int32)
+  return {**example, 'subtasks': numbers * tf.minimum(odds, 1)}
 
 
 def _encode(vocabulary: seqio.Vocabulary, strings: tf.Tensor) -> tf.Tensor:

@@ -35,6 +35,7 @@ from pid_jax.tasks.bookings import simulator
 
 VOCABULARY_FILE = os.path.join(os.path.dirname(__file__), 'vocabulary.model')
 SEED = 0
+CONFUSABLE_ODDS = 4  # To 1: see `_with_odds`.
 # Dialogues of each split; a dialogue has several turns, each an example.
 NUM_DIALOGUES = {
   'bookings': {'train': 60_000, 'validation': 150, 'test': 300},
@@ -57,12 +58,30 @@ def examples(level: str, split: str, num_dialogues: int) -> list[dict]:
       'subtasks': list(ontology.SLOT_NAMES),
       'prompts': list(ontology.PROMPTS),
       'targets': [turn.state.get(s, ontology.NONE) for s in ontology.SLOTS],
+      'subtask_odds': odds,
     }
     for index in range(num_dialogues)
-    for number, turn in enumerate(
-      simulator.simulate(level, split, SEED, index), start=1
+    for number, turn, odds in _with_odds(
+      simulator.simulate(level, split, SEED, index)
     )
   ]
+
+
+def _with_odds(turns: list[simulator.Turn]):
+  """Yields the turns with their numbers and the odds of their empty slots.
+
+  An empty slot is easily confused with another one of its kind that is, or was,
+  filled: the day of the train with that of the hotel. Training sees more of
+  these than of slots that nobody has talked about.
+  """
+  kinds = set()
+  for number, turn in enumerate(turns, start=1):
+    kinds.update(ontology.DOMAINS[d][s] for d, s in turn.state)
+    odds = [
+      CONFUSABLE_ODDS if ontology.DOMAINS[d][s] in kinds else 1
+      for d, s in ontology.SLOTS
+    ]
+    yield number, turn, odds
 
 
 @functools.cache
