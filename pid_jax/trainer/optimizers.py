@@ -117,9 +117,7 @@ def adamw(
     mask=_matrices,
     nesterov=nesterov,
   )
-  if multipliers:
-    transformation = optax.chain(transformation, _multiply(multipliers))
-  return _finish(transformation, schedule, max_grad_norm)
+  return _finish(transformation, schedule, max_grad_norm, multipliers)
 
 
 def muon(
@@ -132,11 +130,12 @@ def muon(
   adam_beta1: float = 0.9,
   adam_beta2: float = 0.999,
   max_grad_norm: float | None = 1.0,
+  multipliers: Mapping[str, float] | None = None,
 ) -> Optimizer:
   """Muon (optax.contrib) for kernels; Adam for embeddings and vectors.
 
   With `consistent_rms` the updates of both have about Adam's size, so that one
-  learning rate serves both.
+  learning rate serves both. `multipliers` are those of `adamw`.
   """
   # Imported here: optax.contrib loads three dozen optimizers.
   from optax import contrib
@@ -164,7 +163,7 @@ def muon(
     adam_weight_decay=weight_decay,
     muon_weight_dimension_numbers=weight_dimension_numbers,
   )
-  return _finish(transformation, schedule, max_grad_norm)
+  return _finish(transformation, schedule, max_grad_norm, multipliers)
 
 
 def _multiply(multipliers: Mapping[str, float]) -> optax.GradientTransformation:
@@ -189,8 +188,11 @@ def _finish(
   transformation: optax.GradientTransformation,
   schedule: schedules.Schedule,
   max_grad_norm: float | None,
+  multipliers: Mapping[str, float] | None = None,
 ) -> Optimizer:
   parts = [transformation]
+  if multipliers:
+    parts.append(_multiply(multipliers))
   if max_grad_norm is not None:
     parts.insert(0, optax.clip_by_global_norm(max_grad_norm))
   return Optimizer(optax.chain(*parts), schedule)
