@@ -14,6 +14,7 @@ and the noise is off before TensorFlow is loaded.
 import argparse
 from collections.abc import Callable
 from collections.abc import Sequence
+import importlib
 import importlib.resources
 import importlib.util  # gin.resource_reader uses it without importing it.
 import logging
@@ -48,6 +49,7 @@ def run(
   doc: str,
   flags: Callable[[argparse.ArgumentParser], None] | None = None,
   use_gin: bool = False,
+  preload: Sequence[str] = (),
   argv: Sequence[str] | None = None,
 ) -> NoReturn:
   """Parses the flags, calls `main(args)` and exits with its status.
@@ -58,6 +60,8 @@ def run(
       `__doc__` of its module.
     flags: adds the command's own flags to the parser.
     use_gin: whether to accept `--gin_file`, `--gin.NAME=VALUE` and the like.
+    preload: modules that `main` will need and whose libraries write to standard
+      error when loaded, whatever one sets; loaded first, with it shut.
     argv: arguments without the program's name; those of the process if None.
 
   Raises:
@@ -84,6 +88,8 @@ def run(
   args = parser.parse_args(argv)
   quieten(args.verbose)
   try:
+    if not args.verbose:
+      _load_in_silence(preload)
     status = main(args) or 0
   except KeyboardInterrupt:
     _complain('interrupted', args.verbose)
@@ -118,6 +124,24 @@ def quieten(verbose: bool = False) -> None:
   logger.handlers = [_LineHandler()]
   logger.setLevel(logging.INFO)
   logger.propagate = False
+
+
+def _load_in_silence(modules: Sequence[str]) -> None:
+  """Imports modules, and starts JAX, while file descriptor 2 leads nowhere.
+
+  TensorFlow and libtpu log from C++ before their log levels apply.
+  """
+  sys.stderr.flush()
+  kept = os.dup(2)
+  try:
+    with open(os.devnull, 'w') as nowhere:
+      os.dup2(nowhere.fileno(), 2)
+    for module in (*modules, 'jax'):
+      importlib.import_module(module)
+    sys.modules['jax'].devices()
+  finally:
+    os.dup2(kept, 2)
+    os.close(kept)
 
 
 def parse_gin(

@@ -68,10 +68,16 @@ def command(name: str, *flags: str) -> None:
     SystemExit: the command failed, having said why.
   """
   line = ['-m', f'pid_jax.{name}', *flags]
-  print(f'\n$ python {shlex.join(line)}', flush=True)
+  shown = ' '.join(_quoted(arg) for arg in line)
+  print(f'\n$ python {shown}', flush=True)
   status = subprocess.run([sys.executable, *line], check=False).returncode
   if status:
     sys.exit(status if status > 0 else 128 - status)
+
+
+def _quoted(arg: str) -> str:
+  """Quotes an argument for the shell, gin strings as one would type them."""
+  return f'"{arg}"' if "'" in arg else shlex.quote(arg)
 
 
 def write_questions(path: str) -> list[dict]:
@@ -165,4 +171,4 @@ def joint_goal_accuracy(metrics: dict[str, float]) -> float:
 
 
 if __name__ == '__main__':
-  cli.run(main, doc=__doc__, flags=add_flags)
+  cli.run(main, doc=__doc__, flags=add_flags, preload=['seqio'])
