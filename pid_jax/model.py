@@ -81,11 +81,7 @@ def cross_entropy(
     The loss and the z-loss within it, float32 [...].
   """
   log_z = jax.nn.logsumexp(logits, axis=-1)
-  # A masked sum rather than a gather: it fuses into the reductions, stays local
-  # when V is sharded, and has a cheap gradient.
-  ids = jax.lax.broadcasted_iota(targets.dtype, logits.shape, logits.ndim - 1)
-  hit = ids == targets[..., None]
-  target_logits = jnp.sum(jnp.where(hit, logits, 0), axis=-1)
+  target_logits = _select(logits, targets)
   loss = log_z - target_logits
   if label_smoothing:
     num_others = logits.shape[-1] - 1
@@ -98,6 +94,16 @@ def cross_entropy(
     loss = confidence * loss + low * others - entropy
   log_z_loss = z_loss * jnp.square(log_z)
   return loss + log_z_loss, log_z_loss
+
+
+def _select(logits: jax.Array, ids: jax.Array) -> jax.Array:
+  """logits[..., ids] of [..., V] and [...].
+
+  A masked sum rather than a gather: it fuses into other reductions, stays local
+  when V is sharded, and has a cheap gradient.
+  """
+  places = jax.lax.broadcasted_iota(ids.dtype, logits.shape, logits.ndim - 1)
+  return jnp.sum(jnp.where(places == ids[..., None], logits, 0), axis=-1)
 
 
 class EncoderDecoderModel:
@@ -234,7 +240,9 @@ class EncoderDecoderModel:
     loss = loss_sum / (own_normalizer if normalizer is None else normalizer)
 
     weight_sum = jnp.sum(weights)
-    correct = jnp.sum((jnp.argmax(logits, axis=-1) == targets) * weights)
+    # Not argmax: on a CPU that took seven times as long as all the rest here.
+    is_best = _select(logits, targets) >= jnp.max(logits, axis=-1)
+    correct = jnp.sum(is_best * weights)
     average = clu_metrics.Average
     metrics = {
       'loss': average(loss_sum, weight_sum),
