@@ -1,0 +1,350 @@
+# Copyright 2026 The pid_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The training loop in one process: it learns, goes on, stops and refuses."""
+
+import json
+import os
+import signal
+
+import jax
+from jax.experimental.compilation_cache import compilation_cache as jax_cache
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import trainer_toy as toy
+
+from pid_jax import checkpoints
+from pid_jax import errors
+from pid_jax import trainer
+from pid_jax.trainer import data
+from pid_jax.trainer import disk
+from pid_jax.trainer import optimizers
+from pid_jax.trainer import step as step_lib
+
+
+@pytest.fixture(autouse=True, scope='module')
+def compilation_cache(tmp_path_factory):
+  """Lets the tests share compiled programs."""
+  new = {
+    'jax_compilation_cache_dir': str(tmp_path_factory.mktemp('compiled')),
+    'jax_persistent_cache_min_compile_time_secs': 0.0,
+  }
+  old = {name: getattr(jax.config, name) for name in new}
+  for name, value in new.items():
+    jax.config.update(name, value)
+  jax_cache.reset_cache()
+  yield
+  for name, value in old.items():
+    jax.config.update(name, value)
+  jax_cache.reset_cache()
+
+
+@pytest.fixture
+def after_step(monkeypatch):
+  """Calls what the test adds, with the step's number, after each step."""
+  calls = []
+  compile_train_step = step_lib.compile_train_step
+
+  def compile_and_call(*args, **kwargs):
+    step = compile_train_step(*args, **kwargs)
+
+    def wrapped(state, batch):
+      state, metrics = step(state, batch)
+      for call in calls:
+        call(int(state.step), batch)
+      return state, metrics
+
+    return wrapped
+
+  monkeypatch.setattr(step_lib, 'compile_train_step', compile_and_call)
+  return calls
+
+
+def assert_equal(a, b):
+  jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+def test_learns_evaluates_and_keeps_the_best(tmp_path):
+  state = toy.train(
+    tmp_path,
+    model=toy.t5_model(dropout_rate=0.0),
+    optimizer=optimizers.adamw(1e-2),
+    total_steps=60,
+    infer_eval_dataset_cfg=toy.dataset_config('validation'),
+    train_eval_dataset_cfg=toy.dataset_config(
+      'validation', pack=True, batch_size=2
+    ),
+    eval_period=20,
+    checkpoint_cfg=trainer.CheckpointConfig(
+      period=1000, keep=1, best_metric='toy/target_loss', best_mode='min'
+    ),
+  )
+  metrics = checkpoints.read_metrics(tmp_path, 60)
+  # Better than guessing one of 12 letters, with EOS free: log(12) / 2 = 1.24.
+  assert metrics['toy/target_loss'] < 1.2
+  assert set(metrics) >= {
+    'toy/joint_goal_accuracy',
+    'toy/exact_match',
+    'toy/target_accuracy',
+  }
+  losses = {
+    s: checkpoints.read_metrics(tmp_path, s)['toy/target_loss']
+    for s in checkpoints.steps(tmp_path)
+  }
+  assert len(losses) <= 2 and 60 in losses
+  best = checkpoints.resolve_step(tmp_path, 'best')
+  assert losses[best] == min(losses.values())
+
+  loaded = checkpoints.load(tmp_path, 'last')
+  assert_equal(loaded.params, state.params)
+  assert loaded.config == toy.t5_config(dropout_rate=0.0)
+  assert loaded.vocabulary.encode('first') == toy.vocabulary().encode('first')
+  assert loaded.task['name'] == 'toy' and loaded.task['layout'] == 'pid'
+  assert list((tmp_path / 'tensorboard').iterdir())
+
+
+def test_goes_on_where_it_crashed(tmp_path, after_step):
+  seen = {}
+  after_step.append(
+    lambda step, batch: seen.setdefault(step, []).append(
+      toy.example_numbers(batch)
+    )
+  )
+  options = dict(num_microbatches=2, ema_decay=0.9, total_steps=9)
+  whole = toy.train(tmp_path / 'whole', **options)
+
+  class Crash(Exception):
+    pass
+
+  def crash(step, unused_batch):
+    if step == 6 and len(seen[6]) == 2:
+      raise Crash
+
+  after_step.append(crash)
+  with pytest.raises(Crash):
+    toy.train(tmp_path / 'crashed', **options)
+  assert checkpoints.steps(tmp_path / 'crashed') == [4]
+  resumed = toy.train(tmp_path / 'crashed', **options)
+  assert_equal(resumed, whole)
+  # Step 5 ran three times and always saw the same examples, and so on.
+  assert len(seen[5]) == 3
+  for step, batches in seen.items():
+    assert all(batch == batches[0] for batch in batches), step
+  numbers = sum((batches[0] for batches in seen.values()), [])
+  assert len(numbers) == len(set(numbers))
+
+
+def test_does_nothing_when_all_is_done(tmp_path, after_step):
+  first = toy.train(tmp_path)
+  steps = []
+  after_step.append(lambda step, batch: steps.append(step))
+  assert_equal(toy.train(tmp_path), first)
+  assert not steps
+
+
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
+def test_signal_leads_to_checkpoint_and_exit(tmp_path, after_step, number):
+  handler = signal.getsignal(number)
+  after_step.append(
+    lambda step, batch: os.kill(os.getpid(), number) if step == 3 else None
+  )
+  with pytest.raises(SystemExit) as e:
+    toy.train(tmp_path)
+  assert e.value.code == 128 + number
+  assert checkpoints.steps(tmp_path) == [3]
+  assert signal.getsignal(number) == handler
+  after_step.clear()
+  assert int(toy.train(tmp_path).step) == 8
+
+
+def nan_at(step: int):
+  return lambda s: jnp.where(s == step - 1, jnp.nan, 1e-2)
+
+
+@pytest.mark.parametrize('period', [2, 3])
+def test_stops_when_not_finite(tmp_path, period):
+  # The update of step 6 makes the parameters NaN, its loss is fine. A step
+  # that is due for a checkpoint must not be saved then.
+  with pytest.raises(errors.UserError) as e:
+    toy.train(
+      tmp_path,
+      total_steps=20,
+      optimizer=optimizers.adafactor(nan_at(6)),
+      checkpoint_cfg=trainer.CheckpointConfig(period=period),
+    )
+  good = 4 if period == 2 else 3
+  assert 'not finite at step 6' in str(e.value)
+  assert f'step {good}, {tmp_path}/checkpoints/{good}' in str(e.value)
+  assert checkpoints.steps(tmp_path)[-1] == good
+  params = checkpoints.load(tmp_path).params
+  assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(params))
+
+
+def test_microbatches_and_padding_do_not_change_the_gradient():
+  model = toy.t5_model(dropout_rate=0.0)
+  ds = data.dataset(toy.dataset_config(seed=0), 1)
+  batch = next(ds.as_numpy_iterator())
+  params = model.get_initial_variables(jax.random.key(0))['params']
+  whole, metrics = step_lib.gradients(model, params, batch, jax.random.key(1))
+  parts, metrics_of_parts = step_lib.gradients(
+    model, params, batch, jax.random.key(1), num_microbatches=4
+  )
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6),
+    whole,
+    parts,
+  )
+  for name, metric in metrics.items():
+    np.testing.assert_allclose(
+      metric.compute(), metrics_of_parts[name].compute(), rtol=1e-5
+    )
+
+
+def test_average_of_parameters():
+  optimizer = optimizers.adamw(1e-2)
+  model = toy.t5_model()
+  state = step_lib.initial_state(model, optimizer, jax.random.key(0), ema=True)
+  batch = next(data.dataset(toy.dataset_config(seed=0), 1).as_numpy_iterator())
+  step = jax.jit(
+    lambda state: step_lib.train_step(
+      state,
+      batch,
+      model=model,
+      optimizer=optimizer,
+      rng=jax.random.key(1),
+      ema_decay=0.15,
+    )[0]
+  )
+  one = step(state)
+  two = step(one)
+  leaf = lambda tree: tree['decoder']['decoder_norm']['scale']
+  expected = 0.1 * leaf(state.params) + 0.9 * leaf(one.params)
+  np.testing.assert_allclose(leaf(one.ema_params), expected, rtol=1e-6)
+  expected = 0.15 * expected + 0.85 * leaf(two.params)  # 2 / 11 > 0.15
+  np.testing.assert_allclose(leaf(two.ema_params), expected, rtol=1e-6)
+
+
+def test_begins_with_the_parameters_of_another_run(tmp_path):
+  first = toy.train(tmp_path / 'first', ema_decay=0.9)
+  for path in (tmp_path / 'first', tmp_path / 'first' / 'checkpoints' / '8'):
+    state = toy.train(
+      tmp_path / f'second_{path.name}',
+      initial_checkpoint_path=str(path),
+      optimizer=optimizers.adamw(0.0),
+      total_steps=1,
+    )
+    assert_equal(state.params, first.ema_params)
+
+
+@pytest.mark.parametrize(
+  'overrides, message',
+  [
+    (
+      dict(train_dataset_cfg=('train', dict(batch_size=9)), num_microbatches=2),
+      'batch of 9 is not divisible by 2',
+    ),
+    (
+      dict(
+        train_dataset_cfg=('train', dict(mixture_or_task_name='toi')),
+      ),
+      "unknown task 'toi'; did you mean toy",
+    ),
+    (
+      dict(train_dataset_cfg=('train', dict(split='tran'))),
+      "'tran'; did you mean train",
+    ),
+    (
+      dict(infer_eval_dataset_cfg=('test', {})),
+      "unknown split of toy 'test'",
+    ),
+    (dict(ema_decay=1.0), 'ema_decay is 1.0'),
+    (dict(initial_checkpoint_path='/nowhere'), '/nowhere does not exist'),
+  ],
+)
+def test_refuses_before_anything_is_written(tmp_path, overrides, message):
+  overrides = {
+    k: toy.dataset_config(v[0], **v[1]) if k.endswith('_cfg') else v
+    for k, v in overrides.items()
+  }
+  with pytest.raises(errors.UserError, match=message) as e:
+    toy.train(tmp_path / 'new', **overrides)
+  assert '\n' not in str(e.value)
+  assert not (tmp_path / 'new').exists()
+
+
+def test_refuses_another_shape(tmp_path):
+  toy.train(tmp_path / 'old', total_steps=1)
+  before = (tmp_path / 'old' / 'config.json').read_text()
+  with pytest.raises(errors.UserError, match='mlp_dim was 32, is now 64'):
+    toy.train(tmp_path / 'old', model=toy.t5_model(mlp_dim=64))
+  assert (tmp_path / 'old' / 'config.json').read_text() == before
+  with pytest.raises(errors.UserError) as e:
+    toy.train(
+      tmp_path / 'new',
+      model=toy.t5_model(mlp_dim=64),
+      initial_checkpoint_path=str(tmp_path / 'old'),
+    )
+  assert 'decoder/layers_0/mlp/wi/kernel is (16, 32) there' in str(e.value)
+  assert '(16, 64) here' in str(e.value)
+  assert not (tmp_path / 'new').exists()
+
+
+@pytest.mark.parametrize('name', ['adamw', 'muon'])
+def test_goes_on_with_each_optimizer(tmp_path, name):
+  optimizer = getattr(optimizers, name)(1e-2)
+  whole = toy.train(tmp_path / 'whole', optimizer=optimizer, total_steps=2)
+  toy.train(tmp_path / 'half', optimizer=optimizer, total_steps=1)
+  resumed = toy.train(tmp_path / 'half', optimizer=optimizer, total_steps=2)
+  assert_equal(resumed, whole)
+
+
+def test_refuses_another_optimizer(tmp_path):
+  toy.train(tmp_path, total_steps=1)
+  with pytest.raises(errors.UserError, match='does not fit .* unknown here'):
+    toy.train(tmp_path, optimizer=optimizers.adamw(1e-2))
+
+
+def test_refuses_a_metric_that_no_evaluation_gives(tmp_path):
+  with pytest.raises(errors.UserError, match='did you mean toy/exact_match'):
+    toy.train(
+      tmp_path,
+      total_steps=1,
+      infer_eval_dataset_cfg=toy.dataset_config('validation'),
+      checkpoint_cfg=trainer.CheckpointConfig(best_metric='toy/exact_mach'),
+    )
+
+
+def test_full_disk(tmp_path, monkeypatch):
+  toy.train(tmp_path, total_steps=2)
+  usage = disk.shutil.disk_usage(tmp_path)._replace(free=1000)
+  monkeypatch.setattr(disk.shutil, 'disk_usage', lambda path: usage)
+  with pytest.raises(errors.UserError) as e:
+    toy.train(tmp_path, total_steps=4)
+  assert 'no space left on the device' in str(e.value)
+  assert 'Step 2 is whole' in str(e.value)
+  assert checkpoints.steps(tmp_path) == [2]
+  assert sorted(os.listdir(tmp_path / 'checkpoints')) == ['2']
+  monkeypatch.undo()
+  assert int(toy.train(tmp_path, total_steps=4).step) == 4
+
+
+def test_overflow_is_counted_and_told(tmp_path, caplog):
+  caplog.set_level('INFO', 'pid_jax')
+  cfg = toy.dataset_config(task_feature_lengths={**toy.LENGTHS, 'inputs': 7})
+  toy.train(tmp_path, train_dataset_cfg=cfg, total_steps=4)
+  assert 'inputs truncated' in caplog.text
+
+
+def test_config_json(tmp_path):
+  toy.train(tmp_path, total_steps=1)
+  description = json.loads((tmp_path / 'config.json').read_text())
+  assert description['model'] == toy.t5_config().to_dict()
+  assert description['vocabulary']['file'] == 'vocabulary.model'
+  assert description['task']['feature_lengths'] == toy.LENGTHS
+  with pytest.raises(errors.UserError, match='has no checkpoint of step 5'):
+    checkpoints.load(tmp_path, 5)
+  with pytest.raises(errors.UserError, match='named no metric'):
+    checkpoints.load(tmp_path, 'best')
+  (tmp_path / 'vocabulary.model').unlink()
+  with pytest.raises(errors.UserError, match='Cannot read the vocabulary'):
+    checkpoints.load(tmp_path)
