@@ -18,6 +18,7 @@ from pid_jax import decoding
 from pid_jax import network
 
 MAX_NEW_TOKENS = 12
+SAMPLER = decoding.Sample(decoding.Temperature(2.0))
 
 
 def _batch(config, lengths, prompt_lengths, seed=0):
@@ -60,9 +61,35 @@ _jit_apply = jax.jit(
 )
 
 
-def _generate(config, *args, max_new_tokens=MAX_NEW_TOKENS, **kwargs):
+def _generate(
+  config,
+  params,
+  encoder,
+  grid,
+  *,
+  max_new_tokens=MAX_NEW_TOKENS,
+  min_new_tokens=0,
+  sampler=decoding.GREEDY,
+  seed=0,
+  stream_ids=None,
+  row_mask=None,
+):
+  """Gives every argument a value, so that all tests share few programs."""
+  if stream_ids is None:
+    stream_ids = np.arange(len(encoder))
+  if row_mask is None:
+    row_mask = decoding.present_rows(encoder, grid)
   return _jit_generate(
-    network.Transformer(config), *args, max_new_tokens=max_new_tokens, **kwargs
+    network.Transformer(config),
+    params,
+    encoder,
+    grid,
+    max_new_tokens=max_new_tokens,
+    min_new_tokens=min_new_tokens,
+    sampler=sampler,
+    rng=jax.random.key(seed),
+    stream_ids=stream_ids,
+    row_mask=row_mask,
   )
 
 
@@ -229,7 +256,7 @@ def test_padding_is_never_generated(small):
   kernel[:, 0] = 9 * kernel[:, 7]
   kernel[:, config.num_tokens :] = 10 * kernel[:, 5:6]
   params = {**params, 'logits_dense': {'kernel': kernel}}
-  for sampler in (decoding.Greedy(), decoding.Sample()):
+  for sampler in (decoding.Greedy(), SAMPLER):
     generated = _generate(
       config,
       params,
@@ -237,7 +264,6 @@ def test_padding_is_never_generated(small):
       grid,
       min_new_tokens=MAX_NEW_TOKENS,
       sampler=sampler,
-      rng=jax.random.key(3),
     )
     rows = np.asarray(generated.tokens)[np.any(grid != 0, axis=-1)]
     assert rows.min() >= 2 and rows.max() < config.num_tokens
@@ -246,14 +272,7 @@ def test_padding_is_never_generated(small):
 def test_scores_are_those_of_generation(small):
   config, _, params, (_, _, encoder, grid) = small
   module = network.Transformer(config)
-  generated = _generate(
-    config,
-    params,
-    encoder,
-    grid,
-    sampler=decoding.Sample(decoding.Temperature(1.5)),
-    rng=jax.random.key(0),
-  )
+  generated = _generate(config, params, encoder, grid, sampler=SAMPLER)
   scored = _jit_score(module, params, encoder, grid, generated.tokens)
   np.testing.assert_allclose(
     scored.log_probs, generated.log_probs, rtol=1e-4, atol=1e-4
@@ -282,28 +301,21 @@ def test_scores_of_single_tokens_add_up_to_one(small):
 def test_sampling_depends_on_the_seed_and_the_stream_alone(small):
   config, _, params, (_, _, encoder, grid) = small
 
-  def sample(encoder, grid, seed, **kwargs):
+  def sample(rows, **kwargs):
     return np.asarray(
       _generate(
-        config,
-        params,
-        encoder,
-        grid,
-        sampler=decoding.Sample(decoding.Temperature(2.0)),
-        rng=jax.random.key(seed),
-        **kwargs,
+        config, params, encoder[rows], grid[rows], sampler=SAMPLER, **kwargs
       ).tokens
     )
 
-  first = sample(encoder, grid, 0)
-  np.testing.assert_array_equal(first, sample(encoder, grid, 0))
-  assert np.any(first != sample(encoder, grid, 1))
-  # Another place in another batch: the same outputs.
-  alone = sample(encoder[2:], grid[2:], 0, stream_ids=np.array([2]))
-  np.testing.assert_array_equal(alone[0], first[2])
-  # The same input twice: other outputs.
-  twice = sample(encoder[[2, 2]], grid[[2, 2]], 0)
-  assert np.any(twice[0] != twice[1])
+  first = sample([0, 1, 2])
+  np.testing.assert_array_equal(first, sample([0, 1, 2]))
+  assert np.any(first != sample([0, 1, 2], seed=1))
+  # Other places in another batch: the same outputs.
+  moved = sample([2, 2, 0], stream_ids=np.array([2, 5, 0]))
+  np.testing.assert_array_equal(moved[[0, 2]], first[[2, 0]])
+  # The same input as another stream: other outputs.
+  assert np.any(moved[1] != first[2])
 
 
 def test_bfloat16_is_finite_and_close(small):
