@@ -37,8 +37,8 @@ def tokenize(
   """Encodes the strings of decomposable examples.
 
   Args:
-    dataset: of decomposable examples; features besides those of EXAMPLE_RANKS
-      (and float32 [U] `subtask_weights`, int32 [U] `subtask_odds`) pass through.
+    dataset: of decomposable examples; features besides those of EXAMPLE_RANKS,
+      float32 [U] `subtask_weights` and int32 [U] `subtask_odds` pass through.
     task: name of the task, for messages.
     vocabulary: of inputs, prompts and targets.
     empty_target: a target that says "nothing here", or None.
