@@ -33,7 +33,11 @@ _PREDICT = [
   'numpy>=1.26',
   'optax>=0.2.5',
   'orbax-checkpoint>=0.11.19',
-  'sentencepiece>=0.2,<0.2.3',  # 0.2.3 needs protobuf 7.36 without saying so
+  # 0.2.3 needs protobuf 7.36 without saying so; TensorFlow's packages have none
+  # for Python 3.10.
+  "sentencepiece>=0.2.3; python_version >= '3.11'",
+  "protobuf>=7.36.1; python_version >= '3.11'",
+  "sentencepiece>=0.2,<0.2.3; python_version < '3.11'",
   'tqdm>=4.66',
 ]
 _TRAIN = [

@@ -122,6 +122,9 @@ def test_state_follows_the_dialogue():
         )
 
 
+@pytest.mark.skipif(
+  sentencepiece.__version__ < '0.2.3', reason='its trainer aborts on this text'
+)
 def test_vocabulary_is_what_the_script_makes_and_spells_everything():
   from pid_jax.tasks import bookings
 
