@@ -8,8 +8,9 @@ written for T5X's `network.T5Config` reads the same here. It is plain data: no
 JAX in it, and it goes to and from JSON beside a checkpoint.
 """
 
+from collections.abc import Mapping
 import dataclasses
-from typing import Any, Mapping, Optional, Tuple
+from typing import Any
 
 from pid_jax import errors
 
@@ -51,7 +52,7 @@ class T5Config:
   """
 
   vocab_size: int
-  num_tokens: Optional[int] = None
+  num_tokens: int | None = None
   dtype: str = 'float32'
   emb_dim: int = 512
   num_heads: int = 8
@@ -59,7 +60,7 @@ class T5Config:
   num_decoder_layers: int = 6
   head_dim: int = 64
   mlp_dim: int = 2048
-  mlp_activations: Tuple[str, ...] = ('relu',)
+  mlp_activations: tuple[str, ...] = ('relu',)
   dropout_rate: float = 0.1
   logits_via_embedding: bool = False
   relpos_num_buckets: int = 32
@@ -106,7 +107,7 @@ class T5Config:
     return cls(**fields)
 
 
-def _check_choice(name: str, value: Any, choices: Tuple[str, ...]) -> None:
+def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
   if value not in choices:
     hint = ''
     if value == 'float16':
@@ -181,6 +182,5 @@ def named(name: str, **overrides: Any) -> T5Config:
     UserError: no size has this name.
   """
   if name not in NAMED:
-    near = errors.nearest(name, NAMED)
-    raise errors.UserError(f'No model size {name!r}.{near}')
+    raise errors.unknown('model size', name, NAMED)
   return T5Config(**{**NAMED[name], **overrides})

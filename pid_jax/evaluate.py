@@ -77,4 +77,6 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == '__main__':
-  cli.run(main, doc=__doc__, flags=define_flags, use_gin=True, preload=['seqio'])
+  cli.run(
+    main, doc=__doc__, flags=define_flags, use_gin=True, preload=['seqio']
+  )

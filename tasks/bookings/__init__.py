@@ -23,8 +23,10 @@ and train_vocabulary.py for the vocabulary.
   joint goal accuracy of rule.py, test    0.45             0.36
 """
 
+from collections.abc import Iterator
 import functools
 import os
+from typing import Any
 
 import seqio
 
@@ -43,28 +45,27 @@ NUM_DIALOGUES = {
 }
 
 
-def examples(level: str, split: str, num_dialogues: int) -> list[dict]:
-  """Returns the decomposable examples of a split, in order.
+def examples(
+  level: str, split: str, num_dialogues: int
+) -> Iterator[dict[str, Any]]:
+  """Yields the decomposable examples of a split, in order.
 
   Args:
     level: 'bookings' or 'bookings_short'.
     split: 'train', 'validation' or 'test'.
     num_dialogues: how many dialogues to take turns from.
   """
-  return [
-    {
-      'example_id': f'{level}-{split}-{index}-{number}',
-      'inputs': turn.history,
-      'subtasks': list(ontology.SLOT_NAMES),
-      'prompts': list(ontology.PROMPTS),
-      'targets': [turn.state.get(s, ontology.NONE) for s in ontology.SLOTS],
-      'subtask_odds': odds,
-    }
-    for index in range(num_dialogues)
-    for number, turn, odds in _with_odds(
-      simulator.simulate(level, split, SEED, index)
-    )
-  ]
+  for index in range(num_dialogues):
+    turns = simulator.simulate(level, split, SEED, index)
+    for number, turn, odds in _with_odds(turns):
+      yield {
+        'example_id': f'{level}-{split}-{index}-{number}',
+        'inputs': turn.history,
+        'subtasks': list(ontology.SLOT_NAMES),
+        'prompts': list(ontology.PROMPTS),
+        'targets': [turn.state.get(s, ontology.NONE) for s in ontology.SLOTS],
+        'subtask_odds': odds,
+      }
 
 
 def _with_odds(turns: list[simulator.Turn]):
