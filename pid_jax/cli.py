@@ -45,9 +45,9 @@ _QUIET_ENVIRONMENT = {
 
 def run(
   main: Callable[[argparse.Namespace], int | None],
-  *,
   doc: str,
   flags: Callable[[argparse.ArgumentParser], None] | None = None,
+  *,
   use_gin: bool = False,
   preload: Sequence[str] = (),
   argv: Sequence[str] | None = None,

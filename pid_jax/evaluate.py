@@ -77,6 +77,4 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == '__main__':
-  cli.run(
-    main, doc=__doc__, flags=define_flags, use_gin=True, preload=['seqio']
-  )
+  cli.run(main, __doc__, define_flags, use_gin=True, preload=['seqio'])
