@@ -6,6 +6,7 @@ import json
 import os
 import signal
 
+from clu import metrics as clu_metrics
 import jax
 from jax.experimental.compilation_cache import compilation_cache as jax_cache
 import jax.numpy as jnp
@@ -15,7 +16,9 @@ import trainer_toy as toy
 
 from pid_jax import checkpoints
 from pid_jax import errors
+from pid_jax import partitioning
 from pid_jax import trainer
+from pid_jax.trainer import checkpointer
 from pid_jax.trainer import data
 from pid_jax.trainer import disk
 from pid_jax.trainer import optimizers
@@ -184,11 +187,15 @@ def test_microbatches_and_padding_do_not_change_the_gradient():
   model = toy.t5_model(dropout_rate=0.0)
   ds = data.dataset(toy.dataset_config(seed=0), 1)
   batch = next(ds.as_numpy_iterator())
-  params = model.get_initial_variables(jax.random.key(0))['params']
-  whole, metrics = step_lib.gradients(model, params, batch, jax.random.key(1))
-  parts, metrics_of_parts = step_lib.gradients(
-    model, params, batch, jax.random.key(1), num_microbatches=4
+  params = jax.jit(model.get_initial_variables)(jax.random.key(0))['params']
+  gradients = jax.jit(
+    lambda params, num_microbatches: step_lib.gradients(
+      model, params, batch, jax.random.key(1), num_microbatches
+    ),
+    static_argnums=1,
   )
+  whole, metrics = gradients(params, 1)
+  parts, metrics_of_parts = gradients(params, 4)
   jax.tree.map(
     lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6),
     whole,
@@ -200,28 +207,32 @@ def test_microbatches_and_padding_do_not_change_the_gradient():
     )
 
 
+class Parabola:
+  """A model whose one parameter wants to be 3."""
+
+  def loss_fn(self, params, batch, unused_rng):
+    loss = jnp.sum((params['x'] - 3.0) ** 2) + 0 * batch['unused']
+    return loss, {'loss': clu_metrics.Average(loss, jnp.float32(1))}
+
+
 def test_average_of_parameters():
   optimizer = optimizers.adamw(1e-2)
-  model = toy.t5_model()
-  state = step_lib.initial_state(model, optimizer, jax.random.key(0), ema=True)
-  batch = next(data.dataset(toy.dataset_config(seed=0), 1).as_numpy_iterator())
-  step = jax.jit(
-    lambda state: step_lib.train_step(
-      state,
-      batch,
-      model=model,
-      optimizer=optimizer,
-      rng=jax.random.key(1),
-      ema_decay=0.15,
-    )[0]
-  )
+  state = step_lib.state_from_params({'x': jnp.zeros(1)}, optimizer, ema=True)
+  step = lambda state: step_lib.train_step(
+    state,
+    {'unused': 0.0},
+    model=Parabola(),
+    optimizer=optimizer,
+    rng=jax.random.key(1),
+    ema_decay=0.15,
+  )[0]
   one = step(state)
   two = step(one)
-  leaf = lambda tree: tree['decoder']['decoder_norm']['scale']
-  expected = 0.1 * leaf(state.params) + 0.9 * leaf(one.params)
-  np.testing.assert_allclose(leaf(one.ema_params), expected, rtol=1e-6)
-  expected = 0.15 * expected + 0.85 * leaf(two.params)  # 2 / 11 > 0.15
-  np.testing.assert_allclose(leaf(two.ema_params), expected, rtol=1e-6)
+  expected = 0.1 * state.params['x'] + 0.9 * one.params['x']
+  np.testing.assert_allclose(one.ema_params['x'], expected, rtol=1e-6)
+  expected = 0.15 * expected + 0.85 * two.params['x']  # 2 / 11 > 0.15
+  np.testing.assert_allclose(two.ema_params['x'], expected, rtol=1e-6)
+  assert int(two.step) == 2 and two.params['x'] > one.params['x'] > 0
 
 
 def test_begins_with_the_parameters_of_another_run(tmp_path):
@@ -250,7 +261,7 @@ def test_begins_with_the_parameters_of_another_run(tmp_path):
       "unknown task 'toi'; did you mean toy",
     ),
     (
-      dict(train_dataset_cfg=('train', dict(split='tran'))),
+      dict(train_dataset_cfg=('tran', {})),
       "'tran'; did you mean train",
     ),
     (
@@ -289,13 +300,29 @@ def test_refuses_another_shape(tmp_path):
   assert not (tmp_path / 'new').exists()
 
 
-@pytest.mark.parametrize('name', ['adamw', 'muon'])
-def test_goes_on_with_each_optimizer(tmp_path, name):
+@pytest.mark.parametrize('ema', [False, True])
+@pytest.mark.parametrize('name', ['adafactor', 'adamw', 'muon'])
+def test_state_of_each_optimizer_comes_back(tmp_path, name, ema):
   optimizer = getattr(optimizers, name)(1e-2)
-  whole = toy.train(tmp_path / 'whole', optimizer=optimizer, total_steps=2)
-  toy.train(tmp_path / 'half', optimizer=optimizer, total_steps=1)
-  resumed = toy.train(tmp_path / 'half', optimizer=optimizer, total_steps=2)
-  assert_equal(resumed, whole)
+  partitioner = partitioning.Partitioner()
+  model = toy.t5_model()
+  shapes = step_lib.abstract_state(model, optimizer, partitioner, ema)
+  rng = np.random.default_rng(0)
+  state = jax.tree.map(
+    lambda leaf: jax.device_put(
+      rng.uniform(1, 9, leaf.shape).astype(leaf.dtype), leaf.sharding
+    ),
+    shapes,
+  )
+  files = {'position': b'here'}
+  cfg = trainer.CheckpointConfig()
+  with checkpointer.Checkpointer(tmp_path, cfg) as saver:
+    assert saver.restore(shapes) is None
+    saver.save(7, state, files)
+  with checkpointer.Checkpointer(tmp_path, cfg) as restorer:
+    restored, position = restorer.restore(shapes)
+  assert_equal(restored, state)
+  assert position == files
 
 
 def test_refuses_another_optimizer(tmp_path):
