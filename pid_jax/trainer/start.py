@@ -11,6 +11,7 @@ from typing import Any
 from etils import epath
 import jax
 import seqio
+import tensorflow as tf
 
 from pid_jax import checkpoints
 from pid_jax import errors
@@ -34,11 +35,16 @@ def find_vocabulary(
   if vocabulary is None:
     task = data.get_task(dataset_cfg.mixture_or_task_name)
     vocabulary = task.output_features['targets'].vocabulary
+  try:
+    num_ids = vocabulary.vocab_size  # Reads the file.
+  except (OSError, tf.errors.OpError) as e:
+    path = getattr(vocabulary, 'sentencepiece_model_file', vocabulary)
+    raise errors.UserError(f'Cannot read the vocabulary {path}: {e}') from e
   config = model.module.config
-  if vocabulary.vocab_size > config.num_tokens:
+  if num_ids > config.num_tokens:
     raise errors.UserError(
       f'The vocabulary of {dataset_cfg.mixture_or_task_name!r} has '
-      f'{vocabulary.vocab_size} ids, but the model generates only '
+      f'{num_ids} ids, but the model generates only '
       f'{config.num_tokens} and embeds {config.vocab_size}: raise '
       'T5Config.num_tokens and vocab_size.'
     )

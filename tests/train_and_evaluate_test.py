@@ -1,0 +1,204 @@
+# Copyright 2026 The pid_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The commands `train` and `evaluate`, configured by gin as a user would."""
+
+import json
+
+import gin
+import jax
+import numpy as np
+import pytest
+import seqio
+import tensorflow as tf
+import trainer_toy as toy
+
+from pid_jax import cli
+from pid_jax import evaluate
+from pid_jax import partitioning
+from pid_jax import train
+from pid_jax.trainer import data
+from pid_jax.trainer import evaluation
+
+GIN = """
+from __gin__ import dynamic_registration
+from pid_jax import network
+from pid_jax import trainer
+import trainer_toy
+
+include 'models/tiny.gin'
+include 'runs/train_base.gin'
+
+MIXTURE_OR_TASK_NAME = @trainer_toy.register()
+TASK_FEATURE_LENGTHS = {
+  'inputs': 24, 'prompts': 2, 'targets': 2, 'subtasks': 2, 'decoder': 16
+}
+BATCH_SIZE = 4
+EVAL_BATCH_SIZE = 4
+TRAIN_STEPS = 2
+BEST_METRIC = 'toy/exact_match'
+trainer.train.eval_steps = 1
+train_eval/trainer.DatasetConfig.batch_size = 2
+network.T5Config:
+  vocab_size = 128
+  emb_dim = 16
+  num_heads = 2
+  num_encoder_layers = 1
+  num_decoder_layers = 1
+  head_dim = 8
+  mlp_dim = 32
+"""
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, capsys):
+  """Runs a command in this process; returns its status and what it printed."""
+  monkeypatch.setenv('JAX_COMPILATION_CACHE_DIR', '')
+  # These change the process.
+  monkeypatch.setattr(cli, 'quieten', lambda verbose=False: None)
+  (tmp_path / 'toy.gin').write_text(GIN)
+
+  def run_command(module, *argv):
+    gin.clear_config()
+    flags = getattr(module, 'define_flags', None)
+    with pytest.raises(SystemExit) as e:
+      cli.run(module.main, doc='', flags=flags, use_gin=True, argv=list(argv))
+    captured = capsys.readouterr()
+    return e.value.code, captured.out, captured.err
+
+  yield run_command
+  gin.clear_config()
+
+
+def test_train_then_evaluate(run, tmp_path):
+  model_dir = tmp_path / 'model'
+  flags = (
+    f'--gin_file={tmp_path}/toy.gin',
+    f'--gin.MODEL_DIR={str(model_dir)!r}',
+  )
+  status, _, err = run(train, *flags)
+  assert not status, err
+  assert 'trainer_toy.register()' in (model_dir / 'config.gin').read_text()
+
+  # The task, its module and lengths come from config.gin.
+  status, out, err = run(
+    evaluate, f'--model_dir={model_dir}', '--split=validation'
+  )
+  assert not status, err
+  assert 'toy/joint_goal_accuracy' in out
+  folder = model_dir / 'evaluation' / 'validation-2'
+  results = json.loads((folder / 'metrics.json').read_text())
+  assert results['step'] == 2 and results['split'] == 'validation'
+  lines = (folder / 'toy.jsonl').read_text().splitlines()
+  predictions = [json.loads(line) for line in lines]
+  assert len(predictions) == 10
+  for index, line in enumerate(predictions):
+    example = toy.example(index, 'validation')
+    assert {k: line[k] for k in ('example_id', 'inputs', 'targets')} == {
+      k: example[k] for k in ('example_id', 'inputs', 'targets')
+    }
+    assert len(line['prediction']) == 2
+  right = sum(
+    p == t
+    for line in predictions
+    for p, t in zip(line['prediction'], line['targets'], strict=True)
+  )
+  assert results['metrics']['toy/exact_match'] == pytest.approx(right / 20)
+
+  # The metrics of training are those of the command, on the same split.
+  saved = model_dir / 'checkpoints' / '2' / 'metrics' / 'metrics'
+  in_training = json.loads(saved.read_text())
+  for name, value in results['metrics'].items():
+    assert in_training[name] == pytest.approx(value)
+
+  status, _, err = run(evaluate, f'--model_dir={model_dir}', '--step=7')
+  assert (
+    status == 2 and 'error: ' in err and 'has no checkpoint of step 7' in err
+  )
+  status, _, err = run(evaluate, f'--model_dir={model_dir}', '--split=tests')
+  assert status == 2 and "unknown split of toy 'tests'" in err
+
+
+@pytest.mark.parametrize(
+  'flags, message',
+  [
+    (('--gin.TRAIN_STEPS=%gin.REQUIRED',), 'give --gin.TRAIN_STEPS=VALUE'),
+    (("--gin.MIXTURE_OR_TASK_NAME='toi'",), "unknown task 'toi'; did you mean"),
+    (
+      ('--gin.BATCH_SIZE=5', '--gin.trainer.train.num_microbatches=2'),
+      'The global batch of 5 is not divisible by 2',
+    ),
+    (("--gin.INITIAL_CHECKPOINT_PATH='/nowhere'",), '/nowhere does not exist'),
+    (('--gin.network.T5Config.num_tokens=20',), 'generates only 20'),
+  ],
+)
+def test_train_refuses_in_one_line(run, tmp_path, flags, message):
+  toy.register()
+  model_dir = tmp_path / 'model'
+  status, out, err = run(
+    train,
+    f'--gin_file={tmp_path}/toy.gin',
+    f'--gin.MODEL_DIR={str(model_dir)!r}',
+    *flags,
+  )
+  assert status == 2 and not out
+  assert err.startswith('error: ') and err.count('\n') == 1
+  assert message in err
+  assert not model_dir.exists()
+
+
+def test_evaluate_needs_a_model(run, tmp_path):
+  status, _, err = run(evaluate, f'--model_dir={tmp_path}/none')
+  assert status == 2
+  assert 'none is not the MODEL_DIR of a trained model' in err
+
+
+def test_scores_and_text_to_text():
+  """A stock task with a metric of scores, and a batch that is not full."""
+  vocabulary = seqio.PassThroughVocabulary(27, eos_id=1)
+  feature = seqio.Feature(vocabulary, add_eos=False, dtype=tf.int32)
+  inputs = np.asarray([[5, 6, 7, 1], [8, 9, 1, 0], [4, 1, 0, 0]], np.int32)
+  targets = np.asarray([[6, 1], [9, 1], [4, 1]], np.int32)
+  seen = {}
+
+  def note(targets, scores):
+    seen['scores'] = scores
+    return {'sum': float(np.sum(scores))}
+
+  seqio.TaskRegistry.add(
+    'text_to_text',
+    source=seqio.FunctionDataSource(
+      lambda split, shuffle_files, seed=None: (
+        tf.data.Dataset.from_tensor_slices(
+          {'inputs': inputs, 'targets': targets}
+        )
+      ),
+      splits=['test'],
+    ),
+    preprocessors=[],
+    output_features={'inputs': feature, 'targets': feature},
+    metric_fns=[note],
+  )
+  model = toy.t5_model()
+  params = model.get_initial_variables(jax.random.key(0))['params']
+  cfg = data.DatasetConfig(
+    'text_to_text',
+    {'inputs': 4, 'targets': 2},
+    split='test',
+    batch_size=2,
+    shuffle=False,
+    pack=False,
+  )
+  evaluator = evaluation.PredictionEvaluator(
+    model, cfg, partitioning.Partitioner()
+  )
+  values = evaluator.evaluate(params, 0)
+  expected = model.score_batch(
+    params,
+    {
+      'encoder_input_tokens': inputs,
+      'decoder_input_tokens': np.pad(targets, ((0, 0), (1, 0)))[:, :-1],
+      'decoder_target_tokens': targets,
+    },
+  )
+  np.testing.assert_allclose(seen['scores'], expected, rtol=1e-5)
+  assert values == {'text_to_text/sum': pytest.approx(float(expected.sum()))}
