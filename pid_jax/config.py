@@ -77,6 +77,12 @@ class T5Config:
     _check_choice('dtype', self.dtype, DTYPES)
     _check_choice('remat_policy', self.remat_policy, REMAT_POLICIES)
     _check_choice('initializer', self.initializer, INITIALIZERS)
+    if self.relpos_max_distance <= self.relpos_num_buckets // 2:
+      raise errors.UserError(
+        f'T5Config.relpos_max_distance is {self.relpos_max_distance}: it must '
+        f'exceed half of relpos_num_buckets={self.relpos_num_buckets}, whose '
+        'buckets hold one distance each.'
+      )
     if not 0 < self.num_tokens <= self.vocab_size:
       raise errors.UserError(
         f'T5Config.num_tokens is {self.num_tokens}, but the embedding has '
