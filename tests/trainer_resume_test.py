@@ -53,7 +53,11 @@ def saved(model_dir):
   arrays = {}
   for item in ('params', 'state'):
     with ocp.PyTreeCheckpointer() as checkpointer:
-      tree = checkpointer.restore(folder / item)
+      tree = checkpointer.metadata(folder / item).item_metadata.tree
+      as_numpy = ocp.RestoreArgs(restore_type=np.ndarray)
+      tree = checkpointer.restore(
+        folder / item, restore_args=jax.tree.map(lambda _: as_numpy, tree)
+      )
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
       arrays[item + jax.tree_util.keystr(path)] = np.asarray(leaf)
   return step, arrays
