@@ -13,8 +13,7 @@ from pid_jax import config as config_lib
 from pid_jax import errors
 from pid_jax import network
 
-# Parameters in millions of the released checkpoints, embedding included (and for
-# mT5 and ByT5 the papers: arXiv 2010.11934, arXiv 2105.13626).
+# Parameters of the released checkpoints in millions, embedding included.
 MILLIONS = {
   't5_small': 60.5,
   't5_base': 222.9,
