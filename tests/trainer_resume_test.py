@@ -56,7 +56,8 @@ def saved(model_dir):
       tree = checkpointer.metadata(folder / item).item_metadata.tree
       as_numpy = ocp.RestoreArgs(restore_type=np.ndarray)
       tree = checkpointer.restore(
-        folder / item, restore_args=jax.tree.map(lambda _: as_numpy, tree)
+        folder / item,
+        restore_args=jax.tree.map(lambda _, kind=as_numpy: kind, tree),
       )
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
       arrays[item + jax.tree_util.keystr(path)] = np.asarray(leaf)
