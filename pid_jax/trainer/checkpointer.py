@@ -10,6 +10,7 @@ when, the newest step is whole and its parts belong together.
 from collections.abc import Mapping
 import contextlib
 import dataclasses
+import os
 from typing import Any
 
 from etils import epath
@@ -129,7 +130,10 @@ class Checkpointer:
 
   def __init__(self, model_dir: epath.PathLike, cfg: CheckpointConfig):
     self._cfg = cfg
-    self._path = epath.Path(model_dir).absolute() / checkpoints.CHECKPOINTS
+    path = epath.Path(model_dir)
+    if not path.is_absolute():  # gs://... is; Path.absolute would not know.
+      path = epath.Path(os.path.abspath(path))
+    self._path = path / checkpoints.CHECKPOINTS
     policies = ocp.checkpoint_managers
     keep = [policies.LatestN(cfg.keep)]
     metric = cfg.best_metric
