@@ -87,6 +87,10 @@ def run(
   )
   args = parser.parse_args(argv)
   quieten(args.verbose)
+  from pid_jax import compilation  # Not above: --help must answer at once.
+
+  compilation.keep_memory()
+  compilation.use_cache()
   try:
     if not args.verbose:
       _load_in_silence(preload)

@@ -1,21 +1,59 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""A cache of compiled programs on disk, so that a second start is quick."""
+"""What makes compiled programs start sooner and run faster.
 
+Settings of the whole process: commands call these, a library must not. They
+must run before anything is compiled.
+"""
+
+import ctypes
+import glob
 import os
 import pathlib
+import sys
 
-import jax
+# Parameters of glibc's mallopt (malloc.h).
+_M_TRIM_THRESHOLD = -1
+_M_MMAP_THRESHOLD = -3
+_M_ARENA_MAX = -8
 
 
 def use_cache() -> None:
   """Keeps compiled programs in ~/.cache/pid_jax from one run to the next.
 
   JAX_COMPILATION_CACHE_DIR names another folder; empty, it switches the cache
-  off. Must run before anything is compiled.
+  off.
   """
   if 'JAX_COMPILATION_CACHE_DIR' in os.environ:
     return  # JAX reads it.
+  import jax  # Not above: `keep_memory` must come before JAX starts threads.
+
   home = os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache'
   folder = pathlib.Path(home) / 'pid_jax' / 'compiled'
   jax.config.update('jax_compilation_cache_dir', str(folder))
+
+
+def keep_memory() -> None:
+  """Keeps the memory of one step for the next, where the CPU computes.
+
+  XLA allocates the buffers of a program anew each time that it runs, and glibc
+  gives large blocks back to the system at once: the page faults of getting them
+  again took a third of the processor time of training a small model (2 cores:
+  200 ms a step, 130 ms with this). Without effect where there is an
+  accelerator, another C library, or a MALLOC_ARENA_MAX that says otherwise.
+  """
+  accelerators = ('/dev/nvidia[0-9]*', '/dev/accel*', '/dev/vfio/[0-9]*')
+  if (
+    not sys.platform.startswith('linux')
+    or 'MALLOC_ARENA_MAX' in os.environ
+    or any(map(glob.glob, accelerators))
+  ):
+    return
+  mallopt = getattr(ctypes.CDLL(None), 'mallopt', None)
+  if mallopt is None:
+    return
+  # One arena, since those of threads cannot hold large blocks; blocks below
+  # 1 GB come from it; its end is given back when 2 GB are free.
+  mallopt(_M_ARENA_MAX, 1)
+  mallopt(_M_MMAP_THRESHOLD, 1 << 30)
+  mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)

@@ -42,10 +42,8 @@ def main(args: argparse.Namespace) -> None:
   import gin
 
   from pid_jax import checkpoints
-  from pid_jax import compilation
   from pid_jax import trainer
 
-  compilation.use_cache()
   task = checkpoints.read_config(args.model_dir)['task']
   config = os.path.join(args.model_dir, 'config.gin')
   if os.path.exists(config):

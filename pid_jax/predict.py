@@ -51,11 +51,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> None:
   """Answers the file."""
-  from pid_jax import compilation
   from pid_jax import decoding
   from pid_jax import inference
 
-  compilation.use_cache()
   step = int(args.step) if (args.step or '').isdigit() else args.step
   num_lines = inference.answer_file(
     lambda: inference.PromptInDecoder.from_pretrained(args.model_dir, step),

@@ -20,11 +20,9 @@ def main(args: argparse.Namespace) -> None:
   """Reads the gin configuration and calls `pid_jax.trainer.train`."""
   import gin
 
-  from pid_jax import compilation
   from pid_jax import errors
   from pid_jax import trainer
 
-  compilation.use_cache()
   cli.parse_gin(args)
   try:
     train = gin.get_configurable(trainer.train)
