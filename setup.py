@@ -76,9 +76,9 @@ setuptools.setup(
   python_requires='>=3.10,<3.14',
   packages=[
     *setuptools.find_packages(include=['pid_jax', 'pid_jax.*']),
-    'pid_jax.gin_configs',
     *[
-      f'pid_jax.{name}' for name in setuptools.find_packages(include=['tasks*'])
+      f'pid_jax.{name}'
+      for name in setuptools.find_packages(include=['gin_configs*', 'tasks*'])
     ],
   ],
   package_dir={

@@ -19,6 +19,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+import os
 from typing import Any
 
 from etils import epath
@@ -138,7 +139,7 @@ def restore_params(
     UserError: naming the parameters that are missing, superfluous or of
       another shape. Nothing has been allocated by then.
   """
-  path = epath.Path(model_dir) / CHECKPOINTS / str(step) / PARAMS
+  path = checkpoints_path(model_dir) / str(step) / PARAMS
   check_shapes(saved_shapes(path), wanted, str(path))
   with ocp.StandardCheckpointer() as checkpointer:
     return checkpointer.restore(path, wanted)
@@ -153,7 +154,7 @@ def saved_shapes(path: epath.PathLike) -> dict[str, tuple[int, ...]]:
   Returns:
     'a/b/c' -> shape.
   """
-  path = epath.Path(path)
+  path = _absolute(path)
   if not path.is_dir():
     raise errors.UserError(f'There is no checkpoint at {path}.')
   with ocp.PyTreeCheckpointer() as checkpointer:
@@ -196,9 +197,14 @@ def check_shapes(
     )
 
 
+def checkpoints_path(model_dir: epath.PathLike) -> epath.Path:
+  """The folder of all steps, absolute, as orbax demands."""
+  return _absolute(model_dir) / CHECKPOINTS
+
+
 def steps(model_dir: epath.PathLike) -> list[int]:
   """Steps with a whole checkpoint, in rising order."""
-  path = epath.Path(model_dir) / CHECKPOINTS
+  path = checkpoints_path(model_dir)
   if not path.is_dir():
     return []
   return sorted(ocp.utils.checkpoint_steps(path))
@@ -238,7 +244,7 @@ def resolve_step(
 
 def read_metrics(model_dir: epath.PathLike, step: int) -> dict[str, float]:
   """Metrics of the evaluation at a step; empty where there was none."""
-  path = epath.Path(model_dir) / CHECKPOINTS / str(step) / 'metrics/metrics'
+  path = checkpoints_path(model_dir) / str(step) / 'metrics/metrics'
   return json.loads(path.read_text()) if path.exists() else {}
 
 
@@ -349,6 +355,13 @@ def _shapes(tree: PyTree) -> dict[str, tuple[int, ...]]:
     jax.tree_util.keystr(path, simple=True, separator='/'): tuple(leaf.shape)
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
   }
+
+
+def _absolute(path: epath.PathLike) -> epath.Path:
+  path = epath.Path(path)
+  if path.is_absolute():  # As gs://... is; Path.absolute would not know.
+    return path
+  return epath.Path(os.path.abspath(path))
 
 
 def _list_some(what: str, items: list[str]) -> str:

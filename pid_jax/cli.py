@@ -170,7 +170,6 @@ def parse_gin(
     raise errors.UserError('name a --gin_file; --help shows an example')
   for path in args.gin_search_paths:
     gin.add_config_file_search_path(path)
-  gin.add_config_file_search_path(str(gin_configs()))
   gin.config.register_file_reader(_open_remote, _is_remote_file)
   for name in args.gin_file:
     path = _find_gin_file(name, args.gin_search_paths)

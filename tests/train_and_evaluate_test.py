@@ -25,8 +25,8 @@ from pid_jax import network
 from pid_jax import trainer
 import trainer_toy
 
-include 'models/tiny.gin'
-include 'runs/train_base.gin'
+include 'pid_jax/gin_configs/models/tiny.gin'
+include 'pid_jax/gin_configs/runs/train_base.gin'
 
 MIXTURE_OR_TASK_NAME = @trainer_toy.register()
 TASK_FEATURE_LENGTHS = {

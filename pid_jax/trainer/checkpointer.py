@@ -10,7 +10,6 @@ when, the newest step is whole and its parts belong together.
 from collections.abc import Mapping
 import contextlib
 import dataclasses
-import os
 from typing import Any
 
 from etils import epath
@@ -130,10 +129,7 @@ class Checkpointer:
 
   def __init__(self, model_dir: epath.PathLike, cfg: CheckpointConfig):
     self._cfg = cfg
-    path = epath.Path(model_dir)
-    if not path.is_absolute():  # gs://... is; Path.absolute would not know.
-      path = epath.Path(os.path.abspath(path))
-    self._path = path / checkpoints.CHECKPOINTS
+    self._path = checkpoints.checkpoints_path(model_dir)
     policies = ocp.checkpoint_managers
     keep = [policies.LatestN(cfg.keep)]
     metric = cfg.best_metric
