@@ -12,6 +12,8 @@ import os
 
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+# Commands would keep compiled programs in the user's own cache.
+os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', '')
 
 import jax
 import pytest

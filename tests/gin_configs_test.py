@@ -20,10 +20,13 @@ _RUNS = [f for f in _FILES if f.startswith('runs/') and '_base' not in f]
 
 
 @pytest.fixture(autouse=True)
-def clean_state():
-  """Each test gets an empty gin configuration."""
+def clean_state(tmp_path, monkeypatch):
+  """An empty gin configuration, among folders that are named like ours."""
+  for name in ('models', 'runs', 'gin_configs'):
+    (tmp_path / name).mkdir()
+  monkeypatch.chdir(tmp_path)
+  monkeypatch.syspath_prepend('')
   gin.clear_config()
-  gin.add_config_file_search_path(str(cli.gin_configs()))
   yield
   gin.clear_config()
 
@@ -31,7 +34,7 @@ def clean_state():
 def _parse(file: str) -> None:
   if file.startswith('t5x/'):
     pytest.importorskip('t5x', reason='t5x is not installed')
-  gin.parse_config_file(file)
+  gin.parse_config_file(str(cli.gin_configs() / file))
 
 
 @pytest.mark.parametrize('file', _FILES)

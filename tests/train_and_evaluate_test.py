@@ -3,6 +3,7 @@
 """The commands `train` and `evaluate`, configured by gin as a user would."""
 
 import json
+import pathlib
 
 import gin
 import jax
@@ -53,6 +54,7 @@ network.T5Config:
 def run(tmp_path, monkeypatch, capsys):
   """Runs a command in this process; returns its status and what it printed."""
   monkeypatch.setenv('JAX_COMPILATION_CACHE_DIR', '')
+  monkeypatch.chdir(tmp_path)
   # These change the process.
   monkeypatch.setattr(cli, 'quieten', lambda verbose=False: None)
   (tmp_path / 'toy.gin').write_text(GIN)
@@ -70,12 +72,10 @@ def run(tmp_path, monkeypatch, capsys):
 
 
 def test_train_then_evaluate(run, tmp_path):
-  model_dir = tmp_path / 'model'
-  flags = (
-    f'--gin_file={tmp_path}/toy.gin',
-    f'--gin.MODEL_DIR={str(model_dir)!r}',
+  model_dir = pathlib.Path('model')  # As most users name it: relative.
+  status, _, err = run(
+    train, '--gin_file=toy.gin', "--gin.MODEL_DIR='model'"
   )
-  status, _, err = run(train, *flags)
   assert not status, err
   assert 'trainer_toy.register()' in (model_dir / 'config.gin').read_text()
 

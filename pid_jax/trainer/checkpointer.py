@@ -7,6 +7,7 @@ written in the background, renamed into place when whole. Whatever is killed
 when, the newest step is whole and its parts belong together.
 """
 
+import asyncio
 from collections.abc import Mapping
 import contextlib
 import dataclasses
@@ -81,7 +82,7 @@ class FilesHandler(ocp.AsyncCheckpointHandler):
       (directory / (_process_prefix() + name)).write_bytes(content)
 
   def save(self, directory, args):
-    raise NotImplementedError('Only asynchronous checkpoints are written.')
+    asyncio.run(self._write(directory, args.files))
 
   def restore(self, directory: epath.Path, args=None) -> dict[str, bytes]:
     """Returns the files of this process.
