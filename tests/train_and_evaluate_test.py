@@ -73,9 +73,7 @@ def run(tmp_path, monkeypatch, capsys):
 
 def test_train_then_evaluate(run, tmp_path):
   model_dir = pathlib.Path('model')  # As most users name it: relative.
-  status, _, err = run(
-    train, '--gin_file=toy.gin', "--gin.MODEL_DIR='model'"
-  )
+  status, _, err = run(train, '--gin_file=toy.gin', "--gin.MODEL_DIR='model'")
   assert not status, err
   assert 'trainer_toy.register()' in (model_dir / 'config.gin').read_text()
 

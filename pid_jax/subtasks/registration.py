@@ -58,7 +58,7 @@ def register(
       int32 [U] `subtask_odds` says how much likelier one is drawn than others
       where a run trains on some of the empty subtasks only.
     metric_fns: functions of (targets, predictions), lists with an entry per
-      whole example; wholes.py says what is in it, metrics.py has some.
+      whole example; wholes.py says what is in it, metrics has some.
     empty_target: the target that says "nothing here", such as 'none', if there
       is one: in training, one may draw from such subtasks.
     joint_separator: stands between the targets of the joint layout.

@@ -1,0 +1,64 @@
+# Copyright 2026 The pid_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Metrics over whole examples, the same for every layout. No TensorFlow.
+
+Each function takes `targets`, a list of dictionaries that hold `subtasks` and
+`targets` ([U] str), and `predictions`, a list of [U] str or None; wholes.py
+makes them. None, no prediction, is wrong everywhere, even where the target is
+empty. All figures are fractions between 0 and 1. Unless a rule says otherwise,
+strings are equal if they are after runs of white space became single spaces.
+
+`names` maps the names that users choose metrics by to functions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from pid_jax import errors
+from pid_jax.subtasks.metrics.answers import exact_match
+from pid_jax.subtasks.metrics.answers import normalize_answer
+from pid_jax.subtasks.metrics.answers import token_f1
+from pid_jax.subtasks.metrics.base import Predictions
+from pid_jax.subtasks.metrics.base import Targets
+from pid_jax.subtasks.metrics.states import joint_goal_accuracy
+from pid_jax.subtasks.metrics.states import slot_accuracy
+from pid_jax.subtasks.metrics.states import slot_f1
+from pid_jax.subtasks.metrics.summaries import rouge
+
+__all__ = [
+  'Predictions',
+  'Targets',
+  'by_name',
+  'exact_match',
+  'joint_goal_accuracy',
+  'names',
+  'normalize_answer',
+  'rouge',
+  'slot_accuracy',
+  'slot_f1',
+  'token_f1',
+]
+
+names = {
+  'joint_goal_accuracy': joint_goal_accuracy,
+  'slot_accuracy': slot_accuracy,
+  'slot_f1': slot_f1,
+  'exact_match': exact_match,
+  'token_f1': token_f1,
+  'rouge': rouge,
+}
+
+
+def by_name(name: str) -> Callable[[Targets, Predictions], dict[str, float]]:
+  """Returns the metric of that name.
+
+  Args:
+    name: a key of `names`.
+
+  Raises:
+    UserError: there is none.
+  """
+  if name not in names:
+    raise errors.unknown('metric', name, names)
+  return names[name]
