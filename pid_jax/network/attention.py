@@ -19,8 +19,28 @@ from pid_jax import config as config_lib
 from pid_jax.network import layers
 
 # Added to logits that a mask excludes: exp() of it is exactly zero in float32
-# beside any finite logit, and a row that excludes everything stays finite.
+# beside any logit that is not, and a row that excludes everything stays finite.
 MASKED = -1e10
+
+
+def masked(mask: jax.Array, bias: jax.Array | None = None) -> jax.Array:
+  """Folds a mask into a bias: once for a stack, not in each of its layers.
+
+  Args:
+    mask: bool [B, 1, Q, K]; True may be attended to.
+    bias: float32 [1, H, Q, K], or None for 0.
+
+  Returns:
+    float32 [B, H, Q, K] ([B, 1, Q, K] where there is no bias): the bias, or
+    MASKED.
+  """
+  if bias is None:
+    return jnp.where(mask, 0.0, MASKED)
+  # A product with ones, not a broadcast: its gradient is a matrix product, not
+  # a sum over the batch, at which XLA is fifty times slower on CPUs.
+  ones = jnp.ones((mask.shape[0], 1))
+  bias = jnp.einsum('bi,ihqk->bhqk', ones, bias)
+  return jnp.where(mask, bias, MASKED)
 
 
 @flax.struct.dataclass
@@ -64,8 +84,7 @@ class Attention(nn.Module):
     self,
     x: jax.Array,
     key_values: KeyValues,
-    bias: jax.Array | None,
-    mask: jax.Array | None,
+    bias: jax.Array,
     deterministic: bool,
   ) -> jax.Array:
     """Attends from every position of `x`.
@@ -73,8 +92,8 @@ class Attention(nn.Module):
     Args:
       x: [B, Q, E].
       key_values: of [B, K, H, D].
-      bias: float32, broadcastable to [B, H, Q, K], or None.
-      mask: bool, broadcastable to [B, H, Q, K]; True may be attended to.
+      bias: float32, broadcastable to [B, H, Q, K]; added to the logits. MASKED
+        where a query must not attend; see `masked`.
       deterministic: whether dropout is off.
 
     Returns:
@@ -88,14 +107,16 @@ class Attention(nn.Module):
       key_values.keys,
       preferred_element_type=jnp.float32,
     )
-    if bias is not None:
-      logits = logits + bias
-    if mask is not None:
-      logits = jnp.where(mask, logits, MASKED)
-    weights = jax.nn.softmax(logits, axis=-1).astype(x.dtype)
+    logits = logits + bias
+    # A softmax whose division comes last, where there is D / K of the numbers.
+    highest = jax.lax.stop_gradient(jnp.max(logits, axis=-1, keepdims=True))
+    weights = jnp.exp(logits - highest)
+    total = jnp.sum(weights, axis=-1)  # [B, H, Q]
+    weights = weights.astype(x.dtype)
     weights = self.dropout(weights, deterministic=deterministic)
     # [B, H, Q, K] x [B, K, H, D] -> [B, Q, H, D]
     attended = jnp.einsum('bhqk,bkhd->bqhd', weights, key_values.values)
+    attended = attended / total.swapaxes(1, 2)[..., None].astype(x.dtype)
     attended = attended.reshape(*x.shape[:-1], -1)
     attended = layers.with_sharding_constraint(
       attended, ('batch', 'length', 'joined_kv')

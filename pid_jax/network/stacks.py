@@ -20,6 +20,7 @@ from pid_jax import config as config_lib
 from pid_jax.network import layers
 from pid_jax.network.attention import Attention
 from pid_jax.network.attention import KeyValues
+from pid_jax.network.attention import masked
 
 ACTIVATION_AXES = ('batch', 'length', 'embed')
 
@@ -29,18 +30,17 @@ class LayerContext:
   """What all layers of a stack share in one call.
 
   Attributes:
-    self_bias: float32 [1, H, Q, K], relative position bias.
-    self_mask: bool, broadcastable to [R, 1, Q, K].
-    cross_mask: bool, broadcastable to [B, 1, Q, S] (packed rows) or
-      [B, 1, 1, S] (grid).
+    self_bias: float32 [R, H, Q, K] (of the encoder [B, H, S, S]), relative
+      position bias where a query may attend, else MASKED.
+    cross_bias: float32 [B, 1, Q, S] (packed rows) or [B, 1, 1, S] (grid), 0
+      where a query may attend, else MASKED.
     encoded: [B, S, E], or None where keys and values are given.
     slot: int32 scalar, the first cache slot to write, or None without cache.
-  The encoder uses the first two alone.
+  The encoder uses the first alone.
   """
 
   self_bias: jax.Array
-  self_mask: jax.Array
-  cross_mask: jax.Array | None = None
+  cross_bias: jax.Array | None = None
   encoded: jax.Array | None = None
   slot: jax.Array | None = None
 
@@ -82,7 +82,6 @@ class EncoderLayer(nn.Module):
       y,
       self.attention.key_values(y),
       context.self_bias,
-      context.self_mask,
       deterministic,
     )
     x = x + self.dropout(y, deterministic)
@@ -132,9 +131,7 @@ class DecoderLayer(nn.Module):
     own = self.self_attention.key_values(y)
     if memory is not None:
       own = _write(memory.cache, own, context.slot)
-    y = self.self_attention(
-      y, own, context.self_bias, context.self_mask, deterministic
-    )
+    y = self.self_attention(y, own, context.self_bias, deterministic)
     x = x + self.dropout(y, deterministic)
 
     y = self.pre_cross_attention_layer_norm(x)
@@ -147,8 +144,7 @@ class DecoderLayer(nn.Module):
     y = self.encoder_decoder_attention(
       y.reshape(num_inputs, -1, y.shape[-1]),
       cross,
-      None,
-      context.cross_mask,
+      context.cross_bias,
       deterministic,
     )
     x = x + self.dropout(y.reshape(x.shape), deterministic)
@@ -257,7 +253,7 @@ class Encoder(_Stack):
   def __call__(self, x, mask, deterministic):
     """Maps embedded [B, S, E] and a mask to the encoded input [B, S, E]."""
     length = x.shape[1]
-    context = LayerContext(self.relpos_bias(length, length), mask)
+    context = LayerContext(masked(mask, self.relpos_bias(length, length)))
     x = self.dropout(x, deterministic)
     x, _ = self._run('__call__', x, None, context, deterministic)
     return self.dropout(self.encoder_norm(x), deterministic)
@@ -273,7 +269,9 @@ class Decoder(_Stack):
     """Decodes packed rows: embedded [B, L, E] to hidden [B, L, E]."""
     length = x.shape[1]
     context = LayerContext(
-      self.relpos_bias(length, length), self_mask, cross_mask, encoded
+      masked(self_mask, self.relpos_bias(length, length)),
+      masked(cross_mask),
+      encoded,
     )
     x = self.dropout(x, deterministic)
     x, _ = self._run('__call__', x, None, context, deterministic)
@@ -298,6 +296,8 @@ class Decoder(_Stack):
     """
     num_queries, num_slots = self_mask.shape[-2:]
     bias = self.relpos_bias(num_queries, num_slots, slot)
-    context = LayerContext(bias, self_mask, cross_mask, slot=slot)
+    context = LayerContext(
+      masked(self_mask, bias), masked(cross_mask), slot=slot
+    )
     x, cache = self._run('__call__', x, memory, context, True)
     return self.decoder_norm(x), cache
