@@ -8,6 +8,7 @@ time, and a slow loop of our own that keeps no cache.
 
 import dataclasses
 
+import decoding_batch
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,31 +20,6 @@ from pid_jax import network
 
 MAX_NEW_TOKENS = 12
 SAMPLER = decoding.Sample(decoding.Temperature(2.0))
-
-
-def _batch(config, lengths, prompt_lengths, seed=0):
-  """Returns random inputs and prompts, as lists of ids and as padded arrays.
-
-  Args:
-    config: for the range of ids.
-    lengths: of the inputs.
-    prompt_lengths: of each input's prompts.
-    seed: of the ids.
-  """
-  rng = np.random.default_rng(seed)
-  draw = lambda n: rng.integers(2, config.num_tokens, n).tolist()
-  inputs = [[*draw(n - 1), 1] for n in lengths]
-  prompts = [[draw(n) for n in ns] for ns in prompt_lengths]
-  # Padding beyond the longest, as shape buckets have it.
-  encoder = np.zeros((len(inputs), max(lengths) + 3), np.int32)
-  longest = max(max(ns) for ns in prompt_lengths) + 2
-  most = max(len(ns) for ns in prompt_lengths) + 1
-  grid = np.zeros((len(inputs), most, longest), np.int32)
-  for b, tokens in enumerate(inputs):
-    encoder[b, : len(tokens)] = tokens
-    for u, prompt in enumerate(prompts[b]):
-      grid[b, u, : len(prompt)] = prompt
-  return inputs, prompts, encoder, grid
 
 
 # Compiled once for all tests of one network and shape.
@@ -93,14 +69,6 @@ def _generate(
   )
 
 
-def _without_padding(tokens):
-  tokens = np.asarray(tokens).tolist()
-  if 0 in tokens:
-    assert not any(tokens[tokens.index(0) :]), tokens
-    tokens = tokens[: tokens.index(0)]
-  return tokens
-
-
 # A different length for every input and prompt; U is 3, 1 and 4.
 LENGTHS = [31, 9, 17]
 PROMPT_LENGTHS = [[1, 7, 4], [3], [2, 5, 1, 9]]
@@ -123,7 +91,9 @@ def test_greedy_equals_transformers_one_prompt_at_a_time(
     torch_reference.CONFIGS[name], scan_layers=scan_layers
   )
   model = torch_reference.random_model(config, seed, eos_gain)
-  inputs, prompts, encoder, grid = _batch(config, LENGTHS, PROMPT_LENGTHS)
+  inputs, prompts, encoder, grid = decoding_batch.random_batch(
+    config, LENGTHS, PROMPT_LENGTHS
+  )
 
   generated = _generate(
     config, torch_reference.params_of(model, config), encoder, grid
@@ -135,7 +105,7 @@ def test_greedy_equals_transformers_one_prompt_at_a_time(
       expected, log_prob = torch_reference.greedy(
         model, config, tokens, prompt, MAX_NEW_TOKENS
       )
-      assert _without_padding(generated.tokens[b, u]) == expected
+      assert decoding_batch.without_padding(generated.tokens[b, u]) == expected
       np.testing.assert_allclose(
         generated.log_probs[b, u], log_prob, rtol=1e-4, atol=1e-4
       )
@@ -177,14 +147,16 @@ def test_greedy_equals_a_slow_loop_without_cache(seed):
   params = torch_reference.params_of(model, config)
   module = network.Transformer(config)
   lengths, prompt_lengths = [5, 20], [[6, 1], [2, 11, 3]]
-  inputs, prompts, encoder, grid = _batch(config, lengths, prompt_lengths, seed)
+  inputs, prompts, encoder, grid = decoding_batch.random_batch(
+    config, lengths, prompt_lengths, seed
+  )
 
   generated = _generate(config, params, encoder, grid, max_new_tokens=9)
 
   for b, tokens in enumerate(inputs):
     for u, prompt in enumerate(prompts[b]):
       expected, total = _slow_greedy(module, params, tokens, prompt, 9)
-      assert _without_padding(generated.tokens[b, u]) == expected
+      assert decoding_batch.without_padding(generated.tokens[b, u]) == expected
       np.testing.assert_allclose(
         generated.log_probs[b, u], total, rtol=1e-4, atol=1e-4
       )
@@ -193,7 +165,9 @@ def test_greedy_equals_a_slow_loop_without_cache(seed):
 def test_a_stock_t5_is_one_row_without_a_prompt():
   config = torch_reference.T5_1_1
   model = torch_reference.random_model(config, seed=1, eos_gain=2.0)
-  inputs, _, encoder, _ = _batch(config, LENGTHS, PROMPT_LENGTHS)
+  inputs, _, encoder, _ = decoding_batch.random_batch(
+    config, LENGTHS, PROMPT_LENGTHS
+  )
   encoder = np.concatenate([encoder, np.zeros_like(encoder[:1])])
 
   generated = _generate(
@@ -207,7 +181,7 @@ def test_a_stock_t5_is_one_row_without_a_prompt():
     expected, _ = torch_reference.greedy(
       model, config, tokens, [], MAX_NEW_TOKENS
     )
-    assert _without_padding(generated.tokens[b, 0]) == expected
+    assert decoding_batch.without_padding(generated.tokens[b, 0]) == expected
   assert not np.any(generated.tokens[3]), 'padding of the batch'
 
 
@@ -217,7 +191,12 @@ def _small():
   config = torch_reference.T5_1_1
   model = torch_reference.random_model(config, seed=1, eos_gain=3.0)
   params = torch_reference.params_of(model, config)
-  return config, model, params, _batch(config, LENGTHS, PROMPT_LENGTHS)
+  return (
+    config,
+    model,
+    params,
+    decoding_batch.random_batch(config, LENGTHS, PROMPT_LENGTHS),
+  )
 
 
 def test_min_new_tokens_puts_off_the_end(small):
@@ -232,7 +211,7 @@ def test_min_new_tokens_puts_off_the_end(small):
         model, config, tokens, prompt, MAX_NEW_TOKENS, MAX_NEW_TOKENS
       )
       assert len(expected) == MAX_NEW_TOKENS and 1 not in expected
-      assert _without_padding(generated.tokens[b, u]) == expected
+      assert decoding_batch.without_padding(generated.tokens[b, u]) == expected
 
 
 def test_the_loop_ends_with_the_last_row(small):

@@ -191,3 +191,29 @@ def greedy(model, config, tokens, prompt, max_new_tokens, min_new_tokens=0):
     for logits, token in zip(out.logits, new, strict=True)
   ]
   return new, sum(log_probs)
+
+
+def beam_search(model, config, tokens, prompt, max_new_tokens, beam_size):
+  """Runs transformers' beam search on one input and one prompt, unpadded.
+
+  Returns:
+    The new ids of the best beam, EOS included, and their log-probability: no
+    length penalty.
+  """
+  out = model.generate(
+    encoder_outputs=modeling_outputs.BaseModelOutput(encode(model, tokens)),
+    attention_mask=torch.ones(1, len(tokens), dtype=torch.long),
+    decoder_input_ids=torch.tensor([[0, *prompt]]),
+    max_new_tokens=max_new_tokens,
+    do_sample=False,
+    num_beams=beam_size,
+    length_penalty=0.0,
+    early_stopping=False,
+    suppress_tokens=[0, *range(config.num_tokens, config.vocab_size)],
+    return_dict_in_generate=True,
+    output_scores=True,
+  )
+  new = out.sequences[0, 1 + len(prompt) :].tolist()
+  while new and new[-1] == 0:
+    new.pop()
+  return new, out.sequences_scores[0].item()

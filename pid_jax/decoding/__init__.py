@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Decoding many prompts against inputs that are encoded once."""
 
+from pid_jax.decoding.beam import Beams
+from pid_jax.decoding.beam import beam_search
 from pid_jax.decoding.generation import Generated
 from pid_jax.decoding.generation import generate
 from pid_jax.decoding.grid import present_rows
@@ -19,6 +21,7 @@ from pid_jax.decoding.scoring import score
 
 __all__ = [
   'GREEDY',
+  'Beams',
   'Filter',
   'Generated',
   'Greedy',
@@ -28,6 +31,7 @@ __all__ = [
   'Temperature',
   'TopK',
   'TopP',
+  'beam_search',
   'generate',
   'make_sampler',
   'present_rows',

@@ -117,7 +117,7 @@ def generate(
   )
 
   def choose(state: State, logits: jax.Array) -> State:
-    allowed = _allowed(module.config, logits.shape[-1])
+    allowed = allowed_ids(module.config)
     allowed &= (jnp.arange(logits.shape[-1]) != EOS_ID) | (
       state.step >= min_new_tokens
     )
@@ -171,9 +171,9 @@ def token_log_probs(logits: jax.Array, tokens: jax.Array) -> jax.Array:
   return chosen - jax.nn.logsumexp(logits, axis=-1)
 
 
-def _allowed(config: network.T5Config, vocab_size: int) -> jax.Array:
+def allowed_ids(config: network.T5Config) -> jax.Array:
   """Returns bool [V]: True for ids that an output may hold."""
-  ids = jnp.arange(vocab_size)
+  ids = jnp.arange(config.vocab_size)
   return (ids != PAD_ID) & (ids < config.num_tokens)
 
 

@@ -139,6 +139,29 @@ def extend(
   )
 
 
+def repeat_rows(grid: Grid, cache: Any, times: int) -> tuple[Grid, Any]:
+  """Makes several rows of each, to be continued in different ways.
+
+  Args:
+    grid: of R rows.
+    cache: of `prefill`.
+    times: K, rows to make of each.
+
+  Returns:
+    The grid and the cache of R * K rows, the rows made of one adjacent: rows of
+    one input stay adjacent too, and its keys and values stay one copy.
+  """
+  rows = jnp.repeat(jnp.arange(grid.slot_mask.shape[0]), times)
+  grid = grid.replace(slot_mask=grid.slot_mask[rows])
+  return grid, take_rows(cache, rows)
+
+
+def take_rows(cache: Any, rows: jax.Array) -> Any:
+  """Returns the cache of given rows, int32 [n], in their order."""
+  # Layers that are scanned are stacked on an axis before that of the rows.
+  return jax.tree.map(lambda x: jnp.take(x, rows, axis=x.ndim - 4), cache)
+
+
 def apply(module: network.Transformer, params: Any, *args, **kwargs) -> Any:
   """Calls a method of the network."""
   return module.apply({'params': params}, *args, **kwargs)
