@@ -277,6 +277,32 @@ def test_scores_of_single_tokens_add_up_to_one(small):
   assert np.all(total[present] > 0.5)
 
 
+def test_choices_score_as_each_of_them_alone(small):
+  config, _, params, (_, _, encoder, grid) = small
+  module = network.Transformer(config)
+  rng = np.random.default_rng(0)
+  choices = rng.integers(2, config.num_tokens, (*grid.shape[:2], 3, 5))
+  choices = choices.astype(np.int32)
+  choices[:, :, 1, 2:] = 0  # A shorter one.
+  choices[:, :, 1, 2] = 1
+  choices[0, :, 2] = 0  # The first input has only two.
+  scored = jax.jit(decoding.score_choices, static_argnums=0)(
+    module, params, encoder, grid, choices
+  )
+  for k in range(3):
+    alone = _jit_score(module, params, encoder, grid, choices[:, :, k])
+    np.testing.assert_allclose(
+      scored.log_probs[:, :, k], alone.log_probs, rtol=1e-4, atol=1e-4
+    )
+    np.testing.assert_allclose(
+      scored.token_log_probs[:, :, k],
+      alone.token_log_probs,
+      rtol=1e-4,
+      atol=1e-4,
+    )
+  assert not np.any(scored.log_probs[0, :, 2])
+
+
 def test_sampling_depends_on_the_seed_and_the_stream_alone(small):
   config, _, params, (_, _, encoder, grid) = small
 

@@ -18,6 +18,7 @@ from pid_jax.decoding.samplers import TopP
 from pid_jax.decoding.samplers import make_sampler
 from pid_jax.decoding.scoring import Scored
 from pid_jax.decoding.scoring import score
+from pid_jax.decoding.scoring import score_choices
 
 __all__ = [
   'GREEDY',
@@ -36,4 +37,5 @@ __all__ = [
   'make_sampler',
   'present_rows',
   'score',
+  'score_choices',
 ]
