@@ -7,6 +7,7 @@ time, and a slow loop of our own that keeps no cache.
 """
 
 import dataclasses
+import functools
 
 import decoding_batch
 import jax
@@ -246,6 +247,49 @@ def test_padding_is_never_generated(small):
     )
     rows = np.asarray(generated.tokens)[np.any(grid != 0, axis=-1)]
     assert rows.min() >= 2 and rows.max() < config.num_tokens
+
+
+def test_compaction_changes_the_work_and_nothing_else():
+  """Many rows end at once, a few go on, and inputs differ in which."""
+  config = torch_reference.T5_1_1
+  params = torch_reference.params_of(
+    torch_reference.random_model(config, seed=4, eos_gain=3.0), config
+  )
+  rng = np.random.default_rng(3)
+  encoder = rng.integers(2, config.num_tokens, (3, 9)).astype(np.int32)
+  grid = rng.integers(2, config.num_tokens, (3, 14, 2)).astype(np.int32)
+  row_mask = np.ones((3, 14), bool)
+  row_mask[1, 4:] = False
+  row_mask[2, ::2] = False
+  by_compactions = {
+    n: jax.jit(
+      functools.partial(
+        decoding.generate,
+        network.Transformer(config),
+        max_new_tokens=MAX_NEW_TOKENS,
+        sampler=SAMPLER,
+        num_compactions=n,
+      )
+    )(params, encoder, grid, rng=jax.random.key(0), row_mask=row_mask)
+    for n in (0, 3)
+  }
+  plain, compacted = by_compactions[0], by_compactions[3]
+  np.testing.assert_array_equal(compacted.tokens, plain.tokens)
+  np.testing.assert_allclose(
+    compacted.log_probs, plain.log_probs, rtol=1e-5, atol=1e-5
+  )
+  assert int(compacted.num_steps) == int(plain.num_steps)
+
+  # By hand: 14 rows of each input, then 7, 4 and 2, as soon as they suffice.
+  lengths = np.count_nonzero(np.asarray(plain.tokens), axis=-1)
+  assert int(plain.num_row_steps) == 3 * 14 * lengths.max()
+  total, width = 0, 14
+  for step in range(1, lengths.max() + 1):
+    left = (lengths >= step).sum(axis=1).max()
+    while step > 1 and width > 2 and left <= -(-width // 2):
+      width = -(-width // 2)
+    total += 3 * width
+  assert int(compacted.num_row_steps) == total < plain.num_row_steps / 1.3
 
 
 def test_scores_are_those_of_generation(small):

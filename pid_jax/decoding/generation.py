@@ -3,8 +3,11 @@
 """Generates the outputs of many prompts to each input.
 
 `generate` is one pure function, to be jitted by the caller: encode, prefill,
-then a loop of steps that ends when the last row has. Letters as in `grid`, and
-T generated tokens.
+then loops of steps, until the last row has ended. Most slots of a dialogue say
+"none" after two tokens while one says a long name; so whenever half of the rows
+of each input have ended, the others move together, and the next loop runs on
+half as many. Shapes of a program are fixed: it holds one loop for each width.
+Letters as in `grid`, T generated tokens, and R' rows of the grid that are left.
 """
 
 from typing import Any
@@ -20,6 +23,10 @@ from pid_jax.decoding import samplers
 PAD_ID = grid_lib.PAD_ID
 EOS_ID = grid_lib.EOS_ID
 
+# So few rows cost hardly less when they are halved: a step then waits for the
+# weights to be read.
+_FEW_ROWS = 16
+
 
 @flax.struct.dataclass
 class Generated:
@@ -33,11 +40,13 @@ class Generated:
       them. 0 for absent rows.
     num_steps: int32 scalar, tokens of the longest output; the decoder ran once
       for each.
+    num_row_steps: int32 scalar, the rows that it ran on, summed over the steps.
   """
 
   tokens: jax.Array
   log_probs: jax.Array
   num_steps: jax.Array
+  num_row_steps: jax.Array
 
 
 @flax.struct.dataclass
@@ -46,17 +55,23 @@ class State:
 
   Attributes:
     step: int32 scalar, tokens chosen so far in every row that is not done.
+    row_steps: int32 scalar, see `Generated`.
     tokens: int32 [R, T], the tokens chosen, 0 from `step` on and after EOS.
     log_probs: float32 [R], summed over the tokens chosen.
-    done: bool [R], whether a row has its EOS, or was absent from the start.
-    cache: network.KeyValues of N layers, [R, C, H, D] each in the activations'
+    rows: int32 [R'], which of the R rows are left; those of an input adjacent.
+    newest: int32 [R'], the token that each chose last.
+    done: bool [R'], whether a row has its EOS, or was absent from the start.
+    cache: network.KeyValues of N layers, [R', C, H, D] each in the activations'
       dtype, C = P + T: start token, prompt, and all tokens but the last, which
       nothing follows. Written up to slot P + `step` - 1.
   """
 
   step: jax.Array
+  row_steps: jax.Array
   tokens: jax.Array
   log_probs: jax.Array
+  rows: jax.Array
+  newest: jax.Array
   done: jax.Array
   cache: Any
 
@@ -73,6 +88,7 @@ def generate(
   rng: jax.Array | None = None,
   stream_ids: jax.Array | None = None,
   row_mask: jax.Array | None = None,
+  num_compactions: int = 3,
 ) -> Generated:
   """Encodes each input once and decodes all its prompts together.
 
@@ -95,6 +111,8 @@ def generate(
       in a batch. None: 0 .. B-1.
     row_mask: bool [B, U], the rows to decode; others return zeros. None: see
       `grid.present_rows`.
+    num_compactions: how often the number of rows may be halved. The outputs do
+      not depend on it; the program grows by a loop for each.
 
   Returns:
     Generated.
@@ -117,51 +135,99 @@ def generate(
   )
 
   def choose(state: State, logits: jax.Array) -> State:
+    """Appends a token to each row that is left, given logits [R', V]."""
     allowed = allowed_ids(module.config)
     allowed &= (jnp.arange(logits.shape[-1]) != EOS_ID) | (
       state.step >= min_new_tokens
     )
-    step_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, state.step)
+    step_keys = jax.vmap(jax.random.fold_in, (0, None))(
+      keys[state.rows], state.step
+    )
     tokens = jax.vmap(sampler)(
       jnp.where(allowed[None, :], logits, -jnp.inf), step_keys
     )
     log_probs = token_log_probs(logits, tokens)
     tokens = jnp.where(state.done, PAD_ID, tokens)
+    log_probs = jnp.where(state.done, 0.0, log_probs)
     return state.replace(
       step=state.step + 1,
-      tokens=jax.lax.dynamic_update_slice_in_dim(
-        state.tokens, tokens[:, None], state.step, axis=1
-      ),
-      log_probs=state.log_probs + jnp.where(state.done, 0.0, log_probs),
+      row_steps=state.row_steps + state.rows.size,
+      tokens=state.tokens.at[state.rows, state.step].set(tokens),
+      log_probs=state.log_probs.at[state.rows].add(log_probs),
+      newest=tokens,
       done=state.done | (tokens == EOS_ID),
     )
 
-  def unfinished(state: State) -> jax.Array:
-    return (state.step < max_new_tokens) & ~jnp.all(state.done)
+  def decode(state: State, next_width: int) -> State:
+    """Takes steps while an input has more than so many unfinished rows."""
+    own_grid = grid.replace(slot_mask=grid.slot_mask[state.rows])
 
-  def take_step(state: State) -> State:
-    newest = jax.lax.dynamic_slice_in_dim(
-      state.tokens, state.step - 1, 1, axis=1
-    )
-    logits, cache = grid_lib.extend(
-      module, params, grid, state.cache, newest, prompt_length + state.step
-    )
-    return choose(state.replace(cache=cache), logits)
+    def is_too_wide(state: State) -> jax.Array:
+      left = jnp.sum(~state.done.reshape(num_inputs, -1), axis=1)
+      return (state.step < max_new_tokens) & (jnp.max(left) > next_width)
+
+    def take_step(state: State) -> State:
+      logits, cache = grid_lib.extend(
+        module,
+        params,
+        own_grid,
+        state.cache,
+        state.newest[:, None],
+        prompt_length + state.step,
+      )
+      return choose(state.replace(cache=cache), logits)
+
+    return jax.lax.while_loop(is_too_wide, take_step, state)
 
   rows = num_inputs * num_prompts
   state = State(
     step=jnp.int32(0),
+    row_steps=jnp.int32(0),
     tokens=jnp.full((rows, max_new_tokens), PAD_ID, jnp.int32),
     log_probs=jnp.zeros(rows, jnp.float32),
+    rows=jnp.arange(rows),
+    newest=jnp.full(rows, PAD_ID, jnp.int32),
     done=~row_mask.reshape(rows),
     cache=cache,
   )
   # The prompts' last logits give the first tokens; each step reads the newest.
-  state = jax.lax.while_loop(unfinished, take_step, choose(state, logits))
+  state = choose(state, logits)
+  for width in _narrower_widths(num_inputs, num_prompts, num_compactions):
+    state = _compact(decode(state, width), num_inputs, width)
+  state = decode(state, 0)
   return Generated(
     tokens=state.tokens.reshape(num_inputs, num_prompts, max_new_tokens),
     log_probs=state.log_probs.reshape(num_inputs, num_prompts),
     num_steps=state.step,
+    num_row_steps=state.row_steps,
+  )
+
+
+def _narrower_widths(
+  num_inputs: int, num_prompts: int, num_compactions: int
+) -> list[int]:
+  """Returns the numbers of rows of an input to compact to, falling."""
+  widths, width = [], num_prompts
+  while len(widths) < num_compactions and num_inputs * width > _FEW_ROWS:
+    if width == 1:
+      break
+    width = -(-width // 2)
+    widths.append(width)
+  return widths
+
+
+def _compact(state: State, num_inputs: int, width: int) -> State:
+  """Keeps `width` rows of each input, all that are not done among them."""
+  done = state.done.reshape(num_inputs, -1)
+  # Rows stay in order; the done ones come last.
+  kept = jnp.argsort(done, axis=1, stable=True)[:, :width]
+  kept += done.shape[1] * jnp.arange(num_inputs)[:, None]
+  kept = kept.reshape(-1)
+  return state.replace(
+    rows=state.rows[kept],
+    newest=state.newest[kept],
+    done=state.done[kept],
+    cache=grid_lib.take_rows(state.cache, kept),
   )
 
 
