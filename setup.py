@@ -87,7 +87,7 @@ setuptools.setup(
   },
   package_data={
     'pid_jax.gin_configs': ['**/*.gin'],
-    'pid_jax.tasks': ['**/*.model', '**/*.vocab', '**/*.jsonl'],
+    'pid_jax.tasks': ['**/*.model', '**/*.vocab', '**/*.jsonl', '**/*.tsv'],
   },
   install_requires=[
     *_PREDICT,
