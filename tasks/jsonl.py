@@ -79,6 +79,7 @@ def register(
   empty_target: str | None = None,
   long_inputs: str = 'keep_start',
   joint_separator: str = ' ; ',
+  newline: str | None = None,
   layout: str = 'pid',
 ) -> str:
   """Registers JSONL files as `name`, `name`_pie and `name`_joint.
@@ -100,6 +101,9 @@ def register(
     long_inputs: what becomes of inputs that are too long: 'keep_start',
       'keep_end' or 'error'.
     joint_separator: stands between the targets of the joint layout.
+    newline: a sentinel of the vocabulary, such as '<extra_id_99>' with
+      extra_ids = 100, to write newlines as where the vocabulary has none. T5's
+      makes spaces of them otherwise.
     layout: 'pid', 'pie' or 'joint': which of the three names to return.
 
   Returns:
@@ -147,6 +151,7 @@ def register(
     empty_target=empty_target,
     long_inputs=long_inputs,
     joint_separator=joint_separator,
+    newline=newline,
   )
   _registered[name] = arguments
   return task

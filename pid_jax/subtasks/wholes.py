@@ -21,6 +21,8 @@ from typing import Any
 
 import numpy as np
 
+from pid_jax.subtasks import newlines
+
 Target = dict[str, Any]
 Prediction = list[str | None]
 MetricFn = Callable[[Sequence[Target], Sequence[Prediction]], Mapping[str, Any]]
@@ -50,21 +52,30 @@ _OF_LAYOUT = frozenset(
 
 
 def multi_prompt(
-  output: Any, *, example: Mapping[str, Any], is_target: bool = False
+  output: Any,
+  *,
+  example: Mapping[str, Any],
+  is_target: bool = False,
+  newline: str | None = None,
 ) -> Target | Prediction:
   """Postprocesses a row of NAME: a list of decoded strings, or the target."""
   if is_target:
     return _target(example, 'inputs_pretokenized', 'targets_pretokenized')
   # The grid may have more rows than this example has subtasks.
-  return list(output)[: len(example['subtasks_pretokenized'])]
+  texts = list(output)[: len(example['subtasks_pretokenized'])]
+  return [newlines.restore(text, newline) for text in texts]
 
 
 def prompt_in_encoder(
-  output: Any, *, example: Mapping[str, Any], is_target: bool = False
+  output: Any,
+  *,
+  example: Mapping[str, Any],
+  is_target: bool = False,
+  newline: str | None = None,
 ) -> dict[str, Any] | str:
   """Postprocesses a row of NAME_pie: a string, or the target of a subtask."""
   if not is_target:
-    return output
+    return newlines.restore(output, newline)
   index = int(example['subtask_index'])
   row = {
     'example_id': _text(example['example_id']),
@@ -84,11 +95,14 @@ def joint(
   example: Mapping[str, Any],
   is_target: bool = False,
   separator: str,
+  newline: str | None = None,
 ) -> Target | Prediction:
   """Postprocesses a row of NAME_joint: splits the one string, or the target."""
   if is_target:
     return _target(example, 'inputs_pretokenized', 'example_targets')
-  return [part.strip() for part in output.split(separator.strip())]
+  parts = newlines.restore(output, newline).split(separator.strip())
+  # The separator's own spaces; lines are the target's.
+  return [part.strip(' ') for part in parts]
 
 
 def metric(metric_fns: Sequence[MetricFn], *, rows: bool = False) -> MetricFn:
