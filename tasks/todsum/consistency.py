@@ -28,6 +28,7 @@ Where this differs from the repository's program:
     (of all domains together, matched inside of words too);
   - parking and internet can be met: the list holds no such words, so that it
     counts them as gold and never finds them;
+  - a sentence that books and asks is a booking, and is a request there;
   - a value claimed twice counts twice in precision, where it counts once.
 Like that program, means are taken over the dialogues that have a tuple on the
 side in question, and F1 is that of the two means.
