@@ -23,6 +23,7 @@ from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
+import inspect
 import itertools
 import os
 from typing import Any, ClassVar
@@ -37,7 +38,7 @@ _MOST_FOLDERS = 100  # Looked into, of those right under `manual_dir`.
 
 
 class Files(dict[str, records.Path]):
-  """From the names of files, as in FILES and NEEDED, to those that are there."""
+  """From names of files, as in FILES and NEEDED, to those that are there."""
 
   def __init__(self, found: Mapping[str, records.Path], folder: str):
     super().__init__(found)
@@ -97,6 +98,16 @@ class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
   ARCHIVES: ClassVar[Sequence[str]] = ()
   URLS: ClassVar[Mapping[str, str]] = {}
   PUBLISHED: ClassVar[Mapping[str, Mapping[str, int]]] = {}
+
+  @tfds.core.utils.classproperty
+  @classmethod
+  def code_path(cls) -> epath.Path:
+    """The file of the builder, beside which tfds looks for checksums.tsv.
+
+    tfds would look below the package's own folder, where `tasks` is not unless
+    installed from a wheel, and need a package that it does not require.
+    """
+    return epath.Path(inspect.getfile(cls))
 
   @abc.abstractmethod
   def features(self) -> Mapping[str, Any]:
