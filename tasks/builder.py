@@ -23,9 +23,9 @@ from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
-import inspect
 import itertools
 import os
+import sys
 from typing import Any, ClassVar
 
 from etils import epath
@@ -99,15 +99,19 @@ class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
   URLS: ClassVar[Mapping[str, str]] = {}
   PUBLISHED: ClassVar[Mapping[str, Mapping[str, int]]] = {}
 
+  def __init_subclass__(cls, **kwargs: Any):
+    super().__init_subclass__(**kwargs)
+    # tfds would look below the folder of the package, where `tasks` is only
+    # when installed from a wheel.
+    if cls.code_path is not None:
+      cls.pkg_dir_path = cls.code_path.parent
+
   @tfds.core.utils.classproperty
   @classmethod
-  def code_path(cls) -> epath.Path:
-    """The file of the builder, beside which tfds looks for checksums.tsv.
-
-    tfds would look below the package's own folder, where `tasks` is not unless
-    installed from a wheel, and need a package that it does not require.
-    """
-    return epath.Path(inspect.getfile(cls))
+  def code_path(cls) -> epath.Path | None:
+    """The file of the builder, beside which tfds looks for checksums.tsv."""
+    file = getattr(sys.modules[cls.__module__], '__file__', None)
+    return file and epath.Path(file)
 
   @abc.abstractmethod
   def features(self) -> Mapping[str, Any]:
