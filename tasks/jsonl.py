@@ -61,6 +61,8 @@ from pid_jax.subtasks import metrics as metrics_lib
 EXAMPLE_FILE = os.path.join(os.path.dirname(__file__), 'example.jsonl')
 LAYOUTS = ('pid', 'pie', 'joint')
 
+# Metrics that must know which target says "nothing here".
+_WITH_EMPTY_TARGET = frozenset({'rouge', 'rouge_of_whole', 'slot_f1', 'squad'})
 # What each name was registered with.
 _registered: dict[str, dict[str, Any]] = {}
 
@@ -167,6 +169,6 @@ def _metric(
   if callable(metric):
     return metric
   found = metrics_lib.by_name(metric)
-  if found is metrics_lib.slot_f1 and empty_target is not None:
+  if metric in _WITH_EMPTY_TARGET and empty_target is not None:
     return functools.partial(found, empty_target=empty_target)
   return found
