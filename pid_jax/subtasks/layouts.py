@@ -118,11 +118,9 @@ def prompt_in_encoder(
       inputs_truncated, targets_truncated  int32, 1 if cut
       example_inputs    string, the input without prompt
       prompts_pretokenized, subtasks_pretokenized, example_targets  string [U]
-      subtask_...       features of that name, the subtask's own entry of [U]
-    and whatever else the example has. Strings of the whole example (the two
-    lines before the last) and all else are at home in the first subtask and
-    empty in the others: metrics need them once, and U times would be a great
-    deal of memory.
+    and whatever else the example has. Strings of the whole example (the last
+    two lines) and all else are at home in the first subtask and empty in the
+    others: metrics need them once, and U times would be a great deal of memory.
   """
   limits = messages.Limits.of(sequence_length)
 
@@ -146,7 +144,6 @@ def prompt_in_encoder(
     for key in ('inputs', 'subtask_weights'):  # Stock T5s know no weights.
       del example[key]
     name = example.pop('example_id')
-    own = {k: example.pop(k) for k in [*example] if k.startswith('subtask_')}
     texts = {k: example.pop(f'{k}_pretokenized') for k in ('inputs', 'targets')}
     whole = {
       **example,
@@ -155,7 +152,6 @@ def prompt_in_encoder(
     }
     return {
       **{k: _in_first_row(v, index) for k, v in whole.items()},
-      **own,
       'example_id': tf.fill([num_subtasks], name),
       'subtask_index': index,
       'num_subtasks': tf.fill([num_subtasks], num_subtasks),

@@ -58,8 +58,7 @@ def register(
       the metrics as they are; an optional float32 [U] `subtask_weights` scales
       the loss of each subtask in the multi-prompt layout, and an optional
       int32 [U] `subtask_odds` says how much likelier one is drawn than others
-      where a run trains on some of the empty subtasks only. The names of
-      features with an entry for each subtask, [U], begin with `subtask_`.
+      where a run trains on some of the empty subtasks only.
     metric_fns: functions of (targets, predictions), lists with an entry per
       whole example; wholes.py says what is in it, metrics has some.
     empty_target: the target that says "nothing here", such as 'none', if there
