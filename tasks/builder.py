@@ -25,6 +25,7 @@ from collections.abc import Sequence
 import dataclasses
 import itertools
 import os
+import sys
 from typing import Any, ClassVar
 
 from etils import epath
@@ -37,7 +38,7 @@ _MOST_FOLDERS = 100  # Looked into, of those right under `manual_dir`.
 
 
 class Files(dict[str, records.Path]):
-  """From the names of files, as in FILES and NEEDED, to those that are there."""
+  """From names of files, as in FILES and NEEDED, to those that are there."""
 
   def __init__(self, found: Mapping[str, records.Path], folder: str):
     super().__init__(found)
@@ -97,6 +98,20 @@ class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
   ARCHIVES: ClassVar[Sequence[str]] = ()
   URLS: ClassVar[Mapping[str, str]] = {}
   PUBLISHED: ClassVar[Mapping[str, Mapping[str, int]]] = {}
+
+  def __init_subclass__(cls, **kwargs: Any):
+    super().__init_subclass__(**kwargs)
+    # tfds would look below the folder of the package, where `tasks` is only
+    # when installed from a wheel.
+    if cls.code_path is not None:
+      cls.pkg_dir_path = cls.code_path.parent
+
+  @tfds.core.utils.classproperty
+  @classmethod
+  def code_path(cls) -> epath.Path | None:
+    """The file of the builder, beside which tfds looks for checksums.tsv."""
+    file = getattr(sys.modules[cls.__module__], '__file__', None)
+    return file and epath.Path(file)
 
   @abc.abstractmethod
   def features(self) -> Mapping[str, Any]:

@@ -179,8 +179,8 @@ def read_text(path: Path) -> str:
     raise errors.UserError(f'cannot read {path}: {_reason(e)}') from e
   if content.startswith(b'version https://git-lfs'):
     raise errors.UserError(
-      f'{path} is a pointer of Git LFS, not the file: run `git lfs pull` in its '
-      'repository'
+      f'{path} is only a pointer of Git LFS to the file: run `git lfs pull` in '
+      'its repository'
     )
   try:
     return content.decode('utf-8-sig')
@@ -199,7 +199,7 @@ def open_archive(path: epath.PathLike) -> zipfile.Path:
     archive.filename = os.fspath(path)  # For messages.
   except (OSError, zipfile.BadZipFile) as e:
     raise errors.UserError(
-      f'cannot read the archive {os.fspath(path)}: {_reason(e)}; is it complete?'
+      f'cannot read the archive {os.fspath(path)} ({_reason(e)}); is it whole?'
     ) from e
   return zipfile.Path(archive)
 

@@ -89,7 +89,7 @@ def default() -> seqio.SentencePieceVocabulary:
 
 
 def _check_reachable() -> None:
-  """Asks for the public file once, since a file system would ask for minutes."""
+  """Asks for the public file once; a file system would ask for minutes."""
   bucket, _, name = PUBLIC_FILE.removeprefix('gs://').partition('/')
   url = f'https://storage.googleapis.com/{bucket}/{name}'
   request = urllib.request.Request(url, method='HEAD')
