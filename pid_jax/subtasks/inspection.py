@@ -172,17 +172,17 @@ def show_example(
   vocabulary = task.output_features['targets'].vocabulary
   lines = [f'Example {_text(row["example_id"])} of {split}', '']
   lines += _multi_prompt(name, row, vocabulary)
-  if f'{name}_pie' in seqio.TaskRegistry.names():
-    rows = _rows(f'{name}_pie', split, lengths, index)
-    lines += ['', *_text_to_text(f'{name}_pie', rows, vocabulary)]
-  if f'{name}_joint' in seqio.TaskRegistry.names():
-    lengths.pop('targets', None)  # It is that of one subtask.
+  # The joint layout has another length of targets.
+  cut_inputs = {k: v for k, v in lengths.items() if k == 'inputs'}
+  for layout, cut in ((f'{name}_pie', lengths), (f'{name}_joint', cut_inputs)):
+    if layout not in seqio.TaskRegistry.names():
+      continue
     lines.append('')
     try:
-      rows = _rows(f'{name}_joint', split, lengths, index)
-      lines += _text_to_text(f'{name}_joint', rows, vocabulary)
+      rows = _rows(layout, split, cut, index)
+      lines += _text_to_text(layout, rows, vocabulary)
     except errors.UserError as e:
-      lines += textwrap.wrap(f'{name}_joint is impossible: {e}', WIDTH)
+      lines += textwrap.wrap(f'{layout} is impossible: {e}', WIDTH)
   return '\n'.join(lines)
 
 
