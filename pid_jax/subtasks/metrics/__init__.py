@@ -17,7 +17,10 @@ from collections.abc import Callable
 
 from pid_jax import errors
 from pid_jax.subtasks.metrics.answers import exact_match
+from pid_jax.subtasks.metrics.answers import gold_answers
+from pid_jax.subtasks.metrics.answers import join_answers
 from pid_jax.subtasks.metrics.answers import normalize_answer
+from pid_jax.subtasks.metrics.answers import squad
 from pid_jax.subtasks.metrics.answers import token_f1
 from pid_jax.subtasks.metrics.base import Predictions
 from pid_jax.subtasks.metrics.base import Targets
@@ -25,18 +28,23 @@ from pid_jax.subtasks.metrics.states import joint_goal_accuracy
 from pid_jax.subtasks.metrics.states import slot_accuracy
 from pid_jax.subtasks.metrics.states import slot_f1
 from pid_jax.subtasks.metrics.summaries import rouge
+from pid_jax.subtasks.metrics.summaries import rouge_of_whole
 
 __all__ = [
   'Predictions',
   'Targets',
   'by_name',
   'exact_match',
+  'gold_answers',
+  'join_answers',
   'joint_goal_accuracy',
   'names',
   'normalize_answer',
   'rouge',
+  'rouge_of_whole',
   'slot_accuracy',
   'slot_f1',
+  'squad',
   'token_f1',
 ]
 
@@ -46,7 +54,9 @@ names = {
   'slot_f1': slot_f1,
   'exact_match': exact_match,
   'token_f1': token_f1,
+  'squad': squad,
   'rouge': rouge,
+  'rouge_of_whole': rouge_of_whole,
 }
 
 

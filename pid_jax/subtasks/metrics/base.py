@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from typing import Any
 
 # N whole examples, and [N][U] predictions: None is no prediction.
-Targets = Sequence[dict[str, Any]]
+Target = dict[str, Any]
+Targets = Sequence[Target]
 Predictions = Sequence[Sequence[str | None]]
 
 
