@@ -15,8 +15,15 @@ from pid_jax import errors
 
 # Which module registers what, each also as NAME_pie and NAME_joint.
 HOMES = {
+  'aci_bench': 'aci_bench',
   'bookings': 'bookings',
   'bookings_short': 'bookings',
+  'radqa': 'reading',
+  'radqa_windows': 'reading',
+  'squad_v1': 'reading',
+  'squad_v1_windows': 'reading',
+  'squad_v2': 'reading',
+  'squad_v2_windows': 'reading',
   'todsum_domain': 'todsum',
   'todsum_domain_gold_state': 'todsum',
 }
