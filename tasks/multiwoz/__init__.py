@@ -149,17 +149,20 @@ def domain_examples(
 
 def _turns(record: prepared.Record) -> Iterator[dict[str, Any]]:
   """Yields `example_id`, `history` and `state` of each user turn."""
-  turns = record['turns']
-  history = []
-  columns = (turns[k] for k in ('user', 'system', 'slots', 'values'))
-  for number, (user, system, slots, values) in enumerate(
-    zip(*columns, strict=True), start=1
+  lines = record['state']
+  states = [{} for _ in record['user']]
+  for turn, slot, value in zip(
+    lines['turn'], lines['slot'], lines['value'], strict=True
   ):
+    states[turn].setdefault(slot, []).append(value)
+  history = []
+  turns = zip(record['user'], record['system'], states, strict=True)
+  for number, (user, system, state) in enumerate(turns, start=1):
     history.append(f'user: {user}')
     yield {
       'example_id': f'{record["dialogue_id"]}-{number}',
       'history': ' '.join(history),
-      'state': dict(zip(slots, values, strict=True)),
+      'state': state,
     }
     history.append(f'system: {system}')
 
