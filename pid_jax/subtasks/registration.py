@@ -30,7 +30,6 @@ def register(
   vocabulary: seqio.Vocabulary | vocabulary_lib.Vocabulary,
   preprocessors: Sequence[Callable[..., tf.data.Dataset]] = (),
   metric_fns: Sequence[wholes.MetricFn] = (),
-  subtask_features: Sequence[str] = (),
   empty_target: str | None = None,
   joint_separator: str = ' ; ',
   long_inputs: str = 'keep_start',
@@ -60,8 +59,6 @@ def register(
       where a run trains on some of the empty subtasks only.
     metric_fns: functions of (targets, predictions), lists with an entry per
       whole example; wholes.py says what is in it, metrics has some.
-    subtask_features: names of those further features that have an entry per
-      subtask; `name`_pie gives each row its own.
     empty_target: the target that says "nothing here", such as 'none', if there
       is one: in training, one may draw from such subtasks.
     joint_separator: stands between the targets of the joint layout.
@@ -120,14 +117,10 @@ def register(
     preprocessors=[
       *tokenize,
       tokenization.draw,
-      functools.partial(
-        layouts.prompt_in_encoder, subtask_features=subtask_features, **how
-      ),
+      functools.partial(layouts.prompt_in_encoder, **how),
     ],
     output_features=_text_to_text_features(vocabulary),
-    postprocess_fn=functools.partial(
-      wholes.prompt_in_encoder, subtask_features=subtask_features
-    ),
+    postprocess_fn=wholes.prompt_in_encoder,
     metric_fns=_metrics(metric_fns, rows=True),
     shuffle_buffer_size=10 * _SHUFFLE_BUFFER_SIZE,
     layout=layout('pie', train_max_empty_subtasks=pie_max_empty_subtasks),

@@ -60,11 +60,7 @@ def multi_prompt(
 
 
 def prompt_in_encoder(
-  output: Any,
-  *,
-  example: Mapping[str, Any],
-  is_target: bool = False,
-  subtask_features: Sequence[str] = (),
+  output: Any, *, example: Mapping[str, Any], is_target: bool = False
 ) -> dict[str, Any] | str:
   """Postprocesses a row of NAME_pie: a string, or the target of a subtask."""
   if not is_target:
@@ -76,11 +72,9 @@ def prompt_in_encoder(
     'num_subtasks': int(example['num_subtasks']),
     'subtask': _text(example['subtask_name']),
     'target': _text(example['targets_pretokenized']),
-    'features': {k: _plain(example[k]) for k in subtask_features},
   }
   if index == 0:
-    of_example = {k: v for k, v in example.items() if k not in subtask_features}
-    row['whole'] = _target(of_example, 'example_inputs', 'example_targets')
+    row['whole'] = _target(example, 'example_inputs', 'example_targets')
   return row
 
 
@@ -137,8 +131,7 @@ def regroup(
 
   Returns:
     Targets and predictions of whole examples, in the order in which they
-    appear. A subtask without a row has the prediction None, and its features
-    are None too.
+    appear. A subtask without a row has the prediction None.
 
   Raises:
     ValueError: an example id occurs twice.
@@ -160,8 +153,6 @@ def regroup(
     prediction[index] = output
     target['targets'][index] = row['target']
     target['subtasks'][index] = row['subtask']
-    for key, value in row.get('features', {}).items():
-      target.setdefault(key, [None] * size)[index] = value
     # Copied: SeqIO keeps the rows for the next evaluation.
     target.update({k: _copy(v) for k, v in row.get('whole', {}).items()})
   return list(targets.values()), list(predictions.values())

@@ -9,10 +9,8 @@ from collections.abc import Sequence
 from typing import Any
 
 # N whole examples, and [N][U] predictions: None is no prediction.
-Target = dict[str, Any]
-Prediction = Sequence[str | None]
-Targets = Sequence[Target]
-Predictions = Sequence[Prediction]
+Targets = Sequence[dict[str, Any]]
+Predictions = Sequence[Sequence[str | None]]
 
 
 def pairs(
