@@ -65,6 +65,10 @@ class PreparedDataSource(subtasks.InMemoryDataSource):
       }
     )
 
+  def is_there(self, split: str) -> bool:
+    """Whether a split has been prepared."""
+    return split in self.builder(data_dir=data_dir()).info.splits
+
 
 def data_dir() -> str:
   """Returns where tfds keeps prepared data.

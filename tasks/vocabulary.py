@@ -99,6 +99,6 @@ def _check_reachable() -> None:
   except (OSError, urllib.error.URLError) as e:
     raise errors.UserError(
       f"cannot reach T5's vocabulary {PUBLIC_FILE} "
-      f'({re.sub("[<>]", "", str(e))}): copy it to this machine and name it in '
-      f'the environment variable {ENVIRONMENT}'
+      f'({re.sub("[<>]", "", str(e))}): copy it to this machine (T5 on Hugging '
+      f'Face has it as spiece.model) and set {ENVIRONMENT} to its path'
     ) from e

@@ -78,7 +78,6 @@ def register(
       metrics.slot_f1,
       metrics.slot_f1_any_alternative,
     ],
-    subtask_features=('alternatives', 'is_categorical'),
     empty_target=reader.NONE,
     long_inputs='keep_end',
   )
@@ -127,8 +126,11 @@ def examples(
       'subtasks': names,
       'prompts': prompts[service],
       'targets': [values[0] for values in rights],
-      'alternatives': ['\n'.join(values[1:]) for values in rights],
-      'is_categorical': [slot['is_categorical'] for slot in slots[service]],
+      'subtask_answers': [
+        metrics.join_answers(values) if len(values) > 1 else ''
+        for values in rights
+      ],
+      'subtask_categorical': [s['is_categorical'] for s in slots[service]],
       'is_seen': services[service]['is_seen'],
       'service': service,
     }

@@ -129,7 +129,9 @@ def _tables(
   services: dict[str, reader.Service],
   seen: set[str],
 ) -> dict[str, dict[str, list[Any]]]:
-  used = [services[n] for n in dict.fromkeys(f.service for f in dialogue.frames)]
+  used = [
+    services[n] for n in dict.fromkeys(f.service for f in dialogue.frames)
+  ]
   return {
     'frames': _columns(
       ('turn', 'service', 'active_intent'),

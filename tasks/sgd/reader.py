@@ -166,7 +166,9 @@ def read_dialogues(
     where = f'dialogue {name}'
     with account.record(path, where):
       read = _dialogue(dialogue, name, services, f'{path}, {where}', account)
-    values = [v for frame in read.frames for x in frame.state.values() for v in x]
+    values = [
+      v for frame in read.frames for x in frame.state.values() for v in x
+    ]
     if not read.frames:
       account.skip(path, where, 'no turn of a user about any service')
     elif NONE in values:

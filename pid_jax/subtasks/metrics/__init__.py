@@ -18,7 +18,10 @@ from collections.abc import Callable
 
 from pid_jax import errors
 from pid_jax.subtasks.metrics.answers import exact_match
+from pid_jax.subtasks.metrics.answers import gold_answers
+from pid_jax.subtasks.metrics.answers import join_answers
 from pid_jax.subtasks.metrics.answers import normalize_answer
+from pid_jax.subtasks.metrics.answers import squad
 from pid_jax.subtasks.metrics.answers import token_f1
 from pid_jax.subtasks.metrics.base import Predictions
 from pid_jax.subtasks.metrics.base import Targets
@@ -34,6 +37,7 @@ from pid_jax.subtasks.metrics.states import slot_accuracy_any_alternative
 from pid_jax.subtasks.metrics.states import slot_f1
 from pid_jax.subtasks.metrics.states import slot_f1_any_alternative
 from pid_jax.subtasks.metrics.summaries import rouge
+from pid_jax.subtasks.metrics.summaries import rouge_of_whole
 
 __all__ = [
   'Predictions',
@@ -41,17 +45,21 @@ __all__ = [
   'active_domain_accuracy_any_alternative',
   'by_name',
   'exact_match',
+  'gold_answers',
+  'join_answers',
   'joint_goal_accuracy',
   'joint_goal_accuracy_any_alternative',
   'names',
   'normalize_answer',
   'of_groups',
   'rouge',
+  'rouge_of_whole',
   'sgd_goal_accuracy',
   'slot_accuracy',
   'slot_accuracy_any_alternative',
   'slot_f1',
   'slot_f1_any_alternative',
+  'squad',
   'token_f1',
 ]
 
@@ -61,7 +69,9 @@ names = {
   'slot_f1': slot_f1,
   'exact_match': exact_match,
   'token_f1': token_f1,
+  'squad': squad,
   'rouge': rouge,
+  'rouge_of_whole': rouge_of_whole,
 }
 
 

@@ -10,8 +10,9 @@ of is wrong like any other, and the words of a value are compared as they are.
 Subtasks are slots. Where they are groups of slots, `of_groups` takes targets
 and predictions apart, so that the same metrics apply.
 
-Besides `targets`, an example may hold, for each subtask,
-  alternatives  str [U], further right values, one a line; '' if there are none
+Besides `targets`, an example may hold `subtask_answers`, the right values of
+each subtask in the form of answers.join_answers: of a slot that has several, or
+may be empty as well. The target is the only right value of all others.
 """
 
 from __future__ import annotations
@@ -20,8 +21,10 @@ from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Sequence
 import functools
+import json
 
 from pid_jax.subtasks import groups
+from pid_jax.subtasks.metrics import answers
 from pid_jax.subtasks.metrics import base
 
 EMPTY = groups.EMPTY
@@ -66,7 +69,7 @@ def joint_goal_accuracy_any_alternative(
   values like any others, neither stands for the other.
 
   Args:
-    targets: N whole examples, with `alternatives`.
+    targets: N whole examples, with `subtask_answers`.
     predictions: [N][U].
 
   Returns:
@@ -103,7 +106,7 @@ def slot_accuracy_any_alternative(
   """The share of subtasks that have one of their right values.
 
   Args:
-    targets: N whole examples, with `alternatives`.
+    targets: N whole examples, with `subtask_answers`.
     predictions: [N][U].
 
   Returns:
@@ -154,7 +157,7 @@ def slot_f1_any_alternative(
   claimed.
 
   Args:
-    targets: N whole examples, with `alternatives`.
+    targets: N whole examples, with `subtask_answers`.
     predictions: [N][U].
     empty_target: the value of an empty slot.
 
@@ -184,7 +187,7 @@ def active_domain_accuracy_any_alternative(
   and a rare domain would look easy. Published figures by domain differ in this.
 
   Args:
-    targets: N whole examples, with `alternatives`.
+    targets: N whole examples, with `subtask_answers`.
     predictions: [N][U].
     empty_target: the value of an empty slot.
 
@@ -223,11 +226,12 @@ def of_groups(
   """Makes a metric of slots one of subtasks that answer groups of slots.
 
   Subtasks carry the names of groups, and their strings are those of groups.py,
-  with names of slots as they are within the group. `alternatives` has a line
-  'name = value' for each further right value. A slot that a prediction does not
-  name is predicted to be empty. What a prediction says beyond the group's slots
-  (a slot of another group, a slot twice, words that are no pair) is wrong: it
-  counts as a further slot that should be empty and is not.
+  with names of slots as they are within the group. Of slots with several right
+  values, `subtask_pairs` has them all, as 'name = value' in the form of
+  answers.join_answers. A slot that a prediction does not name is predicted to
+  be empty. What a prediction says beyond the group's slots (a slot of another
+  group, a slot twice, words that are no pair) is wrong: it counts as a further
+  slot that should be empty and is not.
 
   Args:
     metric: of slots.
@@ -257,47 +261,53 @@ def _take_apart(
   empty_target: str,
 ) -> tuple[base.Target, base.Prediction]:
   """One example by groups, [U], to the same by slots, [K + what is wrong]."""
-  alternatives = target.get('alternatives') or [''] * len(prediction)
-  groups_of_example = zip(
-    target['subtasks'], target['targets'], alternatives, prediction, strict=True
-  )
+  size = len(target['subtasks'])
   rows = []
-  for group, want, others, got in groups_of_example:
+  for group, want, pairs, got in zip(
+    target['subtasks'],
+    target['targets'],
+    target.get('subtask_pairs') or [''] * size,
+    prediction,
+    strict=True,
+  ):
     names = [
       name.partition(_AFTER_GROUP)[2]
       for name in slots
       if name.partition(_AFTER_GROUP)[0] == group
     ]
-    wanted, _ = groups.read(want)
+    wanted = {name: [value] for name, value in groups.read(want)[0].items()}
     said, rest = groups.read(got) if got is not None else ({}, [])
-    further = {}
-    for line in (others or '').splitlines():
-      ((name, value),) = groups.read(line)[0].items()
-      further.setdefault(name, []).append(value)
+    several = {}
+    for pair in json.loads(pairs) if pairs else ():
+      for name, value in groups.read(pair)[0].items():
+        several.setdefault(name, []).append(value)
     for name in names:
+      values = several.get(name) or wanted.get(name, [empty_target])
       value = None if got is None else said.get(name, empty_target)
-      want = wanted.get(name, empty_target)
-      rows.append((f'{group}-{name}', want, further.get(name, []), value))
+      rows.append((f'{group}-{name}', values, value))
     unknown = [f'{k} = {v}' for k, v in said.items() if k not in names]
     for words in [*rest, *unknown]:
-      rows.append((f'{group}-', empty_target, [], f'no slot: {words}'))
+      rows.append((f'{group}-', [empty_target], f'no slot: {words}'))
   apart = {
     **target,
-    'subtasks': [name for name, _, _, _ in rows],
-    'targets': [want for _, want, _, _ in rows],
-    'alternatives': ['\n'.join(values) for _, _, values, _ in rows],
+    'subtasks': [name for name, _, _ in rows],
+    'targets': [values[0] for _, values, _ in rows],
+    'subtask_answers': [
+      answers.join_answers(values) if len(values) > 1 else ''
+      for _, values, _ in rows
+    ],
   }
-  return apart, [value for _, _, _, value in rows]
+  return apart, [value for _, _, value in rows]
 
 
 def _slots(
   target: base.Target, prediction: base.Prediction
 ) -> Iterator[tuple[list[str], str | None]]:
   """Yields the right values and the prediction of each subtask."""
-  others = target.get('alternatives') or [''] * len(prediction)
-  slots = zip(target['targets'], others, prediction, strict=True)
-  for want, values, got in slots:
-    yield [want, *(values or '').splitlines()], got
+  texts = target['targets']
+  held = target.get('subtask_answers') or [''] * len(texts)
+  for want, values, got in zip(texts, held, prediction, strict=True):
+    yield json.loads(values) if values else [want], got
 
 
 def _is_right(wanted: Sequence[str], got: str | None) -> bool:
