@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from collections.abc import Iterator
+from collections.abc import Mapping
 from collections.abc import Sequence
 import functools
 import json
@@ -185,6 +186,7 @@ def active_domain_accuracy_any_alternative(
   which it is in play: one of its slots should be filled, or is predicted to be,
   or has no prediction. In all others a model would be right by saying nothing,
   and a rare domain would look easy. Published figures by domain differ in this.
+  Slots whose name is missing are as if of a domain of their own.
 
   Args:
     targets: N whole examples, with `subtask_answers`.
@@ -213,7 +215,7 @@ def active_domain_accuracy_any_alternative(
         )
   return {
     name: base.mean([value for values in right.values() for value in values]),
-    **{f'{name}/{k}': base.mean(values) for k, values in sorted(right.items())},
+    **{f'{name}/{k}': base.mean(v) for k, v in sorted(right.items()) if k},
   }
 
 
@@ -241,12 +243,16 @@ def of_groups(
   Returns:
     A metric with the same figures as `metric` has for the same states by slots.
   """
+  slots_of = {}
+  for full_name in slots:
+    group, _, name = full_name.partition(_AFTER_GROUP)
+    slots_of.setdefault(group, []).append(name)
 
   def grouped(
     targets: base.Targets, predictions: base.Predictions
   ) -> dict[str, float]:
     taken_apart = [
-      _take_apart(t, p, slots, empty_target)
+      _take_apart(t, p, slots_of, empty_target)
       for t, p in zip(targets, predictions, strict=True)
     ]
     return metric([t for t, _ in taken_apart], [p for _, p in taken_apart])
@@ -257,24 +263,22 @@ def of_groups(
 def _take_apart(
   target: base.Target,
   prediction: base.Prediction,
-  slots: Sequence[str],
+  slots_of: Mapping[str, Sequence[str]],
   empty_target: str,
 ) -> tuple[base.Target, base.Prediction]:
   """One example by groups, [U], to the same by slots, [K + what is wrong]."""
   size = len(target['subtasks'])
+  # A subtask whose row is missing may have lost its name too (wholes.regroup).
+  unnamed = iter([name for name in slots_of if name not in target['subtasks']])
   rows = []
   for group, want, pairs, got in zip(
-    target['subtasks'],
+    [name or next(unnamed, '') for name in target['subtasks']],
     target['targets'],
     target.get('subtask_pairs') or [''] * size,
     prediction,
     strict=True,
   ):
-    names = [
-      name.partition(_AFTER_GROUP)[2]
-      for name in slots
-      if name.partition(_AFTER_GROUP)[0] == group
-    ]
+    names = slots_of[group]
     wanted = {name: [value] for name, value in groups.read(want)[0].items()}
     said, rest = groups.read(got) if got is not None else ({}, [])
     several = {}
