@@ -189,13 +189,13 @@ def read_text(path: Path) -> str:
 
 
 def open_archive(path: epath.PathLike) -> zipfile.Path:
-  """Opens a zip file as a folder, without unpacking it.
+  """Reads a zip file into memory, as a folder; it is not unpacked.
 
   Raises:
     UserError: it cannot be read, or is no zip file.
   """
   try:
-    archive = zipfile.ZipFile(epath.Path(path).open('rb'))
+    archive = zipfile.ZipFile(io.BytesIO(epath.Path(path).read_bytes()))
     archive.filename = os.fspath(path)  # For messages.
   except (OSError, zipfile.BadZipFile) as e:
     raise errors.UserError(

@@ -7,7 +7,8 @@ the summary says of it. reader.py documents the data and how to get it,
 domains.py which sentence belongs to which domain, consistency.py the metric of
 facts. An example has a subtask for each domain that the state fills or the
 summary speaks of, in the order in which the dialogue comes to them; of one that
-the summary leaves out, the target is `none`.
+the summary leaves out, the target is `none`. ROUGE is that of each domain, and
+of the whole summary: all domains, in that order.
 
 `todsum_domain_gold_state` has the gold state behind the dialogue: an upper
 bound, which no system can claim. With states of your own, by gin:
@@ -33,6 +34,7 @@ import seqio
 
 from pid_jax import errors
 from pid_jax import subtasks
+from pid_jax.subtasks import metrics
 from pid_jax.tasks import prepared
 from pid_jax.tasks import records
 from pid_jax.tasks import vocabulary
@@ -85,8 +87,7 @@ def examples(
     'subtasks': names,
     'prompts': [f'summary of the {name}:' for name in names],
     'targets': [' '.join(of_domain[name]) or NONE for name in names],
-    # For the metrics.
-    'summary': ' '.join(record['sentences']),
+    # For the metric of facts.
     **{f'state_{k}': state[k] for k in ('domain', 'kind', 'slot', 'value')},
   }
 
@@ -117,7 +118,11 @@ def register(
         name, reader.Todsum, functools.partial(examples, states=states)
       ),
       vocabulary=vocabulary.default(),
-      metric_fns=[consistency.slot_consistency],
+      metric_fns=[
+        functools.partial(metrics.rouge, empty_target=NONE, by_subtask=True),
+        functools.partial(metrics.rouge_of_whole, empty_target=NONE),
+        consistency.slot_consistency,
+      ],
       empty_target=NONE,
       long_inputs='keep_end',
     )
