@@ -17,6 +17,9 @@ from pid_jax import errors
 HOMES = {
   'bookings': 'bookings',
   'bookings_short': 'bookings',
+  'multiwoz24_domain': 'multiwoz',
+  'multiwoz24_slot': 'multiwoz',
+  'sgd_slot': 'sgd',
   'todsum_domain': 'todsum',
   'todsum_domain_gold_state': 'todsum',
 }

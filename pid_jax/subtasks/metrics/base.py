@@ -10,8 +10,9 @@ from typing import Any
 
 # N whole examples, and [N][U] predictions: None is no prediction.
 Target = dict[str, Any]
+Prediction = Sequence[str | None]
 Targets = Sequence[Target]
-Predictions = Sequence[Sequence[str | None]]
+Predictions = Sequence[Prediction]
 
 
 def pairs(
