@@ -68,7 +68,9 @@ def prepare(
     UserError: no files, or one that is wrong.
   """
   if manual_dir is not None:
-    manual_dir = epath.Path(manual_dir)
+    manual_dir = epath.Path(manual_dir).expanduser()
+    if '://' not in str(manual_dir):
+      manual_dir = epath.Path(os.path.abspath(manual_dir))
     if not manual_dir.is_dir():
       what = 'is no folder' if manual_dir.exists() else 'is missing'
       raise errors.UserError(

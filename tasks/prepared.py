@@ -58,6 +58,7 @@ class PreparedDataSource(subtasks.InMemoryDataSource):
     examples: Callable[[Record], Iterable[dict[str, Any]]],
   ):
     self.builder = builder
+    self._data_dir = None
     super().__init__(
       {
         split: functools.partial(_examples, task, builder, examples, split)
@@ -68,6 +69,11 @@ class PreparedDataSource(subtasks.InMemoryDataSource):
   def is_there(self, split: str) -> bool:
     """Whether a split has been prepared."""
     return split in self.builder(data_dir=data_dir()).info.splits
+
+  def _table(self, split: str) -> Any:
+    if self._data_dir != data_dir():  # What was read before is other data.
+      self._data_dir, self._tables = data_dir(), {}
+    return super()._table(split)
 
 
 def data_dir() -> str:

@@ -74,7 +74,11 @@ def vocabulary_line(task: seqio.Task) -> str:
   """Says which vocabulary the figures of a task are in."""
   vocabulary = task.output_features['targets'].vocabulary
   file = getattr(vocabulary, 'sentencepiece_model_file', vocabulary)
-  return f'{task.name} in pieces of {file} ({vocabulary.vocab_size:,} ids)'
+  return textwrap.fill(
+    f'Lengths of {task.name}, in pieces of {file} ({vocabulary.vocab_size:,})',
+    WIDTH,
+    break_long_words=False,
+  )
 
 
 def lengths_table(

@@ -87,7 +87,6 @@ def register(
     ),
     vocabulary=vocabulary.default(),
     metric_fns=metric_fns,
-    subtask_features=('alternatives',),
     empty_target=ontology.NONE,
     long_inputs='keep_end',
   )
@@ -115,7 +114,10 @@ def slot_examples(
       'subtasks': list(ontology.SLOT_NAMES),
       'prompts': prompts,
       'targets': [values[0] for values in rights],
-      'alternatives': ['\n'.join(values[1:]) for values in rights],
+      'subtask_answers': [
+        metrics.join_answers(values) if len(values) > 1 else ''
+        for values in rights
+      ],
     }
 
 
@@ -130,36 +132,43 @@ def domain_examples(
   """
   prompts = ontology.domain_prompts(possible_values)
   for turn in _turns(record):
-    targets, alternatives = [], []
+    targets, several = [], []
     for domain, slots in ontology.DOMAINS.items():
       state = {s: turn['state'].get(f'{domain}-{s}', []) for s in slots}
       targets.append(groups.write({s: v[0] for s, v in state.items() if v}))
-      alternatives.append(
-        '\n'.join(groups.write({s: x}) for s, v in state.items() for x in v[1:])
-      )
+      pairs = [
+        groups.write({slot: value})
+        for slot, values in state.items()
+        for value in values
+        if len(values) > 1
+      ]
+      several.append(metrics.join_answers(pairs) if pairs else '')
     yield {
       'example_id': turn['example_id'],
       'inputs': turn['history'],
       'subtasks': list(ontology.DOMAINS),
       'prompts': prompts,
       'targets': targets,
-      'alternatives': alternatives,
+      'subtask_pairs': several,
     }
 
 
 def _turns(record: prepared.Record) -> Iterator[dict[str, Any]]:
   """Yields `example_id`, `history` and `state` of each user turn."""
-  turns = record['turns']
-  history = []
-  columns = (turns[k] for k in ('user', 'system', 'slots', 'values'))
-  for number, (user, system, slots, values) in enumerate(
-    zip(*columns, strict=True), start=1
+  lines = record['state']
+  states = [{} for _ in record['user']]
+  for turn, slot, value in zip(
+    lines['turn'], lines['slot'], lines['value'], strict=True
   ):
+    states[turn].setdefault(slot, []).append(value)
+  history = []
+  turns = zip(record['user'], record['system'], states, strict=True)
+  for number, (user, system, state) in enumerate(turns, start=1):
     history.append(f'user: {user}')
     yield {
       'example_id': f'{record["dialogue_id"]}-{number}',
       'history': ' '.join(history),
-      'state': dict(zip(slots, values, strict=True)),
+      'state': state,
     }
     history.append(f'system: {system}')
 

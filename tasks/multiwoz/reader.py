@@ -36,7 +36,7 @@ LIST_FILES = {
 }
 MOST_WORDS = 50
 
-_EMPTY = ('', 'none', 'not mentioned')
+_EMPTY = ('none', 'not mentioned')
 _DONTCARE = ('dont care', 'dontcare', "don't care", 'do not care')
 _QUOTES = str.maketrans('‘’“”', '\'\'""')
 # As create_data.py counts: a mark is a word of its own, but in 3.50.
@@ -107,15 +107,16 @@ def values_of(annotated: str) -> list[str]:
     annotated: as it stands in the file, 'cheap|moderate'.
 
   Returns:
-    Each once, in lower case; 'dontcare' for all ways to write it. Empty if the
-    slot is. If it may be empty as well, 'none' comes last.
+    Each once, in lower case; 'dontcare' for all ways to write it. An empty list
+    if the slot is empty. If it may be empty as well, 'none' comes last.
   """
   values = []
   for value in re.split('[|<>]', annotated.lower().translate(_QUOTES)):
     value = ' '.join(value.split())
     if value in _DONTCARE:
       value = ontology.DONTCARE
-    values.append(ontology.NONE if value in _EMPTY else value)
+    if value:
+      values.append(ontology.NONE if value in _EMPTY else value)
   filled = [value for value in values if value != ontology.NONE]
   if filled and len(filled) < len(values):
     filled.append(ontology.NONE)

@@ -10,6 +10,7 @@ compared with that of MultiWOZ.
 from __future__ import annotations
 
 import difflib
+import json
 import re
 
 from pid_jax.subtasks import groups
@@ -44,9 +45,10 @@ def sgd_goal_accuracy(
   no difference as long as a model leaves them empty.
 
   Args:
-    targets: N whole examples, with `alternatives` (states.py) and
-      is_categorical  int [U], 1 or 0
-      is_seen         int, 1 if the service occurs in training, else 0
+    targets: N whole examples, with
+      subtask_answers      str [U], as states.py has them
+      subtask_categorical  int [U], 1 or 0
+      is_seen              int, 1 if the service occurs in training, else 0
     predictions: [N][U].
     empty_target: the value of an empty slot.
 
@@ -104,20 +106,22 @@ def _scores(
   target: base.Target, prediction: base.Prediction, empty_target: str
 ) -> list[tuple[float, bool]]:
   """Returns the score of each slot, and whether it should be filled."""
-  size = len(prediction)
-  alternatives = target.get('alternatives') or [''] * size
-  categorical = target.get('is_categorical') or [0] * size
+  size = len(target['targets'])
   scores = []
-  slots = zip(
-    target['targets'], alternatives, categorical, prediction, strict=True
-  )
-  for want, others, is_categorical, got in slots:
+  for want, values, is_categorical, got in zip(
+    target['targets'],
+    target.get('subtask_answers') or [''] * size,
+    target.get('subtask_categorical') or [0] * size,
+    prediction,
+    strict=True,
+  ):
     is_filled = not base.equal(empty_target, want)
     if got is None:
       score = 0.0
     elif not is_filled or is_categorical or base.equal(empty_target, got):
       score = float(base.equal(want, got))
     else:
-      score = max(similarity(v, got) for v in [want, *others.splitlines()])
+      rights = json.loads(values) if values else [want]
+      score = max(similarity(right, got) for right in rights)
     scores.append((score, is_filled))
   return scores

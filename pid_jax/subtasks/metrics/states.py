@@ -10,18 +10,22 @@ of is wrong like any other, and the words of a value are compared as they are.
 Subtasks are slots. Where they are groups of slots, `of_groups` takes targets
 and predictions apart, so that the same metrics apply.
 
-Besides `targets`, an example may hold, for each subtask,
-  alternatives  str [U], further right values, one a line; '' if there are none
+Besides `targets`, an example may hold `subtask_answers`, the right values of
+each subtask in the form of answers.join_answers: of a slot that has several, or
+may be empty as well. The target is the only right value of all others.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from collections.abc import Iterator
+from collections.abc import Mapping
 from collections.abc import Sequence
 import functools
+import json
 
 from pid_jax.subtasks import groups
+from pid_jax.subtasks.metrics import answers
 from pid_jax.subtasks.metrics import base
 
 EMPTY = groups.EMPTY
@@ -66,7 +70,7 @@ def joint_goal_accuracy_any_alternative(
   values like any others, neither stands for the other.
 
   Args:
-    targets: N whole examples, with `alternatives`.
+    targets: N whole examples, with `subtask_answers`.
     predictions: [N][U].
 
   Returns:
@@ -103,7 +107,7 @@ def slot_accuracy_any_alternative(
   """The share of subtasks that have one of their right values.
 
   Args:
-    targets: N whole examples, with `alternatives`.
+    targets: N whole examples, with `subtask_answers`.
     predictions: [N][U].
 
   Returns:
@@ -154,7 +158,7 @@ def slot_f1_any_alternative(
   claimed.
 
   Args:
-    targets: N whole examples, with `alternatives`.
+    targets: N whole examples, with `subtask_answers`.
     predictions: [N][U].
     empty_target: the value of an empty slot.
 
@@ -182,9 +186,10 @@ def active_domain_accuracy_any_alternative(
   which it is in play: one of its slots should be filled, or is predicted to be,
   or has no prediction. In all others a model would be right by saying nothing,
   and a rare domain would look easy. Published figures by domain differ in this.
+  Slots whose name is missing are as if of a domain of their own.
 
   Args:
-    targets: N whole examples, with `alternatives`.
+    targets: N whole examples, with `subtask_answers`.
     predictions: [N][U].
     empty_target: the value of an empty slot.
 
@@ -210,7 +215,7 @@ def active_domain_accuracy_any_alternative(
         )
   return {
     name: base.mean([value for values in right.values() for value in values]),
-    **{f'{name}/{k}': base.mean(values) for k, values in sorted(right.items())},
+    **{f'{name}/{k}': base.mean(v) for k, v in sorted(right.items()) if k},
   }
 
 
@@ -223,11 +228,12 @@ def of_groups(
   """Makes a metric of slots one of subtasks that answer groups of slots.
 
   Subtasks carry the names of groups, and their strings are those of groups.py,
-  with names of slots as they are within the group. `alternatives` has a line
-  'name = value' for each further right value. A slot that a prediction does not
-  name is predicted to be empty. What a prediction says beyond the group's slots
-  (a slot of another group, a slot twice, words that are no pair) is wrong: it
-  counts as a further slot that should be empty and is not.
+  with names of slots as they are within the group. Of slots with several right
+  values, `subtask_pairs` has them all, as 'name = value' in the form of
+  answers.join_answers. A slot that a prediction does not name is predicted to
+  be empty. What a prediction says beyond the group's slots (a slot of another
+  group, a slot twice, words that are no pair) is wrong: it counts as a further
+  slot that should be empty and is not.
 
   Args:
     metric: of slots.
@@ -237,12 +243,16 @@ def of_groups(
   Returns:
     A metric with the same figures as `metric` has for the same states by slots.
   """
+  slots_of = {}
+  for full_name in slots:
+    group, _, name = full_name.partition(_AFTER_GROUP)
+    slots_of.setdefault(group, []).append(name)
 
   def grouped(
     targets: base.Targets, predictions: base.Predictions
   ) -> dict[str, float]:
     taken_apart = [
-      _take_apart(t, p, slots, empty_target)
+      _take_apart(t, p, slots_of, empty_target)
       for t, p in zip(targets, predictions, strict=True)
     ]
     return metric([t for t, _ in taken_apart], [p for _, p in taken_apart])
@@ -253,51 +263,55 @@ def of_groups(
 def _take_apart(
   target: base.Target,
   prediction: base.Prediction,
-  slots: Sequence[str],
+  slots_of: Mapping[str, Sequence[str]],
   empty_target: str,
 ) -> tuple[base.Target, base.Prediction]:
   """One example by groups, [U], to the same by slots, [K + what is wrong]."""
-  alternatives = target.get('alternatives') or [''] * len(prediction)
-  groups_of_example = zip(
-    target['subtasks'], target['targets'], alternatives, prediction, strict=True
-  )
+  size = len(target['subtasks'])
+  # A subtask whose row is missing may have lost its name too (wholes.regroup).
+  unnamed = iter([name for name in slots_of if name not in target['subtasks']])
   rows = []
-  for group, want, others, got in groups_of_example:
-    names = [
-      name.partition(_AFTER_GROUP)[2]
-      for name in slots
-      if name.partition(_AFTER_GROUP)[0] == group
-    ]
-    wanted, _ = groups.read(want)
+  for group, want, pairs, got in zip(
+    [name or next(unnamed, '') for name in target['subtasks']],
+    target['targets'],
+    target.get('subtask_pairs') or [''] * size,
+    prediction,
+    strict=True,
+  ):
+    names = slots_of[group]
+    wanted = {name: [value] for name, value in groups.read(want)[0].items()}
     said, rest = groups.read(got) if got is not None else ({}, [])
-    further = {}
-    for line in (others or '').splitlines():
-      ((name, value),) = groups.read(line)[0].items()
-      further.setdefault(name, []).append(value)
+    several = {}
+    for pair in json.loads(pairs) if pairs else ():
+      for name, value in groups.read(pair)[0].items():
+        several.setdefault(name, []).append(value)
     for name in names:
+      values = several.get(name) or wanted.get(name, [empty_target])
       value = None if got is None else said.get(name, empty_target)
-      want = wanted.get(name, empty_target)
-      rows.append((f'{group}-{name}', want, further.get(name, []), value))
+      rows.append((f'{group}-{name}', values, value))
     unknown = [f'{k} = {v}' for k, v in said.items() if k not in names]
     for words in [*rest, *unknown]:
-      rows.append((f'{group}-', empty_target, [], f'no slot: {words}'))
+      rows.append((f'{group}-', [empty_target], f'no slot: {words}'))
   apart = {
     **target,
-    'subtasks': [name for name, _, _, _ in rows],
-    'targets': [want for _, want, _, _ in rows],
-    'alternatives': ['\n'.join(values) for _, _, values, _ in rows],
+    'subtasks': [name for name, _, _ in rows],
+    'targets': [values[0] for _, values, _ in rows],
+    'subtask_answers': [
+      answers.join_answers(values) if len(values) > 1 else ''
+      for _, values, _ in rows
+    ],
   }
-  return apart, [value for _, _, _, value in rows]
+  return apart, [value for _, _, value in rows]
 
 
 def _slots(
   target: base.Target, prediction: base.Prediction
 ) -> Iterator[tuple[list[str], str | None]]:
   """Yields the right values and the prediction of each subtask."""
-  others = target.get('alternatives') or [''] * len(prediction)
-  slots = zip(target['targets'], others, prediction, strict=True)
-  for want, values, got in slots:
-    yield [want, *(values or '').splitlines()], got
+  texts = target['targets']
+  held = target.get('subtask_answers') or [''] * len(texts)
+  for want, values, got in zip(texts, held, prediction, strict=True):
+    yield json.loads(values) if values else [want], got
 
 
 def _is_right(wanted: Sequence[str], got: str | None) -> bool:
