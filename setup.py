@@ -56,6 +56,7 @@ _WHERE_WHEELS_EXIST = (
   " (sys_platform == 'linux' or platform_machine == 'arm64')"
 )
 _TEST = [
+  'dill>=0.3.8',  # tensorflow_datasets.testing needs it without saying so.
   'hypothesis>=6.100',
   'pytest>=8.2',
   'ruff==0.17.6',  # one formatter for all
@@ -87,7 +88,7 @@ setuptools.setup(
   },
   package_data={
     'pid_jax.gin_configs': ['**/*.gin'],
-    'pid_jax.tasks': ['**/*.model', '**/*.vocab', '**/*.jsonl'],
+    'pid_jax.tasks': ['**/*.model', '**/*.vocab', '**/*.jsonl', '**/*.tsv'],
   },
   install_requires=[
     *_PREDICT,

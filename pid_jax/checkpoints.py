@@ -50,7 +50,7 @@ class Pretrained:
     params: float32 nested dict, as the network's 'params' collection.
     vocabulary: of inputs, prompts and targets; None where the task had none.
     task: what it was trained on: 'name', 'layout', 'long_inputs',
-      'feature_lengths'.
+      'feature_lengths', and 'newline' if a sentinel stood for newlines.
     step: the number of updates that made these parameters.
   """
 
@@ -284,7 +284,7 @@ def write_config(
   Args:
     model_dir: made if it does not exist.
     config: shape of the model.
-    task: JSON values: 'name', 'layout', 'long_inputs', 'feature_lengths'.
+    task: JSON values, those of Pretrained.task.
     vocabulary_path: a SentencePiece model to copy, or None.
     extra_ids: sentinels that SeqIO adds behind the vocabulary's own ids.
     selection: {'metric': name, 'mode': 'max' or 'min'}: what makes a checkpoint

@@ -61,6 +61,8 @@ from pid_jax.subtasks import metrics as metrics_lib
 EXAMPLE_FILE = os.path.join(os.path.dirname(__file__), 'example.jsonl')
 LAYOUTS = ('pid', 'pie', 'joint')
 
+# Metrics that must know which target says "nothing here".
+_WITH_EMPTY_TARGET = frozenset({'rouge', 'rouge_of_whole', 'slot_f1', 'squad'})
 # What each name was registered with.
 _registered: dict[str, dict[str, Any]] = {}
 
@@ -79,6 +81,7 @@ def register(
   empty_target: str | None = None,
   long_inputs: str = 'keep_start',
   joint_separator: str = ' ; ',
+  newline: str | None = None,
   layout: str = 'pid',
 ) -> str:
   """Registers JSONL files as `name`, `name`_pie and `name`_joint.
@@ -100,6 +103,9 @@ def register(
     long_inputs: what becomes of inputs that are too long: 'keep_start',
       'keep_end' or 'error'.
     joint_separator: stands between the targets of the joint layout.
+    newline: a sentinel of the vocabulary, such as '<extra_id_99>' with
+      extra_ids = 100, to write newlines as where the vocabulary has none. T5's
+      makes spaces of them otherwise.
     layout: 'pid', 'pie' or 'joint': which of the three names to return.
 
   Returns:
@@ -147,6 +153,7 @@ def register(
     empty_target=empty_target,
     long_inputs=long_inputs,
     joint_separator=joint_separator,
+    newline=newline,
   )
   _registered[name] = arguments
   return task
@@ -162,6 +169,6 @@ def _metric(
   if callable(metric):
     return metric
   found = metrics_lib.by_name(metric)
-  if found is metrics_lib.slot_f1 and empty_target is not None:
+  if metric in _WITH_EMPTY_TARGET and empty_target is not None:
     return functools.partial(found, empty_target=empty_target)
   return found

@@ -116,7 +116,7 @@ def test_a_prediction_that_is_missing_is_never_right(name):
 def test_perfect_predictions_score_1(name):
   targets = [{'targets': ['none', 'red inn']}, {'targets': ['two nights']}]
   figures = metrics.by_name(name)(targets, [t['targets'] for t in targets])
-  assert set(figures.values()) == {1} or name == 'rouge'
+  # A single word has no bigrams.
   assert all(figures[k] == 1 for k in figures if k != 'rouge2')
 
 

@@ -36,6 +36,7 @@ from pid_jax import network
 from pid_jax.config import T5Config
 from pid_jax.decoding import buckets
 from pid_jax.inference import texts as texts_lib
+from pid_jax.subtasks import newlines
 from pid_jax.vocabulary import Vocabulary
 
 logger = logging.getLogger(__name__)
@@ -61,6 +62,8 @@ class PromptInDecoder:
     long_inputs: what becomes of a longer input: 'keep_start', 'keep_end' (of a
       dialogue: the latest turns) or 'error'. By default as in training. A
       warning tells of inputs that were cut; prompts never are.
+    newline: the sentinel that newlines are written as, in texts and outputs, or
+      None: they are left to the vocabulary. As in training.
   """
 
   def __init__(
@@ -79,7 +82,8 @@ class PromptInDecoder:
       task: as in checkpoints.Pretrained.
 
     Raises:
-      UserError: the model was trained in a layout without prompts.
+      UserError: the model was trained in a layout without prompts, or with
+        newlines that the vocabulary does not know.
     """
     self.config = config
     self.vocabulary = vocabulary
@@ -93,6 +97,8 @@ class PromptInDecoder:
     lengths = self.task.get('feature_lengths', {})
     self.max_input_tokens: int | None = lengths.get('inputs')
     self.long_inputs: str = self.task.get('long_inputs', 'keep_start')
+    self.newline: str | None = self.task.get('newline')
+    newlines.check(self.newline, vocabulary.encode, vocabulary.decode)
     self._params = params
     self._module = network.Transformer(config)
     self._programs: set[tuple[Any, ...]] = set()
@@ -171,8 +177,9 @@ class PromptInDecoder:
       probabilities that the model gives these outputs (-0.1 is near certain).
 
     Raises:
-      UserError: inputs and prompts do not match, a prompt is empty, or an input
-        is too long and `long_inputs` is 'error'.
+      UserError: inputs and prompts do not match, a prompt is empty, a text
+        holds the sentinel of newlines, or an input is too long and
+        `long_inputs` is 'error'.
     """
     if max_new_tokens < 1:
       raise errors.UserError(
@@ -191,7 +198,7 @@ class PromptInDecoder:
 
     batches = self.lay_out(inputs, prompts, batch_size=batch_size)
     rows = _run_ahead(run, batches, progress)
-    texts = [self.vocabulary.decode(tokens) for tokens, _ in rows]
+    texts = [self._decode(tokens) for tokens, _ in rows]
     if not return_scores:
       return texts_lib.split(texts, prompts)
     scores = [float(score) for _, score in rows]
@@ -240,9 +247,8 @@ class PromptInDecoder:
 
   def is_cut(self, text: str, prompts: Sequence[str] = ()) -> bool:
     """Returns whether an input is longer than `max_input_tokens` allows."""
-    encode = self.vocabulary.encode
-    rows = [encode(prompt) for prompt in prompts]
-    return self._encoder_inputs(encode(text), rows, self.layout)[1]
+    rows = [self._encode(prompt) for prompt in prompts]
+    return self._encoder_inputs(self._encode(text), rows, self.layout)[1]
 
   def run(
     self,
@@ -302,14 +308,16 @@ class PromptInDecoder:
         f'batch_size must be at least 1, got {batch_size}.'
       )
     layout = layout or self.layout
-    encode = self.vocabulary.encode
     requests, cut = [], []
     for i, text in enumerate(inputs):
-      own = [encode(prompt) for prompt in prompts[i]]
-      ends = [] if targets is None else targets[i]
-      ends = [[*encode(target), self.vocabulary.eos_id] for target in ends]
+      own = [self._encode(prompt, f'prompts[{i}]') for prompt in prompts[i]]
+      ends = [
+        [*self._encode(target, f'targets[{i}]'), self.vocabulary.eos_id]
+        for target in ([] if targets is None else targets[i])
+      ]
+      name = f'inputs[{i}]'
       rows, is_cut = self._encoder_inputs(
-        encode(text), own, layout, f'inputs[{i}]'
+        self._encode(text, name), own, layout, name
       )
       if is_cut:
         cut.append(i)
@@ -328,6 +336,12 @@ class PromptInDecoder:
         + (', ...' if len(cut) > 5 else ''),
       )  # fmt: skip
     return buckets.batches(requests, batch_size, input_multiple)
+
+  def _encode(self, text: str, name: str = 'the text') -> list[int]:
+    return self.vocabulary.encode(newlines.mark(text, self.newline, name))
+
+  def _decode(self, ids: Iterable[int]) -> str:
+    return newlines.restore(self.vocabulary.decode(ids), self.newline)
 
   def _encoder_inputs(
     self,

@@ -29,12 +29,14 @@ never cut: an example whose prompts do not fit ends the run with its name.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from collections.abc import Sequence
 import re
 
 import seqio
 import tensorflow as tf
 
 from pid_jax.subtasks import messages
+from pid_jax.subtasks import newlines
 
 Example = Mapping[str, tf.Tensor]
 Lengths = Mapping[str, int] | None
@@ -95,6 +97,7 @@ def prompt_in_encoder(
   task: str,
   vocabulary: seqio.Vocabulary,
   long_inputs: str,
+  subtask_features: Sequence[str] = (),
 ) -> tf.data.Dataset:
   """Lays each subtask out as a text-to-text example of its own.
 
@@ -104,6 +107,7 @@ def prompt_in_encoder(
     task: name of the task, for messages.
     vocabulary: gives the EOS id.
     long_inputs: 'keep_start', 'keep_end' or 'error'; the prompt stays whole.
+    subtask_features: names of features [U, ...] with an entry per subtask.
 
   Returns:
     A dataset of `inputs` and `targets`, with
@@ -117,7 +121,8 @@ def prompt_in_encoder(
       inputs_truncated, targets_truncated  int32, 1 if cut
       example_inputs    string, the input without prompt
       prompts_pretokenized, subtasks_pretokenized, example_targets  string [U]
-    and whatever else the example has. Strings of the whole example (the last
+    and whatever else the example has: of `subtask_features` the entry of this
+    subtask. Strings of the whole example (the last
     two lines) and all else are at home in the first subtask and empty in the
     others: metrics need them once, and U times would be a great deal of memory.
   """
@@ -144,6 +149,7 @@ def prompt_in_encoder(
       del example[key]
     name = example.pop('example_id')
     texts = {k: example.pop(f'{k}_pretokenized') for k in ('inputs', 'targets')}
+    own = {k: example.pop(k) for k in subtask_features}
     whole = {
       **example,
       'example_inputs': texts['inputs'],
@@ -151,6 +157,7 @@ def prompt_in_encoder(
     }
     return {
       **{k: _in_first_row(v, index) for k, v in whole.items()},
+      **own,
       'example_id': tf.fill([num_subtasks], name),
       'subtask_index': index,
       'num_subtasks': tf.fill([num_subtasks], num_subtasks),
@@ -179,6 +186,7 @@ def joint(
   vocabulary: seqio.Vocabulary,
   long_inputs: str,
   separator: str,
+  newline: str | None = None,
 ) -> tf.data.Dataset:
   """Lays each example out with one long target.
 
@@ -189,6 +197,7 @@ def joint(
     vocabulary: encodes the separator, gives the EOS id.
     long_inputs: 'keep_start', 'keep_end' or 'error'.
     separator: stands between targets; no target may contain it.
+    newline: a sentinel that newlines of `separator` are written as, or None.
 
   Returns:
     A dataset of `inputs` and `targets`, of `inputs_truncated` and
@@ -199,7 +208,7 @@ def joint(
     ValueError: the vocabulary cannot express the separator.
   """
   limits = messages.Limits.of(sequence_length)
-  between = separator_ids(vocabulary, separator)
+  between = separator_ids(vocabulary, separator, newline)
   pattern = f'(?s).*{re.escape(separator.strip())}.*'
 
   @tf.autograph.experimental.do_not_convert
@@ -240,15 +249,16 @@ def joint(
   return dataset.map(lay_out, num_parallel_calls=tf.data.AUTOTUNE)
 
 
-def separator_ids(vocabulary: seqio.Vocabulary, separator: str) -> list[int]:
+def separator_ids(
+  vocabulary: seqio.Vocabulary, separator: str, newline: str | None = None
+) -> list[int]:
   """Encodes the separator of the joint layout; raises if that loses it."""
-  ids = vocabulary.encode(separator)
-  if not separator.strip() or vocabulary.decode(ids).strip() != (
-    separator.strip()
-  ):
+  ids = vocabulary.encode(newlines.mark(separator, newline))
+  found = newlines.restore(vocabulary.decode(ids), newline)
+  if not separator.strip() or found.strip() != separator.strip():
     raise ValueError(
       f'the vocabulary cannot express the joint separator {separator!r}: it '
-      f'decodes as {vocabulary.decode(ids)!r}; choose another joint_separator'
+      f'decodes as {found!r}; choose another joint_separator'
     )
   return list(ids)
 

@@ -23,9 +23,10 @@ class LengthStatistics:
   """How long one feature is, over all examples measured.
 
   Attributes:
-    count: how many lengths were measured: one an example for inputs and
-      subtasks, one a subtask for prompts, targets and decoder.
+    count: how many lengths were measured: one a subtask for prompts, targets
+      and decoder, one an example for all others.
     mean: in tokens (of subtasks: how many an example has).
+    p95: 95 of 100 are at most so long.
     p99: 99 of 100 are at most so long.
     longest: the greatest length: what a feature length needs to cut nothing.
     over: how many exceed the feature length given; 0 if none was.
@@ -33,6 +34,7 @@ class LengthStatistics:
 
   count: int
   mean: float
+  p95: int
   p99: int
   longest: int
   over: int
@@ -58,7 +60,9 @@ def measure_lengths(
   Returns:
     Statistics by the name of a feature length: `inputs` and `targets` (with
     EOS); for the multi-prompt layout also `prompts`, `subtasks` (U) and
-    `decoder`, where a length is that of one prompt with its target.
+    `decoder`, where a length is that of one prompt with its target. Besides,
+    `example` has the prompts and targets of an example together: in a `decoder`
+    row of that length all of it finds room beside one encoding of its input.
   """
   task = seqio.maybe_get_mixture_or_task(mixture_or_task)
   dataset = task.get_dataset(
@@ -111,6 +115,7 @@ def _lengths(example: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     'targets': targets,
     'subtasks': np.array([len(prompts)]),
     'decoder': prompts + targets,
+    'example': np.array([np.sum(prompts + targets)]),
   }
 
 
@@ -118,7 +123,12 @@ def _statistics(lengths: np.ndarray, limit: int | None) -> LengthStatistics:
   return LengthStatistics(
     count=len(lengths),
     mean=float(lengths.mean()),
-    p99=int(np.sort(lengths)[math.ceil(0.99 * len(lengths)) - 1]),
+    p95=_percentile(lengths, 0.95),
+    p99=_percentile(lengths, 0.99),
     longest=int(lengths.max()),
     over=int((lengths > (limit or math.inf)).sum()),
   )
+
+
+def _percentile(lengths: np.ndarray, share: float) -> int:
+  return int(np.sort(lengths)[math.ceil(share * len(lengths)) - 1])

@@ -202,6 +202,23 @@ def check_joint(
   )  # fmt: skip
 
 
+def check_no_sentinel(
+  task: str, example: Mapping[str, tf.Tensor], texts: tf.Tensor, sentinel: str
+) -> None:
+  """Stops the dataset at a text that holds the newline sentinel; str [n]."""
+  has_sentinel = tf.strings.regex_full_match(
+    texts, f'(?s).*{re.escape(sentinel)}.*'
+  )
+  require(
+    ~tf.reduce_any(has_sentinel),
+    lambda: [
+      *where(task, example),
+      f': a text contains {sentinel!r}, which stands for a newline in this '
+      'task; take it out, or choose another sentinel (newline)',
+    ],
+  )  # fmt: skip
+
+
 def check_input(
   task: str,
   example: Mapping[str, tf.Tensor],

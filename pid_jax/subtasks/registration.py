@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from pid_jax import vocabulary as vocabulary_lib
 from pid_jax.subtasks import layouts
+from pid_jax.subtasks import newlines
 from pid_jax.subtasks import tokenization
 from pid_jax.subtasks import wholes
 
@@ -30,9 +31,11 @@ def register(
   vocabulary: seqio.Vocabulary | vocabulary_lib.Vocabulary,
   preprocessors: Sequence[Callable[..., tf.data.Dataset]] = (),
   metric_fns: Sequence[wholes.MetricFn] = (),
+  subtask_features: Sequence[str] = (),
   empty_target: str | None = None,
   joint_separator: str = ' ; ',
   long_inputs: str = 'keep_start',
+  newline: str | None = None,
   pie_max_empty_subtasks: int | None = None,
   shuffle_buffer_size: int | None = None,
 ) -> None:
@@ -59,11 +62,17 @@ def register(
       where a run trains on some of the empty subtasks only.
     metric_fns: functions of (targets, predictions), lists with an entry per
       whole example; wholes.py says what is in it, metrics has some.
+    subtask_features: names of those further features that have an entry per
+      subtask; `name`_pie gives each row its own.
     empty_target: the target that says "nothing here", such as 'none', if there
       is one: in training, one may draw from such subtasks.
     joint_separator: stands between the targets of the joint layout.
     long_inputs: what becomes of an input longer than S: 'keep_start',
       'keep_end' (of a dialogue: the latest turns) or 'error'.
+    newline: a sentinel of the vocabulary, such as '<extra_id_99>', to write
+      newlines as where the vocabulary has none: in all texts before they are
+      tokenised, and back in predictions. None leaves newlines to the
+      vocabulary; T5's makes spaces of them. See newlines.py.
     pie_max_empty_subtasks: in the split 'train' of `name`_pie, keep so many of
       the subtasks of an example whose target is the empty one, drawn anew in
       each epoch; None keeps all. (`name` has this in its feature converter.)
@@ -79,6 +88,7 @@ def register(
     raise ValueError(
       f'long_inputs must be one of {LONG_INPUTS}. Got {long_inputs!r}.'
     )
+  newlines.check_name(newline, joint_separator)
   vocabulary = _as_seqio(vocabulary)
   if shuffle_buffer_size is None and not source.performs_internal_shuffling:
     shuffle_buffer_size = _SHUFFLE_BUFFER_SIZE
@@ -89,12 +99,16 @@ def register(
       task=name,
       vocabulary=vocabulary,
       empty_target=empty_target,
+      newline=newline,
     ),
     seqio.CacheDatasetPlaceholder(),
   ]
   how = dict(task=name, vocabulary=vocabulary, long_inputs=long_inputs)
   layout = functools.partial(
-    Layout, long_inputs=long_inputs, empty_target=empty_target
+    Layout,
+    long_inputs=long_inputs,
+    empty_target=empty_target,
+    newline=newline,
   )
   add = functools.partial(
     seqio.TaskRegistry.add, source=source, task_cls=DecomposableTask
@@ -107,7 +121,7 @@ def register(
       functools.partial(layouts.multi_prompt, **how),
     ],
     output_features=_multi_prompt_features(vocabulary),
-    postprocess_fn=wholes.multi_prompt,
+    postprocess_fn=functools.partial(wholes.multi_prompt, newline=newline),
     metric_fns=_metrics(metric_fns),
     shuffle_buffer_size=shuffle_buffer_size,
     layout=layout('pid'),
@@ -117,10 +131,16 @@ def register(
     preprocessors=[
       *tokenize,
       tokenization.draw,
-      functools.partial(layouts.prompt_in_encoder, **how),
+      functools.partial(
+        layouts.prompt_in_encoder, subtask_features=subtask_features, **how
+      ),
     ],
     output_features=_text_to_text_features(vocabulary),
-    postprocess_fn=wholes.prompt_in_encoder,
+    postprocess_fn=functools.partial(
+      wholes.prompt_in_encoder,
+      subtask_features=subtask_features,
+      newline=newline,
+    ),
     metric_fns=_metrics(metric_fns, rows=True),
     shuffle_buffer_size=10 * _SHUFFLE_BUFFER_SIZE,
     layout=layout('pie', train_max_empty_subtasks=pie_max_empty_subtasks),
@@ -129,10 +149,14 @@ def register(
     f'{name}_joint',
     preprocessors=[
       *tokenize,
-      functools.partial(layouts.joint, separator=joint_separator, **how),
+      functools.partial(
+        layouts.joint, separator=joint_separator, newline=newline, **how
+      ),
     ],
     output_features=_text_to_text_features(vocabulary),
-    postprocess_fn=functools.partial(wholes.joint, separator=joint_separator),
+    postprocess_fn=functools.partial(
+      wholes.joint, separator=joint_separator, newline=newline
+    ),
     metric_fns=_metrics(metric_fns),
     shuffle_buffer_size=shuffle_buffer_size,
     layout=layout('joint', joint_separator=joint_separator),
@@ -147,6 +171,7 @@ class Layout:
     name: 'pid', 'pie' or 'joint'.
     long_inputs: 'keep_start', 'keep_end' or 'error'.
     empty_target: the target that says "nothing here", or None.
+    newline: the sentinel that newlines are written as, or None.
     joint_separator: between targets of the joint layout, else None.
     train_max_empty_subtasks: kept in the split 'train'; None keeps all.
   """
@@ -154,6 +179,7 @@ class Layout:
   name: str
   long_inputs: str
   empty_target: str | None = None
+  newline: str | None = None
   joint_separator: str | None = None
   train_max_empty_subtasks: int | None = None
 

@@ -14,6 +14,7 @@ import seqio
 import tensorflow as tf
 
 from pid_jax.subtasks import messages
+from pid_jax.subtasks import newlines
 
 # Features of a decomposable example, with their ranks; all are strings.
 EXAMPLE_RANKS = {
@@ -33,6 +34,7 @@ def tokenize(
   task: str,
   vocabulary: seqio.Vocabulary,
   empty_target: str | None,
+  newline: str | None = None,
 ) -> tf.data.Dataset:
   """Encodes the strings of decomposable examples.
 
@@ -42,6 +44,7 @@ def tokenize(
     task: name of the task, for messages.
     vocabulary: of inputs, prompts and targets.
     empty_target: a target that says "nothing here", or None.
+    newline: a sentinel to write newlines as, or None; see newlines.py.
 
   Returns:
     A dataset with, for each k of inputs, prompts, targets and subtasks, the
@@ -55,10 +58,12 @@ def tokenize(
       subtask_weights       float32 [U]
 
   Raises:
-    ValueError: the examples have not the features of a decomposable example.
+    ValueError: the examples have not the features of a decomposable example, or
+      the vocabulary cannot express `newline`.
     tf.errors.InvalidArgumentError: while iterating; see messages.py.
   """
   _check_spec(dataset.element_spec, task)
+  newlines.check(newline, vocabulary.encode, vocabulary.decode)
 
   @tf.autograph.experimental.do_not_convert
   def encode(example: Example) -> Example:
@@ -69,7 +74,11 @@ def tokenize(
 
     # One call of the tokenizer costs far more than one string in it.
     together = [strings['prompts'], strings['targets'], [strings['inputs']]]
-    tokens = _encode(vocabulary, tf.concat(together, axis=0))
+    texts = tf.concat(together, axis=0)
+    if newline is not None:
+      messages.check_no_sentinel(task, example, texts, newline)
+      texts = _mark_newlines(texts, newline)
+    tokens = _encode(vocabulary, texts)
     lengths = tf.cast(tokens.row_lengths(), tf.int32)
     sizes = [num_subtasks, num_subtasks, 1]
     prompts, targets, _ = tf.split(lengths, sizes)
@@ -119,6 +128,12 @@ def draw(example: Example, seed: tf.Tensor) -> Example:
   smallest = 1 - uniform ** (1 / tf.maximum(tf.cast(odds, tf.float64), 1))
   numbers = 1 + tf.cast(smallest * (tf.int32.max - 2), tf.int32)
   return {**example, 'subtasks': numbers * tf.minimum(odds, 1)}
+
+
+def _mark_newlines(texts: tf.Tensor, sentinel: str) -> tf.Tensor:
+  """As newlines.mark, of a tensor of strings."""
+  written = newlines.written(sentinel).replace('\\', r'\\')
+  return tf.strings.regex_replace(texts, newlines.PATTERN, written)
 
 
 def _encode(vocabulary: seqio.Vocabulary, strings: tf.Tensor) -> tf.Tensor:

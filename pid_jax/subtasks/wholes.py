@@ -21,6 +21,8 @@ from typing import Any
 
 import numpy as np
 
+from pid_jax.subtasks import newlines
+
 Target = dict[str, Any]
 Prediction = list[str | None]
 MetricFn = Callable[[Sequence[Target], Sequence[Prediction]], Mapping[str, Any]]
@@ -50,21 +52,31 @@ _OF_LAYOUT = frozenset(
 
 
 def multi_prompt(
-  output: Any, *, example: Mapping[str, Any], is_target: bool = False
+  output: Any,
+  *,
+  example: Mapping[str, Any],
+  is_target: bool = False,
+  newline: str | None = None,
 ) -> Target | Prediction:
   """Postprocesses a row of NAME: a list of decoded strings, or the target."""
   if is_target:
     return _target(example, 'inputs_pretokenized', 'targets_pretokenized')
   # The grid may have more rows than this example has subtasks.
-  return list(output)[: len(example['subtasks_pretokenized'])]
+  texts = list(output)[: len(example['subtasks_pretokenized'])]
+  return [newlines.restore(text, newline) for text in texts]
 
 
 def prompt_in_encoder(
-  output: Any, *, example: Mapping[str, Any], is_target: bool = False
+  output: Any,
+  *,
+  example: Mapping[str, Any],
+  is_target: bool = False,
+  subtask_features: Sequence[str] = (),
+  newline: str | None = None,
 ) -> dict[str, Any] | str:
   """Postprocesses a row of NAME_pie: a string, or the target of a subtask."""
   if not is_target:
-    return output
+    return newlines.restore(output, newline)
   index = int(example['subtask_index'])
   row = {
     'example_id': _text(example['example_id']),
@@ -72,9 +84,11 @@ def prompt_in_encoder(
     'num_subtasks': int(example['num_subtasks']),
     'subtask': _text(example['subtask_name']),
     'target': _text(example['targets_pretokenized']),
+    'features': {k: _plain(example[k]) for k in subtask_features},
   }
   if index == 0:
-    row['whole'] = _target(example, 'example_inputs', 'example_targets')
+    of_example = {k: v for k, v in example.items() if k not in subtask_features}
+    row['whole'] = _target(of_example, 'example_inputs', 'example_targets')
   return row
 
 
@@ -84,11 +98,14 @@ def joint(
   example: Mapping[str, Any],
   is_target: bool = False,
   separator: str,
+  newline: str | None = None,
 ) -> Target | Prediction:
   """Postprocesses a row of NAME_joint: splits the one string, or the target."""
   if is_target:
     return _target(example, 'inputs_pretokenized', 'example_targets')
-  return [part.strip() for part in output.split(separator.strip())]
+  parts = newlines.restore(output, newline).split(separator.strip())
+  # The separator's own spaces; lines are the target's.
+  return [part.strip(' ') for part in parts]
 
 
 def metric(metric_fns: Sequence[MetricFn], *, rows: bool = False) -> MetricFn:
@@ -131,7 +148,8 @@ def regroup(
 
   Returns:
     Targets and predictions of whole examples, in the order in which they
-    appear. A subtask without a row has the prediction None.
+    appear. A subtask without a row has the prediction None, and its features
+    are None too.
 
   Raises:
     ValueError: an example id occurs twice.
@@ -153,6 +171,8 @@ def regroup(
     prediction[index] = output
     target['targets'][index] = row['target']
     target['subtasks'][index] = row['subtask']
+    for key, value in row.get('features', {}).items():
+      target.setdefault(key, [None] * size)[index] = value
     # Copied: SeqIO keeps the rows for the next evaluation.
     target.update({k: _copy(v) for k, v in row.get('whole', {}).items()})
   return list(targets.values()), list(predictions.values())

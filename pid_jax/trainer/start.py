@@ -83,16 +83,27 @@ def describe(
 
 
 def _layout(task: seqio.Task | seqio.Mixture) -> dict[str, str]:
-  """How inference must lay inputs and prompts out to match the training."""
+  """How inference must lay inputs and prompts out to match the training.
+
+  Raises:
+    UserError: the tasks of a mixture write newlines as different sentinels.
+  """
   tasks = task.tasks if isinstance(task, seqio.Mixture) else [task]
   layouts = [getattr(t, 'layout', None) for t in tasks]
+  sentinels = {layout.newline for layout in layouts if layout} - {None}
+  if len(sentinels) > 1:
+    raise errors.UserError(
+      f'the tasks of {task.name!r} write newlines as different sentinels '
+      f'({", ".join(sorted(sentinels))}): a model can learn one of them'
+    )
+  newline = {'newline': sentinels.pop()} if sentinels else {}
   if None in layouts:
-    return {'layout': data.layout(task)}
+    return {'layout': data.layout(task), **newline}
   known = {(layout.name, layout.long_inputs) for layout in layouts}
   if len(known) > 1:  # Of a mixture.
-    return {'layout': data.layout(task)}
+    return {'layout': data.layout(task), **newline}
   ((name, long_inputs),) = known
-  return {'layout': name, 'long_inputs': long_inputs}
+  return {'layout': name, 'long_inputs': long_inputs, **newline}
 
 
 def first_state(

@@ -8,7 +8,8 @@ makes them. None, no prediction, is wrong everywhere, even where the target is
 empty. All figures are fractions between 0 and 1. Unless a rule says otherwise,
 strings are equal if they are after runs of white space became single spaces.
 
-`names` maps the names that users choose metrics by to functions.
+`names` maps the names that users choose metrics by to functions: those that
+need nothing but strings. The others need what a data set says of its slots.
 """
 
 from __future__ import annotations
@@ -17,26 +18,48 @@ from collections.abc import Callable
 
 from pid_jax import errors
 from pid_jax.subtasks.metrics.answers import exact_match
+from pid_jax.subtasks.metrics.answers import gold_answers
+from pid_jax.subtasks.metrics.answers import join_answers
 from pid_jax.subtasks.metrics.answers import normalize_answer
+from pid_jax.subtasks.metrics.answers import squad
 from pid_jax.subtasks.metrics.answers import token_f1
 from pid_jax.subtasks.metrics.base import Predictions
 from pid_jax.subtasks.metrics.base import Targets
+from pid_jax.subtasks.metrics.schema_guided import sgd_goal_accuracy
+from pid_jax.subtasks.metrics.states import (
+  active_domain_accuracy_any_alternative,
+)
 from pid_jax.subtasks.metrics.states import joint_goal_accuracy
+from pid_jax.subtasks.metrics.states import joint_goal_accuracy_any_alternative
+from pid_jax.subtasks.metrics.states import of_groups
 from pid_jax.subtasks.metrics.states import slot_accuracy
+from pid_jax.subtasks.metrics.states import slot_accuracy_any_alternative
 from pid_jax.subtasks.metrics.states import slot_f1
+from pid_jax.subtasks.metrics.states import slot_f1_any_alternative
 from pid_jax.subtasks.metrics.summaries import rouge
+from pid_jax.subtasks.metrics.summaries import rouge_of_whole
 
 __all__ = [
   'Predictions',
   'Targets',
+  'active_domain_accuracy_any_alternative',
   'by_name',
   'exact_match',
+  'gold_answers',
+  'join_answers',
   'joint_goal_accuracy',
+  'joint_goal_accuracy_any_alternative',
   'names',
   'normalize_answer',
+  'of_groups',
   'rouge',
+  'rouge_of_whole',
+  'sgd_goal_accuracy',
   'slot_accuracy',
+  'slot_accuracy_any_alternative',
   'slot_f1',
+  'slot_f1_any_alternative',
+  'squad',
   'token_f1',
 ]
 
@@ -46,7 +69,9 @@ names = {
   'slot_f1': slot_f1,
   'exact_match': exact_match,
   'token_f1': token_f1,
+  'squad': squad,
   'rouge': rouge,
+  'rouge_of_whole': rouge_of_whole,
 }
 
 

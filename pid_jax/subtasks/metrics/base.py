@@ -9,8 +9,10 @@ from collections.abc import Sequence
 from typing import Any
 
 # N whole examples, and [N][U] predictions: None is no prediction.
-Targets = Sequence[dict[str, Any]]
-Predictions = Sequence[Sequence[str | None]]
+Target = dict[str, Any]
+Prediction = Sequence[str | None]
+Targets = Sequence[Target]
+Predictions = Sequence[Prediction]
 
 
 def pairs(

@@ -1,0 +1,275 @@
+# Copyright 2026 The pid_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The base of all tfds builders here: finds files, reads them, keeps account.
+
+A builder turns the distributor's own files into records that hold all that is
+worth knowing, in the distributor's order. How records become examples of a task
+is decided later, when they are read (prepared.py), so that another prompt needs
+no second preparation.
+
+The files come from `manual_dir`, the distributor's repository or archive as a
+user unpacks it, or are downloaded where they have public addresses. Files that
+are missing there are worked without, and named. All that was read, missing and
+skipped is kept in the DatasetInfo's metadata:
+  folder   str, where the files were
+  splits   by split: `counts`, `missing` and `skipped` of records.Account
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Iterable
+from collections.abc import Iterator
+from collections.abc import Mapping
+from collections.abc import Sequence
+import dataclasses
+import itertools
+import os
+import sys
+from typing import Any, ClassVar
+
+from etils import epath
+import tensorflow_datasets as tfds
+
+from pid_jax import errors
+from pid_jax.tasks import records
+
+_MOST_FOLDERS = 100  # Looked into, of those right under `manual_dir`.
+
+
+class Files(dict[str, records.Path]):
+  """From names of files, as in FILES and NEEDED, to those that are there."""
+
+  def __init__(self, found: Mapping[str, records.Path], folder: str):
+    super().__init__(found)
+    self._folder = folder
+
+  def __missing__(self, name: str) -> records.Path:
+    raise errors.UserError(
+      f'{name} is missing in {self._folder}, and the rest cannot be read '
+      'without it'
+    )
+
+
+class _Info(tfds.core.DatasetInfo):
+  """Looks nowhere for what tfds knows of a data set: it knows none of ours."""
+
+  def initialize_from_bucket(self) -> None:
+    """Does nothing; tfds would leave a temporary folder behind each time."""
+
+
+class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+  """Base of a data set's builder.
+
+  A subclass says in class attributes what is published, and reads it in `read`:
+
+    class Todsum(builder.Builder):
+      ...
+      def read(self, split, files, account):
+        for name in self.FILES[split]:
+          if name not in files: continue
+          for dialogue in records.read_json(files[name]):
+            with account.record(files[name], dialogue['dialog_id']):
+              record = {...}
+            account.count('dialogues')
+            yield dialogue['dialog_id'], record
+
+  Attributes:
+    MANUAL_DOWNLOAD_INSTRUCTIONS: the steps by which a user gets the files.
+    DESCRIPTION: what the data set is.
+    HOMEPAGE: address.
+    LICENCE: of the data.
+    CITATION: BibTeX.
+    FILES: by split, the names of its files, relative to the folder that holds
+      them. A split is prepared from those that are there, if any.
+    NEEDED: by split, further files that its files cannot be read without.
+    FOLDERS: where in the distributor's repository or archive that folder is.
+    ARCHIVES: names of zip files in the repository that hold the files; they are
+      read without being unpacked.
+    URLS: by name (of FILES, NEEDED or ARCHIVES), addresses to download from;
+      their checksums stand in checksums.tsv beside the builder's module.
+    PUBLISHED: by split, what its distributor or paper counts there, in the
+      units of `account.count`: {'test': {'dialogues': 999}}.
+  """
+
+  VERSION = tfds.core.Version('1.0.0')
+  MANUAL_DOWNLOAD_INSTRUCTIONS: ClassVar[str] = ''
+
+  DESCRIPTION: ClassVar[str] = ''
+  HOMEPAGE: ClassVar[str] = ''
+  LICENCE: ClassVar[str] = ''
+  CITATION: ClassVar[str] = ''
+  FILES: ClassVar[Mapping[str, Sequence[str]]] = {}
+  NEEDED: ClassVar[Mapping[str, Sequence[str]]] = {}
+  FOLDERS: ClassVar[Sequence[str]] = ()
+  ARCHIVES: ClassVar[Sequence[str]] = ()
+  URLS: ClassVar[Mapping[str, str]] = {}
+  PUBLISHED: ClassVar[Mapping[str, Mapping[str, int]]] = {}
+
+  def __init_subclass__(cls, **kwargs: Any):
+    super().__init_subclass__(**kwargs)
+    # tfds would look below the folder of the package, where `tasks` is only
+    # when installed from a wheel.
+    if cls.code_path is not None:
+      cls.pkg_dir_path = cls.code_path.parent
+
+  @tfds.core.utils.classproperty
+  @classmethod
+  def code_path(cls) -> epath.Path | None:
+    """The file of the builder, beside which tfds looks for checksums.tsv."""
+    file = getattr(sys.modules[cls.__module__], '__file__', None)
+    return file and epath.Path(file)
+
+  @abc.abstractmethod
+  def features(self) -> Mapping[str, Any]:
+    """Returns the features of a record, as tfds.features.FeaturesDict takes."""
+
+  @abc.abstractmethod
+  def read(
+    self, split: str, files: Files, account: records.Account
+  ) -> Iterable[tuple[str, Mapping[str, Any]]]:
+    """Reads the records of a split.
+
+    Args:
+      split: a key of FILES.
+      files: those of the split that were found.
+      account: to count in, to note what is skipped, and to name records in
+        errors with.
+
+    Yields:
+      A key, unique in the split and no path of this machine, and the record.
+    """
+
+  def _info(self) -> tfds.core.DatasetInfo:
+    return _Info(
+      builder=self,
+      description=self.DESCRIPTION,
+      features=tfds.features.FeaturesDict(dict(self.features())),
+      supervised_keys=None,
+      homepage=self.HOMEPAGE,
+      license=self.LICENCE,
+      citation=self.CITATION,
+      disable_shuffling=True,  # Keeps the distributor's order.
+      metadata=tfds.core.MetadataDict(),
+    )
+
+  def _split_generators(
+    self, dl_manager: tfds.download.DownloadManager
+  ) -> dict[str, Iterator[tuple[str, Mapping[str, Any]]]]:
+    folder, found = self._find(dl_manager)
+    self.info.metadata.clear()
+    self.info.metadata.update(folder=folder, splits={})
+    generators = {}
+    for split, names in self.FILES.items():
+      wanted = [*names, *self.NEEDED.get(split, ())]
+      account = records.Account(missing=[n for n in wanted if n not in found])
+      if any(name in found for name in names):
+        files = Files({n: found[n] for n in wanted if n in found}, folder)
+        for name in self.NEEDED.get(split, ()):
+          _ = files[name]
+        generators[split] = self._generate_examples(split, files, account)
+      else:
+        self._store(split, account)
+    return generators
+
+  def _generate_examples(
+    self, split: str, files: Files, account: records.Account
+  ) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    seen = set()
+    for key, record in self.read(split, files, account):
+      if key in seen:
+        raise errors.UserError(
+          f'{key} occurs twice in the split {split} of '
+          f'{self.info.metadata["folder"]}'
+        )
+      seen.add(key)
+      yield key, record
+    if not seen:
+      raise errors.UserError(
+        f'no record of the split {split} in {self.info.metadata["folder"]}: '
+        f'{len(account.skipped)} were skipped; is {", ".join(files)} complete?'
+      )
+    self._store(split, account)
+
+  def _store(self, split: str, account: records.Account) -> None:
+    self.info.metadata['splits'][split] = dataclasses.asdict(account)
+
+  def _find(
+    self, dl_manager: tfds.download.DownloadManager
+  ) -> tuple[str, dict[str, records.Path]]:
+    """Returns the folder where files were found, and these by their names."""
+    try:
+      manual_dir = epath.Path(dl_manager.manual_dir)
+    except (AssertionError, OSError):  # Not there, or empty.
+      manual_dir = None
+    if manual_dir is not None:
+      folder, found = self._look_in(_folders(manual_dir, self.FOLDERS))
+      if found:
+        return folder, found
+      default = epath.Path(dl_manager.download_dir) / 'manual'
+      if manual_dir != default or not self.URLS:
+        raise self._nothing_found(f'none of its files is in {manual_dir}')
+    if not self.URLS:
+      raise self._nothing_found('its files are not to be downloaded by program')
+    return self._download(dl_manager)
+
+  def _download(
+    self, dl_manager: tfds.download.DownloadManager
+  ) -> tuple[str, dict[str, records.Path]]:
+    try:
+      paths = dl_manager.download(dict(self.URLS))
+    except Exception as e:  # pylint: disable=broad-except
+      # Whatever requests, urllib and tfds may raise: an address is not reached.
+      raise self._nothing_found(f'downloading failed ({e})') from e
+    found = {k: epath.Path(v) for k, v in paths.items()}
+    for name in self.ARCHIVES:
+      if name in found:
+        archive = records.open_archive(found.pop(name))
+        found.update(self._look_in(_folders(archive, self.FOLDERS))[1])
+    return os.fspath(dl_manager.download_dir), found
+
+  def _look_in(
+    self, folders: Iterable[records.Path]
+  ) -> tuple[str, dict[str, records.Path]]:
+    """Takes the folder that holds most files; else the first archive."""
+    names = {
+      name
+      for names in itertools.chain(self.FILES.values(), self.NEEDED.values())
+      for name in names
+    }
+    folders = list(folders)
+    best = {}, ''
+    for folder in folders:
+      found = {n: folder / n for n in names if (folder / n).exists()}
+      if len(found) > len(best[0]):
+        best = found, str(folder)
+    if best[0]:
+      return best[1], best[0]
+    for folder, name in itertools.product(folders, self.ARCHIVES):
+      if (folder / name).exists():
+        archive = records.open_archive(folder / name)
+        _, found = self._look_in(_folders(archive, self.FOLDERS))
+        if found:
+          return str(folder / name), found
+    return '', {}
+
+  def _nothing_found(self, what: str) -> errors.UserError:
+    names = [name for names in self.FILES.values() for name in names]
+    shown = ', '.join([*self.ARCHIVES, *sorted(set(names))][:4])
+    steps = ' '.join(self.MANUAL_DOWNLOAD_INSTRUCTIONS.split())
+    return errors.UserError(
+      f'no data for {self.name}: {what}. Wanted: {shown}, ... {steps}'
+    )
+
+
+def _folders(
+  root: records.Path, inside: Sequence[str]
+) -> Iterator[records.Path]:
+  """Yields where files may lie: below `root`, or below a folder right in it."""
+  roots = [root]
+  children = sorted((p for p in root.iterdir() if p.is_dir()), key=str)
+  roots.extend(children[:_MOST_FOLDERS])
+  for root in roots:
+    yield root
+    for folder in inside:
+      yield root / folder

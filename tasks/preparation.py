@@ -1,0 +1,209 @@
+# Copyright 2026 The pid_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Has builders prepare their data, and tells a user what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from collections.abc import Sequence
+import contextlib
+import io
+import itertools
+import os
+import textwrap
+
+from etils import epath
+import seqio
+import tensorflow_datasets as tfds
+
+from pid_jax import errors
+from pid_jax.tasks import builder as builder_lib
+from pid_jax.tasks import prepared
+
+_WIDTH = 80
+_MOST_NAMED = 3  # Records, of those skipped for one reason.
+
+
+def prepare_and_account(
+  task: seqio.Task,
+  manual_dir: epath.PathLike | None = None,
+  *,
+  overwrite: bool = False,
+) -> Iterator[str]:
+  """Prepares the data of a task, and yields what to tell the user of it.
+
+  Args:
+    task: any task; one without a builder needs no preparing.
+    manual_dir: see `prepare`.
+    overwrite: see `prepare`.
+  """
+  builder = getattr(task.source, 'builder', None)
+  if builder is None:
+    yield f'{task.name} needs no preparing\n'
+    return
+  if not prepare(builder, manual_dir, overwrite=overwrite):
+    yield f'{builder.name} is prepared already; --overwrite prepares it anew'
+  yield account(builder) + '\n'
+
+
+def prepare(
+  builder: type[builder_lib.Builder],
+  manual_dir: epath.PathLike | None = None,
+  *,
+  overwrite: bool = False,
+) -> bool:
+  """Prepares a data set in prepared.data_dir(), unless it is there already.
+
+  Args:
+    builder: of the data set.
+    manual_dir: where the distributor's files are; None downloads them, where
+      they can be.
+    overwrite: prepare it anew. What was there before is kept until that has
+      come to its end.
+
+  Returns:
+    Whether anything was prepared.
+
+  Raises:
+    UserError: no files, or one that is wrong.
+  """
+  if manual_dir is not None:
+    manual_dir = epath.Path(manual_dir).expanduser()
+    if '://' not in str(manual_dir):
+      manual_dir = epath.Path(os.path.abspath(manual_dir))
+    if not manual_dir.is_dir():
+      what = 'is no folder' if manual_dir.exists() else 'is missing'
+      raise errors.UserError(
+        f'--manual_dir={manual_dir} {what}; it must be the folder of '
+        f'{builder.name} as its distributor gives it'
+      )
+  made = builder(data_dir=prepared.data_dir())
+  if made.is_prepared() and not overwrite:
+    return False
+  with _set_aside(made.data_path), _silence():
+    builder(data_dir=prepared.data_dir()).download_and_prepare(
+      download_config=tfds.download.DownloadConfig(
+        manual_dir=manual_dir,
+        compute_stats=tfds.download.ComputeStatsMode.SKIP,
+        try_download_gcs=False,
+      )
+    )
+  return True
+
+
+def account(builder: type[builder_lib.Builder]) -> str:
+  """Lays out what was read, missing and skipped, beside what was published.
+
+  Args:
+    builder: of a data set that is prepared.
+
+  Returns:
+    Lines of text, at most 80 columns wide.
+  """
+  made = builder(data_dir=prepared.data_dir())
+  splits = made.info.metadata['splits']
+  names = [s for s in builder.FILES if s in splits]
+  return '\n'.join(
+    [
+      f'{made.name} {made.version}, prepared in {made.data_dir}',
+      f'from {made.info.metadata["folder"]}',
+      *_wrapped(f'licence: {builder.LICENCE}'),
+      '',
+      *_counts(builder, splits, names),
+      *_missing(splits, names),
+      *_skipped(splits, names),
+    ]
+  )
+
+
+def _counts(
+  builder: type[builder_lib.Builder], splits: dict, names: Sequence[str]
+) -> Iterator[str]:
+  counts = {split: splits[split]['counts'] for split in names}
+  published = {split: builder.PUBLISHED.get(split, {}) for split in names}
+  units = dict.fromkeys(
+    unit
+    for found in itertools.chain(published.values(), counts.values())
+    for unit in found
+  )
+  width = 12
+  row = lambda label, cells: (
+    f'{label:<{_WIDTH - width * len(names)}}'
+    + ''.join(f'{cell:>{width}}' for cell in cells)
+  )
+  number = lambda n: '-' if n is None else f'{n:,}'
+  differing = []
+  yield row('', names)
+  for unit in units:
+    yield row(unit, [number(counts[s].get(unit)) for s in names])
+    if any(unit in published[s] for s in names):
+      yield row('  published', [number(published[s].get(unit)) for s in names])
+    for split in names:
+      want, got = published[split].get(unit), counts[split].get(unit, 0)
+      if want is not None and counts[split] and got != want:
+        more = f'{abs(got - want):,} {"more" if got > want else "fewer"}'
+        differing.append(f'{split} has {more} {unit} than were published')
+  for line in differing:
+    yield from _wrapped(f'! {line}')
+
+
+def _missing(splits: dict, names: Sequence[str]) -> Iterator[str]:
+  missing = [(f, s) for s in names for f in splits[s]['missing']]
+  yield ''
+  if not missing:
+    yield 'no file was missing'
+  for split in names:
+    files = splits[split]['missing']
+    if not files:
+      continue
+    kept = '' if splits[split]['counts'] else '; there is no such split'
+    named = ', '.join(files[:4]) + (', ...' if len(files) > 4 else '')
+    yield from _wrapped(f'! {len(files)} missing of {split}: {named}{kept}')
+
+
+def _skipped(splits: dict, names: Sequence[str]) -> Iterator[str]:
+  by_reason = {}
+  for split in names:
+    for skipped in splits[split]['skipped']:
+      by_reason.setdefault((split, skipped['why']), []).append(
+        f'{skipped["record"]} of {skipped["file"]}'
+      )
+  if not by_reason:
+    yield 'no record was skipped'
+  for (split, why), records in by_reason.items():
+    named = ', '.join(records[:_MOST_NAMED])
+    more = ', ...' if len(records) > _MOST_NAMED else ''
+    yield from _wrapped(
+      f'! {len(records):,} skipped of {split}, which {why}: {named}{more}'
+    )
+
+
+def _wrapped(text: str) -> list[str]:
+  return textwrap.wrap(text, _WIDTH, subsequent_indent='  ')
+
+
+@contextlib.contextmanager
+def _set_aside(path: epath.Path) -> Iterator[None]:
+  """Puts a folder back unless all goes well, else removes it."""
+  if not path.exists():
+    yield
+    return
+  aside = path.parent / f'{path.name}.old-{os.getpid()}'
+  path.rename(aside)
+  try:
+    yield
+  except BaseException:
+    aside.rename(path)
+    raise
+  aside.rmtree()
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+  """Keeps tfds, whose bars and lines are no part of our output, quiet."""
+  tfds.disable_progress_bar()
+  try:
+    with contextlib.redirect_stdout(io.StringIO()):
+      yield
+  finally:
+    tfds.enable_progress_bar()

@@ -1,0 +1,145 @@
+# Copyright 2026 The pid_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Serves what a builder has prepared as the source of a task.
+
+Records are turned into examples by plain Python when a split is first needed,
+and held in memory (subtasks.InMemoryDataSource): small data sets can be sharded
+over more hosts than they have files, and shuffled in full.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Iterator
+import functools
+from typing import Any
+
+import numpy as np
+import seqio
+import tensorflow as tf
+import tensorflow_datasets as tfds
+
+from pid_jax import errors
+from pid_jax import subtasks
+from pid_jax.tasks import builder as builder_lib
+
+Record = dict[str, Any]
+
+
+def source(
+  task: str,
+  builder: type[builder_lib.Builder],
+  examples: Callable[[Record], Iterable[dict[str, Any]]],
+) -> PreparedDataSource:
+  """Returns the source of a task; nothing is read or looked for yet.
+
+  Args:
+    task: name of the task, for messages.
+    builder: prepares the records.
+    examples: yields the decomposable examples of a record (as `records` gives
+      it): none, one or several. A module's function, or a functools.partial of
+      one, so that Beam can send it to its workers.
+  """
+  return PreparedDataSource(task, builder, examples)
+
+
+class PreparedDataSource(subtasks.InMemoryDataSource):
+  """Examples made of prepared records.
+
+  Attributes:
+    builder: the class that prepares them.
+  """
+
+  def __init__(
+    self,
+    task: str,
+    builder: type[builder_lib.Builder],
+    examples: Callable[[Record], Iterable[dict[str, Any]]],
+  ):
+    self.builder = builder
+    self._data_dir = None
+    super().__init__(
+      {
+        split: functools.partial(_examples, task, builder, examples, split)
+        for split in builder.FILES
+      }
+    )
+
+  def is_there(self, split: str) -> bool:
+    """Whether a split has been prepared."""
+    return split in self.builder(data_dir=data_dir()).info.splits
+
+  def _table(self, split: str) -> Any:
+    if self._data_dir != data_dir():  # What was read before is other data.
+      self._data_dir, self._tables = data_dir(), {}
+    return super()._table(split)
+
+
+def data_dir() -> str:
+  """Returns where tfds keeps prepared data.
+
+  What seqio.set_tfds_data_dir_override set (T5X's --tfds_data_dir) comes first,
+  then the environment variable TFDS_DATA_DIR, then ~/tensorflow_datasets.
+  """
+  override = seqio.utils.LazyTfdsLoader().data_dir
+  return str(override or tfds.core.constants.DATA_DIR)
+
+
+def records(
+  task: str, builder: type[builder_lib.Builder], split: str
+) -> Iterator[Record]:
+  """Yields the prepared records of a split, in the distributor's order.
+
+  Args:
+    task: name of the task, for messages.
+    builder: prepares the records.
+    split: such as 'train'.
+
+  Yields:
+    Each record as plain Python: str for strings, lists for arrays.
+
+  Raises:
+    UserError: the data set is not prepared, or was so without this split.
+  """
+  made = builder(data_dir=data_dir())
+  if split not in made.info.splits:
+    command = f'python -m pid_jax.data prepare {task} --manual_dir=DIR'
+    if not made.info.splits:
+      raise errors.UserError(
+        f'the data of {task} is not prepared in {data_dir()}: run `{command}`, '
+        'or set TFDS_DATA_DIR to where it is'
+      )
+    missing = made.info.metadata['splits'].get(split, {}).get('missing', [])
+    raise errors.UserError(
+      f'{task} was prepared without the split {split}, since '
+      f'{made.info.metadata["folder"]} lacked {", ".join(missing[:4])}: '
+      f'complete it and run `{command} --overwrite`'
+    )
+  dataset = made.as_dataset(split=split, shuffle_files=False)
+  for record in tfds.as_numpy(dataset):
+    yield _plain(record)
+
+
+def _examples(
+  task: str,
+  builder: type[builder_lib.Builder],
+  examples: Callable[[Record], Iterable[dict[str, Any]]],
+  split: str,
+) -> Iterator[dict[str, Any]]:
+  for record in records(task, builder, split):
+    yield from examples(record)
+
+
+def _plain(value: Any) -> Any:
+  if isinstance(value, dict):
+    return {k: _plain(v) for k, v in value.items()}
+  if isinstance(value, bytes):
+    return value.decode()
+  if isinstance(value, tf.RaggedTensor | tf.compat.v1.ragged.RaggedTensorValue):
+    return _plain(value.to_list())
+  if isinstance(value, np.ndarray | np.generic):
+    return _plain(value.tolist())
+  if isinstance(value, list):
+    return [_plain(v) for v in value]
+  return value

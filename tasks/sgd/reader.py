@@ -1,0 +1,246 @@
+# Copyright 2026 The pid_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Reads the distributor's files of the Schema-Guided Dialogue data set.
+
+A split is a folder with schema.json, a list of services with their slots and
+intents, and dialogues_NNN.json, lists of dialogues. A user's turn has a frame
+for each service that it is about, with the state of that service after the
+turn: of each filled slot all the ways in which its value was said, all of them
+right.
+
+Slots that no intent takes can be asked for by a user, but are in no state; here
+they are left out. No TensorFlow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from collections.abc import Mapping
+import dataclasses
+from typing import Any
+
+from pid_jax import errors
+from pid_jax.tasks import records
+
+NONE = 'none'
+DONTCARE = 'dontcare'
+SCHEMA_FILE = 'schema.json'
+# Ours: the distributor's folder, and how many files with dialogues it has.
+SPLITS = {
+  'train': ('train', 127),
+  'validation': ('dev', 20),
+  'test': ('test', 34),
+}
+_SPEAKERS = ('USER', 'SYSTEM')
+
+
+@dataclasses.dataclass(frozen=True)
+class Slot:
+  """A slot of a service.
+
+  Attributes:
+    name: such as 'city_of_event'.
+    description: the schema's.
+    is_categorical: whether it is one of `possible_values`, or 'dontcare'.
+    possible_values: all of them if it is categorical; else examples, or ().
+  """
+
+  name: str
+  description: str
+  is_categorical: bool
+  possible_values: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Service:
+  """A service, such as 'Restaurants_1'.
+
+  Attributes:
+    name: unique over all splits.
+    description: the schema's.
+    slots: those that an intent takes, by name, in the schema's order.
+    other_slots: names of the others.
+  """
+
+  name: str
+  description: str
+  slots: Mapping[str, Slot]
+  other_slots: frozenset[str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Frame:
+  """The state of a service after a turn.
+
+  Attributes:
+    turn: number of the turn in the dialogue, from 0.
+    service: its name.
+    active_intent: what the user is after, or 'NONE'.
+    state: by the name of a slot that is filled, its right values; one of a
+      categorical slot.
+  """
+
+  turn: int
+  service: str
+  active_intent: str
+  state: Mapping[str, list[str]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Dialogue:
+  """A dialogue.
+
+  Attributes:
+    name: unique within a split.
+    speakers: of each turn, 'user' or 'system'.
+    utterances: of each turn, what is said.
+    frames: in the order of turns.
+  """
+
+  name: str
+  speakers: list[str]
+  utterances: list[str]
+  frames: list[Frame]
+
+
+def read_schema(
+  path: records.Path, account: records.Account
+) -> dict[str, Service]:
+  """Reads the services of a split by their names.
+
+  Raises:
+    UserError: the file is not of the distributor's form.
+  """
+  services = {}
+  for number, service in enumerate(records.read_json(path), start=1):
+    with account.record(path, f'service {number}'):
+      name = service['service_name']
+      taken = {
+        slot
+        for intent in service['intents']
+        # A list of names, or a dictionary with them as keys.
+        for slot in [*intent['required_slots'], *intent['optional_slots']]
+      }
+      slots = [
+        Slot(
+          slot['name'],
+          _unified(slot['description']),
+          bool(slot['is_categorical']),
+          tuple(_unified(value) for value in slot['possible_values']),
+        )
+        for slot in service['slots']
+      ]
+      services[name] = Service(
+        name,
+        _unified(service['description']),
+        {slot.name: slot for slot in slots if slot.name in taken},
+        frozenset(slot.name for slot in slots if slot.name not in taken),
+      )
+  if not services:
+    raise errors.UserError(f'{path} has no services')
+  return services
+
+
+def read_dialogues(
+  path: records.Path,
+  services: Mapping[str, Service],
+  account: records.Account,
+) -> Iterator[Dialogue]:
+  """Reads the dialogues of a file.
+
+  Args:
+    path: of the file.
+    services: those of the split.
+    account: to count in, and to note what is left out.
+
+  Yields:
+    Dialogues, in the file's order.
+
+  Raises:
+    UserError: the file is not of the distributor's form, or does not fit to the
+      schema.
+  """
+  for number, dialogue in enumerate(records.read_json(path), start=1):
+    with account.record(path, f'dialogue {number}'):
+      name = str(dialogue['dialogue_id'])
+    where = f'dialogue {name}'
+    with account.record(path, where):
+      read = _dialogue(dialogue, name, services, f'{path}, {where}', account)
+    values = [
+      v for frame in read.frames for x in frame.state.values() for v in x
+    ]
+    if not read.frames:
+      account.skip(path, where, 'no turn of a user about any service')
+    elif NONE in values:
+      account.skip(path, where, f'a value {NONE!r}, which stands for no value')
+    else:
+      account.count('dialogues')
+      account.count('turns', len(read.utterances))
+      account.count('frames', len(read.frames))
+      account.count('filled slots', sum(len(f.state) for f in read.frames))
+      yield read
+
+
+def _dialogue(
+  dialogue: dict[str, Any],
+  name: str,
+  services: Mapping[str, Service],
+  where: str,
+  account: records.Account,
+) -> Dialogue:
+  speakers, utterances, frames = [], [], []
+  for number, turn in enumerate(dialogue['turns']):
+    if turn['speaker'] not in _SPEAKERS:
+      raise errors.UserError(
+        f'{where}, turn {number}: the speaker is {turn["speaker"]!r}, neither '
+        f'{" nor ".join(_SPEAKERS)}'
+      )
+    speakers.append(turn['speaker'].lower())
+    utterances.append(_unified(turn['utterance']))
+    if turn['speaker'] == 'USER':
+      frames.extend(
+        _frame(frame, number, services, f'{where}, turn {number}', account)
+        for frame in turn['frames']
+      )
+  return Dialogue(name, speakers, utterances, frames)
+
+
+def _frame(
+  frame: dict[str, Any],
+  number: int,
+  services: Mapping[str, Service],
+  where: str,
+  account: records.Account,
+) -> Frame:
+  name = frame['service']
+  if name not in services:
+    raise errors.UserError(
+      f'{where}: the service {name!r} is not in the {SCHEMA_FILE} beside it; '
+      'are both of the same release?'
+    )
+  if 'state' not in frame:
+    raise errors.UserError(
+      f'{where}: has no state of {name}; the test split was first released '
+      'without: use a release since July 2020'
+    )
+  state = {}
+  for slot, values in frame['state']['slot_values'].items():
+    if slot in services[name].other_slots:
+      account.count('filled slots that no intent takes, left out')
+      continue
+    if slot not in services[name].slots:
+      raise errors.UserError(
+        f'{where}: the service {name} has no slot {slot!r} in its schema'
+      )
+    values = [_unified(value) for value in values]
+    if not values or not all(values):
+      raise errors.UserError(
+        f'{where}: the slot {slot} of {name} is filled with nothing: {values}'
+      )
+    state[slot] = list(dict.fromkeys(values))
+  return Frame(number, name, frame['state']['active_intent'], state)
+
+
+def _unified(text: str) -> str:
+  """Makes runs of white space, line breaks too, single spaces."""
+  return ' '.join(text.split())

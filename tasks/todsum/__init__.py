@@ -1,0 +1,153 @@
+# Copyright 2026 The pid_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""TODSum: a summary of a dialogue for each domain that it is about.
+
+`todsum_domain` reads a whole dialogue and asks, for each of its domains, what
+the summary says of it. reader.py documents the data and how to get it,
+domains.py which sentence belongs to which domain, consistency.py the metric of
+facts. An example has a subtask for each domain that the state fills or the
+summary speaks of, in the order in which the dialogue comes to them; of one that
+the summary leaves out, the target is `none`. ROUGE is that of each domain, and
+of the whole summary: all domains, in that order.
+
+`todsum_domain_gold_state` has the gold state behind the dialogue: an upper
+bound, which no system can claim. With states of your own, by gin:
+  from pid_jax.tasks import todsum
+  MIXTURE_OR_TASK_NAME = @todsum.register()
+  todsum.register:
+    name = 'todsum_domain_my_state'
+    states = 'states.jsonl'
+whose lines are {"id": "PMUL1635.json", "state": {"hotel": {"area": "east"}}}.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from collections.abc import Iterator
+from collections.abc import Mapping
+import functools
+import json
+from typing import Any
+
+from etils import epath
+import seqio
+
+from pid_jax import errors
+from pid_jax import subtasks
+from pid_jax.subtasks import metrics
+from pid_jax.tasks import prepared
+from pid_jax.tasks import records
+from pid_jax.tasks import vocabulary
+from pid_jax.tasks.todsum import consistency
+from pid_jax.tasks.todsum import domains
+from pid_jax.tasks.todsum import reader
+
+NONE = 'none'
+GOLD = 'gold'
+_SPEAKERS = ('user', 'system')
+
+States = Mapping[str, Mapping[str, Mapping[str, str]]]
+
+
+def examples(
+  record: prepared.Record, states: str | None = None
+) -> Iterator[dict[str, Any]]:
+  """Yields the decomposable example of a dialogue.
+
+  Args:
+    record: of reader.Todsum.
+    states: None, GOLD, or the path of a file of states; see `register`.
+  """
+  state = record['state']
+  dialogue = ' '.join(
+    f'{_SPEAKERS[i % 2]}: {text}' for i, text in enumerate(record['utterances'])
+  )
+  inputs = dialogue
+  if states == GOLD:
+    slots = zip(state['domain'], state['slot'], state['value'], strict=True)
+    inputs = f'{dialogue} state: {_state_text(slots)}'
+  elif states is not None:
+    found = _read_states(states).get(record['dialogue_id'])
+    if found is None:
+      raise errors.UserError(
+        f'{states} has no state of the dialogue {record["dialogue_id"]}'
+      )
+    slots = ((d, s, v) for d in found for s, v in found[d].items())
+    inputs = f'{dialogue} state: {_state_text(slots)}'
+
+  of_domain = {domain: [] for domain in state['domain']}
+  for domain, sentence in zip(
+    record['sentence_domains'], record['sentences'], strict=True
+  ):
+    of_domain.setdefault(domain, []).append(sentence)
+  names = domains.in_order(of_domain, dialogue)
+  yield {
+    'example_id': record['dialogue_id'],
+    'inputs': inputs,
+    'subtasks': names,
+    'prompts': [f'summary of the {name}:' for name in names],
+    'targets': [' '.join(of_domain[name]) or NONE for name in names],
+    # For the metric of facts.
+    **{f'state_{k}': state[k] for k in ('domain', 'kind', 'slot', 'value')},
+  }
+
+
+def register(
+  name: str = 'todsum_domain',
+  *,
+  states: str | None = None,
+) -> str:
+  """Registers the task `name`, with `name`_pie and `name`_joint.
+
+  May be called again with the same name, since gin calls it wherever the name
+  is used.
+
+  Args:
+    name: of the task.
+    states: what stands behind the dialogue: None, nothing; GOLD, the gold
+      state; or the path of JSON lines with a predicted state of each dialogue,
+      `id` and `state` (by domain, the values of its filled slots).
+
+  Returns:
+    The name.
+  """
+  if name not in seqio.TaskRegistry.names():
+    subtasks.register(
+      name,
+      source=prepared.source(
+        name, reader.Todsum, functools.partial(examples, states=states)
+      ),
+      vocabulary=vocabulary.default(),
+      metric_fns=[
+        functools.partial(metrics.rouge, empty_target=NONE, by_subtask=True),
+        functools.partial(metrics.rouge_of_whole, empty_target=NONE),
+        consistency.slot_consistency,
+      ],
+      empty_target=NONE,
+      long_inputs='keep_end',
+    )
+  return name
+
+
+def _state_text(slots: Iterable[tuple[str, str, str]]) -> str:
+  return ', '.join(f'{domain} {slot} {value}' for domain, slot, value in slots)
+
+
+@functools.cache
+def _read_states(path: str) -> States:
+  states, account = {}, records.Account()
+  lines = records.read_text(epath.Path(path)).splitlines()
+  for number, line in enumerate(lines, start=1):
+    if not line.strip():
+      continue
+    with account.record(epath.Path(path), f'line {number}'):
+      parsed = json.loads(line)
+      states[parsed['id']] = {
+        domain: {slot: str(value) for slot, value in slots.items()}
+        for domain, slots in parsed['state'].items()
+      }
+  return states
+
+
+register('todsum_domain')
+register('todsum_domain_gold_state', states=GOLD)

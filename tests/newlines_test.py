@@ -1,0 +1,268 @@
+# Copyright 2026 The pid_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Newlines go through vocabularies that have none, in every layout and back."""
+
+import functools
+
+import hypothesis
+from hypothesis import strategies
+import numpy as np
+import pytest
+import sentencepiece
+import seqio
+import tensorflow as tf
+
+from pid_jax import checkpoints
+from pid_jax import errors
+from pid_jax import inference
+from pid_jax import model as model_lib
+from pid_jax import network
+from pid_jax import subtasks
+from pid_jax import trainer
+from pid_jax import vocabulary as vocabulary_lib
+from pid_jax.config import T5Config
+from pid_jax.subtasks import newlines
+from pid_jax.trainer import start
+
+NEWLINE = '<extra_id_3>'
+EXAMPLE = {
+  'example_id': 'one',
+  'inputs': '[doctor] hello\n\n[patient] i am tired\n',
+  'prompts': ['exam:\nshort', 'plan:'],
+  'targets': ['EXAM\n\n- lungs : clear\n- heart\n', ' none'],
+  'subtasks': ['exam', 'plan'],
+}
+
+
+@functools.cache
+def model_file(folder, keeps_spaces=False) -> str:
+  """A model with T5's normalisation, or one that leaves spaces as they are."""
+  prefix = str(folder / f'lines_{keeps_spaces}')
+  sentencepiece.SentencePieceTrainer.train(
+    sentence_iterator=iter([' ; '.join(map(str, EXAMPLE.values()))] * 20),
+    model_prefix=prefix,
+    vocab_size=90,
+    hard_vocab_limit=False,
+    remove_extra_whitespaces=not keeps_spaces,
+    normalization_rule_name='identity' if keeps_spaces else 'nmt_nfkc',
+    pad_id=0,
+    eos_id=1,
+    unk_id=2,
+    bos_id=-1,
+    minloglevel=2,
+  )
+  return f'{prefix}.model'
+
+
+@pytest.fixture(scope='module', name='folder')
+def _folder(tmp_path_factory):
+  return tmp_path_factory.mktemp('newlines')
+
+
+def _vocabulary(folder, extra_ids=5) -> seqio.SentencePieceVocabulary:
+  return seqio.SentencePieceVocabulary(model_file(folder), extra_ids)
+
+
+def test_what_a_vocabulary_does_to_sentinels(folder):
+  vocabulary = _vocabulary(folder)
+  sentinel = vocabulary.vocab_size - 4  # <extra_id_0> is the last of all.
+  assert sentinel in vocabulary.encode('a <extra_id_3> b')
+  assert sentinel not in vocabulary.encode('a<extra_id_3>b')
+  assert vocabulary.decode([sentinel, sentinel]) == f'{NEWLINE} {NEWLINE}'
+  ids = vocabulary.encode(newlines.mark('\n\nplan:\n', NEWLINE))
+  assert ids.count(sentinel) == 3
+  assert vocabulary.unk_id not in ids
+  assert newlines.restore(vocabulary.decode(ids), NEWLINE) == '\n\nplan:\n'
+
+
+@pytest.mark.parametrize('keeps_spaces', [False, True])
+def test_lines_come_back_as_they_would_alone(folder, keeps_spaces):
+  vocabulary = vocabulary_lib.Vocabulary(model_file(folder, keeps_spaces), 5)
+  seqio_vocabulary = seqio.SentencePieceVocabulary(
+    model_file(folder, keeps_spaces), 5
+  )
+  through = lambda text: vocabulary.decode(vocabulary.encode(text))
+
+  @hypothesis.settings(deadline=None, max_examples=300)
+  @hypothesis.given(
+    strategies.text(alphabet='ab :-\n\r猫<', max_size=30)
+    | strategies.lists(
+      strategies.sampled_from([' ', '\n', 'ab', NEWLINE[:-1], '>', '\t'])
+    ).map(''.join)
+  )
+  def check(text):
+    hypothesis.assume(NEWLINE not in text)
+    ids = vocabulary.encode(newlines.mark(text, NEWLINE))
+    assert ids == seqio_vocabulary.encode(newlines.mark(text, NEWLINE))
+    lines = text.replace('\r\n', '\n').replace('\r', '\n').split('\n')
+    found = newlines.restore(vocabulary.decode(ids), NEWLINE).split('\n')
+    assert len(found) == len(lines)
+    if keeps_spaces:
+      assert found == [through(line) for line in lines]
+    else:  # Such a vocabulary drops spaces at the ends of a text.
+      strip = lambda lines: [line.strip() for line in lines]
+      assert strip(found) == strip(through(line) for line in lines)
+
+  check()
+
+
+def test_marking_is_undone_exactly():
+  text = '  a \n\n b\n'
+  assert newlines.mark(text, NEWLINE).count(NEWLINE) == 3
+  assert newlines.restore(newlines.mark(text, NEWLINE), NEWLINE) == text
+  assert newlines.mark('a\r\nb\rc', '|') == 'a | b | c'
+  assert newlines.mark(text, None) == newlines.restore(text, None) == text
+  with pytest.raises(errors.UserError, match=r"prompts\[3\] contains '<extra"):
+    newlines.mark('a <extra_id_3>', NEWLINE, 'prompts[3]')
+
+
+_counter = iter(range(99))
+
+
+def _register(folder, example=None, **kwargs) -> str:
+  name = f'newlines_test_{next(_counter)}'
+  seen = kwargs.pop('seen', [])
+  subtasks.register(
+    name,
+    source=subtasks.InMemoryDataSource({'test': [example or EXAMPLE]}),
+    metric_fns=[lambda t, p: seen.append((t, p)) or {'metric': 0}],
+    **{'vocabulary': _vocabulary(folder), 'newline': NEWLINE, **kwargs},
+  )
+  return name
+
+
+def _rows(name):
+  dataset = seqio.get_mixture_or_task(name).get_dataset(
+    None, split='test', shuffle=False
+  )
+  return list(dataset.as_numpy_iterator())
+
+
+def test_every_layout_writes_the_sentinel(folder):
+  name = _register(folder)
+  vocabulary = _vocabulary(folder)
+  encode = lambda text: vocabulary.encode(newlines.mark(text, NEWLINE))
+  (row,) = _rows(name)
+  assert row['inputs'].tolist() == [*encode(EXAMPLE['inputs']), 1]
+  for key, eos in (('prompts', []), ('targets', [1])):
+    for u, text in enumerate(EXAMPLE[key]):
+      assert np.trim_zeros(row[key][u], 'b').tolist() == [*encode(text), *eos]
+  assert row['inputs_pretokenized'].decode() == EXAMPLE['inputs']
+
+  for u, row in enumerate(_rows(f'{name}_pie')):
+    prompt, inputs = encode(EXAMPLE['prompts'][u]), encode(EXAMPLE['inputs'])
+    assert row['inputs'].tolist() == [*prompt, *inputs, 1]
+    assert row['targets'].tolist() == [*encode(EXAMPLE['targets'][u]), 1]
+  (row,) = _rows(f'{name}_joint')
+  first, last = map(encode, EXAMPLE['targets'])
+  assert row['targets'].tolist() == [*first, *encode(' ; '), *last, 1]
+
+
+@pytest.mark.parametrize('layout', ['', '_pie', '_joint'])
+def test_metrics_see_lines_in_every_layout(folder, layout):
+  seen = []
+  name = _register(folder, seen=seen) + layout
+  evaluator = seqio.Evaluator(
+    name,
+    seqio.EncDecFeatureConverter(pack=False)
+    if layout
+    else subtasks.PromptInDecoderFeatureConverter(pack=False),
+    eval_split='test',
+  )
+
+  def predict(dataset):  # What the model was taught.
+    del dataset
+    rows = [row['targets'] for row in _rows(name)]
+    length = max(row.shape[-1] for row in rows)
+    pad = lambda row: [(0, 0)] * (row.ndim - 1) + [(0, length - row.shape[-1])]
+    return [(i, np.pad(row, pad(row))) for i, row in enumerate(rows)]
+
+  evaluator.evaluate(compute_metrics=True, predict_fn=predict)[0].result()
+  ((targets, predictions),) = seen
+  assert targets[0]['targets'] == EXAMPLE['targets']
+  assert predictions == [['EXAM\n\n- lungs : clear\n- heart\n', 'none']]
+
+
+def test_texts_that_hold_the_sentinel_stop_the_run(folder):
+  name = _register(folder, {**EXAMPLE, 'targets': ['x', f'a {NEWLINE}']})
+  with pytest.raises(tf.errors.InvalidArgumentError) as error:
+    _rows(name)
+  assert str(subtasks.user_error(error.value)) == (
+    f"task {name}, example one: a text contains '{NEWLINE}', which stands for "
+    'a newline in this task; take it out, or choose another sentinel (newline)'
+  )
+
+
+def test_sentinels_that_cannot_be_brought_back_are_refused(folder):
+  name = _register(folder, vocabulary=_vocabulary(folder, extra_ids=3))
+  with pytest.raises(errors.UserError, match="cannot express .* '<extra_id_3>"):
+    _rows(name)
+  for newline in ('', 'new line', 'a\n'):
+    with pytest.raises(ValueError, match='without white space'):
+      _register(folder, newline=newline)
+  with pytest.raises(ValueError, match='must not contain each other'):
+    _register(folder, newline='<;>')
+  # Bytes express any sentinel, backslashes included.
+  name = _register(folder, vocabulary=seqio.ByteVocabulary(), newline=r'\1')
+  (row,) = _rows(name)
+  text = seqio.ByteVocabulary().decode(row['targets'][0])
+  assert newlines.restore(text, r'\1') == EXAMPLE['targets'][0]
+
+
+def _model(folder, newline=NEWLINE, extra_ids=5) -> inference.PromptInDecoder:
+  vocabulary = vocabulary_lib.Vocabulary(model_file(folder), extra_ids)
+  task = {'layout': 'pid', 'newline': newline}
+  config = T5Config(vocab_size=vocabulary.size)
+  return inference.PromptInDecoder(config, None, vocabulary, task)
+
+
+def test_inference_writes_and_reads_newlines_as_training_does(folder):
+  model = _model(folder)
+  (batch,) = model.lay_out(
+    [EXAMPLE['inputs']], [EXAMPLE['prompts']], [EXAMPLE['targets']],
+    batch_size=1,
+  )  # fmt: skip
+  (row,) = _rows(_register(folder))
+  real = lambda tokens: np.trim_zeros(np.asarray(tokens), 'b').tolist()
+  assert real(batch.encoder_input_tokens[0]) == real(row['inputs'])
+  for key in ('prompts', 'targets'):
+    grid = getattr(batch, f'{key[:-1]}_tokens').reshape(2, -1)
+    assert [real(x) for x in grid] == [real(x) for x in row[key]]
+
+  class Outputs:  # What the model was taught.
+    tokens, log_probs = batch.target_tokens, np.zeros((1, 2))
+
+  model.run = lambda *args, **kwargs: Outputs
+  (answers,) = model.generate([EXAMPLE['inputs']], [EXAMPLE['prompts']])
+  assert answers == ['EXAM\n\n- lungs : clear\n- heart\n', 'none']
+
+  with pytest.raises(errors.UserError, match=r'inputs\[0\] contains'):
+    model.generate([NEWLINE], [['plan:']])
+  with pytest.raises(errors.UserError, match='cannot express'):
+    _model(folder, extra_ids=2)
+
+
+def test_config_json_says_how_newlines_were_written(folder, tmp_path):
+  marked, plain, other = (
+    _register(folder, newline=newline) for newline in (NEWLINE, None, '|')
+  )
+  model = model_lib.EncoderDecoderModel(
+    network.Transformer(T5Config(vocab_size=128, num_tokens=128))
+  )
+
+  def described(*names) -> dict:
+    name = names[0]
+    if len(names) > 1:
+      name = '_and_'.join(names)
+      seqio.MixtureRegistry.add(name, names, default_rate=1)
+    cfg = trainer.DatasetConfig(name, {'inputs': 8})
+    folder = tmp_path / name
+    start.describe(model, folder, cfg, trainer.CheckpointConfig())
+    return checkpoints.read_config(folder)['task']
+
+  assert described(marked)['newline'] == NEWLINE
+  assert described(marked, plain)['newline'] == NEWLINE
+  assert 'newline' not in described(plain)
+  assert described(f'{marked}_pie', f'{plain}_pie')['newline'] == NEWLINE
+  with pytest.raises(errors.UserError, match='different sentinels'):
+    described(marked, other)

@@ -1,0 +1,293 @@
+# Copyright 2026 The pid_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The base of builders: what it finds, counts and refuses; and its source."""
+
+import json
+import pickle
+import zipfile
+
+import numpy as np
+import pytest
+import seqio
+import tensorflow_datasets as tfds
+
+from pid_jax import errors
+from pid_jax.tasks import builder
+from pid_jax.tasks import preparation
+from pid_jax.tasks import prepared
+from pid_jax.tasks import records
+
+
+class Letters(builder.Builder, skip_registration=True):
+  """Lists of words, and a file that says which of them are letters."""
+
+  MANUAL_DOWNLOAD_INSTRUCTIONS = """
+  Write them
+  down.
+  """
+  LICENCE = 'Yours.'
+  FILES = {'train': ('a.json', 'sub/b.json'), 'test': ('c.json',)}
+  NEEDED = {'test': ('letters.txt',)}
+  FOLDERS = ('data', 'data/v1')
+  ARCHIVES = ('letters.zip',)
+  PUBLISHED = {'train': {'words': 3}, 'test': {'words': 2}}
+
+  def features(self):
+    text = tfds.features.Text()
+    lists = tfds.features.Sequence(tfds.features.Sequence(text))
+    return {
+      'word': text,
+      'nested': lists,
+      'size': tfds.features.Scalar(np.int32),
+    }
+
+  def read(self, split, files, account):
+    for name in self.FILES[split]:
+      if name not in files:
+        continue
+      for number, word in enumerate(records.read_json(files[name])):
+        with account.record(files[name], f'word {number}'):
+          record = {'word': word['w'], 'nested': [['x'], []], 'size': 1}
+        if split == 'test' and word['w'] not in records.read_lines(
+          files['letters.txt']
+        ):
+          account.skip(files[name], f'word {number}', 'is no letter')
+          continue
+        account.count('words')
+        yield word['w'], record
+
+
+class Downloaded(Letters, skip_registration=True):
+  URLS = {'letters.zip': 'https://letters.invalid/letters.zip'}
+
+
+def _words(*words):
+  return json.dumps([{'w': w} for w in words])
+
+
+ALL = {
+  'a.json': _words('one', 'two'),
+  'sub/b.json': _words('three'),
+  'c.json': _words('x', 'word', 'z'),
+  'letters.txt': '\ufeffx\n\n y\nz \n',
+}
+
+
+def _write(folder, files=ALL):
+  for name, content in files.items():
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(
+      content if isinstance(content, bytes) else content.encode()
+    )
+  return folder
+
+
+@pytest.fixture(autouse=True)
+def data_dir(tmp_path):
+  seqio.set_tfds_data_dir_override(str(tmp_path / 'prepared'))
+  yield tmp_path / 'prepared'
+  seqio.set_tfds_data_dir_override(None)
+
+
+def _read(split, cls=Letters):
+  return [r['word'] for r in prepared.records('letters_task', cls, split)]
+
+
+@pytest.mark.parametrize('where', ['.', 'data', 'data/v1', 'letters-main/data'])
+def test_files_are_found_where_they_are_wont_to_be(tmp_path, where):
+  _write(tmp_path / 'got' / where)
+  assert preparation.prepare(Letters, tmp_path / 'got')
+  assert _read('train') == ['one', 'two', 'three']  # In the files' order.
+  assert _read('test') == ['x', 'z']
+  assert not preparation.prepare(Letters)  # It is there already.
+
+
+@pytest.mark.parametrize('inside', ['', 'LETTERS/'])
+def test_an_archive_is_read_as_it_is(tmp_path, inside):
+  path = tmp_path / 'got/data/letters.zip'
+  path.parent.mkdir(parents=True)
+  with zipfile.ZipFile(path, 'w') as archive:
+    for name, content in ALL.items():
+      archive.writestr(inside + name, content)
+  preparation.prepare(Letters, tmp_path / 'got')
+  assert _read('train') == ['one', 'two', 'three']
+  assert not list(tmp_path.rglob('a.json'))
+
+  path.write_bytes(path.read_bytes()[:-30])
+  with pytest.raises(errors.UserError, match='archive .*letters.zip .*whole?'):
+    preparation.prepare(Letters, tmp_path / 'got', overwrite=True)
+  assert _read('train') == ['one', 'two', 'three']  # As it was.
+  with zipfile.ZipFile(path, 'w') as archive:
+    archive.writestr(inside + 'a.json', '[')
+  with pytest.raises(errors.UserError, match='letters.zip/.*a.json: malformed'):
+    preparation.prepare(Letters, tmp_path / 'got', overwrite=True)
+
+
+def test_nested_values_come_back_as_plain_python(tmp_path):
+  preparation.prepare(Letters, _write(tmp_path / 'got'))
+  (first, *_) = prepared.records('letters_task', Letters, 'train')
+  assert first == {'word': 'one', 'nested': [['x'], []], 'size': 1}
+
+
+def test_what_is_missing_is_done_without_and_told(tmp_path):
+  folder = _write(tmp_path / 'got', {'a.json': ALL['a.json']})
+  preparation.prepare(Letters, folder)
+  assert _read('train') == ['one', 'two']
+  assert preparation.account(Letters).splitlines() == [
+    f'letters 1.0.0, prepared in {tmp_path}/prepared/letters/1.0.0',
+    f'from {folder}',
+    'licence: Yours.',
+    '',
+    '                                                               train'
+    '        test',
+    'words                                                              2'
+    '           -',
+    '  published                                                        3'
+    '           2',
+    '! train has 1 fewer words than were published',
+    '',
+    '! 1 missing of train: sub/b.json',
+    '! 2 missing of test: c.json, letters.txt; there is no such split',
+    'no record was skipped',
+  ]
+  with pytest.raises(errors.UserError) as error:
+    _read('test')
+  assert str(error.value) == (
+    f'letters_task was prepared without the split test, since {folder} lacked '
+    'c.json, letters.txt: complete it and run `python -m pid_jax.data prepare '
+    'letters_task --manual_dir=DIR --overwrite`'
+  )
+
+  _write(folder, {'c.json': ALL['c.json']})
+  with pytest.raises(errors.UserError, match='letters.txt is missing in .*got'):
+    preparation.prepare(Letters, folder, overwrite=True)
+  assert _read('train') == ['one', 'two']
+
+  _write(folder)
+  assert preparation.prepare(Letters, folder, overwrite=True)
+  assert preparation.account(Letters).splitlines()[4:] == [
+    '                                                               train'
+    '        test',
+    'words                                                              3'
+    '           2',
+    '  published                                                        3'
+    '           2',
+    '',
+    'no file was missing',
+    '! 1 skipped of test, which is no letter: word 1 of c.json',
+  ]
+
+
+def test_nothing_there(tmp_path):
+  with pytest.raises(errors.UserError) as error:
+    preparation.prepare(Letters)
+  assert str(error.value) == (
+    'no data for letters: its files are not to be downloaded by program. '
+    'Wanted: letters.zip, a.json, c.json, sub/b.json, ... Write them down.'
+  )
+  (tmp_path / 'got').mkdir()
+  for folder in (tmp_path / 'got', _write(tmp_path / 'got', {'x': 'y'})):
+    with pytest.raises(errors.UserError, match='no data for letters: '):
+      preparation.prepare(Letters, folder)
+  with pytest.raises(errors.UserError, match='=.*/gone is missing; it must be'):
+    preparation.prepare(Letters, tmp_path / 'gone')
+  with pytest.raises(errors.UserError, match='got/x is no folder; it must be'):
+    preparation.prepare(Letters, tmp_path / 'got/x')
+  with pytest.raises(errors.UserError) as error:
+    _read('train')
+  assert str(error.value) == (
+    f'the data of letters_task is not prepared in {tmp_path}/prepared: run '
+    '`python -m pid_jax.data prepare letters_task --manual_dir=DIR`, or set '
+    'TFDS_DATA_DIR to where it is'
+  )
+
+
+def test_downloading(tmp_path, monkeypatch):
+  def download(manager, urls):
+    assert urls == Downloaded.URLS
+    path = tmp_path / 'some_name'
+    with zipfile.ZipFile(path, 'w') as archive:
+      for name, content in ALL.items():
+        archive.writestr('data/' + name, content)
+    return {name: path for name in urls}
+
+  monkeypatch.setattr(tfds.download.DownloadManager, 'download', download)
+  assert preparation.prepare(Downloaded)
+  assert _read('train', Downloaded) == ['one', 'two', 'three']
+
+  def fail(manager, urls):
+    raise ConnectionError('no route')
+
+  monkeypatch.setattr(tfds.download.DownloadManager, 'download', fail)
+  with pytest.raises(errors.UserError, match=r'downloading failed \(no route'):
+    preparation.prepare(Downloaded, overwrite=True)
+  # Files that a user names are not passed over for others.
+  with pytest.raises(errors.UserError, match='none of its files is in'):
+    (tmp_path / 'empty').mkdir()
+    _write(tmp_path / 'empty', {'x': ''})
+    preparation.prepare(Downloaded, tmp_path / 'empty', overwrite=True)
+
+
+@pytest.mark.parametrize(
+  'content, message',
+  [
+    (b'[{"w": "\xff"}]', r'a.json: byte 9 is not UTF-8'),
+    ('version https://git-lfs.github.com/spec/v1\noid x', 'a pointer of Git L'),
+    ('[{"w": "x"}, {"v": "y"}]', "a.json, word 1: lacks 'w'"),
+    ('[{"w": "x"}, 3]', r'a.json, word 1: is not of the form .*\(TypeError'),
+    ('[' * 10**5, 'a.json: malformed JSON .*is the file, of 100000 char'),
+    ('[{"w": "x"}, {"w": "x"}]', 'x occurs twice in the split train of .*got'),
+  ],
+)
+def test_wrong_files(tmp_path, content, message):
+  folder = _write(tmp_path / 'got', {'a.json': content})
+  with pytest.raises(errors.UserError, match=message) as error:
+    preparation.prepare(Letters, folder)
+  assert '\n' not in str(error.value)
+  left = list((tmp_path / 'prepared').rglob('*'))
+  assert not [p for p in left if p.is_file() or 'incomplete' in p.name]
+
+
+def test_csv(tmp_path):
+  path = tmp_path / 'a.csv'
+  read = lambda text: (
+    path.write_bytes(text.encode()),
+    list(records.read_csv(path, ['id', 'note'])),
+  )[1]
+  assert read('id,more,note\r\n1,,"a\nb ""c"""\n\n2,x,\n') == [
+    {'id': '1', 'more': '', 'note': 'a\nb "c"'},
+    {'id': '2', 'more': 'x', 'note': ''},
+  ]
+  for text, message in {
+    '': "lacks the column 'id', 'note'; it has none",
+    'id,text\n': "lacks the column 'note'; it has 'id', 'text'",
+    'id,note\n1,"a\nb"\n2\n': 'row 2, from line 4: has 1 fields, and',
+    'id,note\n1,a\n2,"b\n\nc': r'row 2, from line 3: malformed CSV \(',
+  }.items():
+    with pytest.raises(errors.UserError, match=message):
+      read(text)
+
+
+def test_source_pickles_and_shards_by_example(tmp_path):
+  preparation.prepare(Letters, _write(tmp_path / 'got'))
+  source = prepared.source('letters_task', Letters, _two)
+  assert source.splits == ('train', 'test')
+  assert source.num_input_examples('test') == 4
+  assert source.is_there('test') and not source.is_there('validation')
+  copy = pickle.loads(pickle.dumps(source))
+  shards = [
+    [
+      row['inputs'].decode()
+      for row in copy.get_dataset(
+        'test', shuffle=False, shard_info=seqio.ShardInfo(i, 3)
+      ).as_numpy_iterator()
+    ]
+    for i in range(3)
+  ]
+  assert shards == [['x0', 'z1'], ['x1'], ['z0']]
+
+
+def _two(record):
+  for i in range(2):
+    yield {'inputs': f'{record["word"]}{i}'}

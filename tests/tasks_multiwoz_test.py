@@ -1,0 +1,439 @@
+# Copyright 2026 The pid_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""MultiWOZ 2.4 on files of our own in exactly the distributor's form."""
+
+import functools
+import json
+import pathlib
+import random
+import shutil
+import zipfile
+
+import pytest
+import seqio
+import state_layouts
+import tensorflow_datasets as tfds
+
+from pid_jax import errors
+from pid_jax.subtasks import groups
+from pid_jax.tasks import bookings
+from pid_jax.tasks import multiwoz
+from pid_jax.tasks.multiwoz import builder as builder_lib
+from pid_jax.tasks.multiwoz import ontology
+from pid_jax.tasks.multiwoz import reader
+
+FIXTURES = pathlib.Path(__file__).parent / 'fixtures/multiwoz24'
+FOLDER = FIXTURES / 'MULTIWOZ2.4'
+
+
+class Multiwoz24Test(tfds.testing.DatasetBuilderTestCase):
+  """tfds's own checks of a builder."""
+
+  DATASET_CLASS = builder_lib.Multiwoz24
+  EXAMPLE_DIR = str(FIXTURES)
+  SPLITS = {'train': 2, 'validation': 2, 'test': 2}
+  SKIP_CHECKSUMS = True
+
+
+@pytest.fixture(scope='module')
+def data_dir(tmp_path_factory):
+  """Where the fixtures are prepared, for this module alone."""
+  data_dir = str(tmp_path_factory.mktemp('data'))
+  seqio.set_tfds_data_dir_override(data_dir)
+  prepare(data_dir, FIXTURES)
+  yield data_dir
+  seqio.set_tfds_data_dir_override(None)
+
+
+@pytest.fixture(autouse=True)
+def vocabulary(monkeypatch):
+  monkeypatch.setenv('PID_JAX_VOCABULARY', bookings.VOCABULARY_FILE)
+
+
+def prepare(data_dir, manual_dir):
+  builder = builder_lib.Multiwoz24(data_dir=str(data_dir))
+  builder.download_and_prepare(
+    download_config=tfds.download.DownloadConfig(
+      manual_dir=str(manual_dir),
+      compute_stats=tfds.download.ComputeStatsMode.SKIP,
+      try_download_gcs=False,
+    )
+  )
+  return builder
+
+
+def _filled(example):
+  """Of each filled slot of an example its value, or the list of all values."""
+  slots = zip(
+    example['subtasks'],
+    example['targets'],
+    example['subtask_answers'],
+    strict=True,
+  )
+  return {
+    name: json.loads(several) if several else value
+    for name, value, several in slots
+    if several or value != 'none'
+  }
+
+
+def test_states_after_each_user_turn(data_dir):
+  train = state_layouts.examples('multiwoz24_slot', 'train')
+  assert list(train) == [
+    f'{name}.json-{turn}' for name in ('SNG9001', 'MUL9006') for turn in (1, 2)
+  ]
+  first, second = train['SNG9001.json-1'], train['SNG9001.json-2']
+  assert first['inputs'] == "user: i'm looking for a cheap room in the north."
+  assert second['inputs'] == (
+    "user: i'm looking for a cheap room in the north. "
+    'system: any star rating? '
+    "user: i don't care. it must have parking, for two nights from friday."
+  )
+  assert first['subtasks'] == list(ontology.SLOT_NAMES)
+  assert _filled(first) == {
+    'hotel-pricerange': 'cheap',
+    'hotel-area': 'north',
+  }
+  # Neither 'none' nor what was booked is a wish; capitals and spellings go.
+  assert _filled(second) == {
+    'hotel-pricerange': 'cheap',
+    'hotel-area': 'north',
+    'hotel-stars': 'dontcare',
+    'hotel-parking': 'yes',
+    'hotel-book stay': '2',
+    'hotel-book day': 'friday',
+  }
+  # A key that is missing is empty; a time stays as it was written.
+  assert _filled(train['MUL9006.json-1']) == {
+    'train-destination': 'leeds',
+    'train-leaveat': '9:00',
+  }
+  assert _filled(train['MUL9006.json-2'])['train-book people'] == '3'
+
+
+def test_several_values_may_be_right(data_dir):
+  found = state_layouts.examples('multiwoz24_slot', 'validation')
+  assert _filled(found['PMUL9011.json-1']) == {
+    'attraction-type': ['museum', 'college'],
+    'restaurant-book time': ['17:30', '16:30'],
+    'restaurant-food': 'dontcare',
+  }
+  second = found['PMUL9011.json-2']
+  assert _filled(second) == {
+    'attraction-type': ['museum', 'college'],
+    'restaurant-book time': ['17:30', '16:30'],
+    'restaurant-food': 'dontcare',
+    'restaurant-pricerange': ['cheap', 'none'],
+  }
+  place = second['subtasks'].index('restaurant-pricerange')
+  assert second['targets'][place] == 'cheap'
+
+
+@pytest.mark.parametrize(
+  'annotated, want',
+  [
+    ('', []),
+    ('not mentioned', []),
+    ('None', []),
+    ('not mentioned|none', []),
+    ("Don't  Care", ['dontcare']),
+    ('dont care|dontcare', ['dontcare']),
+    ('a<b>c|a', ['a', 'b', 'c']),
+    ('none|north', ['north', 'none']),
+    ('9:00', ['9:00']),
+    ('not(hamilton lodge)', ['not(hamilton lodge)']),
+    ('Saint John\u2019s', ["saint john's"]),
+  ],
+)
+def test_values(annotated, want):
+  assert reader.values_of(annotated) == want
+
+
+def test_last_turn_and_emptied_states_are_there(data_dir):
+  """A turn with nothing in its state has that state, not the one before."""
+  test = state_layouts.examples('multiwoz24_slot', 'test')
+  states = [_filled(test[f'MUL9021.json-{turn}']) for turn in (1, 2, 3, 4)]
+  food = {'restaurant-food': 'indian', 'restaurant-area': 'east'}
+  assert states == [
+    food,
+    {**food, 'restaurant-name': 'curry garden'},
+    {'taxi-leaveat': '9:00'},
+    {},
+  ]
+  assert _filled(test['SNG9022.json-1']) == {}
+  assert list(test)[-1] == 'SNG9022.json-2'
+  gold = {name: list(e['targets']) for name, e in test.items()}
+  score = lambda answers: state_layouts.score(
+    'multiwoz24_slot', 'test', answers
+  )['joint_goal_accuracy_any_alternative']
+  assert score(gold) == 1
+  # The taxi of the turn before is not true any more.
+  stale = {**gold, 'MUL9021.json-4': gold['MUL9021.json-3']}
+  assert score(stale) == pytest.approx(5 / 6)
+  for place, value in [('hotel-name', 'the moon'), ('hotel-name', 'gables')]:
+    wrong = list(gold['SNG9022.json-2'])
+    wrong[ontology.SLOT_NAMES.index(place)] = value
+    assert score({**gold, 'SNG9022.json-2': wrong}) == pytest.approx(5 / 6)
+  # Nor is a time forgiven that is written in another way, or an invention.
+  for place, value in [('taxi-leaveat', '09:00'), ('taxi-arriveby', 'purple')]:
+    wrong = list(gold['MUL9021.json-3'])
+    wrong[ontology.SLOT_NAMES.index(place)] = value
+    assert score({**gold, 'MUL9021.json-3': wrong}) == pytest.approx(5 / 6)
+
+
+def test_prompts_and_domains(data_dir):
+  (example, *_) = state_layouts.examples('multiwoz24_slot', 'test').values()
+  prompts = dict(zip(example['subtasks'], example['prompts'], strict=True))
+  assert len(set(prompts.values())) == 30
+  assert prompts['hotel-pricerange'] == (
+    'hotel price range: how much a room may cost (cheap, moderate, expensive)'
+  )
+  assert prompts['taxi-leaveat'] == 'taxi leave at: the time to be picked up'
+  for name, prompt in zip(
+    ontology.SLOT_NAMES, ontology.slot_prompts(False), strict=True
+  ):
+    assert prompts[name].startswith(prompt) and '(' not in prompt
+
+  domains = state_layouts.examples('multiwoz24_domain', 'validation')
+  second = domains['PMUL9011.json-2']
+  assert second['subtasks'] == [
+    'hotel', 'train', 'attraction', 'restaurant', 'taxi',
+  ]  # fmt: skip
+  assert second['targets'] == [
+    'none',
+    'none',
+    'type = museum',
+    'book time = 17:30 | food = dontcare | pricerange = cheap',
+    'none',
+  ]
+  assert second['prompts'][3] == (
+    'restaurant: book people, book day, book time, food, pricerange, name, area'
+  )
+  assert '(cheap, moderate, expensive)' in ontology.domain_prompts(True)[0]
+
+
+def _states(seed):
+  """Random predictions of the test split, near the gold and far from it."""
+  rng = random.Random(seed)
+  gold = state_layouts.examples('multiwoz24_slot', 'test')
+  states = {}
+  for name, example in gold.items():
+    answer = list(example['targets'])
+    for index in range(len(answer)):
+      if rng.random() < rng.choice([0, 0.05, 0.4]):
+        answer[index] = rng.choice(['none', 'east', 'dontcare', '9:00', 'x y'])
+    states[name] = answer
+  return states
+
+
+def _by_domain(answer):
+  filled = {
+    name: value
+    for name, value in zip(ontology.SLOT_NAMES, answer, strict=True)
+    if value != 'none'
+  }
+  return [
+    groups.write({s: filled[f'{d}-{s}'] for s in slots if f'{d}-{s}' in filled})
+    for d, slots in ontology.DOMAINS.items()
+  ]
+
+
+@pytest.mark.parametrize('seed', [1, 2])
+def test_figures_are_the_same_by_slot_and_domain_in_all_layouts(data_dir, seed):
+  slots = _states(seed)
+  domains = {name: _by_domain(answer) for name, answer in slots.items()}
+  want = state_layouts.score('multiwoz24_slot', 'test', slots)
+  assert 0 < want['slot_accuracy'] < 1
+  assert 'active_domain_accuracy_any_alternative/taxi' in want
+  for task, answers in [
+    ('multiwoz24_slot', slots),
+    ('multiwoz24_domain', domains),
+  ]:
+    score = functools.partial(state_layouts.score, task, 'test', answers)
+    assert score() == score('_pie') == score('_pie', order=seed) == want
+    assert score('_joint') == score('_joint', order=seed) == want
+
+
+@pytest.mark.parametrize('task', ['multiwoz24_slot', 'multiwoz24_domain'])
+def test_missing_rows_are_missing_predictions(data_dir, task):
+  examples = state_layouts.examples(task, 'validation')
+  gold = {name: list(e['targets']) for name, e in examples.items()}
+
+  def score(drop, **kwargs):
+    holes = {name: list(answer) for name, answer in gold.items()}
+    for name, index in drop:
+      holes[name][index] = None
+    return [
+      state_layouts.score(task, 'validation', holes),
+      state_layouts.score(
+        task, 'validation', gold, '_pie', drop=drop, **kwargs
+      ),
+    ]
+
+  for order in (None, 1):
+    want, got = score(
+      {('PMUL9011.json-1', 3), ('PMUL9011.json-1', 2), ('SNG9012.json-1', 4)},
+      order=order,
+    )
+    assert got == want and got['missing_predictions'] == 3
+    assert got['joint_goal_accuracy_any_alternative'] == pytest.approx(1 / 3)
+    # With the first row goes the name of what is missing, and what was wanted.
+    want, got = score({('PMUL9011.json-2', 0), ('PMUL9011.json-2', 3)})
+    for name in (
+      'joint_goal_accuracy',
+      'joint_goal_accuracy_any_alternative',
+      'missing_predictions',
+      'slot_accuracy',
+      'slot_accuracy_any_alternative',
+      'slot_precision_any_alternative',
+    ):
+      assert got[name] == want[name]
+
+
+def test_account_and_archive(tmp_path, data_dir):
+  """The zip file in the distributor's repository reads like the folder."""
+  (tmp_path / 'MultiWOZ2.4/data').mkdir(parents=True)
+  with zipfile.ZipFile(
+    tmp_path / 'MultiWOZ2.4/data/MULTIWOZ2.4.zip', 'w'
+  ) as archive:
+    for path in FOLDER.iterdir():
+      archive.write(path, f'MULTIWOZ2.4/{path.name}')
+  for folder in (tmp_path, tmp_path / 'MultiWOZ2.4'):
+    made = prepare(tmp_path / folder.name / 'prepared', folder)
+    splits = made.info.metadata['splits']
+    assert (
+      splits
+      == (builder_lib.Multiwoz24(data_dir=data_dir).info.metadata['splits'])
+    )
+  assert splits['train']['counts'] == {
+    'dialogues in the files': 6,
+    'filled slots': 2 + 6 + 2 + 3,
+    'filled slots beyond the 30, left out': 1 + 1,
+    'dialogues': 2,
+    'turns': 4,
+  }
+  skipped = splits['train']['skipped']
+  assert {s['record']: s['why'] for s in skipped} == {
+    'dialogue MUL9002.json': 'odd number of turns',
+    'dialogue WOZ9003.json': 'broken text: a turn of more than 50 words',
+    'dialogue PMUL9004.json': 'broken text: characters beyond ASCII',
+    'dialogue SNG9005.json': 'a turn without a state',
+  }
+  assert splits['test']['counts']['turns'] == 6
+
+
+def _changed(change):
+  def write(folder):
+    data = json.loads((folder / 'data.json').read_text())
+    change(data)
+    (folder / 'data.json').write_text(json.dumps(data))
+
+  return write
+
+
+def _list(text):
+  return lambda folder: (folder / 'valListFile.json').write_text(text)
+
+
+@pytest.mark.parametrize(
+  'break_it, message',
+  [
+    (
+      lambda folder: (folder / 'data.json').write_text(
+        (folder / 'data.json').read_text()[:9000]
+      ),
+      r'data.json: malformed JSON at line .* is the file, of 9000',
+    ),
+    (
+      lambda folder: (folder / 'testListFile.json').unlink(),
+      'testListFile.json is missing in ',
+    ),
+    (_list(''), 'valListFile.json is empty'),
+    (
+      _list('PMUL9011.json\nSNG1.json\n'),
+      "valListFile.json, id 2: 'SNG1.json' is no dialogue of .*data.json",
+    ),
+    (_list('["PMUL9011.json"]'), 'id 1: \'."PMUL9011.json".\' is no dialogue'),
+    (
+      _list('MUL9021.json\n'),
+      "testListFile.json, id 1: 'MUL9021.json' is listed for validation",
+    ),
+    (
+      _changed(lambda data: data['SNG9012.json'].pop('log')),
+      "data.json, dialogue SNG9012.json: lacks 'log'",
+    ),
+    (
+      _changed(lambda data: data['SNG9012.json']['log'][0].pop('text')),
+      "dialogue SNG9012.json: lacks 'text'",
+    ),
+    (
+      _changed(
+        lambda data: data['SNG9012.json']['log'][1]['metadata']['taxi'].pop(
+          'semi'
+        )
+      ),
+      "dialogue SNG9012.json: lacks 'semi'",
+    ),
+    (
+      _changed(
+        lambda data: data['SNG9012.json']['log'][1]['metadata']['taxi'][
+          'semi'
+        ].update(leaveAt=['9:00'])
+      ),
+      'dialogue SNG9012.json: is not of the form .*AttributeError',
+    ),
+  ],
+)
+def test_what_is_wrong_is_named_and_leaves_nothing(tmp_path, break_it, message):
+  folder = tmp_path / 'MULTIWOZ2.4'
+  shutil.copytree(FOLDER, folder)
+  break_it(folder)
+  with pytest.raises(errors.UserError, match=message):
+    prepare(tmp_path / 'prepared', tmp_path)
+  assert not [p for p in (tmp_path / 'prepared').rglob('*') if p.is_file()]
+
+
+def test_tokens(data_dir):
+  """The multi-prompt layout, of the tokens that the vocabulary has."""
+  examples = state_layouts.examples('multiwoz24_domain', 'test')
+  task = seqio.TaskRegistry.get('multiwoz24_domain')
+  vocabulary = task.output_features['targets'].vocabulary
+  encode = vocabulary.encode
+  (name, example), *_ = examples.items()
+  rows = task.get_dataset(None, 'test', shuffle=False).take(1)
+  pad = lambda rows: [r + [0] * (max(map(len, rows)) - len(r)) for r in rows]
+  seqio.test_utils.assert_dataset(
+    rows.map(lambda row: {k: v for k, v in row.items() if k != 'subtasks'}),
+    {
+      'example_id': name,
+      'inputs': encode(example['inputs']) + [1],
+      'inputs_pretokenized': example['inputs'],
+      'inputs_truncated': [0],
+      'prompts': pad([encode(p) for p in example['prompts']]),
+      'prompts_pretokenized': example['prompts'],
+      'subtask_pairs': [''] * 5,
+      'subtasks_pretokenized': list(ontology.DOMAINS),
+      'subtask_weights': [1.0] * 5,
+      'targets': pad([encode(t) + [1] for t in example['targets']]),
+      'targets_pretokenized': example['targets'],
+    },
+  )
+  # The latest end of the dialogue is kept, and the cut is counted.
+  (cut,) = (
+    task.get_dataset({'inputs': 6}, 'test', shuffle=False)
+    .skip(3)
+    .take(1)
+    .as_numpy_iterator()
+  )
+  assert cut['inputs'].tolist() == [
+    *encode(examples['MUL9021.json-4']['inputs'])[-5:], 1,
+  ]  # fmt: skip
+  assert cut['inputs_truncated'].tolist() == [1]
+
+
+def test_registering_twice():
+  assert multiwoz.register('multiwoz24_slot') == 'multiwoz24_slot'
+  with pytest.raises(errors.UserError, match='with other options'):
+    multiwoz.register('multiwoz24_slot', possible_values=False)
+  with pytest.raises(errors.UserError, match="'slots'; did you mean slot"):
+    multiwoz.register('other', granularity='slots')
