@@ -78,6 +78,11 @@ _jit_generate = jax.jit(
   decoding.generate, static_argnums=0, static_argnames='max_new_tokens'
 )
 _jit_score = jax.jit(decoding.score, static_argnums=0)
+_jit_beam_search = jax.jit(
+  decoding.beam_search,
+  static_argnums=0,
+  static_argnames=('max_new_tokens', 'beam_size'),
+)
 
 
 def _direct(model, encoder_input, prompt):
@@ -249,6 +254,60 @@ def test_bad_options(model):
     model.generate(['ant'], [['bee']], batch_size=0)
   with pytest.raises(errors.UserError, match=r'prompts\[0\] holds 1 .* 2'):
     model.score(['ant'], [['bee']], [['cat', 'dog']])
+
+
+def test_choices_are_answered_by_their_probabilities(model):
+  inputs, prompts = ['ant bee cat', 'dog'], [['eel', 'fox gnu'], ['hen']]
+  choices = [[['ibis', 'jay kiwi'], ['lark']], [['mole', 'newt', 'owl ant']]]
+  answers, probabilities = model.choose(inputs, prompts, choices)
+  for i, u in ((0, 0), (0, 1), (1, 0)):
+    own = choices[i][u]
+    ((*log_probs,),) = model.score(
+      inputs[i : i + 1], [prompts[i][u : u + 1] * len(own)], [own]
+    )
+    weights = np.exp(log_probs)
+    np.testing.assert_allclose(
+      probabilities[i][u], weights / weights.sum(), rtol=1e-3, atol=1e-6
+    )
+    assert answers[i][u] == own[int(np.argmax(log_probs))]
+
+
+@pytest.mark.parametrize(
+  'choices, message',
+  [
+    ([[['ant'], ['bee']]], r'prompts\[0\] holds 1 strings, choices\[0\] 2'),
+    ([[[]]], r'choices\[0\]\[0\] is empty'),
+    ([[['ant', 'ant']]], r'choices\[0\]\[0\] holds a string twice'),
+    ([['ant']], r'choices\[0\]\[0\] must be a list of strings'),
+    ([], '1 inputs and 0 lists of choices'),
+  ],
+)
+def test_bad_choices(model, choices, message):
+  with pytest.raises(errors.UserError, match=message):
+    model.choose(['cat'], [['dog']], choices)
+
+
+def test_beams_are_those_of_each_prompt_alone(model):
+  inputs, prompts = _job(3)
+  texts, scores = model.generate(
+    inputs, prompts, 5, beam_size=3, length_penalty=0.0, return_scores=True
+  )
+  beams = _jit_beam_search(
+    network.Transformer(model.config),
+    model._params,
+    jnp.array([[*model.vocabulary.encode(inputs[2]), 1]]),
+    jnp.array([[model.vocabulary.encode(prompts[2][-1])]]),
+    max_new_tokens=5,
+    beam_size=3,
+    length_penalty=0.0,
+  )
+  text = model.vocabulary.decode(beams.tokens[0, 0, 0].tolist())
+  assert texts[2][-1] == text
+  assert scores[2][-1] == pytest.approx(
+    float(beams.log_probs[0, 0, 0]), abs=1e-4
+  )
+  with pytest.raises(errors.UserError, match='exclude each other'):
+    model.generate(inputs, prompts, beam_size=2, sampler=decoding.Sample())
 
 
 def test_nothing_is_answered_with_nothing(model):

@@ -47,6 +47,16 @@ class Beams:
   log_probs: jax.Array
   num_steps: jax.Array
 
+  def best(self) -> generation.Generated:
+    """The best output of each prompt, in the form of `generate`."""
+    log_probs = self.log_probs[:, :, 0]
+    return generation.Generated(
+      tokens=self.tokens[:, :, 0],
+      log_probs=jnp.where(jnp.isneginf(log_probs), 0.0, log_probs),
+      num_steps=self.num_steps,
+      num_row_steps=self.num_steps * self.log_probs.size,
+    )
+
 
 @flax.struct.dataclass
 class State:
@@ -80,6 +90,7 @@ def beam_search(
   max_new_tokens: int,
   beam_size: int,
   length_penalty: float | jax.Array = 0.6,
+  min_new_tokens: int | jax.Array = 0,
   row_mask: jax.Array | None = None,
 ) -> Beams:
   """Encodes each input once and searches for the outputs of all its prompts.
@@ -94,6 +105,7 @@ def beam_search(
     length_penalty: alpha. Scores are log-probabilities over
       ((5 + length) / 6)^alpha, the length counting EOS: 0 favours the likeliest
       output, more favours longer ones.
+    min_new_tokens: tokens before which EOS is not allowed.
     row_mask: bool [B, U], the rows to decode. None: see `grid.present_rows`.
 
   Returns:
@@ -119,7 +131,6 @@ def beam_search(
     num_slots=prompt_length + max_new_tokens,
   )
   grid, cache = grid_lib.repeat_rows(grid, cache, beam_size)
-  allowed = generation.allowed_ids(module.config)
 
   def penalty(length: int | jax.Array) -> jax.Array:
     return ((5.0 + length) / 6.0) ** length_penalty
@@ -127,6 +138,9 @@ def beam_search(
   def grow(state: State, logits: jax.Array) -> State:
     """Extends the live sequences by a token, given logits [R * W, V]."""
     log_probs = jax.nn.log_softmax(logits)
+    allowed = generation.allowed_ids(
+      module.config, state.step >= min_new_tokens
+    )
     log_probs = jnp.where(allowed[None, :], log_probs, _NONE)
     log_probs = log_probs.reshape(rows, beam_size, vocab_size)
     log_probs = log_probs + state.live_log_probs[:, :, None]

@@ -5,7 +5,8 @@
 XLA compiles a program for every shape it meets. Lengths are therefore rounded
 up to a bucket: 1, 2, 3, 4, 6, 8, 12, ... times the smallest, two for each
 doubling, so that a stream of odd sizes compiles a handful of programs and
-padding adds a fifth on average. Letters as in `grid`; T target tokens.
+padding adds a fifth on average. Letters as in `grid`; K targets of a prompt
+and T tokens of a target.
 """
 
 from collections.abc import Iterable
@@ -32,12 +33,12 @@ class Request:
     inputs: with EOS.
     prompts: U of them, of any length; without EOS. An empty one starts from the
       start token alone.
-    targets: U of them, to be scored, with EOS; none when generating.
+    targets: for each prompt those to be scored, with EOS; none when generating.
   """
 
   inputs: Tokens
   prompts: Sequence[Tokens]
-  targets: Sequence[Tokens] = ()
+  targets: Sequence[Sequence[Tokens]] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Batch:
       number of requests where the batch is padded.
     encoder_input_tokens: int32 [B, S].
     prompt_tokens: int32 [B, U, P].
-    target_tokens: int32 [B, U, T]; T is 0 when generating.
+    target_tokens: int32 [B, U, K, T]; K and T are 0 when generating.
     row_mask: bool [B, U], True for prompts that were asked for.
   """
 
@@ -61,11 +62,11 @@ class Batch:
 
   @property
   def shape(self) -> tuple[int, ...]:
-    """(B, S, U, P, T)."""
+    """(B, S, U, P, K, T)."""
     return (
       *self.encoder_input_tokens.shape,
       *self.prompt_tokens.shape[1:],
-      self.target_tokens.shape[-1],
+      *self.target_tokens.shape[2:],
     )
 
 
@@ -121,9 +122,11 @@ def batches(
     size = min(fit(len(group)), batch_size)
     width = fit(max(len(r.prompts) for r in group))
     prompts = [p for r in group for p in r.prompts]
-    targets = [t for r in group for t in r.targets]
+    choices = [own for r in group for own in r.targets]
+    most = fit(max(map(len, choices), default=0))
+    targets = [target for own in choices for target in own]
     prompt_shape = (size, width, fit(_longest(prompts), SMALLEST_PROMPT))
-    target_shape = (size, width, fit(_longest(targets), SMALLEST_TARGET))
+    target_shape = (size, width, most, fit(_longest(targets), SMALLEST_TARGET))
     input_shape = (size, fit_input(_longest(r.inputs for r in group)))
     inputs = np.zeros(input_shape, np.int32)
     batch = Batch(
@@ -140,8 +143,9 @@ def batches(
       batch.row_mask[b, : len(request.prompts)] = True
       for u, prompt in enumerate(request.prompts):
         batch.prompt_tokens[b, u, : len(prompt)] = prompt
-      for u, target in enumerate(request.targets):
-        batch.target_tokens[b, u, : len(target)] = target
+      for u, own in enumerate(request.targets):
+        for k, target in enumerate(own):
+          batch.target_tokens[b, u, k, : len(target)] = target
     yield batch
 
 

@@ -136,10 +136,7 @@ def generate(
 
   def choose(state: State, logits: jax.Array) -> State:
     """Appends a token to each row that is left, given logits [R', V]."""
-    allowed = allowed_ids(module.config)
-    allowed &= (jnp.arange(logits.shape[-1]) != EOS_ID) | (
-      state.step >= min_new_tokens
-    )
+    allowed = allowed_ids(module.config, state.step >= min_new_tokens)
     step_keys = jax.vmap(jax.random.fold_in, (0, None))(
       keys[state.rows], state.step
     )
@@ -237,10 +234,13 @@ def token_log_probs(logits: jax.Array, tokens: jax.Array) -> jax.Array:
   return chosen - jax.nn.logsumexp(logits, axis=-1)
 
 
-def allowed_ids(config: network.T5Config) -> jax.Array:
-  """Returns bool [V]: True for ids that an output may hold."""
+def allowed_ids(
+  config: network.T5Config, may_end: bool | jax.Array = True
+) -> jax.Array:
+  """Returns bool [V]: True for ids that may come next; EOS if `may_end`."""
   ids = jnp.arange(config.vocab_size)
-  return (ids != PAD_ID) & (ids < config.num_tokens)
+  is_token = (ids != PAD_ID) & (ids < config.num_tokens)
+  return is_token & ((ids != EOS_ID) | may_end)
 
 
 def _row_keys(

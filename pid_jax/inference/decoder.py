@@ -22,7 +22,6 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
 import itertools
-import logging
 from typing import Any
 
 from etils import epath
@@ -35,11 +34,10 @@ from pid_jax import errors
 from pid_jax import network
 from pid_jax.config import T5Config
 from pid_jax.decoding import buckets
+from pid_jax.inference import requests as requests_lib
 from pid_jax.inference import texts as texts_lib
 from pid_jax.subtasks import newlines
 from pid_jax.vocabulary import Vocabulary
-
-logger = logging.getLogger(__name__)
 
 Texts = list[list[str]]
 Scores = list[list[float]]
@@ -107,7 +105,12 @@ class PromptInDecoder:
       static_argnums=0,
       static_argnames=('max_new_tokens', 'sampler'),
     )
-    self._score = jax.jit(decoding.score, static_argnums=0)
+    self._beam_search = jax.jit(
+      lambda *args, **kwargs: decoding.beam_search(*args, **kwargs).best(),
+      static_argnums=0,
+      static_argnames=('max_new_tokens', 'beam_size'),
+    )
+    self._score = jax.jit(decoding.score_choices, static_argnums=0)
 
   @classmethod
   def from_pretrained(
@@ -154,6 +157,8 @@ class PromptInDecoder:
     return_scores: bool = False,
     sampler: decoding.Sampler | None = None,
     seed: int = 0,
+    beam_size: int | None = None,
+    length_penalty: float = 0.6,
     batch_size: int = 16,
     progress: Callable[[int], None] | None = None,
   ) -> Texts | tuple[Texts, Scores]:
@@ -168,6 +173,10 @@ class PromptInDecoder:
       sampler: chooses the tokens; None: decoding.Greedy().
       seed: of samplers that draw. The outputs of an input depend on the seed
         and on the input's place in `inputs`, not on how inputs are batched.
+      beam_size: search for the output of the highest score with so many beams;
+        None: no search, the sampler chooses token by token.
+      length_penalty: of that search, see decoding.beam_search: 0 scores outputs
+        by their probability alone, more favours longer ones.
       batch_size: encoded inputs that are decoded together, at most.
       progress: called now and then with the number of prompts answered so far.
 
@@ -178,9 +187,13 @@ class PromptInDecoder:
 
     Raises:
       UserError: inputs and prompts do not match, a prompt is empty, a text
-        holds the sentinel of newlines, or an input is too long and
-        `long_inputs` is 'error'.
+        holds the sentinel of newlines, an input is too long and
+        `long_inputs` is 'error', or both beams and a sampler are asked for.
     """
+    if beam_size is not None and sampler not in (None, decoding.GREEDY):
+      raise errors.UserError(
+        'beam_size and sampler exclude each other: a beam search draws nothing.'
+      )
     if max_new_tokens < 1:
       raise errors.UserError(
         f'max_new_tokens must be at least 1, got {max_new_tokens}.'
@@ -191,8 +204,10 @@ class PromptInDecoder:
         batch,
         max_new_tokens,
         min_new_tokens=min_new_tokens,
-        sampler=sampler or decoding.Greedy(),
+        sampler=sampler or decoding.GREEDY,
         seed=seed,
+        beam_size=beam_size,
+        length_penalty=length_penalty,
       )
       return generated.tokens, generated.log_probs
 
@@ -228,6 +243,62 @@ class PromptInDecoder:
     Raises:
       UserError: as in `generate`, or targets and prompts do not match.
     """
+    texts_lib.check(inputs, prompts, targets)
+    alone = [[[text] for text in own] for own in targets]
+    rows = self._score_choices(inputs, prompts, alone, batch_size, progress)
+    return texts_lib.split([float(row[0]) for row in rows], prompts)
+
+  def choose(
+    self,
+    inputs: Sequence[str],
+    prompts: Sequence[Sequence[str]],
+    choices: Sequence[Sequence[Sequence[str]]],
+    *,
+    batch_size: int = 16,
+    progress: Callable[[int], None] | None = None,
+  ) -> tuple[Texts, list[list[list[float]]]]:
+    """Answers each prompt with the likeliest of given strings.
+
+    All choices of a prompt are scored in one pass, so the answer is the
+    likeliest one for certain, however it begins.
+
+    Args:
+      inputs: N strings.
+      prompts: as in `generate`.
+      choices: for each prompt the strings to choose from, at least one, all
+        different. Prompts may differ in their number.
+      batch_size: encoded inputs that are scored together, at most.
+      progress: called now and then with the number of prompts done so far.
+
+    Returns:
+      For each input the list of its answers; and in the same form, for each
+      prompt the probabilities of its choices, in their order: those that the
+      model gives them (EOS included), divided by their sum.
+
+    Raises:
+      UserError: as in `generate`, or a prompt has no choices, or one twice.
+    """
+    rows = self._score_choices(inputs, prompts, choices, batch_size, progress)
+    flat = [own for lists in choices for own in lists]
+    answers, probabilities = [], []
+    for own, log_probs in zip(flat, rows, strict=True):
+      weights = np.exp(log_probs.astype(np.float64) - log_probs.max())
+      answers.append(own[int(np.argmax(log_probs))])
+      probabilities.append((weights / weights.sum()).tolist())
+    return (
+      texts_lib.split(answers, prompts),
+      texts_lib.split(probabilities, prompts),
+    )
+
+  def _score_choices(
+    self,
+    inputs: Sequence[str],
+    prompts: Sequence[Sequence[str]],
+    choices: Sequence[Sequence[Sequence[str]]],
+    batch_size: int,
+    progress: Callable[[int], None] | None,
+  ) -> list[np.ndarray]:
+    """Returns, for every prompt in order, the log-probabilities [K]."""
 
     def run(batch: buckets.Batch) -> tuple[jax.Array, ...]:
       self._programs.add(('score', batch.shape))
@@ -241,14 +312,15 @@ class PromptInDecoder:
       )
       return (scored.log_probs,)
 
-    batches = self.lay_out(inputs, prompts, targets, batch_size=batch_size)
-    scores = [float(score) for (score,) in _run_ahead(run, batches, progress)]
-    return texts_lib.split(scores, prompts)
+    batches = self.lay_out(inputs, prompts, choices, batch_size=batch_size)
+    rows = _run_ahead(run, batches, progress)
+    flat = [own for lists in choices for own in lists]
+    return [row[: len(own)] for own, (row,) in zip(flat, rows, strict=True)]
 
   def is_cut(self, text: str, prompts: Sequence[str] = ()) -> bool:
     """Returns whether an input is longer than `max_input_tokens` allows."""
     rows = [self._encode(prompt) for prompt in prompts]
-    return self._encoder_inputs(self._encode(text), rows, self.layout)[1]
+    return self._limits().is_cut(self._encode(text), rows)
 
   def run(
     self,
@@ -258,8 +330,23 @@ class PromptInDecoder:
     min_new_tokens: int = 0,
     sampler: decoding.Sampler = decoding.GREEDY,
     seed: int = 0,
+    beam_size: int | None = None,
+    length_penalty: float = 0.6,
   ) -> decoding.Generated:
     """Generates for a batch of `lay_out`, without waiting for the result."""
+    if beam_size is not None:
+      self._programs.add(('beams', batch.shape, max_new_tokens, beam_size))
+      return self._beam_search(
+        self._module,
+        self._params,
+        batch.encoder_input_tokens,
+        batch.prompt_tokens,
+        max_new_tokens=max_new_tokens,
+        beam_size=beam_size,
+        length_penalty=length_penalty,
+        min_new_tokens=min_new_tokens,
+        row_mask=batch.row_mask,
+      )
     self._programs.add(('generate', batch.shape, max_new_tokens, sampler))
     return self._generate(
       self._module,
@@ -278,7 +365,7 @@ class PromptInDecoder:
     self,
     inputs: Sequence[str],
     prompts: Sequence[Sequence[str]],
-    targets: Sequence[Sequence[str]] | None = None,
+    targets: Sequence[Sequence[Sequence[str]]] | None = None,
     *,
     batch_size: int,
     layout: str | None = None,
@@ -289,7 +376,7 @@ class PromptInDecoder:
     Args:
       inputs: N strings.
       prompts: for each input its prompts.
-      targets: for each prompt what is to be scored, or None.
+      targets: for each prompt the strings to be scored, or None.
       batch_size: the largest B.
       layout: 'pid' or 'pie'; None: the model's own. For PiE, every prompt makes
         a request of its own, of one row without prompt tokens.
@@ -302,84 +389,33 @@ class PromptInDecoder:
     Raises:
       UserError: see `generate`.
     """
-    texts_lib.check(inputs, prompts, targets)
+    texts_lib.check(inputs, prompts)
+    if targets is not None:
+      texts_lib.check_choices(prompts, targets)
     if batch_size < 1:
       raise errors.UserError(
         f'batch_size must be at least 1, got {batch_size}.'
       )
-    layout = layout or self.layout
-    requests, cut = [], []
-    for i, text in enumerate(inputs):
-      own = [self._encode(prompt, f'prompts[{i}]') for prompt in prompts[i]]
-      ends = [
-        [*self._encode(target, f'targets[{i}]'), self.vocabulary.eos_id]
-        for target in ([] if targets is None else targets[i])
-      ]
-      name = f'inputs[{i}]'
-      rows, is_cut = self._encoder_inputs(
-        self._encode(text, name), own, layout, name
-      )
-      if is_cut:
-        cut.append(i)
-      if layout == 'pid':
-        requests.append(buckets.Request(rows[0], own, ends))
-      else:
-        requests += [
-          buckets.Request(row, [()], ends[u : u + 1])
-          for u, row in enumerate(rows)
-        ]
-    if cut:
-      logger.warning(
-        '%d of %d inputs have more than %d tokens and were cut (%s): %s',
-        len(cut), len(inputs), self.max_input_tokens, self.long_inputs,
-        ', '.join(f'inputs[{i}]' for i in cut[:5])
-        + (', ...' if len(cut) > 5 else ''),
-      )  # fmt: skip
+    requests = requests_lib.build(
+      inputs,
+      prompts,
+      targets,
+      encode=self._encode,
+      eos_id=self.vocabulary.eos_id,
+      limits=self._limits(layout),
+    )
     return buckets.batches(requests, batch_size, input_multiple)
+
+  def _limits(self, layout: str | None = None) -> requests_lib.Limits:
+    return requests_lib.Limits(
+      layout or self.layout, self.max_input_tokens, self.long_inputs
+    )
 
   def _encode(self, text: str, name: str = 'the text') -> list[int]:
     return self.vocabulary.encode(newlines.mark(text, self.newline, name))
 
   def _decode(self, ids: Iterable[int]) -> str:
     return newlines.restore(self.vocabulary.decode(ids), self.newline)
-
-  def _encoder_inputs(
-    self,
-    ids: Sequence[int],
-    prompts: Sequence[Sequence[int]],
-    layout: str,
-    name: str = 'the input',
-  ) -> tuple[list[list[int]], bool]:
-    """Fits an input, alone (PiD) or behind each of its prompts (PiE).
-
-    Args:
-      ids: of the input.
-      prompts: ids of all its prompts.
-      layout: 'pid' or 'pie'.
-      name: of the input, for messages.
-
-    Returns:
-      What the encoder reads, with EOS; and whether anything was cut.
-    """
-    limit = self.max_input_tokens
-    before = prompts if layout == 'pie' else [[]]
-    longest = max((len(prompt) for prompt in before), default=0)
-    needed = longest + len(ids) + 1
-    is_cut = limit is not None and needed > limit
-    if is_cut and (self.long_inputs == 'error' or longest >= limit):
-      raise errors.UserError(
-        f'{name} has {needed} tokens'
-        f'{" with its longest prompt" if longest else ""}, and the model takes '
-        f'{limit}: shorten it, or raise max_input_tokens.'
-      )
-    rows = []
-    for prompt in before:
-      room = len(ids) if limit is None else limit - 1 - len(prompt)
-      kept = ids[:room]
-      if self.long_inputs == 'keep_end':
-        kept = ids[max(0, len(ids) - room) :]
-      rows.append([*prompt, *kept, self.vocabulary.eos_id])
-    return rows, is_cut
 
 
 def _run_ahead(

@@ -16,7 +16,7 @@ from pid_jax import errors
 def check(
   inputs: Sequence[str],
   prompts: Sequence[Sequence[str]],
-  targets: Sequence[Sequence[str]] | None,
+  targets: Sequence[Sequence[str]] | None = None,
 ) -> None:
   """Checks that each input has prompts (and targets) of its own.
 
@@ -54,6 +54,39 @@ def check(
         f'prompts[{i}] holds {len(own)} strings, targets[{i}] '
         f'{len(targets[i])}: give each prompt one target.'
       )
+
+
+def check_choices(
+  prompts: Sequence[Sequence[str]],
+  choices: Sequence[Sequence[Sequence[str]]],
+) -> None:
+  """Checks that each prompt has choices, all different.
+
+  Args:
+    prompts: N lists of strings, checked already.
+    choices: for each prompt a list of at least one string.
+
+  Raises:
+    UserError: saying which entry is wrong.
+  """
+  if isinstance(choices, str) or len(choices) != len(prompts):
+    raise errors.UserError(
+      f'There are {len(prompts)} inputs and {len(choices)} lists of choices: '
+      'give each input a list, with the choices of each of its prompts.'
+    )
+  for i, (own, lists) in enumerate(zip(prompts, choices, strict=True)):
+    if isinstance(lists, str) or len(lists) != len(own):
+      raise errors.UserError(
+        f'prompts[{i}] holds {len(own)} strings, choices[{i}] {len(lists)}: '
+        'give each prompt a list of choices of its own.'
+      )
+    for u, strings in enumerate(lists):
+      name = f'choices[{i}][{u}]'
+      _check_strings(name, strings)
+      if not strings:
+        raise errors.UserError(f'{name} is empty: give at least one choice.')
+      if len(set(strings)) < len(strings):
+        raise errors.UserError(f'{name} holds a string twice. Got {strings}.')
 
 
 def _check_strings(name: str, values: Sequence[str]) -> None:

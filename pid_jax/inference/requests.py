@@ -1,0 +1,141 @@
+# Copyright 2026 The pid_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""From texts to token ids, laid out and cut as the model was trained.
+
+Letters: N inputs, U prompts of an input, K targets of a prompt.
+"""
+
+from collections.abc import Callable
+from collections.abc import Iterator
+from collections.abc import Sequence
+import dataclasses
+import logging
+
+from pid_jax import errors
+from pid_jax.decoding import buckets
+
+logger = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+  """How much of an input the encoder reads.
+
+  Attributes:
+    layout: 'pid', the encoder reads the input alone; or 'pie', it reads it once
+      behind each prompt.
+    max_input_tokens: EOS (and prompt) included; None: all.
+    long_inputs: what becomes of a longer one: 'keep_start', 'keep_end' or
+      'error'.
+  """
+
+  layout: str
+  max_input_tokens: int | None
+  long_inputs: str
+
+  def is_cut(
+    self, ids: Sequence[int], prompts: Sequence[Sequence[int]]
+  ) -> bool:
+    """Returns whether an input is too long; both without EOS."""
+    limit = self.max_input_tokens
+    return limit is not None and self._needed(ids, prompts) > limit
+
+  def rows(
+    self,
+    ids: Sequence[int],
+    prompts: Sequence[Sequence[int]],
+    eos_id: int,
+    name: str = 'the input',
+  ) -> Iterator[list[int]]:
+    """Yields what the encoder reads: one row, or one for each prompt.
+
+    Args:
+      ids: of the input.
+      prompts: ids of all its prompts.
+      eos_id: ends every row.
+      name: of the input, for messages.
+
+    Raises:
+      UserError: it is too long, and `long_inputs` is 'error' or a prompt leaves
+        it no room.
+    """
+    limit, longest = self.max_input_tokens, self._longest(prompts)
+    if self.is_cut(ids, prompts) and (
+      self.long_inputs == 'error' or longest >= limit
+    ):
+      raise errors.UserError(
+        f'{name} has {self._needed(ids, prompts)} tokens'
+        f'{" with its longest prompt" if longest else ""}, and the model takes '
+        f'{limit}: shorten it, or raise max_input_tokens.'
+      )
+    for before in prompts if self.layout == 'pie' else [[]]:
+      room = len(ids) if limit is None else limit - 1 - len(before)
+      kept = ids[:room]
+      if self.long_inputs == 'keep_end':
+        kept = ids[max(0, len(ids) - room) :]
+      yield [*before, *kept, eos_id]
+
+  def _needed(
+    self, ids: Sequence[int], prompts: Sequence[Sequence[int]]
+  ) -> int:
+    return self._longest(prompts) + len(ids) + 1
+
+  def _longest(self, prompts: Sequence[Sequence[int]]) -> int:
+    """Tokens of the longest prompt in front of an input."""
+    if self.layout != 'pie':
+      return 0
+    return max((len(prompt) for prompt in prompts), default=0)
+
+
+def build(
+  inputs: Sequence[str],
+  prompts: Sequence[Sequence[str]],
+  targets: Sequence[Sequence[Sequence[str]]] | None,
+  *,
+  encode: Callable[[str, str], list[int]],
+  eos_id: int,
+  limits: Limits,
+) -> list[buckets.Request]:
+  """Tokenises a job that texts.py has checked, and warns of inputs it cuts.
+
+  Args:
+    inputs: N strings.
+    prompts: [N][U].
+    targets: [N][U][K], or None.
+    encode: maps a string, and what to call it in messages, to ids without EOS.
+    eos_id: put behind inputs and targets.
+    limits: how to lay out and cut the inputs.
+
+  Returns:
+    A request for each input; in the layout 'pie' one for each prompt, with one
+    row and no prompt tokens.
+
+  Raises:
+    UserError: see `Limits.rows`.
+  """
+  requests, cut = [], []
+  for i, text in enumerate(inputs):
+    name = f'inputs[{i}]'
+    ids = encode(text, name)
+    own = [encode(prompt, f'prompts[{i}]') for prompt in prompts[i]]
+    ends = [
+      [[*encode(target, f'targets[{i}][{u}]'), eos_id] for target in choices]
+      for u, choices in enumerate([] if targets is None else targets[i])
+    ]
+    if limits.is_cut(ids, own):
+      cut.append(name)
+    rows = list(limits.rows(ids, own, eos_id, name))
+    if limits.layout == 'pid':
+      requests.append(buckets.Request(rows[0], own, ends))
+    else:
+      requests += [
+        buckets.Request(row, [()], ends[u : u + 1])
+        for u, row in enumerate(rows)
+      ]
+  if cut:
+    logger.warning(
+      '%d of %d inputs have more than %d tokens and were cut (%s): %s',
+      len(cut), len(inputs), limits.max_input_tokens, limits.long_inputs,
+      ', '.join(cut[:5]) + (', ...' if len(cut) > 5 else ''),
+    )  # fmt: skip
+  return requests
