@@ -1,7 +1,9 @@
 # `make` lists the targets. Everything runs in .venv, made from the lock file;
-# PYTHON chooses the interpreter: `make test PYTHON=python3.12`.
+# PYTHON chooses the interpreter: `make test PYTHON=python3.12`; JOBS, how many
+# processes run the tests.
 
 PYTHON ?= python3
+JOBS ?= 2
 MODEL_DIR ?= models/bookings
 
 PIP := .venv/bin/python -m pip --quiet --quiet --disable-pip-version-check
@@ -22,7 +24,7 @@ bookings: .venv/.installed  ## the long run; resumes where it was stopped
 	  --gin.MODEL_DIR="'$(MODEL_DIR)'"
 
 test: .venv/.installed-test  ## run the tests
-	@.venv/bin/python -m pytest
+	@.venv/bin/python -m pytest --numprocesses=$(JOBS) --dist=loadfile
 
 test-slow: .venv/.installed-test  ## run the tests that take long
 	@.venv/bin/python -m pytest -m slow
