@@ -21,6 +21,12 @@ HOMES = {
   'multiwoz24_domain': 'multiwoz',
   'multiwoz24_slot': 'multiwoz',
   'sgd_slot': 'sgd',
+  'radqa': 'reading',
+  'radqa_windows': 'reading',
+  'squad_v1': 'reading',
+  'squad_v1_windows': 'reading',
+  'squad_v2': 'reading',
+  'squad_v2_windows': 'reading',
   'todsum_domain': 'todsum',
   'todsum_domain_gold_state': 'todsum',
 }

@@ -1,10 +1,11 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Scores predictions of a registered task as seqio.Evaluator does, in any layout.
+"""Scores predictions of a task in any layout, as seqio.Evaluator does.
 
 Predictions are strings: what the vocabulary makes of them is tested elsewhere.
 """
 
+import functools
 import random
 
 import seqio
@@ -25,9 +26,7 @@ def score(task_name, split, answers, layout='', order=None, drop=()):
     The figures.
   """
   task = seqio.TaskRegistry.get(task_name + layout)
-  rows = list(
-    task.get_dataset(None, split, shuffle=False).as_numpy_iterator()
-  )
+  rows = list(_rows(task_name + layout, split))
   targets, predictions = [], []
   if order is not None:
     random.Random(order).shuffle(rows)
@@ -48,6 +47,15 @@ def score(task_name, split, answers, layout='', order=None, drop=()):
   return metric_fn(targets, predictions)
 
 
+@functools.cache  # Datasets cost half a second each.
+def _rows(task_name, split):
+  dataset = seqio.TaskRegistry.get(task_name).get_dataset(
+    None, split, shuffle=False
+  )
+  return list(dataset.as_numpy_iterator())
+
+
+@functools.cache
 def examples(task_name, split):
   """Returns the examples of a task's source by their ids, as plain Python."""
   dataset = seqio.TaskRegistry.get(task_name).source.get_dataset(

@@ -5,6 +5,7 @@
 import pathlib
 import shutil
 
+import layout_scoring
 import numpy as np
 import pytest
 from rouge_score import rouge_scorer
@@ -12,7 +13,6 @@ import seqio
 import tensorflow_datasets as tfds
 
 from pid_jax import errors
-from pid_jax import subtasks
 from pid_jax.tasks import aci_bench
 from pid_jax.tasks import bookings
 from pid_jax.tasks import prepared
@@ -226,41 +226,6 @@ def test_three_layouts_through_seqio(data_dir):
   )
 
 
-def _evaluate(layout, answers):
-  """Evaluates the split 'train' with strings as a model's predictions."""
-  name = f'aci_bench{layout}'
-  evaluator = seqio.Evaluator(
-    name,
-    seqio.EncDecFeatureConverter(pack=False)
-    if layout
-    else subtasks.PromptInDecoderFeatureConverter(pack=False),
-    eval_split='train',
-  )
-  encode = (
-    seqio.TaskRegistry.get(name).output_features['targets'].vocabulary
-  ).encode
-  tokens = lambda text: encode(text.replace('\n', ' <extra_id_99> '))
-
-  def predict(dataset):
-    del dataset
-    outputs = []
-    for row in evaluator.cached_task_datasets[name].as_numpy_iterator():
-      own = answers[row['example_id'].decode()]
-      if layout == '_pie':
-        own = [own[row['subtask_index']]]
-      elif layout == '_joint':
-        own = [' <extra_id_98> '.join(own)]
-      grid = np.zeros([len(own), 400], np.int32)
-      for u, text in enumerate(own):
-        ids = [*tokens(text), 1]
-        grid[u, : len(ids)] = ids
-      outputs.append(grid[0] if layout else grid)
-    return list(enumerate(outputs))[::-1]
-
-  figures, _ = evaluator.evaluate(compute_metrics=True, predict_fn=predict)
-  return figures.result()[name]
-
-
 def test_figures_are_the_same_in_all_layouts(data_dir):
   examples = _examples('train')
   answers = {
@@ -273,7 +238,10 @@ def test_figures_are_the_same_in_all_layouts(data_dir):
     ]
     for i, e in enumerate(examples)
   }
-  pid, pie, joint = (_evaluate(x, answers) for x in ('', '_pie', '_joint'))
+  pid, pie, joint = (
+    layout_scoring.score(f'aci_bench{layout}', 'train', answers, seed=seed)
+    for seed, layout in enumerate(('', '_pie', '_joint'))
+  )
   assert pid == pytest.approx(pie) and pid == pytest.approx(joint)
 
   # Lines were kept, or ROUGE-Lsum would be ROUGE-L.
@@ -293,6 +261,24 @@ def test_figures_are_the_same_in_all_layouts(data_dir):
   third = answers['D2N903-virtscribe']
   assert third[2] == 'none'
   third[2] = 'RESULTS'
-  figures = _evaluate('_joint', answers)
+  figures = layout_scoring.score('aci_bench_joint', 'train', answers)
   assert figures['rouge1_objective_results'] == pytest.approx(2 / 3)
   assert figures['rouge2_objective_exam'] == figures['rouge2_subjective'] == 1
+
+
+@pytest.mark.parametrize('lost', [0, 3])
+def test_a_division_that_was_not_predicted_is_wrong(data_dir, lost):
+  answers = {e['example_id']: e['targets'] for e in _examples('train')}
+  figures = layout_scoring.score(
+    'aci_bench_pie', 'train', answers,
+    keep=lambda row: (row['example_id'], row['subtask_index']) != (
+      b'D2N903-virtscribe', lost
+    ),
+  )  # fmt: skip
+  assert figures['missing_predictions'] == 1
+  for u, name in enumerate(divisions.DIVISIONS):
+    want = 2 / 3 if u == lost else 1
+    assert figures[f'rouge1_{name}'] == pytest.approx(want)
+  assert figures['rouge1'] == pytest.approx(11 / 12)
+  # A note that lacks a division is no note.
+  assert figures['whole_rouge1'] == pytest.approx(2 / 3)

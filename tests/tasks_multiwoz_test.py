@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """MultiWOZ 2.4 on files of our own in exactly the distributor's form."""
 
+import functools
 import json
 import pathlib
 import random
@@ -62,7 +63,7 @@ def prepare(data_dir, manual_dir):
 
 
 def _filled(example):
-  """The filled slots of an example, whose answers are all of them if several."""
+  """Of each filled slot of an example its value, or the list of all values."""
   slots = zip(
     example['subtasks'],
     example['targets'],
@@ -162,9 +163,9 @@ def test_last_turn_and_emptied_states_are_there(data_dir):
   assert _filled(test['SNG9022.json-1']) == {}
   assert list(test)[-1] == 'SNG9022.json-2'
   gold = {name: list(e['targets']) for name, e in test.items()}
-  score = lambda answers: state_layouts.score('multiwoz24_slot', 'test', answers)[
-    'joint_goal_accuracy_any_alternative'
-  ]
+  score = lambda answers: state_layouts.score(
+    'multiwoz24_slot', 'test', answers
+  )['joint_goal_accuracy_any_alternative']
   assert score(gold) == 1
   # The taxi of the turn before is not true any more.
   stale = {**gold, 'MUL9021.json-4': gold['MUL9021.json-3']}
@@ -232,9 +233,7 @@ def _by_domain(answer):
     if value != 'none'
   }
   return [
-    groups.write(
-      {s: filled[f'{d}-{s}'] for s in slots if f'{d}-{s}' in filled}
-    )
+    groups.write({s: filled[f'{d}-{s}'] for s in slots if f'{d}-{s}' in filled})
     for d, slots in ontology.DOMAINS.items()
   ]
 
@@ -250,7 +249,7 @@ def test_figures_are_the_same_by_slot_and_domain_in_all_layouts(data_dir, seed):
     ('multiwoz24_slot', slots),
     ('multiwoz24_domain', domains),
   ]:
-    score = lambda *args, **kw: state_layouts.score(task, 'test', answers, *args, **kw)  # noqa: B023, E501
+    score = functools.partial(state_layouts.score, task, 'test', answers)
     assert score() == score('_pie') == score('_pie', order=seed) == want
     assert score('_joint') == score('_joint', order=seed) == want
 
@@ -302,8 +301,9 @@ def test_account_and_archive(tmp_path, data_dir):
   for folder in (tmp_path, tmp_path / 'MultiWOZ2.4'):
     made = prepare(tmp_path / folder.name / 'prepared', folder)
     splits = made.info.metadata['splits']
-    assert splits == (
-      builder_lib.Multiwoz24(data_dir=data_dir).info.metadata['splits']
+    assert (
+      splits
+      == (builder_lib.Multiwoz24(data_dir=data_dir).info.metadata['splits'])
     )
   assert splits['train']['counts'] == {
     'dialogues in the files': 6,
@@ -353,7 +353,7 @@ def _list(text):
       _list('PMUL9011.json\nSNG1.json\n'),
       "valListFile.json, id 2: 'SNG1.json' is no dialogue of .*data.json",
     ),
-    (_list('["PMUL9011.json"]'), "id 1: '.\"PMUL9011.json\".' is no dialogue"),
+    (_list('["PMUL9011.json"]'), 'id 1: \'."PMUL9011.json".\' is no dialogue'),
     (
       _list('MUL9021.json\n'),
       "testListFile.json, id 1: 'MUL9021.json' is listed for validation",
@@ -368,9 +368,9 @@ def _list(text):
     ),
     (
       _changed(
-        lambda data: data['SNG9012.json']['log'][1]['metadata'][
-          'taxi'
-        ].pop('semi')
+        lambda data: data['SNG9012.json']['log'][1]['metadata']['taxi'].pop(
+          'semi'
+        )
       ),
       "dialogue SNG9012.json: lacks 'semi'",
     ),

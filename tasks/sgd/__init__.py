@@ -111,7 +111,7 @@ def examples(
   for line in _lines(record['state']):
     states[line['frame']].setdefault(line['slot'], []).append(line['value'])
   said = [
-    f'{speaker}: {utterance}'
+    f'{speaker}: {utterance}'.rstrip()
     for speaker, utterance in zip(
       record['speakers'], record['utterances'], strict=True
     )

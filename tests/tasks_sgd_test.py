@@ -1,0 +1,309 @@
+# Copyright 2026 The pid_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""SGD on files of our own in exactly the distributor's form."""
+
+import json
+import pathlib
+import random
+import shutil
+import zipfile
+
+import pytest
+import seqio
+import state_layouts
+import tensorflow_datasets as tfds
+
+from pid_jax import errors
+from pid_jax.tasks import bookings
+from pid_jax.tasks import prepared
+from pid_jax.tasks import sgd
+from pid_jax.tasks.sgd import builder as builder_lib
+
+FIXTURES = pathlib.Path(__file__).parent / 'fixtures/sgd'
+
+
+class SchemaGuidedTest(tfds.testing.DatasetBuilderTestCase):
+  """tfds's own checks of a builder."""
+
+  DATASET_CLASS = builder_lib.SchemaGuided
+  EXAMPLE_DIR = str(FIXTURES)
+  SPLITS = {'train': 3, 'validation': 2, 'test': 1}
+  SKIP_CHECKSUMS = True
+
+
+@pytest.fixture(scope='module')
+def data_dir(tmp_path_factory):
+  """Where the fixtures are prepared, for this module alone."""
+  data_dir = str(tmp_path_factory.mktemp('data'))
+  seqio.set_tfds_data_dir_override(data_dir)
+  prepare(data_dir, FIXTURES)
+  yield data_dir
+  seqio.set_tfds_data_dir_override(None)
+
+
+@pytest.fixture(autouse=True)
+def vocabulary(monkeypatch):
+  monkeypatch.setenv('PID_JAX_VOCABULARY', bookings.VOCABULARY_FILE)
+
+
+def prepare(data_dir, manual_dir):
+  builder = builder_lib.SchemaGuided(data_dir=str(data_dir))
+  builder.download_and_prepare(
+    download_config=tfds.download.DownloadConfig(
+      manual_dir=str(manual_dir),
+      compute_stats=tfds.download.ComputeStatsMode.SKIP,
+      try_download_gcs=False,
+    )
+  )
+  return builder
+
+
+def test_a_frame_is_an_example(data_dir):
+  train = state_layouts.examples('sgd_slot', 'train')
+  assert list(train) == [
+    '1_00000-0-Restaurants_1',
+    '1_00000-2-Restaurants_1',
+    '1_00001-0-Restaurants_1',
+    '1_00001-0-Taxis_1',
+    '1_00001-2-Taxis_1',
+    '3_00001-0-Taxis_1',
+  ]
+  assert train['1_00000-2-Restaurants_1'] == {
+    'example_id': '1_00000-2-Restaurants_1',
+    'inputs': 'user: A table in York for two. system: At 7 | Heaven? '
+    'user: Yes, and wine or not, I do not mind.',
+    # The number to call can be asked for, but is in no state.
+    'subtasks': ['restaurant_name', 'city', 'party_size', 'serves_alcohol'],
+    'prompts': [
+      'Finds and books tables. restaurant name: Name of the place',
+      'Finds and books tables. city: Town in which to eat',
+      'Finds and books tables. party size: How many people eat (1, 2, 3)',
+      'Finds and books tables. serves alcohol: Whether wine is served '
+      '(True, False)',
+    ],
+    'targets': ['7 | Heaven', 'York', '2', 'dontcare'],
+    'subtask_answers': ['["7 | Heaven", "Seven | Heaven"]', '', '', ''],
+    'subtask_categorical': [0, 0, 1, 1],
+    'is_seen': 1,
+    'service': 'Restaurants_1',
+  }
+  # What differs in white space alone is the same.
+  assert train['1_00001-0-Taxis_1']['subtask_answers'] == [
+    '["the station", "station"]'
+  ]
+
+
+def test_unseen_services_and_odd_texts(data_dir):
+  dev = state_layouts.examples('sgd_slot', 'validation')
+  media = dev['1_00000-2-Media_2']
+  assert media['inputs'] == ('user: Play Up without subtitles. system: user:')
+  assert media['targets'] == ['Up', 'None']
+  assert media['prompts'][1] == (
+    'Films to watch at home. subtitle language: Language of subtitles, or None '
+    '(None, English)'
+  )
+  assert media['is_seen'] == 0
+  assert dev['1_00001-2-Restaurants_1']['is_seen'] == 1
+  assert dev['1_00001-0-Restaurants_1']['targets'] == ['none'] * 4
+  assert list(dev)[-1] == '1_00001-2-Media_2'  # The last turn, both frames.
+
+
+def test_other_prompts(data_dir):
+  record = next(
+    iter(prepared.records('sgd_slot', builder_lib.SchemaGuided, 'train'))
+  )
+  first, _ = sgd.examples(
+    record, possible_values=False, service_description=False
+  )
+  assert first['prompts'][2:] == [
+    'party size: How many people eat',
+    'serves alcohol: Whether wine is served',
+  ]
+
+
+def test_account(data_dir):
+  splits = builder_lib.SchemaGuided(data_dir=data_dir).info.metadata['splits']
+  assert splits['train']['counts'] == {
+    'services': 2,
+    'services unseen in training': 0,
+    'slots': 5,
+    'dialogues': 3,
+    'turns': 7,
+    'frames': 6,
+    'filled slots': 2 + 4 + 1 + 1 + 1 + 1,
+  }
+  assert len(splits['train']['missing']) == 125
+  assert splits['train']['missing'][0] == 'train/dialogues_002.json'
+  assert splits['train']['skipped'] == [
+    {
+      'file': 'dialogues_003.json',
+      'record': 'dialogue 3_00000',
+      'why': "a value 'none', which stands for no value",
+    }
+  ]
+  assert splits['validation']['counts']['services unseen in training'] == 1
+  (skipped,) = splits['validation']['skipped']
+  assert skipped['record'] == 'dialogue 1_00002'
+
+
+def _answers(seed, split='validation'):
+  """Random predictions, near the gold and far from it."""
+  rng = random.Random(seed)
+  answers = {}
+  for name, example in state_layouts.examples('sgd_slot', split).items():
+    answers[name] = [
+      rng.choice(['none', 'None', 'Up', 'the film', 'york', 'York', '2'])
+      if rng.random() < 0.4
+      else target
+      for target in example['targets']
+    ]
+  return answers
+
+
+@pytest.mark.parametrize('seed', [1, 2, 3])
+def test_figures_are_the_same_in_all_layouts(data_dir, seed):
+  answers = _answers(seed)
+  want = state_layouts.score('sgd_slot', 'validation', answers)
+  assert 0 < want['sgd_average_goal_accuracy'] < 1
+  assert 'sgd_joint_goal_accuracy/unseen' in want
+  for layout in ('_pie', '_joint'):
+    for order in (None, seed):
+      assert want == state_layouts.score(
+        'sgd_slot', 'validation', answers, layout, order=order
+      )
+
+
+def test_missing_rows_are_missing_predictions(data_dir):
+  answers = _answers(0)
+  drop = {('1_00000-0-Media_2', 1), ('1_00001-0-Restaurants_1', 3)}
+  holes = {name: list(answer) for name, answer in answers.items()}
+  for name, index in drop:
+    holes[name][index] = None
+  want = state_layouts.score('sgd_slot', 'validation', holes)
+  assert want['missing_predictions'] == 2
+  for order in (None, 1, 2):
+    assert want == state_layouts.score(
+      'sgd_slot', 'validation', answers, '_pie', order=order, drop=drop
+    )
+
+
+def test_archive(tmp_path, data_dir):
+  """The zip file that GitHub makes of the repository reads like the folder."""
+  name = 'dstc8-schema-guided-dialogue-master'
+  with zipfile.ZipFile(tmp_path / f'{name}.zip', 'w') as archive:
+    for path in FIXTURES.rglob('*.json'):
+      archive.write(path, f'{name}/{path.relative_to(FIXTURES)}')
+  made = prepare(tmp_path / 'prepared', tmp_path)
+  assert (
+    made.info.metadata['splits']
+    == (builder_lib.SchemaGuided(data_dir=data_dir).info.metadata['splits'])
+  )
+
+
+def _dev(change):
+  def write(folder):
+    path = folder / 'dev/dialogues_001.json'
+    dialogues = json.loads(path.read_text())
+    change(dialogues[0]['turns'])
+    path.write_text(json.dumps(dialogues))
+
+  return write
+
+
+@pytest.mark.parametrize(
+  'break_it, message',
+  [
+    (
+      lambda folder: (folder / 'dev/dialogues_001.json').write_text(
+        (FIXTURES / 'dev/dialogues_001.json').read_text()[:700]
+      ),
+      r'dev/dialogues_001.json: malformed JSON at line .* of 700 characters',
+    ),
+    (
+      lambda folder: (folder / 'dev/schema.json').unlink(),
+      'dev/schema.json is missing in ',
+    ),
+    (
+      lambda folder: (folder / 'train/schema.json').unlink(),
+      'train/schema.json is missing in ',
+    ),
+    (
+      lambda folder: (folder / 'dev/schema.json').write_text('[]'),
+      'dev/schema.json has no services',
+    ),
+    (
+      lambda folder: shutil.copy(
+        folder / 'train/schema.json', folder / 'dev/schema.json'
+      ),
+      "dialogue 1_00000, turn 0: the service 'Media_2' is not in the schema",
+    ),
+    (
+      _dev(lambda turns: turns[0]['frames'][0].pop('state')),
+      'dialogue 1_00000, turn 0: has no state of Media_2; the test split was',
+    ),
+    (
+      _dev(
+        lambda turns: turns[0]['frames'][0]['state']['slot_values'].update(
+          colour=['red']
+        )
+      ),
+      "turn 0: the service Media_2 has no slot 'colour' in its schema",
+    ),
+    (
+      _dev(
+        lambda turns: turns[0]['frames'][0]['state']['slot_values'].update(
+          movie_name=[]
+        )
+      ),
+      'the slot movie_name of Media_2 is filled with nothing',
+    ),
+    (
+      _dev(lambda turns: turns[1].update(speaker='BOT')),
+      "turn 1: the speaker is 'BOT', neither USER nor SYSTEM",
+    ),
+    (
+      _dev(lambda turns: turns[1].pop('utterance')),
+      "dialogues_001.json, dialogue 1_00000: lacks 'utterance'",
+    ),
+  ],
+)
+def test_what_is_wrong_is_named_and_leaves_nothing(tmp_path, break_it, message):
+  folder = tmp_path / 'sgd'
+  shutil.copytree(FIXTURES, folder)
+  break_it(folder)
+  with pytest.raises(errors.UserError, match=message):
+    prepare(tmp_path / 'prepared', tmp_path)
+  assert not [p for p in (tmp_path / 'prepared').rglob('*') if p.is_file()]
+
+
+def test_tokens(data_dir):
+  """The text-to-text layout, of the tokens that the vocabulary has."""
+  task = seqio.TaskRegistry.get('sgd_slot_pie')
+  encode = task.output_features['targets'].vocabulary.encode
+  (_, example, *_) = state_layouts.examples('sgd_slot', 'train').values()
+  rows = task.get_dataset(None, 'train', shuffle=False).skip(4).take(2)
+  seqio.test_utils.assert_dataset(
+    rows.map(
+      lambda row: {
+        k: row[k]
+        for k in ('inputs', 'targets', 'subtask_answers', 'subtask_categorical')
+      }
+    ),
+    [
+      {
+        'inputs': [
+          *encode(example['prompts'][i]), *encode(example['inputs']), 1,
+        ],
+        'targets': encode(example['targets'][i]) + [1],
+        'subtask_answers': example['subtask_answers'][i],
+        'subtask_categorical': example['subtask_categorical'][i],
+      }
+      for i in (0, 1)
+    ],
+  )  # fmt: skip
+
+
+def test_registering_twice():
+  assert sgd.register('sgd_slot') == 'sgd_slot'
+  with pytest.raises(errors.UserError, match='with other options'):
+    sgd.register('sgd_slot', service_description=False)
