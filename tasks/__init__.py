@@ -15,6 +15,7 @@ from pid_jax import errors
 
 # Which module registers what, each also as NAME_pie and NAME_joint.
 HOMES = {
+  'aci_bench': 'aci_bench',
   'bookings': 'bookings',
   'bookings_short': 'bookings',
   'multiwoz24_domain': 'multiwoz',

@@ -51,6 +51,13 @@ class Files(dict[str, records.Path]):
     )
 
 
+class _Info(tfds.core.DatasetInfo):
+  """Looks nowhere for what tfds knows of a data set: it knows none of ours."""
+
+  def initialize_from_bucket(self) -> None:
+    """Does nothing; tfds would leave a temporary folder behind each time."""
+
+
 class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
   """Base of a data set's builder.
 
@@ -134,7 +141,7 @@ class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     """
 
   def _info(self) -> tfds.core.DatasetInfo:
-    return tfds.core.DatasetInfo(
+    return _Info(
       builder=self,
       description=self.DESCRIPTION,
       features=tfds.features.FeaturesDict(dict(self.features())),

@@ -70,7 +70,7 @@ def random_questions(seed, number):
 def _example(golds):
   return {
     'targets': [(g or [NONE])[0] for g in golds],
-    'subtask_answers': [metrics.join_answers(g) for g in golds],
+    'answers': [metrics.join_answers(g) for g in golds],
   }
 
 
@@ -216,7 +216,7 @@ def _rows(example, order):
       'num_subtasks': len(example['targets']),
       'subtask': example['subtasks'][u],
       'target': example['targets'][u],
-      'own': {'subtask_answers': example['subtask_answers'][u]},
+      'features': {'answers': example['answers'][u]},
     }
     if u == 0:
       row['whole'] = {k: example[k] for k in ('targets', 'subtasks')}

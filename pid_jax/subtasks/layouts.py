@@ -29,6 +29,7 @@ never cut: an example whose prompts do not fit ends the run with its name.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from collections.abc import Sequence
 import re
 
 import seqio
@@ -96,6 +97,7 @@ def prompt_in_encoder(
   task: str,
   vocabulary: seqio.Vocabulary,
   long_inputs: str,
+  subtask_features: Sequence[str] = (),
 ) -> tf.data.Dataset:
   """Lays each subtask out as a text-to-text example of its own.
 
@@ -105,6 +107,7 @@ def prompt_in_encoder(
     task: name of the task, for messages.
     vocabulary: gives the EOS id.
     long_inputs: 'keep_start', 'keep_end' or 'error'; the prompt stays whole.
+    subtask_features: names of features [U, ...] with an entry per subtask.
 
   Returns:
     A dataset of `inputs` and `targets`, with
@@ -118,11 +121,10 @@ def prompt_in_encoder(
       inputs_truncated, targets_truncated  int32, 1 if cut
       example_inputs    string, the input without prompt
       prompts_pretokenized, subtasks_pretokenized, example_targets  string [U]
-      subtask_...       features of that name, the subtask's own entry of [U]
-    and whatever else the example has. Strings of the whole example (the two
-    lines before the last) and all else are at home in the first subtask and
-    empty in the others: metrics need them once, and U times would be a great
-    deal of memory.
+    and whatever else the example has: of `subtask_features` the entry of this
+    subtask. Strings of the whole example (the last
+    two lines) and all else are at home in the first subtask and empty in the
+    others: metrics need them once, and U times would be a great deal of memory.
   """
   limits = messages.Limits.of(sequence_length)
 
@@ -146,8 +148,8 @@ def prompt_in_encoder(
     for key in ('inputs', 'subtask_weights'):  # Stock T5s know no weights.
       del example[key]
     name = example.pop('example_id')
-    own = {k: example.pop(k) for k in [*example] if k.startswith('subtask_')}
     texts = {k: example.pop(f'{k}_pretokenized') for k in ('inputs', 'targets')}
+    own = {k: example.pop(k) for k in subtask_features}
     whole = {
       **example,
       'example_inputs': texts['inputs'],

@@ -31,6 +31,7 @@ def register(
   vocabulary: seqio.Vocabulary | vocabulary_lib.Vocabulary,
   preprocessors: Sequence[Callable[..., tf.data.Dataset]] = (),
   metric_fns: Sequence[wholes.MetricFn] = (),
+  subtask_features: Sequence[str] = (),
   empty_target: str | None = None,
   joint_separator: str = ' ; ',
   long_inputs: str = 'keep_start',
@@ -58,10 +59,11 @@ def register(
       the metrics as they are; an optional float32 [U] `subtask_weights` scales
       the loss of each subtask in the multi-prompt layout, and an optional
       int32 [U] `subtask_odds` says how much likelier one is drawn than others
-      where a run trains on some of the empty subtasks only. The names of
-      features with an entry for each subtask, [U], begin with `subtask_`.
+      where a run trains on some of the empty subtasks only.
     metric_fns: functions of (targets, predictions), lists with an entry per
       whole example; wholes.py says what is in it, metrics has some.
+    subtask_features: names of those further features that have an entry per
+      subtask; `name`_pie gives each row its own.
     empty_target: the target that says "nothing here", such as 'none', if there
       is one: in training, one may draw from such subtasks.
     joint_separator: stands between the targets of the joint layout.
@@ -129,10 +131,16 @@ def register(
     preprocessors=[
       *tokenize,
       tokenization.draw,
-      functools.partial(layouts.prompt_in_encoder, **how),
+      functools.partial(
+        layouts.prompt_in_encoder, subtask_features=subtask_features, **how
+      ),
     ],
     output_features=_text_to_text_features(vocabulary),
-    postprocess_fn=functools.partial(wholes.prompt_in_encoder, newline=newline),
+    postprocess_fn=functools.partial(
+      wholes.prompt_in_encoder,
+      subtask_features=subtask_features,
+      newline=newline,
+    ),
     metric_fns=_metrics(metric_fns, rows=True),
     shuffle_buffer_size=10 * _SHUFFLE_BUFFER_SIZE,
     layout=layout('pie', train_max_empty_subtasks=pie_max_empty_subtasks),

@@ -71,6 +71,7 @@ def prompt_in_encoder(
   *,
   example: Mapping[str, Any],
   is_target: bool = False,
+  subtask_features: Sequence[str] = (),
   newline: str | None = None,
 ) -> dict[str, Any] | str:
   """Postprocesses a row of NAME_pie: a string, or the target of a subtask."""
@@ -83,11 +84,11 @@ def prompt_in_encoder(
     'num_subtasks': int(example['num_subtasks']),
     'subtask': _text(example['subtask_name']),
     'target': _text(example['targets_pretokenized']),
-    'own': {k: _plain(v) for k, v in example.items() if _is_own(k)},
+    'features': {k: _plain(example[k]) for k in subtask_features},
   }
   if index == 0:
-    whole = _target(example, 'example_inputs', 'example_targets')
-    row['whole'] = {k: v for k, v in whole.items() if k not in row['own']}
+    of_example = {k: v for k, v in example.items() if k not in subtask_features}
+    row['whole'] = _target(of_example, 'example_inputs', 'example_targets')
   return row
 
 
@@ -147,9 +148,8 @@ def regroup(
 
   Returns:
     Targets and predictions of whole examples, in the order in which they
-    appear. A subtask without a row has the prediction None, and if that is the
-    first one, which the whole example is with, then target and name of every
-    subtask without a row are '' and what else metrics need is missing.
+    appear. A subtask without a row has the prediction None, and its features
+    are None too.
 
   Raises:
     ValueError: an example id occurs twice.
@@ -171,7 +171,7 @@ def regroup(
     prediction[index] = output
     target['targets'][index] = row['target']
     target['subtasks'][index] = row['subtask']
-    for key, value in row.get('own', {}).items():
+    for key, value in row.get('features', {}).items():
       target.setdefault(key, [None] * size)[index] = value
     # Copied: SeqIO keeps the rows for the next evaluation.
     target.update({k: _copy(v) for k, v in row.get('whole', {}).items()})
@@ -205,11 +205,6 @@ def _target(
     'subtasks': _plain(example['subtasks_pretokenized']),
     'targets': _plain(example[targets_key]),
   }
-
-
-def _is_own(key: str) -> bool:
-  """Whether a feature has an entry for each subtask."""
-  return key.startswith('subtask_') and key not in _OF_LAYOUT
 
 
 def _plain(value: Any) -> Any:

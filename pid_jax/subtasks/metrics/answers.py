@@ -69,7 +69,7 @@ def squad(
 ) -> dict[str, float]:
   """Exact match and F1 by the rules of SQuAD 2.0, of all answers the best.
 
-  A question may have several gold answers: `subtask_answers` [U] of an example
+  A question may have several gold answers: `answers` [U] of an example
   holds them, a JSON list of strings for each subtask, empty if there is no
   answer; where an example has none of these, its target is the one answer. Gold
   answers of articles and punctuation alone are set aside, and without any the
@@ -122,7 +122,7 @@ def gold_answers(
 ) -> list[list[str]]:
   """Returns the gold answers of each subtask, [U] lists; see `squad`."""
   texts = target['targets']
-  held = target.get('subtask_answers') or [''] * len(texts)
+  held = target.get('answers') or [''] * len(texts)
   return [
     json.loads(answers)
     if answers
@@ -132,7 +132,7 @@ def gold_answers(
 
 
 def join_answers(answers: Sequence[str]) -> str:
-  """Writes the gold answers of a subtask as `subtask_answers` has them."""
+  """Writes the gold answers of a subtask as `answers` has them."""
   return json.dumps(list(answers), ensure_ascii=False)
 
 
