@@ -66,7 +66,7 @@ def _filled(example):
   slots = zip(
     example['subtasks'],
     example['targets'],
-    example['subtask_answers'],
+    example['answers'],
     strict=True,
   )
   return {
@@ -410,7 +410,7 @@ def test_tokens(data_dir):
       'inputs_truncated': [0],
       'prompts': pad([encode(p) for p in example['prompts']]),
       'prompts_pretokenized': example['prompts'],
-      'subtask_pairs': [''] * 5,
+      'pairs': [''] * 5,
       'subtasks_pretokenized': list(ontology.DOMAINS),
       'subtask_weights': [1.0] * 5,
       'targets': pad([encode(t) + [1] for t in example['targets']]),

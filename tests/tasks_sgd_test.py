@@ -81,15 +81,13 @@ def test_a_frame_is_an_example(data_dir):
       '(True, False)',
     ],
     'targets': ['7 | Heaven', 'York', '2', 'dontcare'],
-    'subtask_answers': ['["7 | Heaven", "Seven | Heaven"]', '', '', ''],
-    'subtask_categorical': [0, 0, 1, 1],
+    'answers': ['["7 | Heaven", "Seven | Heaven"]', '', '', ''],
+    'is_categorical': [0, 0, 1, 1],
     'is_seen': 1,
     'service': 'Restaurants_1',
   }
   # What differs in white space alone is the same.
-  assert train['1_00001-0-Taxis_1']['subtask_answers'] == [
-    '["the station", "station"]'
-  ]
+  assert train['1_00001-0-Taxis_1']['answers'] == ['["the station", "station"]']
 
 
 def test_unseen_services_and_odd_texts(data_dir):
@@ -285,7 +283,7 @@ def test_tokens(data_dir):
     rows.map(
       lambda row: {
         k: row[k]
-        for k in ('inputs', 'targets', 'subtask_answers', 'subtask_categorical')
+        for k in ('inputs', 'targets', 'answers', 'is_categorical')
       }
     ),
     [
@@ -294,8 +292,8 @@ def test_tokens(data_dir):
           *encode(example['prompts'][i]), *encode(example['inputs']), 1,
         ],
         'targets': encode(example['targets'][i]) + [1],
-        'subtask_answers': example['subtask_answers'][i],
-        'subtask_categorical': example['subtask_categorical'][i],
+        'answers': example['answers'][i],
+        'is_categorical': example['is_categorical'][i],
       }
       for i in (0, 1)
     ],

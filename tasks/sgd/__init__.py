@@ -78,6 +78,7 @@ def register(
       metrics.slot_f1,
       metrics.slot_f1_any_alternative,
     ],
+    subtask_features=['answers', 'is_categorical'],
     empty_target=reader.NONE,
     long_inputs='keep_end',
   )
@@ -126,11 +127,11 @@ def examples(
       'subtasks': names,
       'prompts': prompts[service],
       'targets': [values[0] for values in rights],
-      'subtask_answers': [
+      'answers': [
         metrics.join_answers(values) if len(values) > 1 else ''
         for values in rights
       ],
-      'subtask_categorical': [s['is_categorical'] for s in slots[service]],
+      'is_categorical': [s['is_categorical'] for s in slots[service]],
       'is_seen': services[service]['is_seen'],
       'service': service,
     }
