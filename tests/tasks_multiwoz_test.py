@@ -313,10 +313,10 @@ def test_account_and_archive(tmp_path, data_dir):
   }
   skipped = splits['train']['skipped']
   assert {s['record']: s['why'] for s in skipped} == {
-    'dialogue MUL9002.json': 'odd number of turns',
-    'dialogue WOZ9003.json': 'broken text: a turn of more than 50 words',
-    'dialogue PMUL9004.json': 'broken text: characters beyond ASCII',
-    'dialogue SNG9005.json': 'a turn without a state',
+    'dialogue MUL9002.json': 'has an odd number of turns',
+    'dialogue WOZ9003.json': 'has broken text: a turn of more than 50 words',
+    'dialogue PMUL9004.json': 'has broken text: characters beyond ASCII',
+    'dialogue SNG9005.json': 'has a turn without a state',
   }
   assert splits['test']['counts']['turns'] == 6
 

@@ -109,13 +109,19 @@ def test_other_prompts(data_dir):
   record = next(
     iter(prepared.records('sgd_slot', builder_lib.SchemaGuided, 'train'))
   )
-  first, _ = sgd.examples(
-    record, possible_values=False, service_description=False
-  )
+  options = dict(possible_values=False, service_description=False)
+  first, _ = sgd.examples(record, **options, schema_in_inputs=False)
   assert first['prompts'][2:] == [
     'party size: How many people eat',
     'serves alcohol: Whether wine is served',
   ]
+  # Behind the dialogue, whose beginning is cut first.
+  first, _ = sgd.examples(record, **options, schema_in_inputs=True)
+  assert first['inputs'] == (
+    'user: A table in York for two. service: Finds and books tables. '
+    'restaurant name: Name of the place; city: Town in which to eat; '
+    'party size: How many people eat; serves alcohol: Whether wine is served'
+  )
 
 
 def test_account(data_dir):
@@ -135,7 +141,7 @@ def test_account(data_dir):
     {
       'file': 'dialogues_003.json',
       'record': 'dialogue 3_00000',
-      'why': "a value 'none', which stands for no value",
+      'why': "has a value 'none', which stands for none",
     }
   ]
   assert splits['validation']['counts']['services unseen in training'] == 1
