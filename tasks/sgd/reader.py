@@ -170,9 +170,9 @@ def read_dialogues(
       v for frame in read.frames for x in frame.state.values() for v in x
     ]
     if not read.frames:
-      account.skip(path, where, 'no turn of a user about any service')
+      account.skip(path, where, 'has no turn of a user about any service')
     elif NONE in values:
-      account.skip(path, where, f'a value {NONE!r}, which stands for no value')
+      account.skip(path, where, f'has a value {NONE!r}, which stands for none')
     else:
       account.count('dialogues')
       account.count('turns', len(read.utterances))
