@@ -32,7 +32,6 @@ class Multiwoz24Test(tfds.testing.DatasetBuilderTestCase):
   DATASET_CLASS = builder_lib.Multiwoz24
   EXAMPLE_DIR = str(FIXTURES)
   SPLITS = {'train': 2, 'validation': 2, 'test': 2}
-  SKIP_CHECKSUMS = True
 
 
 @pytest.fixture(scope='module')

@@ -28,7 +28,6 @@ class SchemaGuidedTest(tfds.testing.DatasetBuilderTestCase):
   DATASET_CLASS = builder_lib.SchemaGuided
   EXAMPLE_DIR = str(FIXTURES)
   SPLITS = {'train': 3, 'validation': 2, 'test': 1}
-  SKIP_CHECKSUMS = True
 
 
 @pytest.fixture(scope='module')

@@ -1,6 +1,6 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Reads the distributor's files of MultiWOZ 2.4. No TensorFlow.
+"""Reads the distributor's files of MultiWOZ 2.4.
 
 data.json maps the id of a dialogue to its `log`, in which user (even) and
 system (odd) take turns; the `metadata` of a system's turn is the state after

@@ -9,7 +9,7 @@ turn: of each filled slot all the ways in which its value was said, all of them
 right.
 
 Slots that no intent takes can be asked for by a user, but are in no state; here
-they are left out. No TensorFlow.
+they are left out.
 """
 
 from __future__ import annotations
