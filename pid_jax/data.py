@@ -40,7 +40,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     type=int,
     metavar='N',
     default=5000,
-    help='measure the first so many of each split; default: %(default)s',
+    help='measure so many of each split; default: %(default)s',
   )
 
 

@@ -174,7 +174,7 @@ def _skipped(splits: dict, names: Sequence[str]) -> Iterator[str]:
     named = ', '.join(records[:_MOST_NAMED])
     more = ', ...' if len(records) > _MOST_NAMED else ''
     yield from _wrapped(
-      f'! {len(records):,} skipped of {split}, which {why}: {named}{more}'
+      f'! {len(records):,} skipped of {split} ({why}): {named}{more}'
     )
 
 

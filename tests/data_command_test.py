@@ -61,7 +61,7 @@ pairs told by: alone                                   -           -           3
 ! test has 997 fewer dialogues than were published
 
 no file was missing
-! 1 skipped of test, which has no summary: dialogue SNG9012.json of test.json
+! 1 skipped of test (no summary): dialogue SNG9012.json of test.json
 
 """
   )

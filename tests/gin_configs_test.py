@@ -6,6 +6,7 @@ import re
 
 import gin
 import pytest
+import seqio
 
 from pid_jax import cli
 from pid_jax import config
@@ -16,13 +17,14 @@ _FILES = sorted(
   for path in cli.gin_configs().rglob('*.gin')
 )
 _MODELS = [f for f in _FILES if f.startswith('models/')]
+_TASKS = [f for f in _FILES if f.startswith('tasks/')]
 _RUNS = [f for f in _FILES if f.startswith('runs/') and '_base' not in f]
 
 
 @pytest.fixture(autouse=True)
 def clean_state(tmp_path, monkeypatch):
   """An empty gin configuration, among folders that are named like ours."""
-  for name in ('models', 'runs', 'gin_configs'):
+  for name in ('models', 'runs', 'tasks', 'gin_configs'):
     (tmp_path / name).mkdir()
   monkeypatch.chdir(tmp_path)
   monkeypatch.syspath_prepend('')
@@ -67,3 +69,24 @@ def test_run_lacks_nothing_but_what_it_requires(file):
     assert name in header
     gin.parse_config(f"{name} = 'given'")
   gin.finalize()
+
+
+@pytest.mark.parametrize('file', _TASKS)
+def test_task_completes_a_fine_tuning_run(file):
+  for part in ('runs/finetune.gin', 'models/t5_1_1_base.gin', file):
+    _parse(part)
+  required = re.findall(r'^(\S+) = %gin\.REQUIRED', gin.config_str(), re.M)
+  assert sorted(required) == ['INITIAL_CHECKPOINT_PATH', 'MODEL_DIR']
+  name, lengths, best = (
+    gin.query_parameter(f'{macro}/gin.macro.value')
+    for macro in ('MIXTURE_OR_TASK_NAME', 'TASK_FEATURE_LENGTHS', 'BEST_METRIC')
+  )
+  assert name == file.removeprefix('tasks/').removesuffix('.gin')
+  assert set(lengths) == {'inputs', 'prompts', 'targets', 'subtasks', 'decoder'}
+  assert lengths['prompts'] < lengths['inputs']
+  assert lengths['prompts'] + lengths['targets'] <= lengths['decoder']
+  tasks = seqio.get_subtasks(seqio.get_mixture_or_task(name))
+  task, metric = best.split('/', maxsplit=1)
+  assert task in [t.name for t in tasks]
+  (metric_fn,) = seqio.TaskRegistry.get(task).metric_fns
+  assert metric in metric_fn([], [])

@@ -7,12 +7,14 @@ import subprocess
 import sys
 
 import gin
+import layout_scoring
 import pytest
 import seqio
 import subtasks_data
 
 from pid_jax import errors
 from pid_jax import subtasks
+from pid_jax.tasks import bookings
 from pid_jax.tasks import jsonl
 
 GOOD = {
@@ -178,6 +180,29 @@ def test_registered_as_the_three_layouts(tmp_path):
   figures = figures.result()['jsonl_a']
   assert figures['exact_match'] == figures['rougeL'] == 1
   assert 'token_f1' not in figures
+
+
+def test_lines_and_empty_targets_reach_the_metrics(tmp_path):
+  (tmp_path / 'x.jsonl').write_text(
+    '{"inputs": "a", "subtasks": [{"name": "n", "prompt": "p", '
+    '"target": "red\\ninn"}, {"name": "m", "prompt": "p", "target": "no"}]}'
+  )
+  name = jsonl.register(
+    'jsonl_lines',
+    test=tmp_path / 'x.jsonl',
+    vocabulary=bookings.VOCABULARY_FILE,
+    extra_ids=9,
+    newline='<extra_id_8>',
+    empty_target='no',
+    metrics=('squad', 'rouge', 'rouge_of_whole'),
+  )
+  figures = layout_scoring.score(name, 'test', {'1': ['inn\nred', 'No.']})
+  assert figures['no_answer_exact_match'] == 1
+  assert figures['has_answer_exact_match'] == 0
+  # By lines, and in any order; "No." is a text, and none was wanted.
+  assert figures['rougeLsum'] == figures['rouge1'] == 1 / 2
+  assert figures['rougeL'] == 1 / 4
+  assert figures['whole_rouge1'] == pytest.approx(2 * (2 / 3) / (1 + 2 / 3))
 
 
 def test_registered_by_gin(tmp_path):

@@ -24,7 +24,7 @@ def _targets(states):
     {
       'subtasks': list(SLOTS),
       'targets': [v if isinstance(v, str) else v[0] for v in state],
-      'subtask_answers': [
+      'answers': [
         '' if isinstance(v, str) else metrics.join_answers(v) for v in state
       ],
     }
@@ -137,7 +137,7 @@ def _by_group(state):
   return {
     'subtasks': ['hotel', 'taxi'],
     'targets': [groups.write(values) for values in filled],
-    'subtask_pairs': [metrics.join_answers(x) if x else '' for x in several],
+    'pairs': [metrics.join_answers(x) if x else '' for x in several],
   }
 
 
@@ -273,16 +273,16 @@ def test_sgd_goal_accuracy_by_hand():
   targets = [
     {
       'targets': ['San Jose', '2', 'none'],
-      'subtask_answers': [metrics.join_answers(['San Jose', 'abc']), '', ''],
-      'subtask_categorical': [0, 1, 0],
+      'answers': [metrics.join_answers(['San Jose', 'abc']), '', ''],
+      'is_categorical': [0, 1, 0],
       'is_seen': 1,
     },
     {
       'targets': ['None', 'none'],
-      'subtask_categorical': [1, 0],
+      'is_categorical': [1, 0],
       'is_seen': 0,
     },
-    {'targets': ['none'], 'subtask_categorical': [0], 'is_seen': 0},
+    {'targets': ['none'], 'is_categorical': [0], 'is_seen': 0},
   ]
   score = lambda *predictions: {
     name.removeprefix('sgd_').replace('_goal_accuracy', ''): value

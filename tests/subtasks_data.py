@@ -4,6 +4,7 @@
 
 import functools
 import itertools
+import json
 import os
 import tempfile
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import sentencepiece
 import seqio
+import tensorflow as tf
 
 from pid_jax import subtasks
 from pid_jax.subtasks import metrics
@@ -72,3 +74,48 @@ def register(splits: dict[str, list[dict[str, Any]]], **kwargs) -> str:
   source = subtasks.InMemoryDataSource(splits)
   subtasks.register(name, source=source, **{**options, **kwargs})
   return name
+
+
+def write_cache(task: seqio.Task, split: str, folder: str):
+  """Writes what seqio_cache_tasks does, in the format that SeqIO reads."""
+  os.makedirs(folder)
+  source = task.source.get_dataset(split=split, shuffle=False)
+  rows = list(task.preprocess_precache(source))
+  prefix = seqio.get_cached_tfrecord_prefix(folder, split)
+  with tf.io.TFRecordWriter(f'{prefix}-00000-of-00001') as writer:
+    for row in rows:
+      writer.write(seqio.dict_to_tfexample(row).SerializeToString())
+  features = {
+    key: {
+      # All that SeqIO keeps of a shape; a matrix would need a fixed width.
+      'shape': [None, *value.shape[1:]] if value.shape.rank else [],
+      'dtype': value.dtype.name,
+    }
+    for key, value in rows[0].items()
+  }
+  info = dict(num_shards=1, features=features, seqio_version=seqio.__version__)
+  stats = dict(examples=len(rows))
+  for path, content in [
+    (seqio.get_cached_info_path(folder, split), info),
+    (seqio.get_cached_stats_path(folder, split), stats),
+  ]:
+    with open(path, 'w') as f:
+      json.dump(content, f)
+  with open(os.path.join(folder, 'COMPLETED'), 'w'):
+    pass
+
+
+def assert_same_rows(left: tf.data.Dataset, right: tf.data.Dataset):
+  """Rows of two datasets are the same, in whatever order."""
+  key = lambda row: (row['example_id'], row.get('subtask_index', 0))
+  left, right = (
+    sorted(dataset.as_numpy_iterator(), key=key) for dataset in (left, right)
+  )
+  assert len(left) == len(right)
+  for one, other in zip(left, right, strict=True):
+    assert one.keys() == other.keys()
+    for name in one.keys() - {'subtasks', 'empty_place'}:  # Drawn at random.
+      np.testing.assert_array_equal(one[name], other[name], err_msg=name)
+      assert np.asarray(one[name]).dtype == np.asarray(other[name]).dtype
+    if 'subtasks' in one:
+      np.testing.assert_array_equal(one['subtasks'] > 0, other['subtasks'] > 0)

@@ -2,13 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Examples in memory, and SeqIO's offline cache."""
 
-import json
 import os
 import pickle
 import subprocess
 import sys
 
-import numpy as np
 import pytest
 import seqio
 import subtasks_data
@@ -99,49 +97,7 @@ def test_rows_that_do_not_belong_together_are_refused():
     read([{'a': [1]}, {'a': 1}])
 
 
-def _same(left, right):
-  """Rows of two datasets are the same, in whatever order."""
-  key = lambda row: (row['example_id'], row.get('subtask_index', 0))
-  left, right = (
-    sorted(dataset.as_numpy_iterator(), key=key) for dataset in (left, right)
-  )
-  assert len(left) == len(right)
-  for one, other in zip(left, right, strict=True):
-    assert one.keys() == other.keys()
-    for name in one.keys() - {'subtasks', 'empty_place'}:  # Drawn at random.
-      np.testing.assert_array_equal(one[name], other[name], err_msg=name)
-      assert np.asarray(one[name]).dtype == np.asarray(other[name]).dtype
-    if 'subtasks' in one:
-      np.testing.assert_array_equal(one['subtasks'] > 0, other['subtasks'] > 0)
-
-
 LENGTHS = dict(inputs=8, prompts=3, targets=3, subtasks=5, decoder=16)
-
-
-def _write_cache(task: seqio.Task, split: str, folder: str):
-  """Writes what seqio_cache_tasks does, in the format that SeqIO reads."""
-  source = task.source.get_dataset(split=split, shuffle=False)
-  rows = list(task.preprocess_precache(source))
-  prefix = seqio.get_cached_tfrecord_prefix(folder, split)
-  with tf.io.TFRecordWriter(f'{prefix}-00000-of-00001') as writer:
-    for row in rows:
-      writer.write(seqio.dict_to_tfexample(row).SerializeToString())
-  features = {
-    key: {
-      # All that SeqIO keeps of a shape; a matrix would need a fixed width.
-      'shape': [None, *value.shape[1:]] if value.shape.rank else [],
-      'dtype': value.dtype.name,
-    }
-    for key, value in rows[0].items()
-  }
-  info = dict(num_shards=1, features=features, seqio_version=seqio.__version__)
-  stats = dict(examples=len(rows))
-  for path, content in [
-    (seqio.get_cached_info_path(folder, split), info),
-    (seqio.get_cached_stats_path(folder, split), stats),
-  ]:
-    with open(path, 'w') as f:
-      json.dump(content, f)
 
 
 def test_a_cache_gives_what_the_task_gives(tmp_path):
@@ -155,14 +111,11 @@ def test_a_cache_gives_what_the_task_gives(tmp_path):
   try:
     for task in (name, f'{name}_pie', f'{name}_joint'):
       task = seqio.TaskRegistry.get(task)
-      folder = tmp_path / task.name
-      folder.mkdir()
-      _write_cache(task, 'train', str(folder))
-      (folder / 'COMPLETED').write_text('')
+      subtasks_data.write_cache(task, 'train', str(tmp_path / task.name))
       get = lambda cached, task=task: task.get_dataset(
         LENGTHS, split='train', shuffle=False, use_cached=cached
       )
-      _same(get(True), get(False))
+      subtasks_data.assert_same_rows(get(True), get(False))
 
     # Shuffled though it is read from files.
     dataset = seqio.TaskRegistry.get(name).get_dataset(
@@ -215,6 +168,6 @@ def test_seqio_cache_tasks(tmp_path):
         get = lambda cached, task=task, split=split: task.get_dataset(
           LENGTHS, split=split, shuffle=False, use_cached=cached
         )
-        _same(get(True), get(False))
+        subtasks_data.assert_same_rows(get(True), get(False))
   finally:
     seqio.set_global_cache_dirs(before)

@@ -51,7 +51,7 @@ class Letters(builder.Builder, skip_registration=True):
         if split == 'test' and word['w'] not in records.read_lines(
           files['letters.txt']
         ):
-          account.skip(files[name], f'word {number}', 'is no letter')
+          account.skip(files[name], f'word {number}', 'no letter')
           continue
         account.count('words')
         yield word['w'], record
@@ -175,7 +175,7 @@ def test_what_is_missing_is_done_without_and_told(tmp_path):
     '           2',
     '',
     'no file was missing',
-    '! 1 skipped of test, which is no letter: word 1 of c.json',
+    '! 1 skipped of test (no letter): word 1 of c.json',
   ]
 
 

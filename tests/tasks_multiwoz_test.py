@@ -32,7 +32,6 @@ class Multiwoz24Test(tfds.testing.DatasetBuilderTestCase):
   DATASET_CLASS = builder_lib.Multiwoz24
   EXAMPLE_DIR = str(FIXTURES)
   SPLITS = {'train': 2, 'validation': 2, 'test': 2}
-  SKIP_CHECKSUMS = True
 
 
 @pytest.fixture(scope='module')
@@ -67,7 +66,7 @@ def _filled(example):
   slots = zip(
     example['subtasks'],
     example['targets'],
-    example['subtask_answers'],
+    example['answers'],
     strict=True,
   )
   return {
@@ -314,10 +313,10 @@ def test_account_and_archive(tmp_path, data_dir):
   }
   skipped = splits['train']['skipped']
   assert {s['record']: s['why'] for s in skipped} == {
-    'dialogue MUL9002.json': 'odd number of turns',
-    'dialogue WOZ9003.json': 'broken text: a turn of more than 50 words',
-    'dialogue PMUL9004.json': 'broken text: characters beyond ASCII',
-    'dialogue SNG9005.json': 'a turn without a state',
+    'dialogue MUL9002.json': 'has an odd number of turns',
+    'dialogue WOZ9003.json': 'has broken text: a turn of more than 50 words',
+    'dialogue PMUL9004.json': 'has broken text: characters beyond ASCII',
+    'dialogue SNG9005.json': 'has a turn without a state',
   }
   assert splits['test']['counts']['turns'] == 6
 
@@ -411,7 +410,7 @@ def test_tokens(data_dir):
       'inputs_truncated': [0],
       'prompts': pad([encode(p) for p in example['prompts']]),
       'prompts_pretokenized': example['prompts'],
-      'subtask_pairs': [''] * 5,
+      'pairs': [''] * 5,
       'subtasks_pretokenized': list(ontology.DOMAINS),
       'subtask_weights': [1.0] * 5,
       'targets': pad([encode(t) + [1] for t in example['targets']]),

@@ -28,7 +28,6 @@ class SchemaGuidedTest(tfds.testing.DatasetBuilderTestCase):
   DATASET_CLASS = builder_lib.SchemaGuided
   EXAMPLE_DIR = str(FIXTURES)
   SPLITS = {'train': 3, 'validation': 2, 'test': 1}
-  SKIP_CHECKSUMS = True
 
 
 @pytest.fixture(scope='module')
@@ -82,15 +81,13 @@ def test_a_frame_is_an_example(data_dir):
       '(True, False)',
     ],
     'targets': ['7 | Heaven', 'York', '2', 'dontcare'],
-    'subtask_answers': ['["7 | Heaven", "Seven | Heaven"]', '', '', ''],
-    'subtask_categorical': [0, 0, 1, 1],
+    'answers': ['["7 | Heaven", "Seven | Heaven"]', '', '', ''],
+    'is_categorical': [0, 0, 1, 1],
     'is_seen': 1,
     'service': 'Restaurants_1',
   }
   # What differs in white space alone is the same.
-  assert train['1_00001-0-Taxis_1']['subtask_answers'] == [
-    '["the station", "station"]'
-  ]
+  assert train['1_00001-0-Taxis_1']['answers'] == ['["the station", "station"]']
 
 
 def test_unseen_services_and_odd_texts(data_dir):
@@ -112,13 +109,19 @@ def test_other_prompts(data_dir):
   record = next(
     iter(prepared.records('sgd_slot', builder_lib.SchemaGuided, 'train'))
   )
-  first, _ = sgd.examples(
-    record, possible_values=False, service_description=False
-  )
+  options = dict(possible_values=False, service_description=False)
+  first, _ = sgd.examples(record, **options, schema_in_inputs=False)
   assert first['prompts'][2:] == [
     'party size: How many people eat',
     'serves alcohol: Whether wine is served',
   ]
+  # Behind the dialogue, whose beginning is cut first.
+  first, _ = sgd.examples(record, **options, schema_in_inputs=True)
+  assert first['inputs'] == (
+    'user: A table in York for two. service: Finds and books tables. '
+    'restaurant name: Name of the place; city: Town in which to eat; '
+    'party size: How many people eat; serves alcohol: Whether wine is served'
+  )
 
 
 def test_account(data_dir):
@@ -138,7 +141,7 @@ def test_account(data_dir):
     {
       'file': 'dialogues_003.json',
       'record': 'dialogue 3_00000',
-      'why': "a value 'none', which stands for no value",
+      'why': "has a value 'none', which stands for none",
     }
   ]
   assert splits['validation']['counts']['services unseen in training'] == 1
@@ -286,7 +289,7 @@ def test_tokens(data_dir):
     rows.map(
       lambda row: {
         k: row[k]
-        for k in ('inputs', 'targets', 'subtask_answers', 'subtask_categorical')
+        for k in ('inputs', 'targets', 'answers', 'is_categorical')
       }
     ),
     [
@@ -295,8 +298,8 @@ def test_tokens(data_dir):
           *encode(example['prompts'][i]), *encode(example['inputs']), 1,
         ],
         'targets': encode(example['targets'][i]) + [1],
-        'subtask_answers': example['subtask_answers'][i],
-        'subtask_categorical': example['subtask_categorical'][i],
+        'answers': example['answers'][i],
+        'is_categorical': example['is_categorical'][i],
       }
       for i in (0, 1)
     ],

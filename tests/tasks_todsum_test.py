@@ -144,7 +144,7 @@ def test_account_of_what_was_read(data_dir):
       {
         'file': 'test.json',
         'record': 'dialogue SNG9012.json',
-        'why': 'has no summary',
+        'why': 'no summary',
       }
     ],
   }

@@ -91,7 +91,7 @@ def test_the_public_file_is_fetched_once(monkeypatch, tmp_path):
     assert vocabulary.default().vocab_size == 712
   assert asked == [
     (
-      'https://storage.googleapis.com/t5-data/vocabs/cc_all.32000.100extra/'
+      'https://storage.googleapis.com/t5-data/vocabs/cc_all.32000/'
       'sentencepiece.model',
       30,
     )

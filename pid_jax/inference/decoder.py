@@ -80,8 +80,7 @@ class PromptInDecoder:
       task: as in checkpoints.Pretrained.
 
     Raises:
-      UserError: the model was trained in a layout without prompts, or with
-        newlines that the vocabulary does not know.
+      UserError: the model was trained in a layout without prompts.
     """
     self.config = config
     self.vocabulary = vocabulary
@@ -187,8 +186,8 @@ class PromptInDecoder:
 
     Raises:
       UserError: inputs and prompts do not match, a prompt is empty, a text
-        holds the sentinel of newlines, an input is too long and
-        `long_inputs` is 'error', or both beams and a sampler are asked for.
+        holds `newline`, an input is too long and `long_inputs` is 'error', or
+        both beams and a sampler are asked for.
     """
     if beam_size is not None and sampler not in (None, decoding.GREEDY):
       raise errors.UserError(
@@ -213,7 +212,8 @@ class PromptInDecoder:
 
     batches = self.lay_out(inputs, prompts, batch_size=batch_size)
     rows = _run_ahead(run, batches, progress)
-    texts = [self._decode(tokens) for tokens, _ in rows]
+    texts = [self.vocabulary.decode(tokens) for tokens, _ in rows]
+    texts = [newlines.restore(text, self.newline) for text in texts]
     if not return_scores:
       return texts_lib.split(texts, prompts)
     scores = [float(score) for _, score in rows]
@@ -413,9 +413,6 @@ class PromptInDecoder:
 
   def _encode(self, text: str, name: str = 'the text') -> list[int]:
     return self.vocabulary.encode(newlines.mark(text, self.newline, name))
-
-  def _decode(self, ids: Iterable[int]) -> str:
-    return newlines.restore(self.vocabulary.decode(ids), self.newline)
 
 
 def _run_ahead(

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
+import dataclasses
 import itertools
 import textwrap
 from typing import Any
@@ -22,6 +23,7 @@ import tensorflow as tf
 from pid_jax import errors
 from pid_jax.subtasks import measure
 from pid_jax.subtasks import messages
+from pid_jax.subtasks import newlines
 
 WIDTH = 80
 _MOST_LINES = 12  # Of a text.
@@ -94,7 +96,7 @@ def lengths_table(
       its joint layout are measured too.
     splits: to measure.
     lengths: feature lengths to count against.
-    num_examples: measure only the first so many of each split.
+    num_examples: measure only so many of each split.
 
   Returns:
     Lines of text.
@@ -111,11 +113,9 @@ def lengths_table(
   stops = set()
   for split in splits:
     found = _measure(task.name, split, lengths, num_examples)
-    number = found['inputs'].count
-    of = (
-      f', the first {number:,}' if number == num_examples else f', {number:,}'
-    )
-    lines.append(f'{split}{of} examples')
+    number, total = found['inputs'].count, task.num_input_examples(split)
+    of = '' if total in (None, number) else f' of {total:,}'
+    lines.append(f'{split}, {number:,}{of} examples')
     rows = [(_ROWS.get(k, k), k, found[k]) for k in _ROWS if k in found]
     if (
       'prompts' in found and f'{task.name}_joint' in seqio.TaskRegistry.names()
@@ -173,9 +173,12 @@ def show_example(
   (row,) = _rows(name, split, lengths, index) or [None]
   if row is None:
     raise errors.UserError(f'{name} has no example {index} in {split}')
-  vocabulary = task.output_features['targets'].vocabulary
-  lines = [f'Example {_text(row["example_id"])} of {split}', '']
-  lines += _multi_prompt(name, row, vocabulary)
+  newline = getattr(getattr(task, 'layout', None), 'newline', None)
+  reader = _Reader(task.output_features['targets'].vocabulary, newline)
+  lines = [f'Example {_text(row["example_id"])} of {split}']
+  if newline is not None:
+    lines.append(f'{newline}, which stands for a newline, is shown as one.')
+  lines += ['', *_multi_prompt(name, row, reader)]
   # The joint layout has another length of targets.
   cut_inputs = {k: v for k, v in lengths.items() if k == 'inputs'}
   for layout, cut in ((f'{name}_pie', lengths), (f'{name}_joint', cut_inputs)):
@@ -184,7 +187,7 @@ def show_example(
     lines.append('')
     try:
       rows = _rows(layout, split, cut, index)
-      lines += _text_to_text(layout, rows, vocabulary)
+      lines += _text_to_text(layout, rows, reader)
     except errors.UserError as e:
       lines += textwrap.wrap(f'{layout} is impossible: {e}', WIDTH)
   return '\n'.join(lines)
@@ -217,60 +220,69 @@ def _rows(
     raise messages.user_error(e) or e from e
 
 
+@dataclasses.dataclass(frozen=True)
+class _Reader:
+  """Decodes tokens; an EOS is shown, since what was cut has none."""
+
+  vocabulary: seqio.Vocabulary
+  newline: str | None  # Stands for one.
+
+  def __call__(self, tokens: np.ndarray) -> str:
+    ids = [int(t) for t in tokens]
+    ends = bool(ids) and ids[-1] == self.vocabulary.eos_id
+    text = self.vocabulary.decode(ids[:-1] if ends else ids)
+    text = newlines.restore(text, self.newline)
+    return f'{text} </s>' if ends else text
+
+
 def _multi_prompt(
-  name: str, row: Mapping[str, Any], vocabulary: seqio.Vocabulary
+  name: str, row: Mapping[str, Any], reader: _Reader
 ) -> Iterator[str]:
   names = [_text(s) for s in row['subtasks_pretokenized']]
   yield f'{name}: one input, {_plural(len(names), "prompt")}'
-  yield from _block('inputs', row['inputs'], vocabulary)
+  yield from _block('inputs', row['inputs'], reader)
   # Those with an answer first: of thirty slots most may be empty.
   order = np.argsort(row['subtasks'] > 0, kind='stable')
   for i in sorted(order[:_MOST_SUBTASKS]):
     prompt, target = (_unpadded(row[k][i]) for k in ('prompts', 'targets'))
     yield f'  {names[i]}, {len(prompt)} + {len(target)} tokens'
-    text = f'{_decode(prompt, vocabulary)} => {_decode(target, vocabulary)}'
+    text = f'{reader(prompt)} => {reader(target)}'
     yield from _wrapped(text)
   if len(names) > _MOST_SUBTASKS:
     yield f'  and {len(names) - _MOST_SUBTASKS} more'
 
 
 def _text_to_text(
-  name: str, rows: Sequence[Mapping[str, Any]], vocabulary: seqio.Vocabulary
+  name: str, rows: Sequence[Mapping[str, Any]], reader: _Reader
 ) -> Iterator[str]:
   more = '; the first' if len(rows) > 1 else ''
   yield f'{name}: {_plural(len(rows), "text-to-text example")}{more}'
-  yield from _block('inputs', rows[0]['inputs'], vocabulary, _FEW_LINES)
-  yield from _block('targets', rows[0]['targets'], vocabulary)
+  yield from _block('inputs', rows[0]['inputs'], reader, _FEW_LINES)
+  yield from _block('targets', rows[0]['targets'], reader)
 
 
 def _block(
   label: str,
   tokens: np.ndarray,
-  vocabulary: seqio.Vocabulary,
+  reader: _Reader,
   most_lines: int = _MOST_LINES,
 ) -> Iterator[str]:
   yield f'  {label}, {_plural(len(tokens), "token")}'
-  yield from _wrapped(_decode(tokens, vocabulary), most_lines)
+  yield from _wrapped(reader(tokens), most_lines)
 
 
 def _wrapped(text: str, most_lines: int = _MOST_LINES) -> list[str]:
   indent = ' ' * 4
-  lines = textwrap.wrap(
-    text, WIDTH, initial_indent=indent, subsequent_indent=indent
-  )
+  lines = [
+    (indent + line).rstrip()
+    for paragraph in text.split('\n')
+    for line in textwrap.wrap(paragraph, WIDTH - len(indent)) or ['']
+  ]
   if len(lines) > most_lines:
     head, tail = most_lines // 2, (most_lines - 1) // 2
     left_out = f'{indent}[{len(lines) - head - tail} lines left out]'
     lines = [*lines[:head], left_out, *lines[-tail:]]
   return lines
-
-
-def _decode(tokens: np.ndarray, vocabulary: seqio.Vocabulary) -> str:
-  """Decodes tokens; an EOS is shown, since what was cut has none."""
-  ids = [int(t) for t in tokens]
-  ends = bool(ids) and ids[-1] == vocabulary.eos_id
-  text = vocabulary.decode(ids[:-1] if ends else ids)
-  return f'{text} </s>' if ends else text
 
 
 def _unpadded(tokens: np.ndarray) -> np.ndarray:

@@ -54,7 +54,8 @@ def measure_lengths(
     mixture_or_task: in any of the three layouts.
     split: such as 'train'.
     task_feature_lengths: counted against, not applied.
-    num_examples: measure only the first so many; None measures all.
+    num_examples: measure only so many of the source's, taken from all over the
+      split if it can be sharded at will, else the first; None measures all.
     use_cached: read what seqio_cache_tasks wrote.
 
   Returns:
@@ -65,8 +66,16 @@ def measure_lengths(
     row of that length all of it finds room beside one encoding of its input.
   """
   task = seqio.maybe_get_mixture_or_task(mixture_or_task)
+  shards = 1
+  if num_examples and not use_cached:
+    shards = _num_shards(task, split, num_examples)
   dataset = task.get_dataset(
-    None, split=split, shuffle=False, num_epochs=1, use_cached=use_cached
+    None,
+    split=split,
+    shuffle=False,
+    num_epochs=1,
+    use_cached=use_cached,
+    shard_info=seqio.ShardInfo(0, shards) if shards > 1 else None,
   )
   lengths = {}
   for example in dataset.take(num_examples or -1).as_numpy_iterator():
@@ -101,6 +110,16 @@ def packing_efficiency(batch: Mapping[str, np.ndarray]) -> dict[str, float]:
     'inputs_per_row': float(np.mean(encoder.max(axis=-1))),
     'subtasks_per_row': float(np.mean(subtasks.max(axis=-1))),
   }
+
+
+def _num_shards(
+  task: seqio.Task | seqio.Mixture, split: str, num_examples: int
+) -> int:
+  """Into how many shards to part a split for the first to hold so many."""
+  source = getattr(task, 'source', None)
+  if source is None or not source.supports_arbitrary_sharding:
+    return 1
+  return max(1, source.num_input_examples(split) // num_examples)
 
 
 def _lengths(example: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

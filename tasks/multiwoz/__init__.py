@@ -74,9 +74,9 @@ def register(
   if name in _registered:
     return name
   if granularity == 'slot':
-    make, metric_fns = slot_examples, _METRICS
+    make, features, metric_fns = slot_examples, ['answers'], _METRICS
   else:
-    make = domain_examples
+    make, features = domain_examples, ['pairs']
     metric_fns = [metrics.of_groups(m, ontology.SLOT_NAMES) for m in _METRICS]
   subtasks.register(
     name,
@@ -87,6 +87,7 @@ def register(
     ),
     vocabulary=vocabulary.default(),
     metric_fns=metric_fns,
+    subtask_features=features,
     empty_target=ontology.NONE,
     long_inputs='keep_end',
   )
@@ -114,7 +115,7 @@ def slot_examples(
       'subtasks': list(ontology.SLOT_NAMES),
       'prompts': prompts,
       'targets': [values[0] for values in rights],
-      'subtask_answers': [
+      'answers': [
         metrics.join_answers(values) if len(values) > 1 else ''
         for values in rights
       ],
@@ -149,7 +150,7 @@ def domain_examples(
       'subtasks': list(ontology.DOMAINS),
       'prompts': prompts,
       'targets': targets,
-      'subtask_pairs': several,
+      'pairs': several,
     }
 
 

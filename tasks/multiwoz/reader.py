@@ -1,6 +1,6 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Reads the distributor's files of MultiWOZ 2.4. No TensorFlow.
+"""Reads the distributor's files of MultiWOZ 2.4.
 
 data.json maps the id of a dialogue to its `log`, in which user (even) and
 system (odd) take turns; the `metadata` of a system's turn is the state after
@@ -138,13 +138,13 @@ class _Entry:
 
 def _why_to_skip(log: list[_Entry]) -> str | None:
   if len(log) % 2 or not log:
-    return 'odd number of turns' if log else 'no turns'
+    return 'has an odd number of turns' if log else 'has no turns'
   if any(not entry.text.isascii() for entry in log):
-    return 'broken text: characters beyond ASCII'
+    return 'has broken text: characters beyond ASCII'
   if any(len(_WORDS.findall(entry.text)) > MOST_WORDS for entry in log):
-    return f'broken text: a turn of more than {MOST_WORDS} words'
+    return f'has broken text: a turn of more than {MOST_WORDS} words'
   if any(not entry.metadata for entry in log[1::2]):
-    return 'a turn without a state'
+    return 'has a turn without a state'
   return None
 
 

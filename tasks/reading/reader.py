@@ -91,7 +91,7 @@ class Radqa(_Reading):
     'their findings and impressions.'
   )
   HOMEPAGE = 'https://physionet.org/content/radqa/1.0.0/'
-  LICENCE = 'PhysioNet Credentialed Health Data License 1.5.0'
+  LICENCE = 'PhysioNet Credentialed Health Data License'
   CITATION = """@inproceedings{soni2022radqa,
   title={{RadQA}: A Question Answering Dataset to Improve Comprehension of
     Radiology Reports},

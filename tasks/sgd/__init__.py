@@ -8,10 +8,15 @@ takes, its prompts are made of the schema's own words; so services that training
 has never seen are answered zero-shot, and the official metrics tell them apart.
 The input is the dialogue so far, its latest end kept if it must be cut.
 
+The text-to-text layout of all slots at once, `sgd_slot_joint`, reads nothing of
+what is asked, and some turns are about two services: it can learn the services
+of training by heart, but no others. With `schema_in_inputs`, `register` makes
+tasks whose inputs say it; one encoding then serves one service only.
+
 An empty slot has the target 'none'. One service has a value 'None' (no
 subtitles); case tells them apart, for the model and for the metrics.
 
-With other prompts, `register` makes further tasks.
+With other prompts too, `register` makes further tasks.
 """
 
 from __future__ import annotations
@@ -29,11 +34,15 @@ from pid_jax.tasks.sgd import builder
 from pid_jax.tasks.sgd import reader
 
 # What each name was registered with.
-_registered: dict[str, tuple[bool, bool]] = {}
+_registered: dict[str, tuple[bool, ...]] = {}
 
 
 def register(
-  name: str, *, possible_values: bool = True, service_description: bool = True
+  name: str,
+  *,
+  possible_values: bool = True,
+  service_description: bool = True,
+  schema_in_inputs: bool = False,
 ) -> str:
   """Registers `name`, `name`_pie and `name`_joint.
 
@@ -43,6 +52,7 @@ def register(
     name: of the task.
     possible_values: list in the prompt of a categorical slot what it may be.
     service_description: begin each prompt with what the service is for.
+    schema_in_inputs: put service and slots behind the dialogue too.
 
   Returns:
     The name.
@@ -50,7 +60,7 @@ def register(
   Raises:
     UserError: the name was registered with other arguments.
   """
-  arguments = (possible_values, service_description)
+  arguments = (possible_values, service_description, schema_in_inputs)
   if _registered.get(name, arguments) != arguments:
     raise errors.UserError(
       f'the task {name!r} is registered with other options; choose another name'
@@ -66,6 +76,7 @@ def register(
         examples,
         possible_values=possible_values,
         service_description=service_description,
+        schema_in_inputs=schema_in_inputs,
       ),
     ),
     vocabulary=vocabulary.default(),
@@ -78,6 +89,7 @@ def register(
       metrics.slot_f1,
       metrics.slot_f1_any_alternative,
     ],
+    subtask_features=['answers', 'is_categorical'],
     empty_target=reader.NONE,
     long_inputs='keep_end',
   )
@@ -86,7 +98,11 @@ def register(
 
 
 def examples(
-  record: prepared.Record, *, possible_values: bool, service_description: bool
+  record: prepared.Record,
+  *,
+  possible_values: bool,
+  service_description: bool,
+  schema_in_inputs: bool,
 ) -> Iterator[dict[str, Any]]:
   """Yields an example for each frame of a dialogue.
 
@@ -94,18 +110,22 @@ def examples(
     record: a dialogue, of the builder.
     possible_values: as in `register`.
     service_description: as in `register`.
+    schema_in_inputs: as in `register`.
   """
   slots = {name: [] for name in record['services']['service']}
   for line in _lines(record['slots']):
     slots[line['service']].append(line)
   services = {s['service']: s for s in _lines(record['services'])}
+  about = {name: f'{s["description"]}. ' for name, s in services.items()}
+  asked = {
+    name: [_prompt(slot, possible_values) for slot in slots[name]]
+    for name in services
+  }
   prompts = {
     name: [
-      (f'{service["description"]}. ' if service_description else '')
-      + _prompt(slot, possible_values)
-      for slot in slots[name]
+      (about[name] if service_description else '') + p for p in asked[name]
     ]
-    for name, service in services.items()
+    for name in services
   }
   states = [{} for _ in record['frames']['turn']]
   for line in _lines(record['state']):
@@ -119,18 +139,21 @@ def examples(
   for frame, state in zip(_lines(record['frames']), states, strict=True):
     service, turn = frame['service'], frame['turn']
     names = [slot['slot'] for slot in slots[service]]
+    history = ' '.join(said[: turn + 1])
+    if schema_in_inputs:
+      history += f' service: {about[service]}{"; ".join(asked[service])}'
     rights = [state.get(name, [reader.NONE]) for name in names]
     yield {
       'example_id': f'{record["dialogue_id"]}-{turn}-{service}',
-      'inputs': ' '.join(said[: turn + 1]),
+      'inputs': history,
       'subtasks': names,
       'prompts': prompts[service],
       'targets': [values[0] for values in rights],
-      'subtask_answers': [
+      'answers': [
         metrics.join_answers(values) if len(values) > 1 else ''
         for values in rights
       ],
-      'subtask_categorical': [s['is_categorical'] for s in slots[service]],
+      'is_categorical': [s['is_categorical'] for s in slots[service]],
       'is_seen': services[service]['is_seen'],
       'service': service,
     }

@@ -9,7 +9,7 @@ turn: of each filled slot all the ways in which its value was said, all of them
 right.
 
 Slots that no intent takes can be asked for by a user, but are in no state; here
-they are left out. No TensorFlow.
+they are left out.
 """
 
 from __future__ import annotations
@@ -170,9 +170,9 @@ def read_dialogues(
       v for frame in read.frames for x in frame.state.values() for v in x
     ]
     if not read.frames:
-      account.skip(path, where, 'no turn of a user about any service')
+      account.skip(path, where, 'has no turn of a user about any service')
     elif NONE in values:
-      account.skip(path, where, f'a value {NONE!r}, which stands for no value')
+      account.skip(path, where, f'has a value {NONE!r}, which stands for none')
     else:
       account.count('dialogues')
       account.count('turns', len(read.utterances))

@@ -124,6 +124,7 @@ def register(
         consistency.slot_consistency,
       ],
       empty_target=NONE,
+      joint_separator=vocabulary.SEPARATOR,
       long_inputs='keep_end',
     )
   return name

@@ -82,7 +82,7 @@ class Todsum(builder.Builder):
       with account.record(path, _name(dialogue, number)):
         record, branches = _record(dialogue)
       if not record['sentences']:
-        account.skip(path, _name(dialogue, number), 'has no summary')
+        account.skip(path, _name(dialogue, number), 'no summary')
         continue
       account.count('dialogues')
       account.count('sentences', len(record['sentences']))

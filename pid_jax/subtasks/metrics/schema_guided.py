@@ -46,9 +46,9 @@ def sgd_goal_accuracy(
 
   Args:
     targets: N whole examples, with
-      subtask_answers      str [U], as states.py has them
-      subtask_categorical  int [U], 1 or 0
-      is_seen              int, 1 if the service occurs in training, else 0
+      answers         str [U], as states.py has them
+      is_categorical  int [U], 1 or 0
+      is_seen         int, 1 if the service occurs in training, else 0
     predictions: [N][U].
     empty_target: the value of an empty slot.
 
@@ -110,8 +110,8 @@ def _scores(
   scores = []
   for want, values, is_categorical, got in zip(
     target['targets'],
-    target.get('subtask_answers') or [''] * size,
-    target.get('subtask_categorical') or [0] * size,
+    target.get('answers') or [''] * size,
+    target.get('is_categorical') or [0] * size,
     prediction,
     strict=True,
   ):

@@ -10,9 +10,9 @@ of is wrong like any other, and the words of a value are compared as they are.
 Subtasks are slots. Where they are groups of slots, `of_groups` takes targets
 and predictions apart, so that the same metrics apply.
 
-Besides `targets`, an example may hold `subtask_answers`, the right values of
-each subtask in the form of answers.join_answers: of a slot that has several, or
-may be empty as well. The target is the only right value of all others.
+Besides `targets`, an example may hold `answers` [U]: of a slot with several
+right values (being empty may be one of them) all of these, in the form of
+answers.join_answers; else ''. The target is the only right value of such.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def joint_goal_accuracy_any_alternative(
   values like any others, neither stands for the other.
 
   Args:
-    targets: N whole examples, with `subtask_answers`.
+    targets: N whole examples, with `answers`.
     predictions: [N][U].
 
   Returns:
@@ -107,7 +107,7 @@ def slot_accuracy_any_alternative(
   """The share of subtasks that have one of their right values.
 
   Args:
-    targets: N whole examples, with `subtask_answers`.
+    targets: N whole examples, with `answers`.
     predictions: [N][U].
 
   Returns:
@@ -158,7 +158,7 @@ def slot_f1_any_alternative(
   claimed.
 
   Args:
-    targets: N whole examples, with `subtask_answers`.
+    targets: N whole examples, with `answers`.
     predictions: [N][U].
     empty_target: the value of an empty slot.
 
@@ -189,7 +189,7 @@ def active_domain_accuracy_any_alternative(
   Slots whose name is missing are as if of a domain of their own.
 
   Args:
-    targets: N whole examples, with `subtask_answers`.
+    targets: N whole examples, with `answers`.
     predictions: [N][U].
     empty_target: the value of an empty slot.
 
@@ -229,7 +229,7 @@ def of_groups(
 
   Subtasks carry the names of groups, and their strings are those of groups.py,
   with names of slots as they are within the group. Of slots with several right
-  values, `subtask_pairs` has them all, as 'name = value' in the form of
+  values, `pairs` [U] has them all, as 'name = value' in the form of
   answers.join_answers. A slot that a prediction does not name is predicted to
   be empty. What a prediction says beyond the group's slots (a slot of another
   group, a slot twice, words that are no pair) is wrong: it counts as a further
@@ -274,7 +274,7 @@ def _take_apart(
   for group, want, pairs, got in zip(
     [name or next(unnamed, '') for name in target['subtasks']],
     target['targets'],
-    target.get('subtask_pairs') or [''] * size,
+    target.get('pairs') or [''] * size,
     prediction,
     strict=True,
   ):
@@ -296,7 +296,7 @@ def _take_apart(
     **target,
     'subtasks': [name for name, _, _ in rows],
     'targets': [values[0] for _, values, _ in rows],
-    'subtask_answers': [
+    'answers': [
       answers.join_answers(values) if len(values) > 1 else ''
       for _, values, _ in rows
     ],
@@ -309,7 +309,7 @@ def _slots(
 ) -> Iterator[tuple[list[str], str | None]]:
   """Yields the right values and the prediction of each subtask."""
   texts = target['targets']
-  held = target.get('subtask_answers') or [''] * len(texts)
+  held = target.get('answers') or [''] * len(texts)
   for want, values, got in zip(texts, held, prediction, strict=True):
     yield json.loads(values) if values else [want], got
 
