@@ -155,7 +155,7 @@ def report(model_dir: str, results: dict, seconds: dict[str, float]) -> str:
     [
       '',
       rule,
-      *(f'{label:<38}{value}' for label, value in rows),
+      *(f'{label:<38}{value}'.rstrip() for label, value in rows),
       rule,
       *(f'{label:<38}{os.path.join(model_dir, p)}' for label, p in written),
       rule,
