@@ -29,7 +29,8 @@ class LayerContext:
   """What all layers of a stack share in one call.
 
   Attributes:
-    self_bias: float32 [1, H, Q, K], relative position bias.
+    self_bias: float32 [1, H, Q, K], relative position bias; None where each
+      layer has its own.
     self_mask: bool, broadcastable to [R, 1, Q, K].
     cross_mask: bool, broadcastable to [B, 1, Q, S] (packed rows) or
       [B, 1, 1, S] (grid).
@@ -38,7 +39,7 @@ class LayerContext:
   The encoder uses the first two alone.
   """
 
-  self_bias: jax.Array
+  self_bias: jax.Array | None
   self_mask: jax.Array
   cross_mask: jax.Array | None = None
   encoded: jax.Array | None = None
@@ -69,6 +70,8 @@ class EncoderLayer(nn.Module):
 
   def setup(self):
     cfg = self.config
+    if cfg.relpos_bias_per_layer:
+      self.relpos_bias = layers.RelativePositionBias(cfg, bidirectional=True)
     self.pre_attention_layer_norm = _layer_norm(cfg)
     self.attention = Attention(cfg)
     self.pre_mlp_layer_norm = _layer_norm(cfg)
@@ -77,11 +80,14 @@ class EncoderLayer(nn.Module):
 
   def __call__(self, x, unused_memory, context, deterministic):
     """Maps [B, S, E] to ([B, S, E], None); see `DecoderLayer.__call__`."""
+    bias = context.self_bias
+    if bias is None:
+      bias = self.relpos_bias(x.shape[1], x.shape[1])
     y = self.pre_attention_layer_norm(x)
     y = self.attention(
       y,
       self.attention.key_values(y),
-      context.self_bias,
+      bias,
       context.self_mask,
       deterministic,
     )
@@ -98,6 +104,8 @@ class DecoderLayer(nn.Module):
 
   def setup(self):
     cfg = self.config
+    if cfg.relpos_bias_per_layer:
+      self.relpos_bias = layers.RelativePositionBias(cfg, bidirectional=False)
     self.pre_self_attention_layer_norm = _layer_norm(cfg)
     self.self_attention = Attention(cfg)
     self.pre_cross_attention_layer_norm = _layer_norm(cfg)
@@ -132,9 +140,11 @@ class DecoderLayer(nn.Module):
     own = self.self_attention.key_values(y)
     if memory is not None:
       own = _write(memory.cache, own, context.slot)
-    y = self.self_attention(
-      y, own, context.self_bias, context.self_mask, deterministic
-    )
+    bias = context.self_bias
+    if bias is None:
+      first = 0 if context.slot is None else context.slot
+      bias = self.relpos_bias(x.shape[1], own.keys.shape[1], first)
+    y = self.self_attention(y, own, bias, context.self_mask, deterministic)
     x = x + self.dropout(y, deterministic)
 
     y = self.pre_cross_attention_layer_norm(x)
@@ -216,13 +226,19 @@ class _Stack(nn.Module):
 
   def _build(self, layer_class, num_layers, name, bidirectional):
     cfg = self.config
-    self.relpos_bias = layers.RelativePositionBias(cfg, bidirectional)
+    if not cfg.relpos_bias_per_layer:
+      self.relpos_bias = layers.RelativePositionBias(cfg, bidirectional)
     self.dropout = layers.Dropout(cfg.dropout_rate)
     stack = _stack(cfg, layer_class, num_layers, name)
     for layer_name, layer in stack.items():
       setattr(self, layer_name, layer)
     self.layer_names = tuple(stack)
     setattr(self, f'{name}_norm', _layer_norm(cfg))
+
+  def _bias(self, *args):
+    """The bias that all layers share, or None where each has its own."""
+    shared = not self.config.relpos_bias_per_layer
+    return self.relpos_bias(*args) if shared else None
 
   def _run(self, method, carry, memory, context, deterministic):
     """Calls a method of every layer in turn.
@@ -257,7 +273,7 @@ class Encoder(_Stack):
   def __call__(self, x, mask, deterministic):
     """Maps embedded [B, S, E] and a mask to the encoded input [B, S, E]."""
     length = x.shape[1]
-    context = LayerContext(self.relpos_bias(length, length), mask)
+    context = LayerContext(self._bias(length, length), mask)
     x = self.dropout(x, deterministic)
     x, _ = self._run('__call__', x, None, context, deterministic)
     return self.dropout(self.encoder_norm(x), deterministic)
@@ -267,13 +283,18 @@ class Decoder(_Stack):
   """Writes the outputs, over packed rows or over a grid with a cache."""
 
   def setup(self):
-    self._build(DecoderLayer, self.config.num_decoder_layers, 'decoder', False)
+    cfg = self.config
+    self._build(DecoderLayer, cfg.num_decoder_layers, 'decoder', False)
+    if not cfg.logits_via_embedding:
+      self.logits_dense = layers.Dense(
+        cfg.vocab_size, ('embed', 'vocab'), 'float32'
+      )
 
   def __call__(self, x, encoded, self_mask, cross_mask, deterministic):
     """Decodes packed rows: embedded [B, L, E] to hidden [B, L, E]."""
     length = x.shape[1]
     context = LayerContext(
-      self.relpos_bias(length, length), self_mask, cross_mask, encoded
+      self._bias(length, length), self_mask, cross_mask, encoded
     )
     x = self.dropout(x, deterministic)
     x, _ = self._run('__call__', x, None, context, deterministic)
@@ -297,7 +318,11 @@ class Decoder(_Stack):
       hidden [R, Q, E], and the new caches of all layers.
     """
     num_queries, num_slots = self_mask.shape[-2:]
-    bias = self.relpos_bias(num_queries, num_slots, slot)
+    bias = self._bias(num_queries, num_slots, slot)
     context = LayerContext(bias, self_mask, cross_mask, slot=slot)
     x, cache = self._run('__call__', x, memory, context, True)
     return self.decoder_norm(x), cache
+
+  def logits(self, x):
+    """Maps hidden float32 [..., E] to [..., V], by a head that is not tied."""
+    return self.logits_dense(x)
