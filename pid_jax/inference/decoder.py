@@ -36,7 +36,7 @@ from pid_jax import network
 from pid_jax.config import T5Config
 from pid_jax.decoding import buckets
 from pid_jax.inference import texts as texts_lib
-from pid_jax.vocabulary import Vocabulary
+from pid_jax.vocabulary import AnyVocabulary
 
 logger = logging.getLogger(__name__)
 
@@ -67,14 +67,14 @@ class PromptInDecoder:
     self,
     config: T5Config,
     params: Any,
-    vocabulary: Vocabulary,
+    vocabulary: AnyVocabulary,
     task: Mapping[str, Any] | None = None,
   ):
     """Takes a model that is in memory; see `from_pretrained`.
 
     Args:
       config: shape of the network.
-      params: float32 nested dict, its 'params' collection.
+      params: nested dict, its 'params' collection.
       vocabulary: of inputs, prompts and outputs.
       task: as in checkpoints.Pretrained.
 
@@ -106,32 +106,38 @@ class PromptInDecoder:
   @classmethod
   def from_pretrained(
     cls,
-    model_dir: epath.PathLike,
+    path: epath.PathLike,
     step: int | str | None = None,
     dtype: str | None = None,
+    *,
+    vocabulary: AnyVocabulary | None = None,
+    param_dtype: str = 'float32',
   ) -> 'PromptInDecoder':
-    """Loads what `python -m pid_jax.train` wrote.
+    """Loads a model that was trained here, or one of Hugging Face's or T5X's.
 
     Args:
-      model_dir: MODEL_DIR of training; local, or gs://.
-      step: a number, 'best', 'last', or None: best if known, else last.
+      path: MODEL_DIR of training, a folder of Hugging Face's, or a checkpoint
+        of T5X's; local, or gs://.
+      step: of a MODEL_DIR: a number, 'best', 'last', or None: best if known,
+        else last.
       dtype: of the activations, 'float32' or 'bfloat16'; None: as in training.
+      vocabulary: for a checkpoint without one, such as T5X's public ones.
+      param_dtype: of the parameters in memory, 'float32' or 'bfloat16'.
 
     Raises:
       UserError: no such model, step or vocabulary.
     """
-    pretrained = checkpoints.load(model_dir, step)
-    config = pretrained.config
+    loaded = checkpoints.load(path, step, param_dtype=param_dtype)
+    vocabulary = vocabulary or loaded.vocabulary
+    if vocabulary is None:
+      raise errors.UserError(
+        f'The model in {path} has no SentencePiece vocabulary, so it cannot '
+        'read or write text: give it one (vocabulary).'
+      )
+    config = checkpoints.with_num_tokens(loaded.config, vocabulary)
     if dtype is not None:
       config = dataclasses.replace(config, dtype=dtype)
-    if pretrained.vocabulary is None:
-      raise errors.UserError(
-        f'The model in {model_dir} has no SentencePiece vocabulary, so it '
-        'cannot read or write text.'
-      )
-    return cls(
-      config, pretrained.params, pretrained.vocabulary, pretrained.task
-    )
+    return cls(config, loaded.params, vocabulary, loaded.task)
 
   @property
   def num_programs(self) -> int:
@@ -297,6 +303,7 @@ class PromptInDecoder:
       UserError: see `generate`.
     """
     texts_lib.check(inputs, prompts, targets)
+    losses = texts_lib.Losses(self.vocabulary)
     if batch_size < 1:
       raise errors.UserError(
         f'batch_size must be at least 1, got {batch_size}.'
@@ -305,6 +312,7 @@ class PromptInDecoder:
     encode = self.vocabulary.encode
     requests, cut = [], []
     for i, text in enumerate(inputs):
+      losses.count(text, *prompts[i], *(targets[i] if targets else ()))
       own = [encode(prompt) for prompt in prompts[i]]
       ends = [] if targets is None else targets[i]
       ends = [[*encode(target), self.vocabulary.eos_id] for target in ends]
@@ -320,6 +328,7 @@ class PromptInDecoder:
           buckets.Request(row, [()], ends[u : u + 1])
           for u, row in enumerate(rows)
         ]
+    losses.warn()
     if cut:
       logger.warning(
         '%d of %d inputs have more than %d tokens and were cut (%s): %s',
