@@ -4,8 +4,8 @@
 
 Orbax restores whole trees into the layout that they were saved in. Models must
 also be read from other layouts (layers stacked or not, other names), straight
-to the right shards: so the arrays are opened one by one. What is in the files
-is found out from orbax's metadata.
+to the right shards: so the arrays are opened one by one. What is where, orbax
+says in a file of JSON, `_METADATA`.
 """
 
 from collections.abc import Mapping
@@ -16,11 +16,13 @@ from typing import Any
 
 from etils import epath
 import numpy as np
-import orbax.checkpoint as ocp
 import tensorstore as ts
 
 from pid_jax import errors
 from pid_jax.checkpoints import tensors as tensors_lib
+
+# Kinds of leaves that orbax stores as arrays.
+_ARRAYS = ('jax.Array', 'np.ndarray', 'scalar')
 
 
 def open_tree(path: epath.PathLike) -> dict[str, tensors_lib.Tensor]:
@@ -39,63 +41,74 @@ def open_tree(path: epath.PathLike) -> dict[str, tensors_lib.Tensor]:
   if not path.is_dir():
     raise errors.UserError(f'There is no checkpoint at {path}.')
   try:
-    tree = ocp.PyTreeCheckpointHandler().metadata(path).tree
-  except (OSError, ValueError, KeyError, TypeError) as e:
-    raise errors.UserError(f'{path} is damaged: {_first_line(e)}.') from e
-  if not tree:
-    raise errors.UserError(f'{path} is no checkpoint of orbax, or not whole.')
+    metadata = json.loads((path / '_METADATA').read_text())
+    leaves = [
+      [str(key['key']) for key in leaf['key_metadata']]
+      for leaf in metadata['tree_metadata'].values()
+      if leaf['value_metadata']['value_type'] in _ARRAYS
+    ]
+  except FileNotFoundError as e:
+    raise errors.UserError(
+      f'{path} has no _METADATA: it is no checkpoint of orbax, or not whole.'
+    ) from e
+  except (ValueError, KeyError, TypeError, AttributeError) as e:
+    raise errors.UserError(f'{path}/_METADATA is damaged: {e}.') from e
   is_one_file = (path / 'manifest.ocdbt').exists()
-  own = _own_metadata(path)
-  driver = 'zarr3' if own.get('use_zarr3') else 'zarr'
-  omits_zeros = not own.get('store_array_data_equal_to_fill_value')
-  found = {}
-  for name, leaf in tensors_lib.flatten(tree).items():
-    if getattr(leaf, 'shape', None) is None:
-      continue  # A number, a string, or an empty dict.
-    file = name.replace('/', '.')
+  specs = {}
+  for keys in leaves:
+    file = '.'.join(keys)
+    spec = {'driver': 'zarr', 'kvstore': _kvstore(path / file)}
     if is_one_file:
       base = {'driver': 'ocdbt', 'base': _kvstore(path), 'path': f'{file}/'}
+      spec['kvstore'] = base
+    if metadata.get('use_zarr3'):
+      spec['driver'] = 'zarr3'
     else:
-      base = _kvstore(path / file)
-    spec = {'driver': driver, 'kvstore': base}
-    if driver == 'zarr':
-      spec['fill_missing_data_reads'] = omits_zeros
-    found[name] = open_array(name, spec, tuple(leaf.shape), leaf.dtype)
+      spec['fill_missing_data_reads'] = not metadata.get(
+        'store_array_data_equal_to_fill_value'
+      )
+    specs['/'.join(keys)] = spec
+  return open_arrays(specs)
+
+
+def open_arrays(
+  specs: Mapping[str, Mapping[str, Any]],
+) -> dict[str, tensors_lib.Tensor]:
+  """Opens arrays through TensorStore; reads their shapes alone.
+
+  Args:
+    specs: name -> TensorStore's spec, with an absolute path.
+
+  Raises:
+    UserError: an array is not there or damaged; also while reading.
+  """
+  opening = {
+    name: ts.open(dict(spec), open=True, read=True, context=_context())
+    for name, spec in specs.items()
+  }
+  found, faults = {}, []
+  for name, future in opening.items():
+    try:
+      found[name] = _of_store(name, future.result())
+    except (ValueError, OSError) as e:
+      faults.append(f'{name} ({_first_line(e)})')
+  if faults:
+    more = f' and {len(faults) - 1} more' if len(faults) > 1 else ''
+    raise errors.UserError(
+      f'The checkpoint is damaged or not whole: {faults[0]}{more}.'
+    )
   return found
 
 
-def open_array(
-  name: str, spec: Mapping[str, Any], shape: tuple[int, ...], dtype: Any
-) -> tensors_lib.Tensor:
-  """A tensor that TensorStore reads.
-
-  Args:
-    name: for messages.
-    spec: TensorStore's, with an absolute path.
-    shape: that the array is said to have.
-    dtype: that it is said to have.
-
-  Raises:
-    UserError: while reading: the array is damaged, or not as it is said to be.
-  """
-
-  @functools.cache
-  def opened() -> ts.TensorStore:
-    store = ts.open(dict(spec), open=True, read=True, context=_context())
-    store = store.result()
-    if tuple(store.shape) != shape:
-      raise ValueError(f'it is {tuple(store.shape)}, not {shape}')
-    return store
-
+def _of_store(name: str, store: ts.TensorStore) -> tensors_lib.Tensor:
   def read_into(out: np.ndarray, box: tensors_lib.Box) -> None:
     try:
-      out[...] = opened()[box].read().result()
-    except ValueError as e:
-      raise errors.UserError(
-        f'{name} in {spec["kvstore"]} is damaged: {_first_line(e)}.'
-      ) from e
+      out[...] = store[box].read().result()
+    except (ValueError, OSError) as e:
+      raise errors.UserError(f'{name} is damaged: {_first_line(e)}.') from e
 
-  return tensors_lib.Tensor(name, shape, np.dtype(dtype), read_into)
+  dtype = store.dtype.numpy_dtype
+  return tensors_lib.Tensor(name, tuple(store.shape), dtype, read_into)
 
 
 def zarr_spec(path: epath.Path, *, omits_zeros: bool) -> dict[str, Any]:
@@ -127,11 +140,6 @@ def _kvstore(path: epath.Path) -> dict[str, str]:
     bucket, _, rest = text.removeprefix('gs://').partition('/')
     return {'driver': 'gcs', 'bucket': bucket, 'path': f'{rest}/'}
   return {'driver': 'file', 'path': f'{text}/'}
-
-
-def _own_metadata(path: epath.Path) -> dict[str, Any]:
-  file = path / '_METADATA'
-  return json.loads(file.read_text()) if file.exists() else {}
 
 
 @functools.cache

@@ -322,13 +322,13 @@ def _open_legacy(path: epath.Path) -> dict[str, Tensor]:
     raise errors.UserError(
       f'{file} is of version {version!r}; 2 and 3 can be read.'
     )
-  found = {}
+  found, specs = {}, {}
   for name, leaf in entries:
     if isinstance(leaf, Mapping):
-      found[name] = _legacy_array(path, name, leaf)
+      specs[name] = _legacy_spec(path, name, leaf)
     elif leaf is not None:
       found[name] = tensors_lib.of_array(name, np.asarray(leaf))
-  return found
+  return {**found, **stores.open_arrays(specs)}
 
 
 def _walk(node: Any, name: str = '') -> Iterator[tuple[str, Any]]:
@@ -340,21 +340,18 @@ def _walk(node: Any, name: str = '') -> Iterator[tuple[str, Any]]:
     yield from _walk(child, f'{name}/{key}' if name else str(key))
 
 
-def _legacy_array(
+def _legacy_spec(
   path: epath.Path, name: str, spec: Mapping[str, Any]
-) -> Tensor:
-  """Opens the zarr array that a spec of TensorStore names.
+) -> dict[str, Any]:
+  """TensorStore's spec of an array that T5X's file names.
 
-  Of the spec, the folder's name, the shape and the dtype are used alone: where
-  else it points to is none of our business.
+  Of what is written there, the folder's name alone is used: where else it
+  points to is none of our business.
   """
   try:
     place = spec['kvstore'].get('path') or spec['path']
     folder = place.rstrip('/').rsplit('/')[-1]
-    shape = tuple(int(n) for n in spec['metadata']['shape'])
-    dtype = str(spec.get('dtype') or spec['metadata']['dtype'])
-    dtype = tensors_lib.DTYPES.get(dtype) or np.dtype(dtype)
-  except (KeyError, TypeError, ValueError, AttributeError) as e:
+  except (KeyError, TypeError, AttributeError) as e:
     raise errors.UserError(
       f'{path / LEGACY_FILE} does not say where {name} is: {spec}.'
     ) from e
@@ -367,7 +364,6 @@ def _legacy_array(
     raise errors.UserError(
       f'{path} lacks {folder}, which {LEGACY_FILE} names for {name}.'
     )
-  zarr = stores.zarr_spec(
-    path / folder, omits_zeros=not name.startswith('target/')
-  )
-  return stores.open_array(name, zarr, shape, dtype)
+  # Moments that are all zero may have no file.
+  is_moment = not name.startswith('target/')
+  return stores.zarr_spec(path / folder, omits_zeros=is_moment)

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from concurrent import futures
 import dataclasses
 import os
+import threading
 from typing import Any
 
 from etils import epath
@@ -36,6 +37,8 @@ DTYPES = {
 _BLOCK_BYTES = 1 << 20  # What a thread reads at once: a part of its cache.
 _STRIP_ROWS = 16  # Rows turned round at once: they stay in the first cache.
 _NUM_THREADS = 4
+
+_scratch = threading.local()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -260,8 +263,11 @@ def parse_dtype(name: str) -> np.dtype:
   return DTYPES[name]
 
 
-def _pread(path: epath.Path, offset: int, count: int) -> bytes | bytearray:
+def _pread(path: epath.Path, offset: int, count: int) -> bytes | memoryview:
   """Reads bytes of a file; local, or gs://.
+
+  Returns:
+    The bytes; valid until this thread calls again.
 
   Raises:
     UserError: the file ends before.
@@ -272,12 +278,14 @@ def _pread(path: epath.Path, offset: int, count: int) -> bytes | bytearray:
       content = f.read(count)
     done = len(content)
   else:
-    content = bytearray(count)
-    view, done = memoryview(content), 0
+    # New memory for each block would cost more than reading it.
+    if len(getattr(_scratch, 'buffer', b'')) < count:
+      _scratch.buffer = bytearray(count)
+    content, done = memoryview(_scratch.buffer)[:count], 0
     descriptor = os.open(path, os.O_RDONLY)
     try:
       while done < count:
-        got = os.preadv(descriptor, [view[done:]], offset + done)
+        got = os.preadv(descriptor, [content[done:]], offset + done)
         if not got:
           break
         done += got

@@ -56,15 +56,24 @@ def read(
   has_file = (folder / SENTENCEPIECE_FILE).exists()
   content = _read_json(folder / JSON_FILE)
   if kind.startswith('ByT5') or not (has_file or content or kind):
-    if kind or vocab_size == 384:  # ByT5's repositories often have no file.
-      found = vocabulary_lib.ByteVocabulary(config.get('extra_ids', 125))
-      return _checked(found, vocab_size, folder)
-    return None
+    if not kind and vocab_size != 384:  # A ByT5 needs no file.
+      return None
+    # transformers 5 writes 'extra_ids': 0 beside the sentinels themselves.
+    sentinels = _sentinels(folder, config, content)
+    extra_ids = len(sentinels) or config.get('extra_ids', 125)
+    found = vocabulary_lib.ByteVocabulary(extra_ids)
+    return _checked(found, vocab_size, folder)
   _check_added(folder, config, content)
   if has_file:
     path = folder / SENTENCEPIECE_FILE
     plain = vocabulary_lib.Vocabulary(path)
-    extra_ids = _num_extra_ids(config, content, plain)
+    extra_ids = config.get('extra_ids')
+    if not isinstance(extra_ids, int):
+      extra_ids = (
+        len(_sentinels(folder, config, content)) or 100
+      )  # The default.
+      if plain.unk_id not in plain.encode('<extra_id_0>'):
+        extra_ids = 0  # mT5's model has sentinels among its pieces.
     found = vocabulary_lib.Vocabulary(path, extra_ids, plain.model_bytes)
   elif content:
     model, extra_ids = from_json(content, str(folder / JSON_FILE))
@@ -176,18 +185,12 @@ def _check_added(folder, config, content):
     )
 
 
-def _num_extra_ids(config, content, plain: vocabulary_lib.Vocabulary) -> int:
-  """How many sentinels transformers adds behind the pieces of spiece.model."""
-  if isinstance(config.get('extra_ids'), int):
-    return config['extra_ids']
-  if plain.unk_id not in plain.encode('<extra_id_0>'):
-    return 0  # mT5's model has sentinels among its pieces.
-  sentinels = {
+def _sentinels(folder, config, content) -> set[str]:
+  return {
     token
-    for token in _added_tokens(epath.Path('/nowhere'), config, content)
+    for token in _added_tokens(folder, config, content)
     if re.fullmatch(_SENTINEL, token)
   }
-  return len(sentinels) or 100  # transformers' default.
 
 
 def _normalizer_table(normalizer: Any) -> tuple[bytes, str | None]:
