@@ -18,11 +18,11 @@ from pid_jax.checkpoints.formats import open_checkpoint
 from pid_jax.checkpoints.formats import save
 from pid_jax.checkpoints.formats import with_num_tokens
 from pid_jax.checkpoints.opened import Opened
-from pid_jax.checkpoints.opened import check_shapes
 from pid_jax.checkpoints.ours import CHECKPOINTS
 from pid_jax.checkpoints.ours import CONFIG_FILE
 from pid_jax.checkpoints.ours import PARAMS
 from pid_jax.checkpoints.ours import VOCABULARY_FILE
+from pid_jax.checkpoints.ours import check_shapes
 from pid_jax.checkpoints.ours import checkpoints_path
 from pid_jax.checkpoints.ours import read_config
 from pid_jax.checkpoints.ours import read_metrics

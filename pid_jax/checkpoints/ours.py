@@ -147,6 +147,22 @@ def saved_shapes(path: epath.PathLike) -> dict[str, tuple[int, ...]]:
   return shapes(tree)
 
 
+def check_shapes(
+  saved: Mapping[str, tuple[int, ...]], wanted: PyTree, where: str
+) -> None:
+  """Compares saved shapes with those of a tree, name by name.
+
+  Args:
+    saved: from `saved_shapes`.
+    wanted: a tree of arrays or ShapeDtypeStructs.
+    where: names the checkpoint in the message.
+
+  Raises:
+    UserError: naming all parameters that differ, at most eight of each kind.
+  """
+  opened.check_shapes(saved, shapes(wanted), where)
+
+
 def shapes(tree: PyTree) -> dict[str, tuple[int, ...]]:
   """'a/b/c' -> shape of each leaf."""
   return {
@@ -369,14 +385,15 @@ def _train_state(params: PyTree, model: opened.Opened) -> PyTree:
   transformation = optax.chain(optax.adafactor(optax.constant_schedule(0.0)))
   state = jax.eval_shape(transformation.init, params)
   moments = tensors_lib.read_all(model.moments, np.dtype(np.float32))
+  step = np.array(model.step, np.int32)
   paths, treedef = jax.tree_util.tree_flatten_with_path(state)
   leaves = []
   for path, _ in paths:
     name = jax.tree_util.keystr(path, simple=True, separator='/')
     own = re.sub(r'^[\d/]*', '', name)
-    leaves.append(np.int32(model.step) if own == 'count' else moments[own])
+    leaves.append(step if own == 'count' else moments[own])
   return {
-    'step': np.int32(model.step),
+    'step': step,
     'opt_state': jax.tree_util.tree_unflatten(treedef, leaves),
   }
 

@@ -218,7 +218,7 @@ def write_checkpoint(
   tree = {
     'target': tensors_lib.unflatten(params),
     'state': {
-      'step': np.int32(step),
+      'step': np.array(step, np.int32),
       'param_states': tensors_lib.unflatten(moments),
     },
   }
