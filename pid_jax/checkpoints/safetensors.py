@@ -19,7 +19,7 @@ import struct
 from typing import Any
 
 from etils import epath
-import ml_dtypes
+import jax.numpy as jnp
 import numpy as np
 
 from pid_jax import errors
@@ -29,7 +29,7 @@ DTYPES = {
   'F64': np.dtype('<f8'),
   'F32': np.dtype('<f4'),
   'F16': np.dtype('<f2'),
-  'BF16': np.dtype(ml_dtypes.bfloat16),
+  'BF16': np.dtype(jnp.bfloat16),
   'I64': np.dtype('<i8'),
   'I32': np.dtype('<i4'),
   'I16': np.dtype('<i2'),

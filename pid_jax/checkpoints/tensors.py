@@ -21,7 +21,7 @@ from typing import Any
 
 from etils import epath
 import jax
-import ml_dtypes
+import jax.numpy as jnp
 import numpy as np
 
 from pid_jax import errors
@@ -31,7 +31,7 @@ Box = tuple[slice, ...]  # One slice with start and stop for each axis.
 
 DTYPES = {
   'float32': np.dtype(np.float32),
-  'bfloat16': np.dtype(ml_dtypes.bfloat16),
+  'bfloat16': np.dtype(jnp.bfloat16),
 }
 
 _BLOCK_BYTES = 1 << 20  # What a thread reads at once: a part of its cache.

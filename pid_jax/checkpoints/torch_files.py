@@ -10,7 +10,7 @@ import os
 import pickle
 
 from etils import epath
-import ml_dtypes
+import jax.numpy as jnp
 import numpy as np
 
 from pid_jax import errors
@@ -73,7 +73,7 @@ def _tensor(torch, name: str, tensor) -> tensors_lib.Tensor:
   if not isinstance(tensor, torch.Tensor):
     raise TypeError(f'{name} is no tensor')
   if tensor.dtype == torch.bfloat16:  # NumPy has no such type.
-    array = tensor.view(torch.int16).numpy().view(ml_dtypes.bfloat16)
+    array = tensor.view(torch.int16).numpy().view(jnp.bfloat16)
   else:
     array = tensor.detach().numpy()
   return tensors_lib.of_array(name, np.asarray(array))
