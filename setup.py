@@ -38,6 +38,7 @@ _PREDICT = [
   "sentencepiece>=0.2.3; python_version >= '3.11'",
   "protobuf>=7.36.1; python_version >= '3.11'",
   "sentencepiece>=0.2,<0.2.3; python_version < '3.11'",
+  'tensorstore>=0.1.71',
   'tqdm>=4.66',
 ]
 _TRAIN = [

@@ -41,6 +41,9 @@ class T5Config:
       logits scaled by emb_dim^-0.5 (T5 1.0), or a matrix of its own (T5 1.1).
     relpos_num_buckets: buckets of the relative position bias.
     relpos_max_distance: distance from which all positions share a bucket.
+    relpos_bias_per_layer: whether each layer has a relative position bias of
+      its own, as in T5X's scalable models, or all layers of a stack share one,
+      as in every released T5.
     layer_norm_epsilon: added to the mean square.
     remat_policy: what the backward pass recomputes: 'none', 'minimal' (all but
       matrix products) or 'full' (whole layers).
@@ -65,6 +68,7 @@ class T5Config:
   logits_via_embedding: bool = False
   relpos_num_buckets: int = 32
   relpos_max_distance: int = 128
+  relpos_bias_per_layer: bool = False
   layer_norm_epsilon: float = 1e-6
   remat_policy: str = 'none'
   scan_layers: bool = False

@@ -1,15 +1,19 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""A SentencePiece vocabulary without TensorFlow.
+"""Vocabularies without TensorFlow.
 
-Training tokenises with seqio.SentencePieceVocabulary, inside tf.data. Loading a
-trained model to predict must not need TensorFlow or its text extension, which
-has no wheels on some platforms: this class gives the same ids and the same
-strings from the sentencepiece package alone.
+Training tokenises with seqio.SentencePieceVocabulary or seqio.ByteVocabulary,
+inside tf.data. Loading a trained model to predict must not need TensorFlow or
+its text extension, which has no wheels on some platforms: these classes give
+the same ids and the same strings, from the sentencepiece package alone.
 """
 
+import collections
 from collections.abc import Iterable
+import functools
 import hashlib
+import re
+from typing import TypeAlias
 
 from etils import epath
 import sentencepiece
@@ -19,6 +23,7 @@ from pid_jax import errors
 PAD_ID = 0
 EOS_ID = 1
 UNK_ID = 2
+NUM_SPECIAL_IDS = 3
 
 
 class Vocabulary:
@@ -28,13 +33,20 @@ class Vocabulary:
   eos_id = EOS_ID
   unk_id = UNK_ID
 
-  def __init__(self, path: epath.PathLike, extra_ids: int = 0):
+  def __init__(
+    self,
+    path: epath.PathLike,
+    extra_ids: int = 0,
+    content: bytes | None = None,
+  ):
     """Reads a SentencePiece model.
 
     Args:
       path: of the model file; local, or gs://.
       extra_ids: sentinels to add behind the model's pieces, `<extra_id_0>`
         last, as T5's span corruption numbers them.
+      content: of the model file, where that is known; then `path` is but a name
+        for it.
 
     Raises:
       UserError: the file is missing, is no SentencePiece model, or does not
@@ -42,12 +54,14 @@ class Vocabulary:
     """
     self.path = epath.Path(path)
     self.extra_ids = extra_ids
-    try:
-      self.model_bytes = self.path.read_bytes()
-    except OSError as e:
-      raise errors.UserError(
-        f'Cannot read the vocabulary {self.path}: {e.strerror or e}.'
-      ) from e
+    if content is None:
+      try:
+        content = self.path.read_bytes()
+      except OSError as e:
+        raise errors.UserError(
+          f'Cannot read the vocabulary {self.path}: {e.strerror or e}.'
+        ) from e
+    self.model_bytes = content
     self._processor = sentencepiece.SentencePieceProcessor()
     try:
       self._processor.LoadFromSerializedProto(
@@ -95,6 +109,95 @@ class Vocabulary:
         break
       kept.append(int(i) if i < self.size else UNK_ID)
     return self._processor.DecodeIds(kept)
+
+  def lost(self, text: str) -> collections.Counter[str]:
+    """Counts the characters of `text` that the ids do not tell of.
+
+    They are those that are encoded as unknown, and newlines, if the vocabulary
+    takes them for spaces.
+    """
+    found: collections.Counter[str] = collections.Counter()
+    ids = self.encode(text)
+    if UNK_ID in ids:
+      pieces = self._processor.EncodeAsPieces(text)
+      for i, piece in zip(ids, pieces, strict=True):
+        if i == UNK_ID:
+          found.update(piece.replace('\N{LOWER ONE EIGHTH BLOCK}', ''))
+    if '\n' in text and not self._has_newline:
+      found['\n'] += text.count('\n')
+    return found
+
+  @functools.cached_property
+  def _has_newline(self) -> bool:
+    return self.decode(self.encode('a\nb')) == 'a\nb'
+
+
+class ByteVocabulary:
+  """ByT5's: three special ids, then one for each byte of UTF-8, then sentinels.
+
+  Sentinels count upwards, as in transformers: `<extra_id_0>` is 259. ByT5's
+  embedding has 384 rows, and so 125 of them.
+  """
+
+  pad_id = PAD_ID
+  eos_id = EOS_ID
+  unk_id = UNK_ID
+
+  def __init__(self, extra_ids: int = 125, *, sentinels_in_text: bool = True):
+    """Makes a vocabulary; there is no file.
+
+    Args:
+      extra_ids: the number of sentinels.
+      sentinels_in_text: whether `<extra_id_0>` in a text is the sentinel, as
+        for transformers' ByT5Tokenizer, or twelve bytes, as for
+        seqio.ByteVocabulary.
+    """
+    self.extra_ids = extra_ids
+    self.sentinels_in_text = sentinels_in_text
+
+  @property
+  def size(self) -> int:
+    """Number of ids, extra ids included."""
+    return NUM_SPECIAL_IDS + 256 + self.extra_ids
+
+  def encode(self, text: str) -> list[int]:
+    """Returns the ids of `text`, without EOS."""
+    ids: list[int] = []
+    parts = [text]
+    if self.sentinels_in_text:
+      parts = re.split(r'<extra_id_(0|[1-9]\d*)>', text)
+    for i, part in enumerate(parts):
+      if i % 2 and int(part) < self.extra_ids:
+        ids.append(NUM_SPECIAL_IDS + 256 + int(part))
+        continue
+      if i % 2:
+        part = f'<extra_id_{part}>'
+      ids.extend(NUM_SPECIAL_IDS + byte for byte in part.encode())
+    return ids
+
+  def decode(self, ids: Iterable[int]) -> str:
+    """Returns the string of `ids` up to the first EOS.
+
+    Padding, unknown and bytes that are no UTF-8 vanish.
+    """
+    content = b''
+    for i in ids:
+      if i == EOS_ID:
+        break
+      byte = int(i) - NUM_SPECIAL_IDS
+      if 0 <= byte < 256:
+        content += bytes([byte])
+      elif 256 <= byte < 256 + self.extra_ids and self.sentinels_in_text:
+        content += f'<extra_id_{byte - 256}>'.encode()
+    return content.decode(errors='ignore')
+
+  def lost(self, text: str) -> collections.Counter[str]:
+    """Nothing: every text has bytes."""
+    del text
+    return collections.Counter()
+
+
+AnyVocabulary: TypeAlias = Vocabulary | ByteVocabulary
 
 
 def _extra_pieces(count: int) -> bytes:

@@ -232,10 +232,11 @@ def test_the_loop_ends_with_the_last_row(small):
 def test_padding_is_never_generated(small):
   """Not even where its logits are the highest."""
   config, _, params, (_, _, encoder, grid) = small
-  kernel = params['logits_dense']['kernel'].copy()
+  kernel = params['decoder']['logits_dense']['kernel'].copy()
   kernel[:, 0] = 9 * kernel[:, 7]
   kernel[:, config.num_tokens :] = 10 * kernel[:, 5:6]
-  params = {**params, 'logits_dense': {'kernel': kernel}}
+  decoder = {**params['decoder'], 'logits_dense': {'kernel': kernel}}
+  params = {**params, 'decoder': decoder}
   for sampler in (decoding.Greedy(), SAMPLER):
     generated = _generate(
       config,

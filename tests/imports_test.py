@@ -136,6 +136,7 @@ def test_network_and_prediction_need_no_tensorflow():
     'pid_jax.PromptInDecoder'
   )
   assert not loaded & {'tensorflow', 'tensorflow_text', 'seqio', 't5x', 'clu'}
+  assert not loaded & {'torch', 'transformers', 'safetensors'}
 
 
 def test_package_is_lazy():

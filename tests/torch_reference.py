@@ -114,8 +114,6 @@ def params_of(model, config: T5Config):
   """Returns the weights of `model` as parameters of our Transformer."""
   weights = {k: v.detach().numpy() for k, v in model.state_dict().items()}
   params = {'token_embedder': {'embedding': weights['shared.weight']}}
-  if not config.logits_via_embedding:
-    params['logits_dense'] = {'kernel': weights['lm_head.weight'].T}
   blocks = {
     'encoder': (
       ('SelfAttention', 'attention', 'pre_attention_layer_norm'),
@@ -158,6 +156,9 @@ def params_of(model, config: T5Config):
     else:
       tree.update({f'layers_{i}': layer for i, layer in enumerate(layers)})
     params[stack] = tree
+  if not config.logits_via_embedding:
+    head = {'kernel': weights['lm_head.weight'].T}
+    params['decoder']['logits_dense'] = head
   return jax.tree.map(np.ascontiguousarray, params)
 
 

@@ -7,8 +7,10 @@ import hashlib
 import pytest
 import sentencepiece
 import seqio
+import transformers
 
 from pid_jax import errors
+from pid_jax.vocabulary import ByteVocabulary
 from pid_jax.vocabulary import Vocabulary
 
 TEXTS = [
@@ -65,6 +67,39 @@ def test_same_ids_and_strings_as_seqio(model_file, extra_ids):
     [2, size, size + 50, 9],
   ]:
     assert ours.decode(ids) == theirs.decode(ids), ids
+
+
+@pytest.mark.parametrize('text', TEXTS[:-1])
+def test_bytes_are_those_of_transformers_and_seqio(text):
+  """But for sentinels, which SeqIO spells out."""
+  ours, theirs = ByteVocabulary(), transformers.ByT5Tokenizer()
+  ids = ours.encode(text)
+  assert ids == theirs.encode(text, add_special_tokens=False)
+  assert ours.decode(ids) == theirs.decode(ids)
+  assert not ours.lost(text)
+
+  spelt = ByteVocabulary(125, sentinels_in_text=False)
+  seqios = seqio.ByteVocabulary(extra_ids=125)
+  assert spelt.size == seqios.vocab_size == ours.size == len(theirs)
+  ids = spelt.encode(text)
+  assert ids == seqios.encode(text)
+  for odd in (ids, [*ids, 1, 70], [0, 2, 259, 383, 70, 500], [243, 70]):
+    assert spelt.decode(odd) == seqios.decode(odd)
+
+
+def test_bytes_of_sentinels():
+  vocabulary = ByteVocabulary(9)
+  assert vocabulary.encode('<extra_id_0><extra_id_8>') == [259, 267]
+  assert vocabulary.encode('<extra_id_9>')[0] == ord('<') + 3
+  assert vocabulary.encode('<extra_id_01>')[0] == ord('<') + 3
+  assert vocabulary.decode([259, 100, 267]) == '<extra_id_0>a<extra_id_8>'
+
+
+def test_lost_characters_are_counted(model_file):
+  vocabulary = Vocabulary(model_file, 5)
+  assert not vocabulary.lost('please book the hotel <extra_id_3> ')
+  lost = vocabulary.lost('{a}\n{\u732b}\U0001f600\n the hotel')
+  assert lost == {'{': 2, '}': 2, '\n': 2, '\u732b': 1, '\U0001f600': 1}
 
 
 def test_sha256_is_that_of_the_file(model_file):

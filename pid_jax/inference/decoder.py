@@ -37,7 +37,7 @@ from pid_jax.decoding import buckets
 from pid_jax.inference import requests as requests_lib
 from pid_jax.inference import texts as texts_lib
 from pid_jax.subtasks import newlines
-from pid_jax.vocabulary import Vocabulary
+from pid_jax.vocabulary import AnyVocabulary
 
 Texts = list[list[str]]
 Scores = list[list[float]]
@@ -68,14 +68,14 @@ class PromptInDecoder:
     self,
     config: T5Config,
     params: Any,
-    vocabulary: Vocabulary,
+    vocabulary: AnyVocabulary,
     task: Mapping[str, Any] | None = None,
   ):
     """Takes a model that is in memory; see `from_pretrained`.
 
     Args:
       config: shape of the network.
-      params: float32 nested dict, its 'params' collection.
+      params: nested dict, its 'params' collection.
       vocabulary: of inputs, prompts and outputs.
       task: as in checkpoints.Pretrained.
 
@@ -114,32 +114,38 @@ class PromptInDecoder:
   @classmethod
   def from_pretrained(
     cls,
-    model_dir: epath.PathLike,
+    path: epath.PathLike,
     step: int | str | None = None,
     dtype: str | None = None,
+    *,
+    vocabulary: AnyVocabulary | None = None,
+    param_dtype: str = 'float32',
   ) -> 'PromptInDecoder':
-    """Loads what `python -m pid_jax.train` wrote.
+    """Loads a model that was trained here, or one of Hugging Face's or T5X's.
 
     Args:
-      model_dir: MODEL_DIR of training; local, or gs://.
-      step: a number, 'best', 'last', or None: best if known, else last.
+      path: MODEL_DIR of training, a folder of Hugging Face's, or a checkpoint
+        of T5X's; local, or gs://.
+      step: of a MODEL_DIR: a number, 'best', 'last', or None: best if known,
+        else last.
       dtype: of the activations, 'float32' or 'bfloat16'; None: as in training.
+      vocabulary: for a checkpoint without one, such as T5X's public ones.
+      param_dtype: of the parameters in memory, 'float32' or 'bfloat16'.
 
     Raises:
       UserError: no such model, step or vocabulary.
     """
-    pretrained = checkpoints.load(model_dir, step)
-    config = pretrained.config
+    loaded = checkpoints.load(path, step, param_dtype=param_dtype)
+    vocabulary = vocabulary or loaded.vocabulary
+    if vocabulary is None:
+      raise errors.UserError(
+        f'The model in {path} has no SentencePiece vocabulary, so it cannot '
+        'read or write text: give it one (vocabulary).'
+      )
+    config = checkpoints.with_num_tokens(loaded.config, vocabulary)
     if dtype is not None:
       config = dataclasses.replace(config, dtype=dtype)
-    if pretrained.vocabulary is None:
-      raise errors.UserError(
-        f'The model in {model_dir} has no SentencePiece vocabulary, so it '
-        'cannot read or write text.'
-      )
-    return cls(
-      config, pretrained.params, pretrained.vocabulary, pretrained.task
-    )
+    return cls(config, loaded.params, vocabulary, loaded.task)
 
   @property
   def num_programs(self) -> int:
@@ -319,8 +325,11 @@ class PromptInDecoder:
 
   def is_cut(self, text: str, prompts: Sequence[str] = ()) -> bool:
     """Returns whether an input is longer than `max_input_tokens` allows."""
-    rows = [self._encode(prompt) for prompt in prompts]
-    return self._limits().is_cut(self._encode(text), rows)
+    ids, *rows = (
+      self.vocabulary.encode(newlines.mark(x, self.newline))
+      for x in (text, *prompts)
+    )
+    return self._limits().is_cut(ids, rows)
 
   def run(
     self,
@@ -396,23 +405,28 @@ class PromptInDecoder:
       raise errors.UserError(
         f'batch_size must be at least 1, got {batch_size}.'
       )
+    losses = texts_lib.Losses(self.vocabulary)
+
+    def encode(text: str, name: str) -> list[int]:
+      text = newlines.mark(text, self.newline, name)
+      losses.count(text)
+      return self.vocabulary.encode(text)
+
     requests = requests_lib.build(
       inputs,
       prompts,
       targets,
-      encode=self._encode,
+      encode=encode,
       eos_id=self.vocabulary.eos_id,
       limits=self._limits(layout),
     )
+    losses.warn()
     return buckets.batches(requests, batch_size, input_multiple)
 
   def _limits(self, layout: str | None = None) -> requests_lib.Limits:
     return requests_lib.Limits(
       layout or self.layout, self.max_input_tokens, self.long_inputs
     )
-
-  def _encode(self, text: str, name: str = 'the text') -> list[int]:
-    return self.vocabulary.encode(newlines.mark(text, self.newline, name))
 
 
 def _run_ahead(

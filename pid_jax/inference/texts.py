@@ -4,13 +4,18 @@
 
 The first mistakes of a user of `PromptInDecoder` are made here: one list of
 prompts for all inputs, a string for a list, an empty prompt. Each gets its own
-message.
+message; and so do characters that the vocabulary cannot hold.
 """
 
+import collections
 from collections.abc import Sequence
+import logging
 from typing import Any
 
 from pid_jax import errors
+from pid_jax.vocabulary import AnyVocabulary
+
+logger = logging.getLogger(__name__)
 
 
 def check(
@@ -87,6 +92,46 @@ def check_choices(
         raise errors.UserError(f'{name} is empty: give at least one choice.')
       if len(set(strings)) < len(strings):
         raise errors.UserError(f'{name} holds a string twice. Got {strings}.')
+
+
+class Losses:
+  """Counts what texts lose on their way through a vocabulary.
+
+  T5's has no braces, no newline and few letters of most scripts: the model
+  never sees them, and never says so.
+  """
+
+  def __init__(self, vocabulary: AnyVocabulary):
+    self._vocabulary = vocabulary
+    self._kept: set[str] = set()  # Characters that are not lost alone.
+    self._lost: collections.Counter[str] = collections.Counter()
+    self._num_texts = self._num_with_losses = 0
+
+  def count(self, *texts: str) -> None:
+    """Adds texts to the count."""
+    for text in texts:
+      self._num_texts += 1
+      unsure = set(text) - self._kept
+      self._kept |= {c for c in unsure if not self._vocabulary.lost(c)}
+      if unsure - self._kept:
+        lost = self._vocabulary.lost(text)
+        self._lost += lost
+        self._num_with_losses += bool(lost)
+
+  def warn(self) -> None:
+    """Logs one warning, if anything was lost."""
+    if not self._lost:
+      return
+    most = self._lost.most_common(8)
+    told = [f'{character!r} ({times})' for character, times in most]
+    logger.warning(
+      '%d of %d texts have characters that the vocabulary does not: the model '
+      'does not see them. %s%s',
+      self._num_with_losses,
+      self._num_texts,
+      ', '.join(told),
+      ', ...' if len(self._lost) > 8 else '',
+    )
 
 
 def _check_strings(name: str, values: Sequence[str]) -> None:

@@ -94,12 +94,12 @@ def near_copying(
       # T5's initial keys have sqrt(D) times the scale of its queries.
       query = leaves[f'{attention}/query/kernel']
       leaves[f'{attention}/key/kernel'] = query * config.head_dim**0.5
-  name = 'encoder/relpos_bias/rel_embedding'
   after = config.relpos_num_buckets // 2 + 1
-  bias = leaves[name].at[0, 1].add(NEIGHBOUR_BIAS)
-  leaves[name] = bias.at[min(1, config.num_heads - 1), after].add(
-    NEIGHBOUR_BIAS
-  )
+  second_head = min(1, config.num_heads - 1)
+  for name, bias in leaves.items():  # [H, buckets], or [H, N, buckets]
+    if name.startswith('encoder/') and name.endswith('/rel_embedding'):
+      bias = bias.at[0, ..., 1].add(NEIGHBOUR_BIAS)
+      leaves[name] = bias.at[second_head, ..., after].add(NEIGHBOUR_BIAS)
   ordered = [
     leaves[jax.tree_util.keystr(path, simple=True, separator='/')]
     for path, _ in flat

@@ -31,7 +31,8 @@ class LayerContext:
 
   Attributes:
     self_bias: float32 [R, H, Q, K] (of the encoder [B, H, S, S]), relative
-      position bias where a query may attend, else MASKED.
+      position bias where a query may attend, else MASKED. Where each layer has
+      a bias of its own, [R, 1, Q, K] with 0 in its place.
     cross_bias: float32 [B, 1, Q, S] (packed rows) or [B, 1, 1, S] (grid), 0
       where a query may attend, else MASKED.
     encoded: [B, S, E], or None where keys and values are given.
@@ -69,6 +70,8 @@ class EncoderLayer(nn.Module):
 
   def setup(self):
     cfg = self.config
+    if cfg.relpos_bias_per_layer:
+      self.relpos_bias = layers.RelativePositionBias(cfg, bidirectional=True)
     self.pre_attention_layer_norm = _layer_norm(cfg)
     self.attention = Attention(cfg)
     self.pre_mlp_layer_norm = _layer_norm(cfg)
@@ -77,11 +80,14 @@ class EncoderLayer(nn.Module):
 
   def __call__(self, x, unused_memory, context, deterministic):
     """Maps [B, S, E] to ([B, S, E], None); see `DecoderLayer.__call__`."""
+    bias = context.self_bias
+    if self.config.relpos_bias_per_layer:
+      bias += self.relpos_bias(x.shape[1], x.shape[1])
     y = self.pre_attention_layer_norm(x)
     y = self.attention(
       y,
       self.attention.key_values(y),
-      context.self_bias,
+      bias,
       deterministic,
     )
     x = x + self.dropout(y, deterministic)
@@ -97,6 +103,8 @@ class DecoderLayer(nn.Module):
 
   def setup(self):
     cfg = self.config
+    if cfg.relpos_bias_per_layer:
+      self.relpos_bias = layers.RelativePositionBias(cfg, bidirectional=False)
     self.pre_self_attention_layer_norm = _layer_norm(cfg)
     self.self_attention = Attention(cfg)
     self.pre_cross_attention_layer_norm = _layer_norm(cfg)
@@ -131,7 +139,11 @@ class DecoderLayer(nn.Module):
     own = self.self_attention.key_values(y)
     if memory is not None:
       own = _write(memory.cache, own, context.slot)
-    y = self.self_attention(y, own, context.self_bias, deterministic)
+    bias = context.self_bias
+    if self.config.relpos_bias_per_layer:
+      first = 0 if context.slot is None else context.slot
+      bias += self.relpos_bias(x.shape[1], own.keys.shape[1], first)
+    y = self.self_attention(y, own, bias, deterministic)
     x = x + self.dropout(y, deterministic)
 
     y = self.pre_cross_attention_layer_norm(x)
@@ -212,13 +224,19 @@ class _Stack(nn.Module):
 
   def _build(self, layer_class, num_layers, name, bidirectional):
     cfg = self.config
-    self.relpos_bias = layers.RelativePositionBias(cfg, bidirectional)
+    if not cfg.relpos_bias_per_layer:
+      self.relpos_bias = layers.RelativePositionBias(cfg, bidirectional)
     self.dropout = layers.Dropout(cfg.dropout_rate)
     stack = _stack(cfg, layer_class, num_layers, name)
     for layer_name, layer in stack.items():
       setattr(self, layer_name, layer)
     self.layer_names = tuple(stack)
     setattr(self, f'{name}_norm', _layer_norm(cfg))
+
+  def _self_bias(self, mask, *sizes):
+    """Folds the mask into the bias that all layers share, if they do."""
+    shared = not self.config.relpos_bias_per_layer
+    return masked(mask, self.relpos_bias(*sizes) if shared else None)
 
   def _run(self, method, carry, memory, context, deterministic):
     """Calls a method of every layer in turn.
@@ -253,7 +271,7 @@ class Encoder(_Stack):
   def __call__(self, x, mask, deterministic):
     """Maps embedded [B, S, E] and a mask to the encoded input [B, S, E]."""
     length = x.shape[1]
-    context = LayerContext(masked(mask, self.relpos_bias(length, length)))
+    context = LayerContext(self._self_bias(mask, length, length))
     x = self.dropout(x, deterministic)
     x, _ = self._run('__call__', x, None, context, deterministic)
     return self.dropout(self.encoder_norm(x), deterministic)
@@ -263,13 +281,18 @@ class Decoder(_Stack):
   """Writes the outputs, over packed rows or over a grid with a cache."""
 
   def setup(self):
-    self._build(DecoderLayer, self.config.num_decoder_layers, 'decoder', False)
+    cfg = self.config
+    self._build(DecoderLayer, cfg.num_decoder_layers, 'decoder', False)
+    if not cfg.logits_via_embedding:
+      self.logits_dense = layers.Dense(
+        cfg.vocab_size, ('embed', 'vocab'), 'float32'
+      )
 
   def __call__(self, x, encoded, self_mask, cross_mask, deterministic):
     """Decodes packed rows: embedded [B, L, E] to hidden [B, L, E]."""
     length = x.shape[1]
     context = LayerContext(
-      masked(self_mask, self.relpos_bias(length, length)),
+      self._self_bias(self_mask, length, length),
       masked(cross_mask),
       encoded,
     )
@@ -295,9 +318,14 @@ class Decoder(_Stack):
       hidden [R, Q, E], and the new caches of all layers.
     """
     num_queries, num_slots = self_mask.shape[-2:]
-    bias = self.relpos_bias(num_queries, num_slots, slot)
     context = LayerContext(
-      masked(self_mask, bias), masked(cross_mask), slot=slot
+      self._self_bias(self_mask, num_queries, num_slots, slot),
+      masked(cross_mask),
+      slot=slot,
     )
     x, cache = self._run('__call__', x, memory, context, True)
     return self.decoder_norm(x), cache
+
+  def logits(self, x):
+    """Maps hidden float32 [..., E] to [..., V], by a head that is not tied."""
+    return self.logits_dense(x)

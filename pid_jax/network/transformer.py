@@ -37,10 +37,6 @@ class Transformer(nn.Module):
     self.token_embedder = layers.Embed(cfg.vocab_size, cfg.emb_dim, cfg.dtype)
     self.encoder = stacks.Encoder(cfg)
     self.decoder = stacks.Decoder(cfg)
-    if not cfg.logits_via_embedding:
-      self.logits_dense = layers.Dense(
-        cfg.vocab_size, ('embed', 'vocab'), 'float32'
-      )
 
   def __call__(
     self,
@@ -225,7 +221,7 @@ class Transformer(nn.Module):
     x = x.astype(jnp.float32)
     if cfg.logits_via_embedding:
       return self.token_embedder.attend(x) * cfg.emb_dim**-0.5
-    return self.logits_dense(x)
+    return self.decoder.logits(x)
 
 
 def _same(query_ids: jax.Array, key_ids: jax.Array) -> jax.Array:

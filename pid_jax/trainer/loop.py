@@ -67,8 +67,9 @@ def train(
       besides.
     eval_steps: batches on which to measure the loss.
     checkpoint_cfg: when to write checkpoints, which to keep, which is best.
-    initial_checkpoint_path: MODEL_DIR of a run (or one of its checkpoints) to
-      begin with the parameters of. Without effect on a run that goes on.
+    initial_checkpoint_path: a checkpoint to begin with the parameters of:
+      MODEL_DIR of a run or one of its checkpoints, of ours or of T5X's, or a
+      folder of Hugging Face's. Without effect on a run that goes on.
     partitioner: the mesh; all devices on the data axis by default.
     num_microbatches: parts of a batch whose gradients are added up, to save
       memory.
@@ -98,7 +99,7 @@ def train(
     model, optimizer, partitioner, ema=ema_decay is not None
   )
   if initial_checkpoint_path is not None:
-    start.check_params(initial_checkpoint_path, shapes.params)
+    start.check_initial(initial_checkpoint_path, model.module.config)
   train_step = step_lib.compile_train_step(
     model,
     optimizer,

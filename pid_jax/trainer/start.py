@@ -6,14 +6,13 @@ All that can be wrong with a configuration is found here, before the first
 example is read and anything is compiled.
 """
 
-from typing import Any
-
 from etils import epath
 import jax
 import seqio
 import tensorflow as tf
 
 from pid_jax import checkpoints
+from pid_jax import config as config_lib
 from pid_jax import errors
 from pid_jax import model as model_lib
 from pid_jax import partitioning
@@ -21,6 +20,7 @@ from pid_jax.trainer import checkpointer as checkpointer_lib
 from pid_jax.trainer import data
 from pid_jax.trainer import optimizers
 from pid_jax.trainer import step as step_lib
+from pid_jax.vocabulary import ByteVocabulary
 
 
 def find_vocabulary(
@@ -64,9 +64,11 @@ def describe(
   """
   task = data.get_task(dataset_cfg.mixture_or_task_name)
   vocabulary = find_vocabulary(model, dataset_cfg)
-  path, extra_ids = None, 0
+  path, extra_ids, in_bytes = None, 0, None
   if isinstance(vocabulary, seqio.SentencePieceVocabulary):
     path, extra_ids = vocabulary.sentencepiece_model_file, vocabulary.extra_ids
+  elif isinstance(vocabulary, seqio.ByteVocabulary):
+    in_bytes = ByteVocabulary(vocabulary.extra_ids, sentinels_in_text=False)
   if jax.process_index() == 0:
     checkpoints.write_config(
       model_dir,
@@ -78,6 +80,7 @@ def describe(
       },
       vocabulary_path=path,
       extra_ids=extra_ids or 0,
+      vocabulary=in_bytes,
       selection=checkpoint_cfg.selection,
     )
 
@@ -123,8 +126,9 @@ def first_state(
     partitioner: gives the mesh.
     shapes: from `step.abstract_state`.
     seed: of the initialisation.
-    initial_checkpoint_path: the MODEL_DIR of another run, or one of its
-      checkpoints, to begin with the parameters of; None draws them.
+    initial_checkpoint_path: a checkpoint of any format (see
+      `checkpoints.open_checkpoint`) to begin with the parameters of; None draws
+      them.
   """
   has_ema = shapes.ema_params is not None
   shardings = jax.tree.map(lambda leaf: leaf.sharding, shapes)
@@ -135,8 +139,7 @@ def first_state(
         out_shardings=shardings,
       )
       return init(jax.random.key(seed))
-    model_dir, step = find_checkpoint(initial_checkpoint_path)
-    params = checkpoints.restore_params(model_dir, step, shapes.params)
+    params = open_initial(initial_checkpoint_path).restore(shapes.params)
     init = jax.jit(
       lambda params: step_lib.state_from_params(params, optimizer, has_ema),
       out_shardings=shardings,
@@ -145,39 +148,30 @@ def first_state(
     return init(params)
 
 
-def check_params(path: epath.PathLike, wanted: Any) -> None:
-  """Raises UserError unless `find_checkpoint` finds parameters that fit.
+def check_initial(path: epath.PathLike, config: config_lib.T5Config) -> None:
+  """Raises UserError unless `open_initial` finds a checkpoint of this model.
 
   Args:
-    path: see `find_checkpoint`.
-    wanted: ShapeDtypeStructs.
+    path: see `open_initial`.
+    config: of the model to be trained.
   """
-  model_dir, step = find_checkpoint(path)
-  params = model_dir / checkpoints.CHECKPOINTS / str(step) / checkpoints.PARAMS
-  shapes = checkpoints.saved_shapes(params)
-  checkpoints.check_shapes(shapes, wanted, str(params))
+  open_initial(path).check(config)
 
 
-def find_checkpoint(path: epath.PathLike) -> tuple[epath.Path, int]:
-  """Finds the checkpoint of another run to begin with.
+def open_initial(path: epath.PathLike) -> checkpoints.Opened:
+  """Opens the checkpoint to begin with; reads no weights.
 
   Args:
-    path: MODEL_DIR (its best checkpoint, or else its last), or
-      MODEL_DIR/checkpoints/STEP.
-
-  Returns:
-    MODEL_DIR and the step.
+    path: of any format; of a MODEL_DIR its best checkpoint, or else its last.
 
   Raises:
-    UserError: there is no such checkpoint.
+    UserError: there is no such checkpoint, or it is damaged.
   """
   path = epath.Path(path)
-  step = None
-  if path.parent.name == checkpoints.CHECKPOINTS and path.name.isdigit():
-    path, step = path.parent.parent, int(path.name)
   if not path.is_dir():
     raise errors.UserError(
-      f'INITIAL_CHECKPOINT_PATH {path} does not exist; give the MODEL_DIR of a '
-      'trained model, or None to train from scratch.'
+      f'INITIAL_CHECKPOINT_PATH {path} does not exist; give the folder of a '
+      "checkpoint (ours, T5X's or Hugging Face's), or None to train from "
+      'scratch.'
     )
-  return path, checkpoints.resolve_step(path, step)
+  return checkpoints.open_checkpoint(path)

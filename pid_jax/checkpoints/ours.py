@@ -1,6 +1,6 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""What a trained model is on disk, and how to load one.
+"""Our own checkpoints: what a trained model is on disk.
 
     MODEL_DIR/config.json             shape of the model, vocabulary, task
     MODEL_DIR/vocabulary.model        SentencePiece, a copy
@@ -10,28 +10,29 @@
     MODEL_DIR/checkpoints/STEP/metrics    of the evaluation at that step
     MODEL_DIR/tensorboard             events
 
-The trainer writes the steps; this module writes and reads the rest, compares
-shapes before anything is allocated, and needs no TensorFlow.
+The trainer writes the steps; this module writes and reads the rest, and makes a
+MODEL_DIR of a model in another format.
 """
 
 from collections.abc import Mapping
-import dataclasses
-import functools
 import hashlib
 import json
-import os
+import re
 from typing import Any
 
 from etils import epath
 import jax
-import jax.numpy as jnp
+import numpy as np
+import optax
 import orbax.checkpoint as ocp
 
 from pid_jax import config as config_lib
 from pid_jax import errors
-from pid_jax import network
-from pid_jax import partitioning
 from pid_jax import vocabulary as vocabulary_lib
+from pid_jax.checkpoints import names
+from pid_jax.checkpoints import opened
+from pid_jax.checkpoints import stores
+from pid_jax.checkpoints import tensors as tensors_lib
 
 PyTree = Any
 
@@ -39,110 +40,94 @@ CONFIG_FILE = 'config.json'
 VOCABULARY_FILE = 'vocabulary.model'
 CHECKPOINTS = 'checkpoints'
 PARAMS = 'params'
+STATE = 'state'
 
 
-@dataclasses.dataclass(frozen=True)
-class Pretrained:
-  """A trained model in memory.
-
-  Attributes:
-    config: shape of the network.
-    params: float32 nested dict, as the network's 'params' collection.
-    vocabulary: of inputs, prompts and targets; None where the task had none.
-    task: what it was trained on: 'name', 'layout', 'long_inputs',
-      'feature_lengths', and 'newline' if a sentinel stood for newlines.
-    step: the number of updates that made these parameters.
-  """
-
-  config: config_lib.T5Config
-  params: PyTree
-  vocabulary: vocabulary_lib.Vocabulary | None
-  task: Mapping[str, Any]
-  step: int
+def matches(path: epath.Path) -> bool:
+  """Whether a folder looks like a MODEL_DIR of ours, or one of its steps."""
+  return _is_step(path) or (path / CHECKPOINTS).is_dir()
 
 
-def load(
-  model_dir: epath.PathLike,
-  step: int | str | None = None,
-  partitioner: partitioning.Partitioner | None = None,
-) -> Pretrained:
-  """Loads a model that was trained with `python -m pid_jax.train`.
+def open_checkpoint(
+  path: epath.PathLike, step: int | str | None = None
+) -> opened.Opened:
+  """Opens a step; reads no weights.
 
   Args:
-    model_dir: local or gs://.
-    step: a number, 'best' (by the metric that the run named), 'last', or None
-      for 'best' where there is one, else 'last'.
-    partitioner: places the parameters on its mesh; None on the first device.
+    path: MODEL_DIR, or MODEL_DIR/checkpoints/STEP; local, or gs://.
+    step: of a MODEL_DIR: see `resolve_step`.
 
   Raises:
-    UserError: no such directory, step or vocabulary, or parameters that do not
-      fit config.json.
+    UserError: no such directory, step or vocabulary, or a damaged checkpoint.
   """
-  model_dir = epath.Path(model_dir)
+  model_dir = stores.absolute(path)
+  if _is_step(model_dir):
+    model_dir, step = model_dir.parent.parent, int(model_dir.name)
   description = read_config(model_dir)
   config = config_lib.T5Config.from_dict(description['model'])
   step = resolve_step(model_dir, step)
-  params = restore_params(model_dir, step, abstract_params(config, partitioner))
-  vocabulary = None
-  if description.get('vocabulary'):
-    vocabulary = vocabulary_lib.Vocabulary(
-      model_dir / description['vocabulary']['file'],
-      extra_ids=description['vocabulary']['extra_ids'],
-    )
-    if vocabulary.sha256 != description['vocabulary']['sha256']:
-      raise errors.UserError(
-        f'{vocabulary.path} is not the vocabulary that the model was trained '
-        'with (its SHA-256 differs from that in config.json).'
-      )
-  return Pretrained(config, params, vocabulary, description['task'], step)
-
-
-def abstract_params(
-  config: config_lib.T5Config,
-  partitioner: partitioning.Partitioner | None = None,
-) -> PyTree:
-  """Shapes, float32 dtypes and shardings of a network's parameters."""
-  if partitioner is None:
-    partitioner = partitioning.Partitioner(devices=jax.local_devices()[:1])
-  tokens = jnp.ones((1, 8), jnp.int32)
-  init = functools.partial(
-    network.Transformer(config).init, enable_dropout=False
-  )
-  with partitioner.scope():
-    variables = jax.eval_shape(init, jax.random.key(0), tokens, tokens)
-  shardings = partitioner.param_shardings(
-    variables['params'], variables.get('params_axes', {})
-  )
-  return jax.tree.map(
-    lambda leaf, sharding: jax.ShapeDtypeStruct(
-      leaf.shape, jnp.float32, sharding=sharding
-    ),
-    variables['params'],
-    shardings,
+  folder = checkpoints_path(model_dir) / str(step)
+  stored = stores.open_tree(folder / PARAMS)
+  return opened.Opened(
+    path=str(folder / PARAMS),
+    config=config,
+    tensors=names.to_plain(stored),
+    task=description['task'],
+    step=step,
+    read_vocabulary=lambda: read_vocabulary(model_dir, description),
+    moments=_open_moments(folder, stored),
   )
 
 
-def restore_params(
-  model_dir: epath.PathLike, step: int, wanted: PyTree
-) -> PyTree:
-  """Reads the parameters of one step.
+def write_checkpoint(
+  folder: epath.PathLike,
+  model: opened.Opened,
+  *,
+  dtype: str = 'float32',
+  with_optimizer: bool = False,
+) -> None:
+  """Writes a model into an empty folder, as a MODEL_DIR with one step.
+
+  With the optimizer's state, a training run of this MODEL_DIR goes on at the
+  step, if its optimizer is `optimizers.adafactor` without first moments and
+  without clipping of the gradient's norm, as T5's.
 
   Args:
-    model_dir: local or gs://.
-    step: a step that exists.
-    wanted: ShapeDtypeStructs with shardings.
-
-  Returns:
-    The tree of `wanted` with arrays.
+    folder: local, or gs://.
+    model: is read into memory.
+    dtype: 'float32' or 'bfloat16', of the parameters.
+    with_optimizer: whether to take the moments of Adafactor along.
 
   Raises:
-    UserError: naming the parameters that are missing, superfluous or of
-      another shape. Nothing has been allocated by then.
+    UserError: moments are wanted that the model does not have.
   """
-  path = checkpoints_path(model_dir) / str(step) / PARAMS
-  check_shapes(saved_shapes(path), wanted, str(path))
-  with ocp.StandardCheckpointer() as checkpointer:
-    return checkpointer.restore(path, wanted)
+  folder, config = stores.absolute(folder), model.config
+  sources = names.from_plain(
+    model.fitted(names.plain_shapes(config), config.relpos_bias_per_layer),
+    scanned=config.scan_layers,
+    relpos_bias_per_layer=config.relpos_bias_per_layer,
+  )
+  items = {
+    PARAMS: tensors_lib.unflatten(
+      tensors_lib.read_all(sources, tensors_lib.parse_dtype(dtype))
+    )
+  }
+  if with_optimizer:
+    if config.scan_layers or not model.moments:
+      raise errors.UserError(
+        f"the optimizer's state of {model.path} cannot be taken along: that "
+        'needs moments of Adafactor, and layers that are not scanned.'
+      )
+    items[STATE] = _train_state(items[PARAMS], model)
+  write_config(
+    folder,
+    config=config,
+    task=model.task,
+    vocabulary=model.read_vocabulary(),
+  )
+  for name, item in items.items():
+    with ocp.StandardCheckpointer() as checkpointer:
+      checkpointer.save(folder / CHECKPOINTS / str(model.step) / name, item)
 
 
 def saved_shapes(path: epath.PathLike) -> dict[str, tuple[int, ...]]:
@@ -154,18 +139,18 @@ def saved_shapes(path: epath.PathLike) -> dict[str, tuple[int, ...]]:
   Returns:
     'a/b/c' -> shape.
   """
-  path = _absolute(path)
+  path = stores.absolute(path)
   if not path.is_dir():
     raise errors.UserError(f'There is no checkpoint at {path}.')
   with ocp.PyTreeCheckpointer() as checkpointer:
     tree = checkpointer.metadata(path).item_metadata.tree
-  return _shapes(tree)
+  return shapes(tree)
 
 
 def check_shapes(
   saved: Mapping[str, tuple[int, ...]], wanted: PyTree, where: str
 ) -> None:
-  """Compares a checkpoint's shapes with the model's.
+  """Compares saved shapes with those of a tree, name by name.
 
   Args:
     saved: from `saved_shapes`.
@@ -175,31 +160,19 @@ def check_shapes(
   Raises:
     UserError: naming all parameters that differ, at most eight of each kind.
   """
-  wanted = _shapes(wanted)
-  both = [k for k in wanted if k in saved]
-  faults = [
-    _list_some(
-      'of another shape',
-      [
-        f'{k} is {saved[k]} there, {wanted[k]} here'
-        for k in both
-        if saved[k] != wanted[k]
-      ],
-    ),
-    _list_some('missing there', [k for k in wanted if k not in saved]),
-    _list_some('unknown here', [k for k in saved if k not in wanted]),
-  ]
-  faults = [fault for fault in faults if fault]
-  if faults:
-    raise errors.UserError(
-      f'The checkpoint {where} does not fit the model: {". ".join(faults)}. '
-      'Set the T5Config that it was trained with.'
-    )
+  opened.check_shapes(saved, shapes(wanted), where)
+
+
+def shapes(tree: PyTree) -> dict[str, tuple[int, ...]]:
+  """'a/b/c' -> shape of each leaf."""
+  return {
+    name: tuple(leaf.shape) for name, leaf in tensors_lib.flatten(tree).items()
+  }
 
 
 def checkpoints_path(model_dir: epath.PathLike) -> epath.Path:
   """The folder of all steps, absolute, as orbax demands."""
-  return _absolute(model_dir) / CHECKPOINTS
+  return stores.absolute(model_dir) / CHECKPOINTS
 
 
 def steps(model_dir: epath.PathLike) -> list[int]:
@@ -270,6 +243,32 @@ def read_config(model_dir: epath.PathLike) -> dict[str, Any]:
   return description
 
 
+def read_vocabulary(
+  model_dir: epath.PathLike, description: Mapping[str, Any]
+) -> vocabulary_lib.AnyVocabulary | None:
+  """Reads the vocabulary that config.json names; None: it names none.
+
+  Raises:
+    UserError: it is not there, or is another one.
+  """
+  entry = description.get('vocabulary')
+  if not entry:
+    return None
+  if entry.get('kind') == 'bytes':
+    return vocabulary_lib.ByteVocabulary(
+      entry['extra_ids'], sentinels_in_text=entry['sentinels_in_text']
+    )
+  vocabulary = vocabulary_lib.Vocabulary(
+    epath.Path(model_dir) / entry['file'], extra_ids=entry['extra_ids']
+  )
+  if vocabulary.sha256 != entry['sha256']:
+    raise errors.UserError(
+      f'{vocabulary.path} is not the vocabulary that the model was trained '
+      'with (its SHA-256 differs from that in config.json).'
+    )
+  return vocabulary
+
+
 def write_config(
   model_dir: epath.PathLike,
   *,
@@ -277,6 +276,7 @@ def write_config(
   task: Mapping[str, Any],
   vocabulary_path: epath.PathLike | None = None,
   extra_ids: int = 0,
+  vocabulary: vocabulary_lib.AnyVocabulary | None = None,
   selection: Mapping[str, str] | None = None,
 ) -> None:
   """Writes config.json and vocabulary.model, each whole or not at all.
@@ -287,6 +287,7 @@ def write_config(
     task: JSON values, those of Pretrained.task.
     vocabulary_path: a SentencePiece model to copy, or None.
     extra_ids: sentinels that SeqIO adds behind the vocabulary's own ids.
+    vocabulary: in place of these two.
     selection: {'metric': name, 'mode': 'max' or 'min'}: what makes a checkpoint
       the best one.
 
@@ -298,11 +299,21 @@ def write_config(
   description = {'model': config.to_dict(), 'vocabulary': None, 'task': task}
   if selection:
     description['selection'] = dict(selection)
-  if vocabulary_path is not None:
+  content = None
+  if isinstance(vocabulary, vocabulary_lib.ByteVocabulary):
+    description['vocabulary'] = {
+      'kind': 'bytes',
+      'extra_ids': vocabulary.extra_ids,
+      'sentinels_in_text': vocabulary.sentinels_in_text,
+    }
+  elif vocabulary is not None:
+    content, extra_ids = vocabulary.model_bytes, vocabulary.extra_ids
+  elif vocabulary_path is not None:
     try:
       content = epath.Path(vocabulary_path).read_bytes()
     except OSError as e:
       raise errors.UserError(f'Cannot read the vocabulary: {e}.') from e
+  if content is not None:
     description['vocabulary'] = {
       'file': VOCABULARY_FILE,
       'extra_ids': extra_ids,
@@ -310,7 +321,7 @@ def write_config(
     }
   if steps(model_dir):
     _check_same_model(model_dir, read_config(model_dir), description)
-  if vocabulary_path is not None:
+  if content is not None:
     _write_whole(model_dir / VOCABULARY_FILE, content)
   text = json.dumps(description, indent=2) + '\n'
   _write_whole(model_dir / CONFIG_FILE, text.encode())
@@ -350,25 +361,41 @@ def _best_step(model_dir, available) -> int | None:
   return max(values, key=lambda s: (values[s], s)) if values else None
 
 
-def _shapes(tree: PyTree) -> dict[str, tuple[int, ...]]:
+def _is_step(path: epath.Path) -> bool:
+  return path.parent.name == CHECKPOINTS and path.name.isdigit()
+
+
+def _open_moments(folder, params) -> dict[str, tensors_lib.Tensor]:
+  """Adafactor's moments, wherever in the optimizer's state they are."""
+  if not (folder / STATE).is_dir():
+    return {}
+  state = stores.open_tree(folder / STATE)
+  found = {}
+  for name, tensor in state.items():
+    match = re.fullmatch(r'opt_state/[\d/]*(v|v_row|v_col)/(.+)', name)
+    if match and match[2] in params:
+      found[f'{match[1]}/{match[2]}'] = tensor
+  is_whole = len(found) == 3 * len(params)
+  scanned = any(name.startswith('encoder/encoder/') for name in params)
+  return found if is_whole and not scanned else {}
+
+
+def _train_state(params: PyTree, model: opened.Opened) -> PyTree:
+  """The state of a run with T5's Adafactor after `model.step` steps."""
+  transformation = optax.chain(optax.adafactor(optax.constant_schedule(0.0)))
+  state = jax.eval_shape(transformation.init, params)
+  moments = tensors_lib.read_all(model.moments, np.dtype(np.float32))
+  step = np.array(model.step, np.int32)
+  paths, treedef = jax.tree_util.tree_flatten_with_path(state)
+  leaves = []
+  for path, _ in paths:
+    name = jax.tree_util.keystr(path, simple=True, separator='/')
+    own = re.sub(r'^[\d/]*', '', name)
+    leaves.append(step if own == 'count' else moments[own])
   return {
-    jax.tree_util.keystr(path, simple=True, separator='/'): tuple(leaf.shape)
-    for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    'step': step,
+    'opt_state': jax.tree_util.tree_unflatten(treedef, leaves),
   }
-
-
-def _absolute(path: epath.PathLike) -> epath.Path:
-  path = epath.Path(path)
-  if path.is_absolute():  # As gs://... is; Path.absolute would not know.
-    return path
-  return epath.Path(os.path.abspath(path))
-
-
-def _list_some(what: str, items: list[str]) -> str:
-  if not items:
-    return ''
-  more = f' and {len(items) - 8} more' if len(items) > 8 else ''
-  return f'{len(items)} {what}: {", ".join(items[:8])}{more}'
 
 
 def _write_whole(path: epath.Path, content: bytes) -> None:

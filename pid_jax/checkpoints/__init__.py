@@ -1,0 +1,55 @@
+# Copyright 2026 The pid_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Trained models on disk: ours, Hugging Face's and T5X's, read and written.
+
+    pretrained = checkpoints.load('/models/flan-t5-base')
+    checkpoints.convert('/models/flan-t5-base', '/tmp/model')
+
+`ours` says what a MODEL_DIR holds; `hugging_face` and `t5x` are the other
+formats, `names` what maps to what, `opened` what all of them are once opened.
+Nothing here needs TensorFlow, and reading weights never runs code from a file.
+"""
+
+from pid_jax.checkpoints.formats import Pretrained
+from pid_jax.checkpoints.formats import abstract_params
+from pid_jax.checkpoints.formats import convert
+from pid_jax.checkpoints.formats import load
+from pid_jax.checkpoints.formats import open_checkpoint
+from pid_jax.checkpoints.formats import save
+from pid_jax.checkpoints.formats import with_num_tokens
+from pid_jax.checkpoints.opened import Opened
+from pid_jax.checkpoints.ours import CHECKPOINTS
+from pid_jax.checkpoints.ours import CONFIG_FILE
+from pid_jax.checkpoints.ours import PARAMS
+from pid_jax.checkpoints.ours import VOCABULARY_FILE
+from pid_jax.checkpoints.ours import check_shapes
+from pid_jax.checkpoints.ours import checkpoints_path
+from pid_jax.checkpoints.ours import read_config
+from pid_jax.checkpoints.ours import read_metrics
+from pid_jax.checkpoints.ours import resolve_step
+from pid_jax.checkpoints.ours import saved_shapes
+from pid_jax.checkpoints.ours import steps
+from pid_jax.checkpoints.ours import write_config
+
+__all__ = [
+  'CHECKPOINTS',
+  'CONFIG_FILE',
+  'Opened',
+  'PARAMS',
+  'Pretrained',
+  'VOCABULARY_FILE',
+  'abstract_params',
+  'check_shapes',
+  'checkpoints_path',
+  'convert',
+  'load',
+  'open_checkpoint',
+  'read_config',
+  'read_metrics',
+  'resolve_step',
+  'save',
+  'saved_shapes',
+  'steps',
+  'with_num_tokens',
+  'write_config',
+]

@@ -1,0 +1,290 @@
+# Copyright 2026 The pid_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Loading, saving and converting, whatever the format."""
+
+from collections.abc import Mapping
+import dataclasses
+import functools
+import os
+from typing import Any
+
+from etils import epath
+import jax
+import jax.numpy as jnp
+
+from pid_jax import config as config_lib
+from pid_jax import errors
+from pid_jax import network
+from pid_jax import partitioning
+from pid_jax import vocabulary as vocabulary_lib
+from pid_jax.checkpoints import hugging_face
+from pid_jax.checkpoints import names
+from pid_jax.checkpoints import opened
+from pid_jax.checkpoints import ours
+from pid_jax.checkpoints import stores
+from pid_jax.checkpoints import t5x
+from pid_jax.checkpoints import tensors as tensors_lib
+
+PyTree = Any
+
+# In the order in which they are tried.
+FORMATS = {'t5x': t5x, 'ours': ours, 'hugging_face': hugging_face}
+
+
+@dataclasses.dataclass(frozen=True)
+class Pretrained:
+  """A trained model in memory.
+
+  Attributes:
+    config: shape of the network.
+    params: nested dict, as the network's 'params' collection; float32 unless
+      asked for otherwise.
+    vocabulary: of inputs, prompts and targets; None where there was none.
+    task: what it was trained on: 'name', 'layout', 'long_inputs',
+      'feature_lengths', and 'newline' if a sentinel stood for newlines. Empty
+      where the checkpoint does not say.
+    step: the number of updates that made these parameters; 0 where the
+      checkpoint does not say.
+  """
+
+  config: config_lib.T5Config
+  params: PyTree
+  vocabulary: vocabulary_lib.AnyVocabulary | None
+  task: Mapping[str, Any]
+  step: int
+
+
+def open_checkpoint(
+  path: epath.PathLike,
+  step: int | str | None = None,
+  *,
+  format: str | None = None,
+) -> opened.Opened:
+  """Opens a checkpoint of any format; reads no weights.
+
+  Args:
+    path: a MODEL_DIR of ours or of T5X's, or one of its checkpoints, or a
+      folder of Hugging Face's.
+    step: of a MODEL_DIR: a number or 'last' (or 'best', of ours).
+    format: a key of `FORMATS`; None: found out.
+
+  Raises:
+    UserError: no such checkpoint, of no known format, or damaged.
+  """
+  path = epath.Path(path)
+  if not path.is_dir():
+    raise errors.UserError(
+      f'{path} does not exist; give the folder of a checkpoint.'
+    )
+  if format is None:
+    known = [name for name, m in FORMATS.items() if m.matches(path)]
+    if not known:
+      raise errors.UserError(
+        f'{path} is no checkpoint of a known format: it holds neither '
+        f'{ours.CHECKPOINTS}/STEP (ours) nor {t5x.PREFIX}STEP (T5X) nor a '
+        f'{hugging_face.CONFIG_FILE} with a model_type (Hugging Face).'
+      )
+    format = known[0]
+  elif format not in FORMATS:
+    raise errors.unknown('checkpoint format', format, FORMATS)
+  if format == 'hugging_face':
+    if step is not None:
+      raise errors.UserError(
+        f'{path} is a folder of Hugging Face, which has no steps to choose.'
+      )
+    return hugging_face.open_checkpoint(path)
+  return FORMATS[format].open_checkpoint(path, step)
+
+
+def load(
+  path: epath.PathLike,
+  step: int | str | None = None,
+  partitioner: partitioning.Partitioner | None = None,
+  *,
+  format: str | None = None,
+  param_dtype: str = 'float32',
+) -> Pretrained:
+  """Loads a model from a checkpoint of any format.
+
+  Args:
+    path: see `open_checkpoint`.
+    step: a number, 'best' (of ours: by the metric that the run named), 'last',
+      or None for 'best' where there is one, else 'last'.
+    partitioner: places the parameters on its mesh; None on the first device.
+    format: a key of `FORMATS`; None: found out.
+    param_dtype: 'float32' or 'bfloat16', of the parameters in memory.
+
+  Raises:
+    UserError: no such checkpoint, step or vocabulary, or parameters that do not
+      fit the configuration.
+  """
+  dtype = tensors_lib.parse_dtype(param_dtype)
+  model = open_checkpoint(path, step, format=format)
+  vocabulary = model.read_vocabulary()
+  config = with_num_tokens(model.config, vocabulary)
+  params = model.restore(abstract_params(config, partitioner, dtype))
+  return Pretrained(config, params, vocabulary, model.task, model.step)
+
+
+def save(
+  path: epath.PathLike,
+  pretrained: Pretrained,
+  *,
+  format: str = 'ours',
+  dtype: str = 'float32',
+  **options: Any,
+) -> None:
+  """Writes a model to a new folder, which appears when it is whole.
+
+  Args:
+    path: must not exist, or be empty.
+    pretrained: what to write; its arrays must be addressable here.
+    format: a key of `FORMATS`.
+    dtype: 'float32' or 'bfloat16', of the weights on disk.
+    **options: of the format's `write_checkpoint`.
+
+  Raises:
+    UserError: the folder holds something, or the format cannot hold the model.
+  """
+  flat = tensors_lib.flatten(pretrained.params)
+  for name, leaf in flat.items():
+    if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
+      raise errors.UserError(
+        f'{name} is spread over processes: save from one process, after '
+        'loading the checkpoint there.'
+      )
+  stored = {
+    name: tensors_lib.of_array(name, leaf) for name, leaf in flat.items()
+  }
+  model = opened.Opened(
+    path='the model in memory',
+    config=pretrained.config,
+    tensors=names.to_plain(stored),
+    task=pretrained.task,
+    step=pretrained.step,
+    read_vocabulary=lambda: pretrained.vocabulary,
+  )
+  _write(path, model, format, dtype, options)
+
+
+def convert(
+  source: epath.PathLike,
+  target: epath.PathLike,
+  *,
+  source_format: str | None = None,
+  target_format: str = 'ours',
+  step: int | str | None = None,
+  dtype: str | None = None,
+  vocabulary: vocabulary_lib.AnyVocabulary | None = None,
+  with_optimizer: bool = False,
+) -> opened.Opened:
+  """Writes a checkpoint in another format, to a folder that is then whole.
+
+  Args:
+    source: see `open_checkpoint`.
+    target: must not exist, or be empty.
+    source_format: a key of `FORMATS`; None: found out.
+    target_format: a key of `FORMATS`.
+    step: of a source with several.
+    dtype: 'float32' or 'bfloat16', of the weights on disk; None: as in the
+      source, float32 if in doubt.
+    vocabulary: for a source that has none.
+    with_optimizer: whether to take the moments of Adafactor along, between
+      ours and T5X's.
+
+  Returns:
+    The source, opened.
+
+  Raises:
+    UserError: the source is damaged or unknown, the target holds something, or
+      its format cannot hold the model. There is no target then.
+  """
+  if target_format not in FORMATS:
+    raise errors.unknown('checkpoint format', target_format, FORMATS)
+  model = open_checkpoint(source, step, format=source_format)
+  found = vocabulary or model.read_vocabulary()
+  model = dataclasses.replace(
+    model,
+    config=with_num_tokens(model.config, found),
+    read_vocabulary=lambda: found,
+  )
+  model.check()
+  if dtype is None:
+    dtype = 'bfloat16' if model.is_bfloat16 else 'float32'
+  options = {}
+  if with_optimizer:
+    if target_format == 'hugging_face':
+      raise errors.UserError(
+        "Hugging Face's format has no place for the optimizer's state."
+      )
+    options['with_optimizer'] = True
+  _write(target, model, target_format, dtype, options)
+  return model
+
+
+def abstract_params(
+  config: config_lib.T5Config,
+  partitioner: partitioning.Partitioner | None = None,
+  dtype: Any = jnp.float32,
+) -> PyTree:
+  """Shapes, dtypes and shardings of a network's parameters."""
+  if partitioner is None:
+    partitioner = partitioning.Partitioner(devices=jax.local_devices()[:1])
+  tokens = jnp.ones((1, 8), jnp.int32)
+  init = functools.partial(
+    network.Transformer(config).init, enable_dropout=False
+  )
+  with partitioner.scope():
+    variables = jax.eval_shape(init, jax.random.key(0), tokens, tokens)
+  shardings = partitioner.param_shardings(
+    variables['params'], variables.get('params_axes', {})
+  )
+  return jax.tree.map(
+    lambda leaf, sharding: jax.ShapeDtypeStruct(
+      leaf.shape, dtype, sharding=sharding
+    ),
+    variables['params'],
+    shardings,
+  )
+
+
+def with_num_tokens(
+  config: config_lib.T5Config,
+  vocabulary: vocabulary_lib.AnyVocabulary | None,
+) -> config_lib.T5Config:
+  """Forbids ids that a vocabulary does not have, where all were allowed.
+
+  Raises:
+    UserError: the vocabulary has more ids than the model embeds.
+  """
+  if vocabulary is None or config.num_tokens < config.vocab_size:
+    return config
+  return dataclasses.replace(config, num_tokens=vocabulary.size)
+
+
+def _write(
+  path: epath.PathLike,
+  model: opened.Opened,
+  format: str,
+  dtype: str,
+  options: Mapping[str, Any],
+) -> None:
+  """Writes to a folder beside the target, and renames it when it is whole."""
+  if format not in FORMATS:
+    raise errors.unknown('checkpoint format', format, FORMATS)
+  tensors_lib.parse_dtype(dtype)
+  path = stores.absolute(path)
+  if path.exists() and (not path.is_dir() or any(path.iterdir())):
+    raise errors.UserError(f'{path} exists already: choose another folder.')
+  scratch = path.with_name(f'{path.name}.tmp-{os.getpid()}')
+  try:
+    scratch.mkdir(parents=True)
+    FORMATS[format].write_checkpoint(scratch, model, dtype=dtype, **options)
+    if path.exists():
+      path.rmdir()
+    scratch.rename(path)
+  except BaseException as e:
+    scratch.rmtree(missing_ok=True)
+    if isinstance(e, OSError):
+      raise errors.UserError(f'cannot write {path}: {e.strerror or e}.') from e
+    raise

@@ -1,0 +1,207 @@
+# Copyright 2026 The pid_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""A checkpoint of any format, opened: all is known about it, nothing is read.
+
+Each format has a module that opens its checkpoints as an `Opened` and writes
+one. So a conversion is `write(open(source))`, and what reads parameters into a
+model reads them from any format.
+"""
+
+from collections.abc import Callable
+from collections.abc import Mapping
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from pid_jax import config as config_lib
+from pid_jax import errors
+from pid_jax.checkpoints import names
+from pid_jax.checkpoints import tensors as tensors_lib
+from pid_jax.checkpoints.tensors import Tensor
+from pid_jax.vocabulary import AnyVocabulary
+
+PyTree = Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Opened:
+  """What a checkpoint holds.
+
+  Attributes:
+    path: of the checkpoint, for messages.
+    config: shape of the model.
+    tensors: plain name (see names.py) -> tensor, unread. Those that the model
+      has no place for are among them, under their own names.
+    task: what the model was trained on, as in config.json of ours, or empty.
+    step: the number of updates that made it, or 0 where that is unknown.
+    name_there: what the format calls a plain name, for messages.
+    read_vocabulary: returns the vocabulary, or None where there is none. Raises
+      UserError where it cannot be had exactly: weights load all the same.
+    moments: of Adafactor, 'v', 'v_row' or 'v_col', then a slash and a plain
+      name -> tensor; of models whose layers are not stacked; or empty.
+  """
+
+  path: str
+  config: config_lib.T5Config
+  tensors: Mapping[str, Tensor]
+  task: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  step: int = 0
+  name_there: Callable[[str], str] = lambda name: name
+  read_vocabulary: Callable[[], AnyVocabulary | None] = lambda: None
+  moments: Mapping[str, Tensor] = dataclasses.field(default_factory=dict)
+
+  @property
+  def is_bfloat16(self) -> bool:
+    """Whether all weights in the file are bfloat16."""
+    half = tensors_lib.DTYPES['bfloat16']
+    return all(tensor.dtype == half for tensor in self.tensors.values())
+
+  def check(self, config: config_lib.T5Config | None = None) -> None:
+    """Compares the checkpoint with a model.
+
+    Args:
+      config: of the model; None: the checkpoint's own.
+
+    Raises:
+      UserError: listing what is missing, unexpected or of another shape, with
+        both names, at most eight of each kind; or what else differs.
+    """
+    config = config or self.config
+    self.fitted(names.plain_shapes(config), config.relpos_bias_per_layer)
+    check_same_function(self.config, config, self.path)
+
+  def fitted(
+    self,
+    wanted: Mapping[str, tuple[int, ...]],
+    relpos_bias_per_layer: bool,
+  ) -> dict[str, Tensor]:
+    """Returns the tensors of a model, unread but for position biases.
+
+    Args:
+      wanted: plain name -> shape.
+      relpos_bias_per_layer: whether each layer has one.
+
+    Raises:
+      UserError: see `check`.
+    """
+    saved = names.arrange_biases(self.tensors, relpos_bias_per_layer)
+    check_shapes(
+      {name: tensor.shape for name, tensor in saved.items()},
+      wanted,
+      self.path,
+      {name: tensor.name for name, tensor in saved.items()},
+      self.name_there,
+    )
+    return saved
+
+  def restore(self, wanted: PyTree) -> PyTree:
+    """Reads the parameters straight to where they are to be.
+
+    Args:
+      wanted: nested dict of ShapeDtypeStructs with shardings, the parameters
+        of a network; with scanned layers or not, whatever the checkpoint has.
+
+    Returns:
+      The same with arrays, cast to the wanted dtype.
+
+    Raises:
+      UserError: see `check`. Nothing has been allocated by then.
+    """
+    flat = tensors_lib.flatten(wanted)
+    scanned = any(name.startswith('encoder/encoder/') for name in flat)
+    per_layer = 'encoder/relpos_bias/rel_embedding' not in flat
+    plain = names.to_plain(
+      {
+        name: Tensor(name, leaf.shape, leaf.dtype, _unread)
+        for name, leaf in flat.items()
+      }
+    )
+    shapes = {name: tensor.shape for name, tensor in plain.items()}
+    sources = names.from_plain(
+      self.fitted(shapes, per_layer),
+      scanned=scanned,
+      relpos_bias_per_layer=per_layer,
+    )
+    return tensors_lib.unflatten(tensors_lib.place(sources, flat))
+
+
+def check_shapes(
+  saved: Mapping[str, tuple[int, ...]],
+  wanted: Mapping[str, tuple[int, ...]],
+  where: str,
+  saved_names: Mapping[str, str] | None = None,
+  name_there: Callable[[str], str] = lambda name: name,
+) -> None:
+  """Compares a checkpoint's shapes with the model's.
+
+  Args:
+    saved: name -> shape.
+    wanted: name -> shape.
+    where: names the checkpoint in the message.
+    saved_names: name -> what the checkpoint calls it, where that differs.
+    name_there: what the checkpoint would call a name.
+
+  Raises:
+    UserError: naming all parameters that differ, at most eight of each kind.
+  """
+
+  def both(name, there):
+    return name if there == name else f'{name} ({there} there)'
+
+  saved_names = saved_names or {}
+  faults = [
+    _list_some(
+      'of another shape',
+      [
+        f'{both(k, saved_names.get(k, k))} is {saved[k]} there, {shape} here'
+        for k, shape in wanted.items()
+        if k in saved and saved[k] != shape
+      ],
+    ),
+    _list_some(
+      'missing there',
+      [both(k, name_there(k)) for k in wanted if k not in saved],
+    ),
+    _list_some(
+      'unknown here',
+      [both(k, saved_names.get(k, k)) for k in saved if k not in wanted],
+    ),
+  ]
+  faults = [fault for fault in faults if fault]
+  if faults:
+    raise errors.UserError(
+      f'The checkpoint {where} does not fit the model: {". ".join(faults)}. '
+      'Set the T5Config that it was trained with.'
+    )
+
+
+# Fields of T5Config that no shape shows, and that change what is computed.
+_FUNCTION = ('mlp_activations', 'relpos_max_distance', 'layer_norm_epsilon')
+
+
+def check_same_function(
+  saved: config_lib.T5Config, wanted: config_lib.T5Config, where: str
+) -> None:
+  """Raises UserError where equal shapes would compute something else."""
+  faults = [
+    f'{name} is {getattr(saved, name)!r} there, {getattr(wanted, name)!r} here'
+    for name in _FUNCTION
+    if getattr(saved, name) != getattr(wanted, name)
+  ]
+  if faults:
+    raise errors.UserError(
+      f'The checkpoint {where} is of another model: {"; ".join(faults)}. Set '
+      'the T5Config that it was trained with.'
+    )
+
+
+def _list_some(what: str, items: list[str]) -> str:
+  if not items:
+    return ''
+  more = f' and {len(items) - 8} more' if len(items) > 8 else ''
+  return f'{len(items)} {what}: {", ".join(items[:8])}{more}'
+
+
+def _unread(out: np.ndarray, box: tensors_lib.Box) -> None:
+  raise AssertionError('This stands for a shape alone.')

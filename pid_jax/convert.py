@@ -1,0 +1,77 @@
+# Copyright 2026 The pid_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+r"""Converts a checkpoint between ours, T5X's and Hugging Face's formats.
+
+Examples:
+  python -m pid_jax.convert /models/flan-t5-base /tmp/model
+  python -m pid_jax.convert /tmp/model /tmp/for_hf --to=hugging_face
+  python -m pid_jax.convert /models/t5x/checkpoint_1000000 /tmp/model \
+      --vocabulary=spiece.model --extra_ids=100
+
+SOURCE is the MODEL_DIR of a training run (or MODEL_DIR/checkpoints/STEP), one
+of T5X's (or MODEL_DIR/checkpoint_STEP), or a folder of Hugging Face's. TARGET
+is a new folder, which appears when it is complete: a MODEL_DIR to predict with,
+or what T5X or transformers.T5ForConditionalGeneration.from_pretrained reads.
+"""
+
+import argparse
+
+from pid_jax import cli
+
+_FORMATS = ('ours', 'hugging_face', 't5x')
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+  """Adds the command's own flags."""
+  add = parser.add_argument
+  add('source', metavar='SOURCE', help='the checkpoint to read')
+  add('target', metavar='TARGET', help='the folder to write')
+  add('--to', choices=_FORMATS, default='ours', help='default: ours')
+  add(
+    '--from',
+    dest='source_format',
+    choices=_FORMATS,
+    help='format of SOURCE; default: found out',
+  )
+  add('--step', help="of SOURCE: a number, 'last', or of ours 'best'")
+  add(
+    '--dtype',
+    choices=('float32', 'bfloat16'),
+    help='of the weights in TARGET; default: as in SOURCE',
+  )
+  add(
+    '--vocabulary',
+    metavar='FILE',
+    help='SentencePiece model, for a SOURCE without; with --extra_ids',
+  )
+  add('--extra_ids', type=int, default=100, metavar='N', help='default: 100')
+  add(
+    '--optimizer_state',
+    action='store_true',
+    help="take Adafactor's moments along, between ours and T5X's",
+  )
+
+
+def main(args: argparse.Namespace) -> None:
+  """Converts the checkpoint."""
+  from pid_jax import checkpoints
+  from pid_jax.vocabulary import Vocabulary
+
+  vocabulary = None
+  if args.vocabulary is not None:
+    vocabulary = Vocabulary(args.vocabulary, args.extra_ids)
+  checkpoints.convert(
+    args.source,
+    args.target,
+    source_format=args.source_format,
+    target_format=args.to,
+    step=int(args.step) if (args.step or '').isdigit() else args.step,
+    dtype=args.dtype,
+    vocabulary=vocabulary,
+    with_optimizer=args.optimizer_state,
+  )
+  print(f'{args.source} written to {args.target} ({args.to})')
+
+
+if __name__ == '__main__':
+  cli.run(main, doc=__doc__, flags=add_flags)

@@ -1,0 +1,278 @@
+# Copyright 2026 The pid_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Files that were cut, changed or made to deceive: one error, and no harm."""
+
+import json
+import pickle
+import shutil
+import struct
+
+import checkpoints_data as data
+import numpy as np
+import pytest
+import safetensors.numpy
+import torch
+
+from pid_jax import checkpoints
+from pid_jax import errors
+from pid_jax.checkpoints import formats
+from pid_jax.checkpoints import safetensors as reader
+from pid_jax.checkpoints import tensors
+
+CONFIG = data.FAMILIES['flan_t5']
+
+
+@pytest.fixture(scope='module', name='whole')
+def _whole(tmp_path_factory):
+  """One model in every format: format -> folder."""
+  folder = tmp_path_factory.mktemp('whole')
+  before = data.random_pretrained(CONFIG)
+  for name in formats.FORMATS:
+    checkpoints.save(folder / name, before, format=name)
+  checkpoints.save(
+    folder / 'shards', before, format='hugging_face', shard_bytes=20_000
+  )
+  return folder
+
+
+@pytest.fixture(name='copy')
+def _copy(whole, tmp_path, monkeypatch):
+  """Copies a folder; nothing may be allocated on a device from then on."""
+
+  def copy(name):
+    shutil.copytree(whole / name, tmp_path / name)
+    monkeypatch.setattr(
+      tensors, 'place', lambda *_: pytest.fail('parameters were allocated')
+    )
+    return tmp_path / name
+
+  return copy
+
+
+def _refused(path, words):
+  with pytest.raises(errors.UserError, match=words):
+    checkpoints.load(path)
+  target = path.parent / 'target'
+  with pytest.raises(errors.UserError, match=words):
+    checkpoints.convert(path, target)
+  assert sorted(p.name for p in path.parent.iterdir()) == [path.name]
+
+
+def _header(path):
+  content = path.read_bytes()
+  (length,) = struct.unpack('<Q', content[:8])
+  return json.loads(content[8 : 8 + length]), content[8 + length :]
+
+
+def _write(path, header, body):
+  text = header if isinstance(header, bytes) else json.dumps(header).encode()
+  path.write_bytes(struct.pack('<Q', len(text)) + text + body)
+
+
+NAME = 'encoder.final_layer_norm.weight'
+
+
+@pytest.mark.parametrize('size', [0, 5, 8, 100, -1])
+def test_a_file_that_was_cut(size, copy):
+  path = copy('hugging_face')
+  file = path / 'model.safetensors'
+  file.write_bytes(file.read_bytes()[:size])
+  _refused(path, 'model.safetensors is damaged.*Get it anew')
+
+
+@pytest.mark.parametrize(
+  'change, words',
+  [
+    (lambda e, _: e.update(shape=[21]), 'is said to be'),
+    (lambda e, _: e.update(shape=[-20]), 'has -20 for a size'),
+    (lambda e, _: e.update(shape=[2.5]), 'has 2.5 for a size'),
+    (lambda e, _: e.update(dtype='F128'), "'F128'"),
+    (lambda e, n: e.update(data_offsets=[n, n + 80]), 'is said to be'),
+    (lambda e, _: e.update(data_offsets=[0, 80]), 'is said to be'),
+    (lambda e, _: e.update(data_offsets=[1 << 60, (1 << 60) + 80]), 'said'),
+    (lambda e, _: e.pop('shape'), 'shape'),
+  ],
+)
+def test_a_header_that_lies(change, words, copy):
+  path = copy('hugging_face')
+  file = path / 'model.safetensors'
+  header, body = _header(file)
+  change(header[NAME], len(body))
+  _write(file, header, body)
+  _refused(path, words)
+
+
+@pytest.mark.parametrize(
+  'header',
+  [b'', b'{', b'[]', b'{"a": 1}', b'[' * 100_000, b'\xff', b'{"a":{},"a":{}}'],
+)
+def test_a_header_that_is_none(header, tmp_path):
+  file = tmp_path / 'x.safetensors'
+  _write(file, header, b'')
+  with pytest.raises(errors.UserError, match='is damaged'):
+    reader.open_file(file)
+
+
+def test_a_header_as_long_as_the_world(tmp_path):
+  file = tmp_path / 'x.safetensors'
+  file.write_bytes(struct.pack('<Q', 1 << 62) + b'{}')
+  with pytest.raises(errors.UserError, match='longer than the file'):
+    reader.open_file(file)
+
+
+def test_bytes_behind_the_end(tmp_path):
+  file = tmp_path / 'x.safetensors'
+  safetensors.numpy.save_file({'a': np.ones(3, np.float32)}, file)
+  file.write_bytes(file.read_bytes() + b'x')
+  with pytest.raises(errors.UserError, match='end at byte'):
+    reader.open_file(file)
+
+
+def test_a_file_that_shrinks_while_it_is_read(tmp_path):
+  file = tmp_path / 'x.safetensors'
+  safetensors.numpy.save_file({'a': np.ones(3, np.float32)}, file)
+  opened = reader.open_file(file)
+  file.write_bytes(file.read_bytes()[:-1])
+  with pytest.raises(errors.UserError, match='ends too early'):
+    opened['a'].read()
+
+
+@pytest.mark.parametrize(
+  'place, words',
+  [
+    ('../model-00001-of-00002.safetensors', 'outside its folder'),
+    ('/etc/passwd', 'outside its folder'),
+    ('sub/x.safetensors', 'outside its folder'),
+    ('..', 'outside its folder'),
+    (7, 'outside its folder'),
+    ('none.safetensors', 'not there: none.safetensors'),
+  ],
+)
+def test_an_index_that_leads_astray(place, words, copy):
+  path = copy('shards')
+  index = path / 'model.safetensors.index.json'
+  content = json.loads(index.read_text())
+  content['weight_map'][NAME] = place
+  index.write_text(json.dumps(content))
+  _refused(path, words)
+
+
+def test_a_missing_shard(copy):
+  path = copy('shards')
+  next(path.glob('model-00002*')).unlink()
+  _refused(path, 'not there: model-00002')
+
+
+def test_an_index_of_other_shards(copy):
+  path = copy('shards')
+  index = path / 'model.safetensors.index.json'
+  content = json.loads(index.read_text())
+  content['weight_map']['x.weight'] = content['weight_map'][NAME]
+  index.write_text(json.dumps(content))
+  _refused(path, 'that its files lack: x.weight')
+  del content['weight_map']['x.weight'], content['weight_map'][NAME]
+  index.write_text(json.dumps(content))
+  _refused(path, 'does not say that encoder.final_layer_norm.weight is in')
+
+
+class _Evil:
+  def __reduce__(self):
+    return (open, ('/tmp/must_not_exist', 'w'))
+
+
+@pytest.mark.parametrize('content', ['evil', 'cut', 'text', 'list'])
+def test_a_pickle_runs_nothing(content, copy):
+  path = copy('hugging_face')
+  (path / 'model.safetensors').unlink()
+  file = path / 'pytorch_model.bin'
+  if content == 'evil':
+    torch.save({NAME: torch.ones(3), 'x': _Evil()}, file)
+  elif content == 'cut':
+    torch.save({NAME: torch.ones(3000)}, file)
+    file.write_bytes(file.read_bytes()[:-5000])
+  elif content == 'text':
+    file.write_text('not a pickle')
+  else:
+    file.write_bytes(pickle.dumps([1, 2], protocol=2))
+  _refused(path, 'pytorch_model.bin is damaged, or holds more than tensors')
+
+
+def test_no_weights_and_no_config(copy):
+  path = copy('hugging_face')
+  (path / 'model.safetensors').unlink()
+  _refused(path, 'has none of model.safetensors, pytorch_model.bin')
+  (path / 'config.json').write_text('{"model_type": "t5"')
+  _refused(path, 'no checkpoint of a known format')
+
+
+@pytest.mark.parametrize('name', ['ours', 't5x'])
+def test_a_tree_without_its_metadata(name, copy):
+  path = copy(name)
+  for file in path.rglob('_METADATA'):
+    file.unlink()
+  with pytest.raises(errors.UserError, match='damaged|not whole|no checkpoint'):
+    checkpoints.load(path)
+
+
+@pytest.mark.parametrize('name', ['ours', 't5x'])
+def test_a_tree_with_a_damaged_array(name, whole, tmp_path):
+  shutil.copytree(whole / name, tmp_path / name)
+  files = [p for p in tmp_path.rglob('d/*') if p.stat().st_size > 2000]
+  for file in files:
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2 :] = b'\0' * (len(content) - len(content) // 2)
+    file.write_bytes(bytes(content))
+  assert files
+  with pytest.raises(errors.UserError, match='is damaged'):
+    checkpoints.load(tmp_path / name)
+
+
+def test_a_step_that_is_not_whole(copy):
+  path = copy('t5x')
+  shutil.rmtree(path / 'checkpoint_0' / 'state')
+  with pytest.raises(errors.UserError, match='not whole'):
+    checkpoints.load(path)
+
+
+def test_a_target_is_there_whole_or_not_at_all(whole, tmp_path, monkeypatch):
+  (tmp_path / 'full').mkdir()
+  (tmp_path / 'full' / 'x').write_text('mine')
+  with pytest.raises(errors.UserError, match='exists already'):
+    checkpoints.convert(whole / 'ours', tmp_path / 'full')
+  monkeypatch.setattr(
+    'pid_jax.checkpoints.weight_files.write_weights',
+    lambda *_: (_ for _ in ()).throw(OSError(28, 'No space left on device')),
+  )
+  with pytest.raises(errors.UserError, match='No space left'):
+    checkpoints.convert(
+      whole / 'ours', tmp_path / 'new', target_format='hugging_face'
+    )
+  assert [p.name for p in tmp_path.iterdir()] == ['full']
+  assert (tmp_path / 'full' / 'x').read_text() == 'mine'
+
+
+@pytest.mark.parametrize(
+  'options, words',
+  [
+    (dict(target_format='onnx'), "unknown checkpoint format 'onnx'"),
+    (dict(source_format='onnx'), "unknown checkpoint format 'onnx'"),
+    (dict(dtype='float16'), 'overflows in float16'),
+    (dict(step=3), 'no checkpoint of step 3'),
+    (dict(with_optimizer=True), 'moments of Adafactor'),
+    (
+      dict(with_optimizer=True, target_format='hugging_face'),
+      'no place for the optimizer',
+    ),
+  ],
+)
+def test_wrong_options(options, words, whole, tmp_path):
+  with pytest.raises(errors.UserError, match=words):
+    checkpoints.convert(whole / 'ours', tmp_path / 'x', **options)
+  assert not list(tmp_path.iterdir())
+
+
+def test_no_folder_and_a_folder_of_nothing(tmp_path):
+  with pytest.raises(errors.UserError, match='does not exist'):
+    checkpoints.load(tmp_path / 'none')
+  with pytest.raises(errors.UserError, match='no checkpoint of a known format'):
+    checkpoints.load(tmp_path)

@@ -1,0 +1,227 @@
+# Copyright 2026 The pid_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Checkpoints of any format are converted, served and trained on."""
+
+import argparse
+import dataclasses
+import json
+import logging
+
+import checkpoints_data as data
+import jax
+import pytest
+import trainer_toy
+import transformers
+
+import pid_jax
+from pid_jax import checkpoints
+from pid_jax import convert
+from pid_jax import errors
+from pid_jax import inference
+from pid_jax import partitioning
+from pid_jax.checkpoints import formats
+from pid_jax.vocabulary import ByteVocabulary
+from pid_jax.vocabulary import Vocabulary
+
+JOB = (['book the hotel', 'the quick fox'], [['nights', 'jumps'], ['dog']])
+
+
+@pytest.fixture(scope='module', name='model')
+def _model(tmp_path_factory):
+  """A model with a SentencePiece vocabulary and nine sentinels."""
+  path = data.sentencepiece_model(str(tmp_path_factory.mktemp('spm')))
+  vocabulary = Vocabulary(path, 9)
+  config = dataclasses.replace(
+    data.FAMILIES['flan_t5'], num_tokens=vocabulary.size
+  )
+  return data.random_pretrained(config, vocabulary=vocabulary)
+
+
+def _answers(path, **options):
+  model = pid_jax.PromptInDecoder.from_pretrained(path, **options)
+  return model.generate(*JOB, max_new_tokens=4, return_scores=True)
+
+
+def test_every_format_alone_is_enough_to_predict(model, tmp_path):
+  answers = []
+  for name in formats.FORMATS:
+    checkpoints.save(tmp_path / name, model, format=name)
+    answers.append(_answers(tmp_path / name))
+    loaded = checkpoints.load(tmp_path / name)
+    assert loaded.vocabulary.model_bytes == model.vocabulary.model_bytes
+    assert loaded.vocabulary.extra_ids == 9
+  assert answers[0] == answers[1] == answers[2]
+
+  # transformers finds the same tokenizer in the folder.
+  theirs = transformers.AutoTokenizer.from_pretrained(tmp_path / 'hugging_face')
+  for text in ('book  the hotel\tfor <extra_id_0> nights', ' \nnights<extra'):
+    assert theirs(text).input_ids == [*model.vocabulary.encode(text), 1]
+
+
+def test_the_tokenizer_that_transformers_5_writes(model, tmp_path):
+  """A tokenizer.json, and no spiece.model."""
+  checkpoints.save(tmp_path / 'x', model, format='hugging_face')
+  theirs = transformers.AutoTokenizer.from_pretrained(tmp_path / 'x')
+  (tmp_path / 'x' / 'spiece.model').unlink()
+  theirs.save_pretrained(tmp_path / 'x')
+  file = tmp_path / 'x' / 'tokenizer.json'
+  assert file.exists()
+  found = checkpoints.load(tmp_path / 'x').vocabulary
+  assert (found.size, found.extra_ids) == (model.vocabulary.size, 9)
+  for text in [
+    '',
+    ' ',
+    'a\nb  the quick\tHotel {4} <extra_id_3> fox caf\u00e9',
+  ]:
+    assert found.encode(text) == model.vocabulary.encode(text)
+  assert _answers(tmp_path / 'x')[0]
+
+  content = json.loads(file.read_text())
+  content['normalizer'] = {'type': 'Lowercase'}
+  file.write_text(json.dumps(content))
+  with pytest.raises(errors.UserError, match='Lowercase.*spiece.model'):
+    checkpoints.load(tmp_path / 'x')
+
+
+def test_tokens_of_the_users_own_are_refused_but_weights_load(model, tmp_path):
+  checkpoints.save(tmp_path / 'x', model, format='hugging_face')
+  (tmp_path / 'x' / 'added_tokens.json').write_text('{"{": 97}')
+  with pytest.raises(errors.UserError, match="tokens of its own.*'{'"):
+    checkpoints.load(tmp_path / 'x')
+  opened = checkpoints.open_checkpoint(tmp_path / 'x')
+  opened.restore(checkpoints.abstract_params(opened.config))
+
+
+def test_bytes(tmp_path):
+  config = data.FAMILIES['byt5']
+  model = data.random_pretrained(config, vocabulary=ByteVocabulary())
+  for name in formats.FORMATS:
+    checkpoints.save(tmp_path / name, model, format=name)
+    assert checkpoints.load(tmp_path / name).vocabulary.extra_ids == 125
+  theirs = transformers.AutoTokenizer.from_pretrained(tmp_path / 'hugging_face')
+  text = 'a\n{b}\t<extra_id_7> \U0001f600'
+  assert theirs(text).input_ids == [*model.vocabulary.encode(text), 1]
+  assert _answers(tmp_path / 'ours')[0] == _answers(tmp_path / 't5x')[0]
+
+
+def test_a_checkpoint_without_a_vocabulary(model, tmp_path):
+  bare = dataclasses.replace(
+    model,
+    vocabulary=None,
+    config=dataclasses.replace(model.config, num_tokens=97),
+  )
+  checkpoints.save(tmp_path / 'x', bare, format='t5x')
+  (tmp_path / 'x' / 'config.json').unlink()
+  with pytest.raises(errors.UserError, match='no SentencePiece vocabulary'):
+    _answers(tmp_path / 'x')
+  loaded = pid_jax.PromptInDecoder.from_pretrained(
+    tmp_path / 'x', vocabulary=model.vocabulary, param_dtype='bfloat16'
+  )
+  assert loaded.config.num_tokens == model.vocabulary.size
+  leaves = jax.tree.leaves(loaded._params)
+  assert {leaf.dtype.name for leaf in leaves} == {'bfloat16'}
+  assert loaded.generate(*JOB, max_new_tokens=2)
+  small = Vocabulary(model.vocabulary.path, 90)
+  with pytest.raises(errors.UserError, match='num_tokens'):
+    pid_jax.PromptInDecoder.from_pretrained(tmp_path / 'x', vocabulary=small)
+
+
+def test_the_command(model, tmp_path, capsys):
+  checkpoints.save(
+    tmp_path / 'ours', dataclasses.replace(model, vocabulary=None)
+  )
+  parser = argparse.ArgumentParser()
+  convert.add_flags(parser)
+  command = [
+    str(tmp_path / 'ours'), str(tmp_path / 'theirs'),
+    '--to=hugging_face', '--dtype=bfloat16',
+    f'--vocabulary={model.vocabulary.path}', '--extra_ids=9',
+  ]  # fmt: skip
+  convert.main(parser.parse_args(command))
+  assert 'written to' in capsys.readouterr().out
+  opened = checkpoints.open_checkpoint(tmp_path / 'theirs')
+  assert opened.is_bfloat16
+  assert opened.read_vocabulary().extra_ids == 9
+  # What was bfloat16 stays so, unless told otherwise.
+  checkpoints.convert(tmp_path / 'theirs', tmp_path / 'again')
+  assert checkpoints.open_checkpoint(tmp_path / 'again').is_bfloat16
+
+
+def test_parameters_go_straight_to_their_shards(tmp_path):
+  """On one device here; multi-device meshes read the same boxes."""
+  config = dataclasses.replace(
+    data.FAMILIES['flan_t5'], vocab_size=96, num_tokens=96
+  )
+  before = data.random_pretrained(config)
+  checkpoints.save(tmp_path / 'x', before, format='hugging_face')
+  partitioner = partitioning.Partitioner(devices=jax.devices()[:1])
+  loaded = checkpoints.load(tmp_path / 'x', partitioner=partitioner)
+  data.assert_same_bits(loaded.params, before.params)
+  for leaf in jax.tree.leaves(loaded.params):
+    assert leaf.sharding.mesh == partitioner.mesh
+
+
+@pytest.mark.parametrize('name', formats.FORMATS)
+def test_training_begins_with_any_format(name, tmp_path):
+  config = trainer_toy.t5_config(scan_layers=True)
+  before = data.random_pretrained(
+    dataclasses.replace(config, scan_layers=False)
+  )
+  checkpoints.save(tmp_path / name, before, format=name)
+  trainer_toy.train(
+    tmp_path / 'run',
+    model=trainer_toy.t5_model(scan_layers=True),
+    optimizer=trainer_toy.optimizers.adafactor(0.0),
+    total_steps=1,
+    initial_checkpoint_path=str(tmp_path / name),
+  )
+  after = checkpoints.load(tmp_path / 'run')
+  expected = checkpoints.open_checkpoint(tmp_path / name).restore(
+    checkpoints.abstract_params(config)
+  )
+  data.assert_same_bits(after.params, expected)
+
+  wrong = trainer_toy.t5_model(emb_dim=24)
+  with pytest.raises(errors.UserError, match='of another shape.*there.* here'):
+    trainer_toy.train(
+      tmp_path / 'other', model=wrong, initial_checkpoint_path=tmp_path / name
+    )
+  assert not (tmp_path / 'other').exists()
+
+
+def test_the_optimizer_goes_on_where_it_was(tmp_path):
+  """Ours -> T5X's files -> ours, and the run ends as if never interrupted."""
+  train = lambda path, steps: trainer_toy.train(
+    path,
+    total_steps=steps,
+    optimizer=trainer_toy.optimizers.adafactor(1e-2),
+    model=trainer_toy.t5_model(dropout_rate=0.0),
+    checkpoint_cfg=trainer_toy.trainer.CheckpointConfig(
+      period=10, save_dataset=False
+    ),
+  )
+  train(tmp_path / 'a', 2)
+  options = dict(with_optimizer=True)
+  checkpoints.convert(
+    tmp_path / 'a', tmp_path / 'b', target_format='t5x', **options
+  )
+  checkpoints.convert(tmp_path / 'b', tmp_path / 'c', **options)
+  one, other = train(tmp_path / 'a', 4), train(tmp_path / 'c', 4)
+  assert int(other.step) == 4
+  data.assert_same_bits(one.params, other.params)
+  data.assert_same_bits(one.opt_state, other.opt_state)
+
+
+def test_lost_characters_are_told_once_with_their_number(model, caplog):
+  served = inference.PromptInDecoder(
+    model.config, model.params, model.vocabulary
+  )
+  with caplog.at_level(logging.WARNING, logger='pid_jax'):
+    served.generate(['the hotel', 'a dog'], [['dog'], ['dog']], 2)
+    assert not caplog.records
+    served.generate(['{the}\n{hotel}', 'dog'], [['dog'], ['{dog}']], 2)
+  (record,) = caplog.records
+  assert record.getMessage() == (
+    '2 of 4 texts have characters that the vocabulary does not: the model does '
+    "not see them. '{' (3), '}' (3), '\\n' (1)"
+  )
