@@ -165,7 +165,7 @@ def test_measured_lengths_say_how_much_would_be_cut():
     'targets': (3, 1),
     'subtasks': (2, 0),
     'decoder': (4, 0),
-    'example': (7, 0),
+    'example': (8, 0),
   }
   found = subtasks.measure_lengths(f'{name}_pie', 'train')
   assert {k: (v.longest, v.count) for k, v in found.items()} == {
