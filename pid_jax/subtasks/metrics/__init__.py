@@ -23,7 +23,9 @@ from pid_jax.subtasks.metrics.answers import join_answers
 from pid_jax.subtasks.metrics.answers import normalize_answer
 from pid_jax.subtasks.metrics.answers import squad
 from pid_jax.subtasks.metrics.answers import token_f1
+from pid_jax.subtasks.metrics.base import Prediction
 from pid_jax.subtasks.metrics.base import Predictions
+from pid_jax.subtasks.metrics.base import Target
 from pid_jax.subtasks.metrics.base import Targets
 from pid_jax.subtasks.metrics.schema_guided import sgd_goal_accuracy
 from pid_jax.subtasks.metrics.states import (
@@ -40,7 +42,9 @@ from pid_jax.subtasks.metrics.summaries import rouge
 from pid_jax.subtasks.metrics.summaries import rouge_of_whole
 
 __all__ = [
+  'Prediction',
   'Predictions',
+  'Target',
   'Targets',
   'active_domain_accuracy_any_alternative',
   'by_name',
