@@ -98,6 +98,9 @@ def run(
   except KeyboardInterrupt:
     _complain('interrupted', args.verbose)
     status = 130
+  except BrokenPipeError:  # The output went to `head`, which has had enough.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    status = 141
   except Exception as e:  # pylint: disable=broad-except
     message = user_message(e)
     if message is None:
@@ -198,9 +201,9 @@ def gin_configs() -> pathlib.Path:
 def user_message(error: BaseException) -> str | None:
   """Returns the line to show for a mistake of the user; None for a bug.
 
-  A mistake is a `UserError`, or whatever gin itself raised about the files and
-  bindings that it was given. An exception that came from deeper, through gin,
-  is none.
+  A mistake is a `UserError`, a check of subtasks.messages that failed inside
+  tf.data, or whatever gin itself raised about the files and bindings that it
+  was given. An exception that came from deeper, through gin, is none.
 
   Args:
     error: an exception that was caught.
@@ -208,6 +211,10 @@ def user_message(error: BaseException) -> str | None:
   lines = [line.strip() for line in str(error).splitlines()] or ['']
   if isinstance(error, errors.UserError):
     return lines[0]  # gin appends lines that say where it was called.
+  messages = sys.modules.get('pid_jax.subtasks.messages')
+  failed_check = messages and messages.user_error(error)
+  if failed_check:
+    return str(failed_check)
   if not _raised_by_gin(error.__traceback__):
     return None
   if isinstance(error, SyntaxError):

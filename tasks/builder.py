@@ -33,6 +33,7 @@ import tensorflow_datasets as tfds
 
 from pid_jax import errors
 from pid_jax.tasks import records
+from pid_jax.tasks import web
 
 _MOST_FOLDERS = 100  # Looked into, of those right under `manual_dir`.
 
@@ -217,6 +218,7 @@ class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     self, dl_manager: tfds.download.DownloadManager
   ) -> tuple[str, dict[str, records.Path]]:
     try:
+      web.read(next(iter(self.URLS.values())), num_bytes=1)
       paths = dl_manager.download(dict(self.URLS))
     except Exception as e:  # pylint: disable=broad-except
       # Whatever requests, urllib and tfds may raise: an address is not reached.

@@ -18,9 +18,7 @@ from __future__ import annotations
 
 import functools
 import os
-import threading
 from typing import Any
-import urllib.request
 
 from etils import epath
 import gin
@@ -28,6 +26,7 @@ import seqio
 import tensorflow as tf
 
 from pid_jax import errors
+from pid_jax.tasks import web
 
 # Beside it lies cc_all.32000.100extra, with the extra ids among its own pieces.
 PUBLIC_FILE = 'gs://t5-data/vocabs/cc_all.32000/sentencepiece.model'
@@ -40,7 +39,6 @@ SEPARATOR = ' <extra_id_98> '
 ENVIRONMENT = 'PID_JAX_VOCABULARY'
 
 _URL = PUBLIC_FILE.replace('gs://', 'https://storage.googleapis.com/')
-_SECONDS = 30  # In all, name look-up and 0.8 MB included.
 _KEPT = 'pid_jax/t5.cc_all.32000.model'  # In the user's cache.
 
 
@@ -112,24 +110,10 @@ def _public_file() -> str:
 
 
 def _fetch() -> bytes:
-  """Fetches the public file, or gives up in time."""
-  found = {}
-
-  def fetch():
-    try:
-      with urllib.request.urlopen(_URL, timeout=_SECONDS) as response:
-        found['content'] = response.read()
-    except OSError as e:
-      found['error'] = str(e)
-
-  # The look-up of a name knows no time limit of its own.
-  thread = threading.Thread(target=fetch, daemon=True)
-  thread.start()
-  thread.join(_SECONDS)
-  if 'content' in found:
-    return found['content']
-  why = found.get('error', f'no answer in {_SECONDS} s').strip('<>')
-  raise errors.UserError(
-    f"cannot fetch T5's vocabulary {_URL} ({why}): copy it to this machine (T5 "
-    f'on Hugging Face has it as spiece.model) and set {ENVIRONMENT} to its path'
-  )
+  try:
+    return web.read(_URL)
+  except OSError as e:
+    raise errors.UserError(
+      f"cannot fetch T5's vocabulary {e}. Copy it to this machine (T5 on "
+      f'Hugging Face has it as spiece.model) and set {ENVIRONMENT} to its path'
+    ) from e

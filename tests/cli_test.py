@@ -3,6 +3,7 @@
 """What every command promises: one clear line and exit status 2."""
 
 import logging
+import os
 import pathlib
 import subprocess
 import sys
@@ -204,3 +205,29 @@ def test_help_is_quick_and_shows_an_example(command):
   assert f'usage: python -m pid_jax.{command}' in result.stdout
   for heavy in ('jax', 'tensorflow', 'seqio'):
     assert f' {heavy}\n' not in result.stderr
+
+
+def test_a_failed_check_of_the_data_is_one_line(capsys):
+  def main(args):
+    from pid_jax.subtasks import messages
+
+    assert messages
+    raise RuntimeError(
+      'node x: [[pid_jax] task a, example b: it is too long [/pid_jax]] y'
+    )
+
+  assert _run(main=main, use_gin=False) == 2
+  assert capsys.readouterr().err == (
+    'error: task a, example b: it is too long\n'
+  )
+
+
+def test_a_reader_that_has_had_enough_is_no_error(monkeypatch, capsys):
+  redirected = []
+  monkeypatch.setattr(os, 'dup2', lambda *fds: redirected.append(fds[1]))
+
+  def main(args):
+    raise BrokenPipeError
+
+  assert _run('--verbose', main=main, use_gin=False) == 141
+  assert capsys.readouterr() == ('', '') and redirected == [1]

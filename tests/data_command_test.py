@@ -89,7 +89,7 @@ validation, 3 examples
   decoder, of a subtask           6     41.0     68     68
   decoder, of all subtasks        3     82.0    121    121
   subtasks                        3      2.0      2      2
-  targets of _joint               3     61.0    100    100
+  targets of _joint               3     60.0     99     99
 test, 2 examples
   inputs                          2     28.5     35     35     100       0
   prompts                         3     11.0     11     11      10       3
@@ -134,11 +134,11 @@ todsum_domain_joint: 1 text-to-text example
     re. Where from? user: From York, and a cheap room near the station with
     parking. system: The Gables is cheap. Shall I book? user: For two nights and
     3 people, from monday. system: Booking completed! </s>
-  targets, 100 tokens
+  targets, 99 tokens
     the user asks the duration of the train. this train departs from york and
-    arrives at leeds on monday. ; the user asks if there is a hotel that can
-    accommodate 3 people for 2 days, and he plans to stay on monday. the hotel
-    is cheap and has parking. </s>
+    arrives at leeds on monday. <extra_id_98> the user asks if there is a hotel
+    that can accommodate 3 people for 2 days, and he plans to stay on monday.
+    the hotel is cheap and has parking. </s>
 
 """
   )

@@ -16,6 +16,7 @@ from pid_jax.tasks import builder
 from pid_jax.tasks import preparation
 from pid_jax.tasks import prepared
 from pid_jax.tasks import records
+from pid_jax.tasks import web
 
 
 class Letters(builder.Builder, skip_registration=True):
@@ -212,14 +213,22 @@ def test_downloading(tmp_path, monkeypatch):
         archive.writestr('data/' + name, content)
     return {name: path for name in urls}
 
+  asked = []
+  monkeypatch.setattr(web, 'read', lambda *a, **kw: asked.append((a, kw)))
   monkeypatch.setattr(tfds.download.DownloadManager, 'download', download)
   assert preparation.prepare(Downloaded)
   assert _read('train', Downloaded) == ['one', 'two', 'three']
+  # Whether anything answers is asked first, since tfds takes minutes for that.
+  assert asked == [((Downloaded.URLS['letters.zip'],), {'num_bytes': 1})]
 
-  def fail(manager, urls):
+  def fail(*args, **kwargs):
     raise ConnectionError('no route')
 
   monkeypatch.setattr(tfds.download.DownloadManager, 'download', fail)
+  with pytest.raises(errors.UserError, match=r'downloading failed \(no route'):
+    preparation.prepare(Downloaded, overwrite=True)
+  monkeypatch.setattr(web, 'read', fail)
+  monkeypatch.delattr(tfds.download.DownloadManager, 'download')
   with pytest.raises(errors.UserError, match=r'downloading failed \(no route'):
     preparation.prepare(Downloaded, overwrite=True)
   # Files that a user names are not passed over for others.

@@ -19,6 +19,7 @@ from pid_jax.subtasks import metrics
 from pid_jax.tasks import bookings
 from pid_jax.tasks import prepared
 from pid_jax.tasks import reading
+from pid_jax.tasks import web
 from pid_jax.tasks.reading import reader
 from pid_jax.tasks.reading import windows
 
@@ -151,7 +152,7 @@ def test_what_tfds_has_prepared_serves_where_nothing_can_be_downloaded(
   def unreachable(*args, **kwargs):
     raise OSError('no route to host')
 
-  monkeypatch.setattr(tfds.download.DownloadManager, 'download', unreachable)
+  monkeypatch.setattr(web, 'read', unreachable)
   with pytest.raises(errors.UserError, match='no route to host.*dev-v1.1.json'):
     prepare(reader.SquadV1, tmp_path / 'tfds')
   # tfds asks for this package, and does not require it.

@@ -22,6 +22,7 @@ from pid_jax import subtasks
 from pid_jax import trainer
 from pid_jax.tasks import bookings
 from pid_jax.tasks import vocabulary
+from pid_jax.tasks import web
 from pid_jax.trainer import start
 
 FILE = bookings.VOCABULARY_FILE
@@ -108,7 +109,7 @@ def test_a_network_that_is_not_there(monkeypatch, tmp_path):
   monkeypatch.setattr(urllib.request, 'urlopen', refuse)
   with pytest.raises(
     errors.UserError,
-    match=r'cannot fetch .* \(urlopen error no route to host\): copy .* and '
+    match='cannot fetch .*model: urlopen error no route to host. Copy .* and '
     'set PID_JAX_VOCABULARY to its path',
   ):
     _ = vocabulary.default().vocab_size
@@ -119,9 +120,9 @@ def test_a_network_that_is_not_there(monkeypatch, tmp_path):
     raise OSError
 
   monkeypatch.setattr(urllib.request, 'urlopen', swallow)
-  monkeypatch.setattr(vocabulary, '_SECONDS', 0.1)
+  monkeypatch.setattr(web, 'SECONDS', 0.1)
   began = time.monotonic()
-  with pytest.raises(errors.UserError, match=r'\(no answer in 0.1 s\)'):
+  with pytest.raises(errors.UserError, match='model: no answer in 0.1 s'):
     _ = vocabulary.default().vocab_size
   assert time.monotonic() - began < 2
   assert not (tmp_path / '.cache').exists()

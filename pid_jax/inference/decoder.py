@@ -16,12 +16,10 @@ once (`num_programs` counts them). Needs neither TensorFlow nor SeqIO.
 """
 
 from collections.abc import Callable
-from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
-import itertools
 from typing import Any
 
 from etils import epath
@@ -34,6 +32,7 @@ from pid_jax import errors
 from pid_jax import network
 from pid_jax.config import T5Config
 from pid_jax.decoding import buckets
+from pid_jax.inference import pipeline
 from pid_jax.inference import requests as requests_lib
 from pid_jax.inference import texts as texts_lib
 from pid_jax.subtasks import newlines
@@ -217,7 +216,7 @@ class PromptInDecoder:
       return generated.tokens, generated.log_probs
 
     batches = self.lay_out(inputs, prompts, batch_size=batch_size)
-    rows = _run_ahead(run, batches, progress)
+    rows = pipeline.run_ahead(run, batches, progress)
     texts = [self.vocabulary.decode(tokens) for tokens, _ in rows]
     texts = [newlines.restore(text, self.newline) for text in texts]
     if not return_scores:
@@ -319,7 +318,7 @@ class PromptInDecoder:
       return (scored.log_probs,)
 
     batches = self.lay_out(inputs, prompts, choices, batch_size=batch_size)
-    rows = _run_ahead(run, batches, progress)
+    rows = pipeline.run_ahead(run, batches, progress)
     flat = [own for lists in choices for own in lists]
     return [row[: len(own)] for own, (row,) in zip(flat, rows, strict=True)]
 
@@ -427,26 +426,3 @@ class PromptInDecoder:
     return requests_lib.Limits(
       layout or self.layout, self.max_input_tokens, self.long_inputs
     )
-
-
-def _run_ahead(
-  run: Callable[[buckets.Batch], tuple[jax.Array, ...]],
-  batches: Iterable[buckets.Batch],
-  progress: Callable[[int], None] | None,
-) -> list[tuple[np.ndarray, ...]]:
-  """Runs each batch before the results of the one before are read.
-
-  So the device works while we read, and lay out the next batch.
-
-  Returns:
-    For every prompt of every request, in order, its part of the results.
-  """
-  results, ahead, num_done = [], None, 0
-  for batch in itertools.chain(batches, [None]):
-    before, ahead = ahead, None if batch is None else (batch, run(batch))
-    if before is not None:
-      results.append((before[0], jax.device_get(before[1])))
-      num_done += int(before[0].row_mask.sum())
-      if progress is not None:
-        progress(num_done)
-  return buckets.unbatch(results)

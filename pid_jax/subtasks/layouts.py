@@ -122,9 +122,9 @@ def prompt_in_encoder(
       example_inputs    string, the input without prompt
       prompts_pretokenized, subtasks_pretokenized, example_targets  string [U]
     and whatever else the example has: of `subtask_features` the entry of this
-    subtask. Strings of the whole example (the last
-    two lines) and all else are at home in the first subtask and empty in the
-    others: metrics need them once, and U times would be a great deal of memory.
+    subtask. Strings of the whole example (the last two lines) and all else are
+    at home in the first subtask and empty in the others: metrics need them
+    once, and U times would be a great deal of memory.
   """
   limits = messages.Limits.of(sequence_length)
 

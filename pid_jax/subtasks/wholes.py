@@ -149,7 +149,9 @@ def regroup(
   Returns:
     Targets and predictions of whole examples, in the order in which they
     appear. A subtask without a row has the prediction None, and its features
-    are None too.
+    are None too. If that is the first one, which the whole example is with,
+    then target and name of every subtask without a row are '', and what else
+    the example held is missing.
 
   Raises:
     ValueError: an example id occurs twice.
