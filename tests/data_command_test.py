@@ -34,7 +34,7 @@ def _run(*argv):
 
 def test_prepare(tmp_path, capsys):
   flags = (f'--manual_dir={FIXTURES / "todsum"}', f'--data_dir={tmp_path}')
-  lengths = '--lengths=inputs=100,prompts=10'
+  lengths = '--lengths=inputs=100,prompts=10,decoder=100'
   _run('prepare', 'todsum_domain', *flags, lengths)
   out = capsys.readouterr().out
   account, out = out.split('Lengths of', maxsplit=1)
@@ -78,26 +78,28 @@ train, 2 examples
   inputs                          2     28.5     40     40     100       0
   prompts                         2     11.0     11     11      10       2
   targets                         2     35.0     36     36
-  decoder, of a subtask           2     46.0     47     47
-  decoder, of all subtasks        2     46.0     47     47
+  decoder, of a subtask           2     46.0     47     47     100       0
+  decoder, of all subtasks        2     46.0     47     47     100       0
   subtasks                        2      1.0      1      1
   targets of _joint               2     35.0     36     36
 validation, 3 examples
   inputs                          3     75.7    127    127     100       1
   prompts                         6     11.0     11     11      10       6
   targets                         6     30.0     57     57
-  decoder, of a subtask           6     41.0     68     68
-  decoder, of all subtasks        3     82.0    121    121
+  decoder, of a subtask           6     41.0     68     68     100       0
+  decoder, of all subtasks        3     82.0    121    121     100       1
   subtasks                        3      2.0      2      2
   targets of _joint               3     60.0     99     99
 test, 2 examples
   inputs                          2     28.5     35     35     100       0
   prompts                         3     11.0     11     11      10       3
   targets                         3     18.3     25     25
-  decoder, of a subtask           3     29.3     36     36
-  decoder, of all subtasks        2     44.0     55     55
+  decoder, of a subtask           3     29.3     36     36     100       0
+  decoder, of all subtasks        2     44.0     55     55     100       0
   subtasks                        2      1.5      2      2
-  targets of _joint               2     28.0     34     34
+  targets of _joint               2     27.5     33     33
+Examples with more prompts and targets than a decoder row holds are split; the
+input of such an example is encoded once for each part.
 A run would stop at what is longer in prompts; only inputs and
 targets are cut."""
   )

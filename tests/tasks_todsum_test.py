@@ -254,6 +254,9 @@ def test_task_in_three_layouts(data_dir, monkeypatch):
     ],
   )
   assert vocabulary.extra_ids == 100
+  assert todsum.register('todsum_domain') == 'todsum_domain'  # As gin does.
+  with pytest.raises(errors.UserError, match='registered already, with other'):
+    todsum.register('todsum_domain', states=todsum.GOLD)
 
 
 _TARGET = {

@@ -110,9 +110,11 @@ def lengths_table(
     raise errors.unknown('feature length', unknown[0], task_lengths(task))
   head = f'{"tokens":<26}{"number":>9}{"mean":>9}{"95 %":>7}{"most":>7}'
   lines = [head + (f'{"length":>8}{"longer":>8}' if lengths else '')]
-  stops = set()
+  # What does not find room in one decoder row is split.
+  limits = {**lengths, 'example': lengths.get('decoder')}
+  stops, is_split = set(), False
   for split in splits:
-    found = _measure(task.name, split, lengths, num_examples)
+    found = _measure(task.name, split, limits, num_examples)
     number, total = found['inputs'].count, task.num_input_examples(split)
     of = '' if total in (None, number) else f' of {total:,}'
     lines.append(f'{split}, {number:,}{of} examples')
@@ -126,14 +128,20 @@ def lengths_table(
       except errors.UserError:  # Shown with the example: it may be no concern.
         pass
     for label, name, row in rows:
-      limit = lengths.get(name)
+      limit = limits.get(name)
       lines.append(
         f'  {label:<24}{row.count:>9,}{row.mean:>9,.1f}{row.p95:>7,}'
         f'{row.longest:>7,}'
         + (f'{limit:>8,}{row.over:>8,}' if limit is not None else '')
       )
-      if row.over and name not in _CUT:
+      is_split |= name == 'example' and row.over > 0
+      if row.over and name not in (*_CUT, 'example'):
         stops.add(name)
+  if is_split:
+    lines.append(
+      'Examples with more prompts and targets than a decoder row holds are '
+      'split; the\ninput of such an example is encoded once for each part.'
+    )
   if stops:
     lines.append(
       f'A run would stop at what is longer in {", ".join(sorted(stops))}; '

@@ -46,6 +46,9 @@ NONE = 'none'
 GOLD = 'gold'
 _SPEAKERS = ('user', 'system')
 
+# What each name was registered with.
+_registered: dict[str, str | None] = {}
+
 States = Mapping[str, Mapping[str, Mapping[str, str]]]
 
 
@@ -99,8 +102,8 @@ def register(
 ) -> str:
   """Registers the task `name`, with `name`_pie and `name`_joint.
 
-  May be called again with the same name, since gin calls it wherever the name
-  is used.
+  May be called again with the same arguments, since gin calls it wherever the
+  name is used.
 
   Args:
     name: of the task.
@@ -110,7 +113,15 @@ def register(
 
   Returns:
     The name.
+
+  Raises:
+    UserError: the name is registered with other states.
   """
+  if _registered.setdefault(name, states) != states:
+    raise errors.UserError(
+      f'the task {name!r} is registered already, with other states; choose '
+      'another name'
+    )
   if name not in seqio.TaskRegistry.names():
     subtasks.register(
       name,
