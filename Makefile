@@ -22,6 +22,7 @@ quickstart: .venv/.installed  ## train, evaluate and predict in some minutes
 bookings: .venv/.installed  ## the long run; resumes where it was stopped
 	@.venv/bin/python -m pid_jax.train --gin_file=runs/bookings.gin \
 	  --gin.MODEL_DIR="'$(MODEL_DIR)'"
+	@.venv/bin/python -m pid_jax.evaluate --model_dir=$(MODEL_DIR) --split=test
 
 test: .venv/.installed-test  ## run the tests
 	@.venv/bin/python -m pytest --numprocesses=$(JOBS) --dist=loadfile
