@@ -219,9 +219,11 @@ def _model(folder, newline=NEWLINE, extra_ids=5) -> inference.PromptInDecoder:
 def test_inference_writes_and_reads_newlines_as_training_does(folder):
   model = _model(folder)
   (batch,) = model.lay_out(
-    [EXAMPLE['inputs']], [EXAMPLE['prompts']], [EXAMPLE['targets']],
+    [EXAMPLE['inputs']],
+    [EXAMPLE['prompts']],
+    [[[target] for target in EXAMPLE['targets']]],
     batch_size=1,
-  )  # fmt: skip
+  )
   (row,) = _rows(_register(folder))
   real = lambda tokens: np.trim_zeros(np.asarray(tokens), 'b').tolist()
   assert real(batch.encoder_input_tokens[0]) == real(row['inputs'])
@@ -230,7 +232,7 @@ def test_inference_writes_and_reads_newlines_as_training_does(folder):
     assert [real(x) for x in grid] == [real(x) for x in row[key]]
 
   class Outputs:  # What the model was taught.
-    tokens, log_probs = batch.target_tokens, np.zeros((1, 2))
+    tokens, log_probs = batch.target_tokens[:, :, 0], np.zeros((1, 2))
 
   model.run = lambda *args, **kwargs: Outputs
   (answers,) = model.generate([EXAMPLE['inputs']], [EXAMPLE['prompts']])

@@ -71,7 +71,7 @@ def test_learns_evaluates_and_keeps_the_best(tmp_path):
   state = toy.train(
     tmp_path,
     model=toy.t5_model(dropout_rate=0.0),
-    optimizer=optimizers.adamw(1e-2),
+    optimizer=optimizers.adamw(2e-2),
     total_steps=60,
     infer_eval_dataset_cfg=toy.dataset_config('validation'),
     train_eval_dataset_cfg=toy.dataset_config(
