@@ -88,7 +88,7 @@ def generate(
   rng: jax.Array | None = None,
   stream_ids: jax.Array | None = None,
   row_mask: jax.Array | None = None,
-  num_compactions: int = 3,
+  num_compactions: int = 2,
 ) -> Generated:
   """Encodes each input once and decodes all its prompts together.
 
