@@ -7,6 +7,7 @@ import shutil
 
 import layout_scoring
 import numpy as np
+import prepared_data
 import pytest
 from rouge_score import rouge_scorer
 import seqio
@@ -14,7 +15,6 @@ import tensorflow_datasets as tfds
 
 from pid_jax import errors
 from pid_jax.tasks import aci_bench
-from pid_jax.tasks import bookings
 from pid_jax.tasks import prepared
 from pid_jax.tasks.aci_bench import divisions
 from pid_jax.tasks.aci_bench import reader
@@ -34,28 +34,12 @@ class AciBenchTest(tfds.testing.DatasetBuilderTestCase):
   SPLITS = {'train': 3, 'validation': 1, 'test1': 1, 'test2': 1, 'test3': 1}
 
 
-def prepare(data_dir, manual_dir):
-  builder = reader.AciBench(data_dir=str(data_dir))
-  builder.download_and_prepare(
-    download_config=tfds.download.DownloadConfig(
-      manual_dir=str(manual_dir),
-      compute_stats=tfds.download.ComputeStatsMode.SKIP,
-      try_download_gcs=False,
-    )
-  )
-  return builder
-
-
 @pytest.fixture(scope='module', name='data_dir')
 def _data_dir(tmp_path_factory):
   """Where the fixtures are prepared, for this module alone."""
-  data_dir = str(tmp_path_factory.mktemp('data'))
-  with pytest.MonkeyPatch.context() as patch:
-    patch.setenv('PID_JAX_VOCABULARY', bookings.VOCABULARY_FILE)
-    seqio.set_tfds_data_dir_override(data_dir)
-    prepare(data_dir, FIXTURES)
+  with prepared_data.folder(tmp_path_factory.mktemp('data')) as data_dir:
+    prepared_data.prepare(reader.AciBench, data_dir, FIXTURES)
     yield data_dir
-    seqio.set_tfds_data_dir_override(None)
 
 
 def _examples(split):
@@ -166,14 +150,16 @@ def test_what_is_wrong_is_named_and_leaves_nothing(tmp_path, content, message):
   (tmp_path / 'in').mkdir()
   (tmp_path / 'in/valid.csv').write_text(content(), newline='')
   with pytest.raises(errors.UserError, match=message):
-    prepare(tmp_path / 'data', tmp_path / 'in')
+    prepared_data.prepare(reader.AciBench, tmp_path / 'data', tmp_path / 'in')
   assert not [p for p in (tmp_path / 'data').rglob('*') if p.is_file()]
 
 
 def test_a_folder_with_files_missing_is_worked_on(tmp_path):
   shutil.copytree(CSV, tmp_path / 'in')
   (tmp_path / 'in/clef_taskC_test3.csv').unlink()
-  builder = prepare(tmp_path / 'data', tmp_path / 'in')
+  builder = prepared_data.prepare(
+    reader.AciBench, tmp_path / 'data', tmp_path / 'in'
+  )
   assert set(builder.info.splits) == {'train', 'validation', 'test1', 'test2'}
   account = builder.info.metadata['splits']
   assert account['train'] == {

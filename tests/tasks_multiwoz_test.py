@@ -9,6 +9,7 @@ import random
 import shutil
 import zipfile
 
+import prepared_data
 import pytest
 import seqio
 import state_layouts
@@ -37,28 +38,14 @@ class Multiwoz24Test(tfds.testing.DatasetBuilderTestCase):
 @pytest.fixture(scope='module')
 def data_dir(tmp_path_factory):
   """Where the fixtures are prepared, for this module alone."""
-  data_dir = str(tmp_path_factory.mktemp('data'))
-  seqio.set_tfds_data_dir_override(data_dir)
-  prepare(data_dir, FIXTURES)
-  yield data_dir
-  seqio.set_tfds_data_dir_override(None)
+  with prepared_data.folder(tmp_path_factory.mktemp('data')) as data_dir:
+    prepared_data.prepare(builder_lib.Multiwoz24, data_dir, FIXTURES)
+    yield data_dir
 
 
 @pytest.fixture(autouse=True)
 def vocabulary(monkeypatch):
   monkeypatch.setenv('PID_JAX_VOCABULARY', bookings.VOCABULARY_FILE)
-
-
-def prepare(data_dir, manual_dir):
-  builder = builder_lib.Multiwoz24(data_dir=str(data_dir))
-  builder.download_and_prepare(
-    download_config=tfds.download.DownloadConfig(
-      manual_dir=str(manual_dir),
-      compute_stats=tfds.download.ComputeStatsMode.SKIP,
-      try_download_gcs=False,
-    )
-  )
-  return builder
 
 
 def _filled(example):
@@ -298,7 +285,9 @@ def test_account_and_archive(tmp_path, data_dir):
     for path in FOLDER.iterdir():
       archive.write(path, f'MULTIWOZ2.4/{path.name}')
   for folder in (tmp_path, tmp_path / 'MultiWOZ2.4'):
-    made = prepare(tmp_path / folder.name / 'prepared', folder)
+    made = prepared_data.prepare(
+      builder_lib.Multiwoz24, tmp_path / folder.name / 'prepared', folder
+    )
     splits = made.info.metadata['splits']
     assert (
       splits
@@ -388,7 +377,9 @@ def test_what_is_wrong_is_named_and_leaves_nothing(tmp_path, break_it, message):
   shutil.copytree(FOLDER, folder)
   break_it(folder)
   with pytest.raises(errors.UserError, match=message):
-    prepare(tmp_path / 'prepared', tmp_path)
+    prepared_data.prepare(
+      builder_lib.Multiwoz24, tmp_path / 'prepared', tmp_path
+    )
   assert not [p for p in (tmp_path / 'prepared').rglob('*') if p.is_file()]
 
 

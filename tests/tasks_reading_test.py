@@ -10,13 +10,13 @@ import sys
 import types
 
 import layout_scoring
+import prepared_data
 import pytest
 import seqio
 import tensorflow_datasets as tfds
 
 from pid_jax import errors
 from pid_jax.subtasks import metrics
-from pid_jax.tasks import bookings
 from pid_jax.tasks import prepared
 from pid_jax.tasks import reading
 from pid_jax.tasks import web
@@ -44,29 +44,13 @@ class SquadV2Test(tfds.testing.DatasetBuilderTestCase):
   SPLITS = {'train': 1, 'validation': 1}
 
 
-def prepare(builder, data_dir, manual_dir=None):
-  builder = builder(data_dir=str(data_dir))
-  builder.download_and_prepare(
-    download_config=tfds.download.DownloadConfig(
-      manual_dir=manual_dir and str(manual_dir),
-      compute_stats=tfds.download.ComputeStatsMode.SKIP,
-      try_download_gcs=False,
-    )
-  )
-  return builder
-
-
 @pytest.fixture(scope='module', name='data_dir')
 def _data_dir(tmp_path_factory):
   """Where the fixtures are prepared, for this module alone."""
-  data_dir = str(tmp_path_factory.mktemp('data'))
-  with pytest.MonkeyPatch.context() as patch:
-    patch.setenv('PID_JAX_VOCABULARY', bookings.VOCABULARY_FILE)
-    seqio.set_tfds_data_dir_override(data_dir)
-    prepare(reader.Radqa, data_dir, FIXTURES / 'radqa')
-    prepare(reader.SquadV2, data_dir, FIXTURES / 'squad')
+  with prepared_data.folder(tmp_path_factory.mktemp('data')) as data_dir:
+    prepared_data.prepare(reader.Radqa, data_dir, FIXTURES / 'radqa')
+    prepared_data.prepare(reader.SquadV2, data_dir, FIXTURES / 'squad')
     yield data_dir
-    seqio.set_tfds_data_dir_override(None)
 
 
 def _examples(split, data='radqa', **options):
@@ -147,14 +131,16 @@ def test_squad_2_with_several_answers(data_dir):
 def test_what_tfds_has_prepared_serves_where_nothing_can_be_downloaded(
   tmp_path, monkeypatch
 ):
-  want = prepare(reader.SquadV1, tmp_path / 'files', FIXTURES / 'squad')
+  want = prepared_data.prepare(
+    reader.SquadV1, tmp_path / 'files', FIXTURES / 'squad'
+  )
 
   def unreachable(*args, **kwargs):
     raise OSError('no route to host')
 
   monkeypatch.setattr(web, 'read', unreachable)
   with pytest.raises(errors.UserError, match='no route to host.*dev-v1.1.json'):
-    prepare(reader.SquadV1, tmp_path / 'tfds')
+    prepared_data.prepare(reader.SquadV1, tmp_path / 'tfds')
   # tfds asks for this package, and does not require it.
   resources = types.SimpleNamespace(abc=types.SimpleNamespace(Traversable=str))
   monkeypatch.setitem(sys.modules, 'importlib_resources', resources)
@@ -167,7 +153,7 @@ def test_what_tfds_has_prepared_serves_where_nothing_can_be_downloaded(
     },
   )
   tfds.builder('squad/v1.1', data_dir=tmp_path / 'tfds').download_and_prepare()
-  found = prepare(reader.SquadV1, tmp_path / 'tfds')
+  found = prepared_data.prepare(reader.SquadV1, tmp_path / 'tfds')
 
   def contexts(builder, split):
     records = tfds.as_numpy(builder.as_dataset(split=split))
@@ -193,14 +179,14 @@ def test_what_tfds_has_prepared_serves_where_nothing_can_be_downloaded(
   (tmp_path / 'none').mkdir()
   (tmp_path / 'none/notes.txt').write_text('not yet')
   with pytest.raises(errors.UserError, match='none of its files is in'):
-    prepare(reader.SquadV1, tmp_path / 'other', tmp_path / 'none')
+    prepared_data.prepare(reader.SquadV1, tmp_path / 'other', tmp_path / 'none')
 
 
 def test_radqa_says_how_to_get_it(tmp_path):
   with pytest.raises(
     errors.UserError, match='physionet.org, with the training'
   ):
-    prepare(reader.Radqa, tmp_path / 'data')
+    prepared_data.prepare(reader.Radqa, tmp_path / 'data')
   assert not reader.Radqa.URLS
 
 
@@ -256,7 +242,7 @@ def test_what_is_wrong_is_named_and_leaves_nothing(tmp_path, content, message):
   (tmp_path / 'in').mkdir()
   (tmp_path / 'in/dev.json').write_text(content())
   with pytest.raises(errors.UserError, match=message):
-    prepare(reader.Radqa, tmp_path / 'data', tmp_path / 'in')
+    prepared_data.prepare(reader.Radqa, tmp_path / 'data', tmp_path / 'in')
   assert not [p for p in (tmp_path / 'data').rglob('*') if p.is_file()]
 
 

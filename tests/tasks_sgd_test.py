@@ -8,6 +8,7 @@ import random
 import shutil
 import zipfile
 
+import prepared_data
 import pytest
 import seqio
 import state_layouts
@@ -33,28 +34,14 @@ class SchemaGuidedTest(tfds.testing.DatasetBuilderTestCase):
 @pytest.fixture(scope='module')
 def data_dir(tmp_path_factory):
   """Where the fixtures are prepared, for this module alone."""
-  data_dir = str(tmp_path_factory.mktemp('data'))
-  seqio.set_tfds_data_dir_override(data_dir)
-  prepare(data_dir, FIXTURES)
-  yield data_dir
-  seqio.set_tfds_data_dir_override(None)
+  with prepared_data.folder(tmp_path_factory.mktemp('data')) as data_dir:
+    prepared_data.prepare(builder_lib.SchemaGuided, data_dir, FIXTURES)
+    yield data_dir
 
 
 @pytest.fixture(autouse=True)
 def vocabulary(monkeypatch):
   monkeypatch.setenv('PID_JAX_VOCABULARY', bookings.VOCABULARY_FILE)
-
-
-def prepare(data_dir, manual_dir):
-  builder = builder_lib.SchemaGuided(data_dir=str(data_dir))
-  builder.download_and_prepare(
-    download_config=tfds.download.DownloadConfig(
-      manual_dir=str(manual_dir),
-      compute_stats=tfds.download.ComputeStatsMode.SKIP,
-      try_download_gcs=False,
-    )
-  )
-  return builder
 
 
 def test_a_frame_is_an_example(data_dir):
@@ -196,7 +183,9 @@ def test_archive(tmp_path, data_dir):
   with zipfile.ZipFile(tmp_path / f'{name}.zip', 'w') as archive:
     for path in FIXTURES.rglob('*.json'):
       archive.write(path, f'{name}/{path.relative_to(FIXTURES)}')
-  made = prepare(tmp_path / 'prepared', tmp_path)
+  made = prepared_data.prepare(
+    builder_lib.SchemaGuided, tmp_path / 'prepared', tmp_path
+  )
   assert (
     made.info.metadata['splits']
     == (builder_lib.SchemaGuided(data_dir=data_dir).info.metadata['splits'])
@@ -275,7 +264,9 @@ def test_what_is_wrong_is_named_and_leaves_nothing(tmp_path, break_it, message):
   shutil.copytree(FIXTURES, folder)
   break_it(folder)
   with pytest.raises(errors.UserError, match=message):
-    prepare(tmp_path / 'prepared', tmp_path)
+    prepared_data.prepare(
+      builder_lib.SchemaGuided, tmp_path / 'prepared', tmp_path
+    )
   assert not [p for p in (tmp_path / 'prepared').rglob('*') if p.is_file()]
 
 

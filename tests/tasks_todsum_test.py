@@ -5,6 +5,7 @@
 import json
 import pathlib
 
+import prepared_data
 import pytest
 import seqio
 import tensorflow_datasets as tfds
@@ -31,23 +32,9 @@ class TodsumTest(tfds.testing.DatasetBuilderTestCase):
 @pytest.fixture(scope='module')
 def data_dir(tmp_path_factory):
   """Where the fixtures are prepared, for this module alone."""
-  data_dir = str(tmp_path_factory.mktemp('data'))
-  seqio.set_tfds_data_dir_override(data_dir)
-  prepare(data_dir, FIXTURES)
-  yield data_dir
-  seqio.set_tfds_data_dir_override(None)
-
-
-def prepare(data_dir, manual_dir):
-  builder = reader.Todsum(data_dir=str(data_dir))
-  builder.download_and_prepare(
-    download_config=tfds.download.DownloadConfig(
-      manual_dir=str(manual_dir),
-      compute_stats=tfds.download.ComputeStatsMode.SKIP,
-      try_download_gcs=False,
-    )
-  )
-  return builder
+  with prepared_data.folder(tmp_path_factory.mktemp('data')) as data_dir:
+    prepared_data.prepare(reader.Todsum, data_dir, FIXTURES)
+    yield data_dir
 
 
 def _examples(split, **options):
@@ -220,7 +207,7 @@ def test_what_is_wrong_is_named_and_leaves_nothing(tmp_path, content, message):
   (tmp_path / 'todsum').mkdir()
   (tmp_path / 'todsum/valid.json').write_text(content())
   with pytest.raises(errors.UserError, match=message):
-    prepare(tmp_path / 'data', tmp_path)
+    prepared_data.prepare(reader.Todsum, tmp_path / 'data', tmp_path)
   left = [p for p in (tmp_path / 'data').rglob('*') if p.is_file()]
   assert not left and not list((tmp_path / 'data').rglob('*incomplete*'))
 
