@@ -342,31 +342,29 @@ class PromptInDecoder:
     length_penalty: float = 0.6,
   ) -> decoding.Generated:
     """Generates for a batch of `lay_out`, without waiting for the result."""
-    if beam_size is not None:
-      self._programs.add(('beams', batch.shape, max_new_tokens, beam_size))
-      return self._beam_search(
-        self._module,
-        self._params,
-        batch.encoder_input_tokens,
-        batch.prompt_tokens,
-        max_new_tokens=max_new_tokens,
-        beam_size=beam_size,
-        length_penalty=length_penalty,
-        min_new_tokens=min_new_tokens,
-        row_mask=batch.row_mask,
-      )
-    self._programs.add(('generate', batch.shape, max_new_tokens, sampler))
-    return self._generate(
+    job = (
       self._module,
       self._params,
       batch.encoder_input_tokens,
       batch.prompt_tokens,
+    )
+    limits = dict(
       max_new_tokens=max_new_tokens,
       min_new_tokens=min_new_tokens,
+      row_mask=batch.row_mask,
+    )
+    if beam_size is not None:
+      self._programs.add(('beams', batch.shape, max_new_tokens, beam_size))
+      return self._beam_search(
+        *job, **limits, beam_size=beam_size, length_penalty=length_penalty
+      )
+    self._programs.add(('generate', batch.shape, max_new_tokens, sampler))
+    return self._generate(
+      *job,
+      **limits,
       sampler=sampler,
       rng=jax.random.key(seed),
       stream_ids=batch.request_ids,
-      row_mask=batch.row_mask,
     )
 
   def lay_out(
