@@ -294,9 +294,7 @@ def advance(
   """
   num_inputs = state.grid.encoder_mask.shape[0]
   num_rows = state.rows.done.shape[0]
-  max_draft = 0
-  if settings.lookup is not None:
-    max_draft = settings.lookup.draft_length(num_rows)
+  drafts = settings.lookup is not None and settings.lookup.pays(num_rows)
 
   def is_needed(state: State) -> jax.Array:
     left = jnp.sum(~state.rows.done.reshape(num_inputs, -1), axis=1)
@@ -322,21 +320,37 @@ def advance(
     state = state.replace(cache=cache)
     return _choose(settings, state, logits, min_new_tokens, *draft)
 
-  def take_step(state: State) -> State:
-    if max_draft < 1:
-      return read(state)
+  if not drafts:
+    return jax.lax.while_loop(is_needed, read, state)
+
+  def look_up(state: State) -> tuple[State, jax.Array, jax.Array]:
     rows = state.rows
-    tokens, lengths = lookup_lib.draft(rows.sources, rows.recent, max_draft)
+    tokens, lengths = settings.lookup.draft(rows.sources, rows.recent)
     # The token after a draft comes for free, and must have a place.
     room = settings.max_new_tokens - rows.counts - 1
-    lengths = jnp.where(rows.done, 0, jnp.minimum(lengths, room))
-    return jax.lax.cond(
-      lookup_lib.is_worthwhile(lengths, rows.rates, rows.done),
-      lambda: read(state, tokens, lengths),
-      lambda: read(state),
+    return state, tokens, jnp.where(rows.done, 0, jnp.minimum(lengths, room))
+
+  def is_worthwhile(carry: tuple[State, jax.Array, jax.Array]) -> jax.Array:
+    rows, lengths = carry[0].rows, carry[2]
+    return settings.lookup.is_worthwhile(lengths, rows.rates, rows.done)
+
+  # Two loops in one, not a branch: XLA's CPU compiler copies the cache into and
+  # out of branches, a seventh of a step.
+  def alternate(carry):
+    carry = jax.lax.while_loop(
+      lambda c: is_needed(c[0]) & ~is_worthwhile(c),
+      lambda c: look_up(read(c[0])),
+      carry,
+    )
+    return jax.lax.while_loop(
+      lambda c: is_needed(c[0]) & is_worthwhile(c),
+      lambda c: look_up(read(*c)),
+      carry,
     )
 
-  return jax.lax.while_loop(is_needed, take_step, state)
+  return jax.lax.while_loop(
+    lambda c: is_needed(c[0]), alternate, look_up(state)
+  )[0]
 
 
 def _choose(

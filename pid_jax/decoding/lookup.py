@@ -29,9 +29,6 @@ NO_TOKEN = -1  # Matches nothing.
 # (the mean of its share and the estimate), and per step without one.
 FIRST_RATE = 0.4
 _RECOVERY = 1 / 256
-# A pass with drafts takes so much longer than a step, at most: it must save as
-# many tokens per row.
-_COST = 0.6
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,25 +36,80 @@ class Lookup:
   """How to draft; hashable, so that it can be a static argument of jit.
 
   Attributes:
-    max_draft_tokens: K, at most so many tokens are drafted at once.
-    max_ngram: M, the tokens of context that are compared; of the places that
-      agree with most of them the last one counts.
-    tokens_per_pass: rows times tokens that the decoder reads in little more
-      time than one token of one row. Drafts of many rows are cut to it, and
-      beyond it there are none.
+    max_draft_tokens: K, so many tokens are drafted at once, at most.
+    min_ngram: so many of the last tokens must stand in the source.
+    max_ngram: M, so many are compared; of the places that agree with most of
+      them the last one counts.
+    tokens_per_step: so many tokens more in a pass make it last a step longer. A
+      pass with drafts must save more than it costs by this; where the rows are
+      half as many, there are no drafts. 32 is measured on two CPU cores;
+      accelerators, which wait longer for weights, bear some hundreds.
   """
 
   max_draft_tokens: int = 8
+  min_ngram: int = 2
   max_ngram: int = 3
-  tokens_per_pass: int = 64
+  tokens_per_step: int = 32
 
   def __post_init__(self):
-    if min(self.max_draft_tokens, self.max_ngram, self.tokens_per_pass) < 1:
-      raise ValueError(f'All of a Lookup must be at least 1. Got {self}.')
+    if min(dataclasses.astuple(self)) < 1 or self.min_ngram > self.max_ngram:
+      raise ValueError(
+        'All numbers of a Lookup must be at least 1, and min_ngram at most '
+        f'max_ngram. Got {self}.'
+      )
 
-  def draft_length(self, num_rows: int) -> int:
-    """Returns K for so many rows; 0 where drafts do not pay."""
-    return min(self.max_draft_tokens, self.tokens_per_pass // num_rows - 1)
+  def pays(self, num_rows: int) -> bool:
+    """Whether drafts of so many rows can pay at all."""
+    return 2 * num_rows <= self.tokens_per_step
+
+  def is_worthwhile(
+    self, lengths: jax.Array, rates: jax.Array, done: jax.Array
+  ) -> jax.Array:
+    """Whether a pass that reads these drafts is expected to save time.
+
+    Args:
+      lengths: int32 [R], of the drafts.
+      rates: float32 [R], the share of a draft that is expected to be kept.
+      done: bool [R], rows that do not count.
+
+    Returns:
+      bool scalar.
+    """
+    saved = jnp.sum(jnp.where(done, 0.0, lengths * rates))
+    cost = done.size * self.max_draft_tokens / self.tokens_per_step
+    return saved > cost * jnp.sum(~done)
+
+  def draft(
+    self, source: jax.Array, recent: jax.Array
+  ) -> tuple[jax.Array, jax.Array]:
+    """Looks up the continuation of each row.
+
+    Args:
+      source: int32 [R, L], of `sources`.
+      recent: int32 [R, M], the last tokens of each row, the newest last;
+        NO_TOKEN where there are fewer.
+
+    Returns:
+      int32 [R, K] tokens, and int32 [R], how many of them are a draft.
+    """
+    num_rows, num_places = source.shape
+    # agreed[r, j]: how many tokens up to place j are the last ones of row r.
+    agreed = jnp.zeros((num_rows, num_places), jnp.int32)
+    agrees = source != PAD_ID
+    for back in range(self.max_ngram):
+      shifted = jnp.pad(source, ((0, 0), (back, 0)))[:, :num_places]
+      agrees = agrees & (shifted == recent[:, -1 - back, None])
+      agreed += agrees
+    # The longest; of equals, the last.
+    place = jnp.arange(num_places)[None, :]
+    best = jnp.argmax(agreed * num_places + place, axis=1)
+    is_found = jnp.max(agreed, axis=1) >= self.min_ngram
+    follows = jnp.pad(source, ((0, 0), (0, self.max_draft_tokens)))
+    ahead = 1 + jnp.arange(self.max_draft_tokens)[None, :]
+    tokens = jnp.take_along_axis(follows, best[:, None] + ahead, axis=1)
+    # A draft ends where its source does.
+    length = jnp.sum(jnp.cumprod(tokens != PAD_ID, axis=1), axis=1)
+    return tokens, jnp.where(is_found, length, 0)
 
 
 def sources(
@@ -80,64 +132,6 @@ def sources(
   gap = jnp.full((num_inputs, num_prompts, 1), PAD_ID, prompt_tokens.dtype)
   joined = jnp.concatenate([prompt_tokens, gap, inputs], axis=-1)
   return joined.reshape(num_inputs * num_prompts, -1)
-
-
-def draft(
-  source: jax.Array, recent: jax.Array, length: int
-) -> tuple[jax.Array, jax.Array]:
-  """Looks up the continuation of each row.
-
-  A single token that matches is too little, unless it stands in the source but
-  once: names and numbers do, articles do not.
-
-  Args:
-    source: int32 [R, L], of `sources`.
-    recent: int32 [R, M], the last tokens of each row, the newest last; NO_TOKEN
-      where there are fewer.
-    length: K, at least 1.
-
-  Returns:
-    int32 [R, K] tokens, and int32 [R], how many of them are a draft.
-  """
-  num_rows, num_places = source.shape
-  # agreed[r, j]: how many tokens up to place j are the last ones of row r.
-  agreed = jnp.zeros((num_rows, num_places), jnp.int32)
-  agrees = source != PAD_ID
-  for back in range(recent.shape[1]):
-    shifted = jnp.pad(source, ((0, 0), (back, 0)))[:, :num_places]
-    agrees = agrees & (shifted == recent[:, -1 - back, None])
-    agreed += agrees
-  follows = jnp.pad(source, ((0, 0), (0, length)))
-  agreed = jnp.where(follows[:, 1 : num_places + 1] != PAD_ID, agreed, 0)
-  # The longest; of equals, the last.
-  place = jnp.arange(num_places)[None, :]
-  best = jnp.argmax(agreed * num_places + place, axis=1)
-  longest = jnp.max(agreed, axis=1)
-  is_sure = (longest > 1) | (jnp.sum(agreed > 0, axis=1) == 1)
-  tokens = jnp.take_along_axis(
-    follows, best[:, None] + 1 + jnp.arange(length)[None, :], axis=1
-  )
-  # A draft ends where its source does.
-  is_token = jnp.cumprod(tokens != PAD_ID, axis=1)
-  lengths = jnp.where(is_sure & (longest > 0), jnp.sum(is_token, axis=1), 0)
-  return tokens, lengths
-
-
-def is_worthwhile(
-  lengths: jax.Array, rates: jax.Array, done: jax.Array
-) -> jax.Array:
-  """Whether a pass that reads these drafts is expected to save time.
-
-  Args:
-    lengths: int32 [R], of the drafts.
-    rates: float32 [R], the share of a draft that is expected to be kept.
-    done: bool [R], rows that do not count.
-
-  Returns:
-    bool scalar.
-  """
-  expected = jnp.sum(jnp.where(done, 0.0, lengths * rates))
-  return expected > _COST * jnp.sum(~done)
 
 
 def update_rates(
