@@ -23,6 +23,7 @@ from pid_jax import errors
 from pid_jax import network
 from pid_jax.decoding import generation
 from pid_jax.decoding import grid as grid_lib
+from pid_jax.decoding import steps
 
 # The score of what does not exist; finite, so that sums of it stay comparable.
 _NONE = -1e10
@@ -139,9 +140,7 @@ def beam_search(
   def grow(state: State, logits: jax.Array) -> State:
     """Extends the live sequences by a token, given logits [R * W, V]."""
     log_probs = jax.nn.log_softmax(logits)
-    allowed = generation.allowed_ids(
-      module.config, state.step >= min_new_tokens
-    )
+    allowed = steps.allowed_ids(module.config, state.step >= min_new_tokens)
     log_probs = jnp.where(allowed[None, :], log_probs, _NONE)
     log_probs = log_probs.reshape(rows, beam_size, vocab_size)
     log_probs = log_probs + state.live_log_probs[:, :, None]
