@@ -9,7 +9,8 @@ Examples:
 SOURCE is a MODEL_DIR (its latest evaluation, and the curves of its training), a
 folder or a TASK.jsonl that `python -m pid_jax.evaluate` wrote, or the output of
 `python -m pid_jax.predict`. The page shows gold and predictions side by side,
-counts the kinds of errors, filters and searches, and has dialogues turn by turn.
+counts the kinds of errors, filters and searches, and has the state of dialogues
+turn by turn.
 """
 
 import argparse

@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What kind of error a prediction is, if it is one.
 
-Strings are right when they are equal up to runs of white space, as the strictest
-metrics compare them. Metrics that forgive more (SQuAD's drop case, punctuation
-and articles) may count as right what is a near miss here.
+Strings are right when they are equal up to runs of white space, as the
+strictest metrics compare them. Metrics that forgive more (SQuAD's drop case,
+punctuation and articles) may count as right what is a near miss here.
 """
 
 from __future__ import annotations

@@ -2,10 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which examples are turns of one dialogue.
 
-In tasks of dialogue state tracking an example is a dialogue up to some turn. Its
-id ends in the turn's number, and in SGD in the service whose state is asked for
-besides: 'bookings-test-4-2', '1_00000-4-Hotels_1'. Other ids may look like this,
-so the texts must agree: each turn's begins with the one before.
+In tasks of dialogue state tracking an example is a dialogue up to some turn.
+Its id ends in the turn's number, and in SGD in the service whose state is asked
+for besides: 'bookings-test-4-2', '1_00000-4-Hotels_1'. Other ids may look like
+this, so the texts must agree: each turn's begins with the one before.
 """
 
 from __future__ import annotations

@@ -189,9 +189,9 @@ LABELS = {
 }
 NEAR_MISS_RULE = (
   'A near miss differs from a right value by at most a quarter of its '
-  'characters: 1 - d / n is 0.75 or more, with d the least number of characters '
-  'to insert, delete or replace and n the length of the longer text. Case, '
-  'punctuation and the articles a, an, the are left aside first; digits must be '
-  'the same. Saying "nothing" in another word is a near miss too. Some metrics '
-  'count a part of these as right.'
+  'characters: 1 - d / n is 0.75 or more, with d the least number of '
+  'characters to insert, delete or replace, and n the length of the longer '
+  'text. Case, punctuation and the articles a, an, the are left aside first; '
+  'digits must be the same. Saying "nothing" in another word is a near miss '
+  'too. Some metrics count a part of these as right.'
 )
