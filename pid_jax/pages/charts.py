@@ -34,12 +34,15 @@ class Series:
   points: Sequence[Point]
 
 
-def line_chart(title: str, series: Sequence[Series]) -> markup.Element:
+def line_chart(
+  title: str, series: Sequence[Series], *, log_y: bool = False
+) -> markup.Element:
   """Draws lines into one chart, as a <figure>.
 
   Args:
     title: is the caption.
     series: at least one; a legend is shown from two on.
+    log_y: whether heights are logarithms; all y must be positive then.
 
   Returns:
     The figure. Its classes are those of base.css.
@@ -47,13 +50,15 @@ def line_chart(title: str, series: Sequence[Series]) -> markup.Element:
   element = markup.element
   xs = [x for line in series for x, _ in line.points]
   ys = [y for line in series for _, y in line.points]
-  x_ticks, y_ticks = ticks(min(xs), max(xs)), ticks(min(ys), max(ys))
+  x_ticks = ticks(min(xs), max(xs))
+  y_ticks = (log_ticks if log_y else ticks)(min(ys), max(ys))
   x_low, x_high = min(xs), max(max(xs), min(xs) + 1e-9)
-  y_low, y_high = y_ticks[0], y_ticks[-1]
+  height_of = math.log if log_y else float
+  y_low, y_high = height_of(y_ticks[0]), height_of(y_ticks[-1])
 
   def place(x: float, y: float) -> str:
     right = (x - x_low) / (x_high - x_low)
-    up = (y - y_low) / (y_high - y_low)
+    up = (height_of(y) - y_low) / (y_high - y_low)
     return (
       f'{_LEFT + right * (_WIDTH - _LEFT - _RIGHT):.1f},'
       f'{_HEIGHT - _BOTTOM - up * (_HEIGHT - _TOP - _BOTTOM):.1f}'
@@ -71,7 +76,7 @@ def line_chart(title: str, series: Sequence[Series]) -> markup.Element:
     )
   for x in x_ticks:
     if x_low <= x <= x_high:
-      left = place(x, y_low).partition(',')[0]
+      left = place(x, y_ticks[0]).partition(',')[0]
       parts.append(
         element('text', number(x), x=left, y=_HEIGHT - 6, class_='of-x')
       )
@@ -122,6 +127,13 @@ def ticks(low: float, high: float, number_wanted: int = 4) -> list[float]:
   first = math.floor(low / step + 1e-9)
   last = max(math.ceil(high / step - 1e-9), first + 1)
   return [float(f'{k * step:.12g}') for k in range(first, last + 1)]
+
+
+def log_ticks(low: float, high: float) -> list[float]:
+  """Powers of ten from at most `low` to at least `high`, both positive."""
+  first = math.floor(math.log10(low) + 1e-9)
+  last = max(math.ceil(math.log10(high) - 1e-9), first + 1)
+  return [10.0**k for k in range(first, last + 1)]
 
 
 def number(value: float) -> str:

@@ -26,6 +26,7 @@ _STYLES = ('predictions.css',)
 _SCRIPTS = ('predictions_data.js', 'predictions_cards.js', 'predictions.js')
 # Questions of reading comprehension each have a name of their own.
 _MOST_NAMES = 200
+_LOG_FROM = 20  # Ratio of a curve's highest to its lowest value.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -259,7 +260,9 @@ def _curves(
   for tag in sorted(curves, key=_importance):
     values = {value for _, value in curves[tag]}
     if len(values) > 1:
-      drawn.append(charts.line_chart(tag, [charts.Series('', curves[tag])]))
+      series = [charts.Series('', curves[tag])]
+      log_y = min(values) > 0 and max(values) > _LOG_FROM * min(values)
+      drawn.append(charts.line_chart(tag, series, log_y=log_y))
     else:
       constant.append(f'{tag} {charts.number(values.pop())}')
   parts = [element('div', *drawn, class_='charts')]

@@ -4,8 +4,8 @@
 
 `python -m pid_jax.predict` writes a line per example, with an object for each
 subtask. `python -m pid_jax.evaluate` writes a line per row of the task's
-layout: whole examples for NAME and NAME_joint, single subtasks for NAME_pie, and bare
-strings for a task of SeqIO's that knows no subtasks.
+layout: whole examples for NAME and NAME_joint, single subtasks for NAME_pie,
+and bare strings for a task of SeqIO's that knows no subtasks.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ function errorsNode(count) {
 /** Finds a value in a text: whole words, in any case, any white space. */
 function placesOf(value, text) {
   if (value === null || isEmpty(value)) return [];
-  const escaped = value.trim().replace(/[\\^$.*+?()[\]{}|/-]/g, '\\$&');
+  const escaped = value.trim().replace(/[\\^$.*+?()[\]{}|]/g, '\\$&');
   const words = escaped.replace(/\s+/g, '\\s+');
   const pattern = new RegExp(
     `(?<![\\p{L}\\p{N}])${words}(?![\\p{L}\\p{N}])`, 'giu');
@@ -55,29 +55,35 @@ class MarkedTexts {
     this.pinned = null;
   }
 
-  /** Adds a text and returns its element. */
-  add(text) {
+  /** Adds a text, of a turn of a dialogue or of none; returns its element. */
+  add(text, turn = 0) {
     const element = h('p', {class: 'text'});
-    this.paragraphs.push({element, text});
+    this.paragraphs.push({element, text, turn});
     this.paint(element, text, []);
     return element;
   }
 
-  has(value) {
-    return this.paragraphs.some(({text}) => placesOf(value, text).length > 0);
+  /** Whether a value stands in the text that a subtask read. */
+  has(value, {turn: last = 0}) {
+    return this.paragraphs.some(({text, turn}) =>
+      turn <= last && placesOf(value, text).length > 0);
   }
 
   /** Marks the places of a subtask's values; of null, those pinned. */
   show(subtask) {
-    const {target, prediction} = subtask ?? this.pinned ?? {};
-    for (const {element, text} of this.paragraphs) {
+    const {target, prediction, turn: last = 0} = subtask ?? this.pinned ?? {};
+    for (const {element, text, turn} of this.paragraphs) {
+      if (turn > last) {
+        this.paint(element, text, []);
+        continue;
+      }
       const marks = [];
       const note = (value, class_) => {
         for (const [start, end] of placesOf(value ?? null, text)) {
           marks.push({start, end, class_});
         }
       };
-      note(prediction, target === prediction ? 'both' : 'predicted');
+      note(prediction, target === prediction ? 'gold and predicted' : 'predicted');
       if (target !== prediction) note(target, 'gold');
       this.paint(element, text, marks);
     }
@@ -102,7 +108,7 @@ class MarkedTexts {
     for (const {start, end, class_} of marks.sort((a, b) => a.start - b.start)) {
       if (start < done) continue;
       nodes.push(text.slice(done, start),
-        h('mark', {class: class_}, text.slice(start, end)));
+        h('mark', {class: class_, title: class_}, text.slice(start, end)));
       done = end;
     }
     element.replaceChildren(...nodes, text.slice(done));
@@ -151,47 +157,75 @@ function cardHead(title, examples, remarks) {
     ...remarks.map((text) => text && h('span', {class: 'quiet'}, text)));
 }
 
-/** The subtasks of an example; what nobody looks for is one button away. */
+/** Whether a row is worth its place when nothing is looked for. */
+function isNotable({kind, target, prediction}) {
+  return ERRORS.has(kind) || !isEmpty(prediction) ||
+    !(target === null || isEmpty(target));
+}
+
+/** Whether filters look for some subtasks, not for examples. */
+function isFiltered(filters) {
+  return filters.subtask !== '' || !['', 'clean'].includes(filters.kind);
+}
+
+/**
+ * A table of which some rows are shown, and the rest one button away.
+ *
+ * @param {Node} head of the table.
+ * @param {string} class_
+ * @param {Array} first what is shown at once.
+ * @param {Array} rest what is not.
+ * @param {string} label of the button that shows the rest.
+ * @param {function} makeRow from what is shown to a <tr>.
+ */
+function growingTable(head, class_, first, rest, label, makeRow) {
+  const body = h('tbody', {}, ...first.map(makeRow));
+  const scroll = h('div', {class: 'scroll'},
+    h('table', {class: class_}, h('thead', {}, head), body));
+  scroll.hidden = first.length === 0;
+  if (rest.length === 0) return scroll;
+  const more = h('button', {type: 'button', class: 'more'}, label);
+  more.addEventListener('click', () => {
+    body.append(...rest.map(makeRow));
+    scroll.hidden = false;
+    more.remove();
+  });
+  return h('div', {}, scroll, more);
+}
+
+/** Says what the button shows: `unit` is of many. */
+function moreLabel(first, rest, subtasksOf, unit) {
+  const areEmpty = rest.flatMap(subtasksOf).every((s) => !isNotable(s));
+  const remark = areEmpty ? `, empty${data.hasGold ? ' and right' : ''}` : '';
+  return `${rest.length} ${first.length ? 'more' : unit}${remark}`;
+}
+
+/** The subtasks of an example. */
 function subtaskTable(example, filters, texts) {
   const subtasks = [...example[KINDS]].map((_, u) => subtaskOf(example, u));
-  const isFiltered = filters.subtask !== '' ||
-    !['', 'clean'].includes(filters.kind);
-  const matching = new Set(isFiltered ? matchingSubtasks(example, filters) : []);
-  const isNotable = ({kind, target, prediction}) => ERRORS.has(kind) ||
-    !isEmpty(prediction) || !(target === null || isEmpty(target));
-  const shown = (u) =>
-    matching.size > 0 ? matching.has(u) : isNotable(subtasks[u]);
-  const first = subtasks.filter((_, u) => shown(u));
-  const rest = subtasks.filter((_, u) => !shown(u));
-  const body = h('tbody', {},
-    ...first.map((subtask) => subtaskRow(subtask, texts)));
-  const table = h('table', {class: 'subtasks'},
-    h('thead', {}, h('tr', {},
-      h('th', {scope: 'col'}, 'Subtask'),
-      data.hasGold ? h('th', {scope: 'col'}, 'Gold') : null,
-      h('th', {scope: 'col'}, 'Predicted'),
-      data.hasGold ? h('th', {scope: 'col'}, 'Outcome') : null,
-      data.hasScores ? h('th', {scope: 'col'}, 'Probability') : null)),
-    body);
-  const parts = h('div', {}, ...(first.length ? [table] : []));
-  if (rest.length) {
-    const allRight = rest.every(({kind, prediction}) =>
-      !ERRORS.has(kind) && isEmpty(prediction));
-    const more = h('button', {type: 'button', class: 'more'},
-      `${rest.length} ${first.length ? 'more' : 'subtasks'}` +
-      (allRight ? ', empty' + (data.hasGold ? ' and right' : '') : ''));
-    more.addEventListener('click', () => {
-      body.append(...rest.map((subtask) => subtaskRow(subtask, texts)));
-      more.replaceWith(...(first.length ? [] : [table]));
-    });
-    parts.append(more);
-  }
-  return parts;
+  const matching = new Set(
+    isFiltered(filters) ? matchingSubtasks(example, filters) : []);
+  const isFirst = (subtask, u) =>
+    matching.size > 0 ? matching.has(u) : isNotable(subtask);
+  const first = subtasks.filter(isFirst);
+  const rest = subtasks.filter((subtask, u) => !isFirst(subtask, u));
+  const head = h('tr', {},
+    h('th', {scope: 'col'}, 'Subtask'),
+    data.hasGold ? h('th', {scope: 'col'}, 'Gold') : null,
+    h('th', {scope: 'col'}, 'Predicted'),
+    data.hasGold ? h('th', {scope: 'col'}, 'Outcome') : null,
+    data.hasScores ? h('th', {scope: 'col'}, 'Probability') : null);
+  return growingTable(head, 'subtasks', first, rest,
+    moreLabel(first, rest, (subtask) => [subtask], 'subtasks'),
+    (subtask) => subtaskRow(subtask, texts));
 }
 
 function subtaskRow(subtask, texts) {
   const {target, alternatives, prediction, kind, score} = subtask;
-  const found = {target: texts.has(target), prediction: texts.has(prediction)};
+  const found = {
+    target: texts.has(target, subtask),
+    prediction: texts.has(prediction, subtask),
+  };
   const isLinked = found.target || found.prediction;
   const name = nameNode(subtask, isLinked);
   const cell = (label, isFound, ...children) => h('td',
@@ -236,61 +270,55 @@ function dialogueCard(item, filters) {
     const lines = linesOf(turn[INPUTS].slice(read).trim());
     read = turn[INPUTS].length;
     return h('li', {}, h('span', {class: 'turn'}, `turn ${t + 1}`),
-      ...lines.map((line) => texts.add(line)));
+      ...lines.map((line) => texts.add(line, t)));
   });
-  const count = `${turns.length} turns`;
-  const service = /-\d+-(\D.*)$/.exec(turns[0][ID]);
+  const [, dialogue, track] = /^(.+?)-\d+(?:-(\D.*))?$/s.exec(turns[0][ID]);
   return h('article', {class: 'card'},
-    cardHead(turns[0][ID].replace(/-\d+(-\D.*)?$/, ''), turns, [
-      service ? `${service[1]}, ${count}` : count,
+    cardHead(dialogue, turns, [
+      track ?? null,
+      `${turns.length} turns`,
       data.tasks.length > 1 ? data.tasks[turns[0][TASK]] : null,
     ]),
     h('ol', {class: 'texts'}, ...said),
+    turns.some((turn) => turn[TRUNCATED]) ? h('p', {class: 'note'},
+      'The model could not read all of the longer turns.') : null,
     stateTable(turns, filters, texts));
 }
 
-/** Slots down, turns across; a slot that stays empty has no row. */
+/** Slots down, turns across. */
 function stateTable(turns, filters, texts) {
   const slots = new Map();  // Index of a name -> its subtask in each turn.
   const matching = new Set();
   turns.forEach((turn, t) => {
-    const found = new Set(matchingSubtasks(turn, filters));
     namesOf(turn).forEach((name, u) => {
-      if (!slots.has(name)) slots.set(name, turns.map(() => null));
-      slots.get(name)[t] = subtaskOf(turn, u);
-      if (found.has(u)) matching.add(name);
+      if (!slots.has(name)) slots.set(name, []);
+      slots.get(name).push({...subtaskOf(turn, u), turn: t});
     });
+    for (const u of matchingSubtasks(turn, filters)) {
+      matching.add(namesOf(turn)[u]);
+    }
   });
-  const isFiltered = filters.subtask !== '' ||
-    !['', 'clean'].includes(filters.kind);
-  const isNotable = (subtask) => subtask !== null &&
-    (ERRORS.has(subtask.kind) || !isEmpty(subtask.prediction) ||
-      !(subtask.target === null || isEmpty(subtask.target)));
-  const shown = [...slots].filter(([name, row]) =>
-    isFiltered ? matching.has(name) : row.some(isNotable));
-  if (!shown.length) {
-    return h('p', {class: 'quiet'}, 'Every slot is empty in every turn.');
-  }
-  const rows = shown.map(([, row]) => h('tr', {},
-    h('th', {scope: 'row'}, row.find((subtask) => subtask !== null).name),
-    ...row.map((subtask, t) => stateCell(subtask, row[t - 1] ?? null, texts))));
-  const rest = slots.size - shown.length;
-  const heads = turns.map((_, t) => h('th', {scope: 'col'}, `turn ${t + 1}`));
-  return h('div', {},
-    h('div', {class: 'scroll', tabindex: '0', role: 'group',
-      'aria-label': 'State turn by turn'},
-    h('table', {class: 'state'},
-      h('thead', {}, h('tr', {}, h('th', {scope: 'col'}, 'Slot'), ...heads)),
-      h('tbody', {}, ...rows))),
-    rest ? h('p', {class: 'quiet'}, isFiltered ?
-      `${rest} other slots are hidden by the filters.` :
-      `${rest} slots are empty throughout${data.hasGold ? ', and right' : ''}.`) :
-      null);
+  const isFirst = ([name, row]) =>
+    isFiltered(filters) ? matching.has(name) : row.some(isNotable);
+  const first = [...slots].filter(isFirst);
+  const rest = [...slots].filter((slot) => !isFirst(slot));
+  const head = h('tr', {}, h('th', {scope: 'col'}, 'Slot'),
+    ...turns.map((_, t) => h('th', {scope: 'col'}, `turn ${t + 1}`)));
+  return growingTable(head, 'state', first, rest,
+    moreLabel(first, rest, ([, row]) => row, 'slots'),
+    ([, row]) => stateRow(row, turns.length, texts));
+}
+
+function stateRow(row, numTurns, texts) {
+  const cells = Array.from({length: numTurns}, () => h('td', {}));
+  row.forEach((subtask, i) => {
+    cells[subtask.turn] = stateCell(subtask, row[i - 1] ?? null, texts);
+  });
+  return h('tr', {}, h('th', {scope: 'row'}, row[0].name), ...cells);
 }
 
 /** A slot after a turn; the values that changed are marked. */
 function stateCell(subtask, before, texts) {
-  if (subtask === null) return h('td', {});
   const {target, prediction, kind} = subtask;
   const isError = ERRORS.has(kind);
   const line = (class_, value, old) => {
@@ -304,7 +332,7 @@ function stateCell(subtask, before, texts) {
   if (isError) {
     cell.append(line('gold', target, before && before.target), kindNode(kind));
   }
-  if (texts.has(target) || texts.has(prediction)) {
+  if (texts.has(target, subtask) || texts.has(prediction, subtask)) {
     const button = h('button', {type: 'button', class: 'place',
       'aria-pressed': 'false', title: 'mark in the text'},
     ...cell.childNodes);
