@@ -16,6 +16,7 @@ import shutil
 import subprocess
 import time
 from typing import Any
+import urllib.error
 import urllib.request
 
 _BROWSERS = ('chromium', 'chromium-browser', 'google-chrome')
@@ -81,6 +82,9 @@ class Browser:
     )
     self._url += f'/session/{session["sessionId"]}'
     self._stack.callback(self._call, 'DELETE', '')
+    # A new window asks for parts of the browser's own.
+    self.open('about:blank')
+    self.requested()
 
   def __enter__(self) -> Browser:
     return self

@@ -61,8 +61,7 @@ def bookings_lines(
 
 def write(path: pathlib.Path, lines: list[dict]) -> pathlib.Path:
   """Writes JSON lines and returns their path."""
-  text = ''.join(json.dumps(x, ensure_ascii=False) + '\n' for x in lines)
-  path.write_text(text, encoding='utf-8', errors='surrogatepass')
+  path.write_text(''.join(json.dumps(line) + '\n' for line in lines))
   return path
 
 

@@ -323,7 +323,7 @@ function stateCell(subtask, before, texts) {
   const isError = ERRORS.has(kind);
   const line = (class_, value, old) => {
     const change = changeOf(old, value);
-    return h('div', {class: `${class_} ${change && 'changed'}`},
+    return h('div', {class: change ? `${class_} changed` : class_},
       change ? h('span', {class: 'change', title: change.title}, change.sign) :
         null, valueNode(value));
   };
