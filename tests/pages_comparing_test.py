@@ -3,7 +3,9 @@
 """Kinds of errors, similarity, dialogues and charts, by hand-made cases."""
 
 import html.parser
+import pathlib
 import random
+import re
 
 import pytest
 
@@ -165,6 +167,36 @@ def test_markup_escapes_all_that_it_is_given():
   assert json_text == (
     r'{"a":"\u003c/script\u003e\u003c!-- \u0026 \u2028 \ud800 é"}'
   )
+
+
+def _luminance(color):
+  """Relative luminance of [r, g, b] from 0 to 1, as WCAG 2 defines it."""
+  linear = [
+    x / 12.92 if x <= 0.04045 else ((x + 0.055) / 1.055) ** 2.4 for x in color
+  ]
+  return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@pytest.mark.parametrize('scheme', [0, 1, 2], ids=['light', 'dark', 'print'])
+def test_text_stands_out_from_what_is_behind_it(scheme):
+  """At least 4.5 to 1 (WCAG 2, AA), on tinted badges too."""
+  folder = pathlib.Path(charts.__file__).parent / 'assets'
+  css = (folder / 'base.css').read_text()
+  colors = {
+    name: [int(value[i : i + 2], 16) / 255 for i in (0, 2, 4)]
+    for name, value in re.findall(
+      r'--([\w-]+): #(\w{6});', css.split(':root {')[scheme + 1]
+    )
+  }
+  assert len(colors) == 14
+  for name in set(colors) - {'page', 'panel', 'line'}:
+    for behind in (colors['page'], colors['panel']):
+      badge = [
+        0.12 * x + 0.88 * y for x, y in zip(colors[name], behind, strict=True)
+      ]
+      for back in (behind, badge):
+        low, high = sorted(map(_luminance, (colors[name], back)))
+        assert (high + 0.05) / (low + 0.05) >= 4.5, (name, back)
 
 
 @pytest.mark.parametrize(
