@@ -233,6 +233,8 @@ def test_a_line_chart_puts_points_where_they_belong():
   ]
   (x0, y0), (x1, y1), (x2, y2) = points
   assert x1 == (x0 + x2) / 2 and y2 == (y0 + y1) / 2 and y1 < y0
+  titles = [title.text for title in figure.iter('title')]
+  assert titles == ['loss 0: 0', 'loss 5: 1', 'loss 10: 0.5']
   assert figure.find('svg').get('aria-label') == 'loss; at the end: loss 0.5'
   two = charts.line_chart('both', [series, charts.Series('b', [(0, 1.0)])])
   legend = [s.text for s in two.iter('span') if 'legend' in s.get('class')]

@@ -9,6 +9,7 @@ import pages_data
 import pytest
 import report_in_browser
 
+from pid_jax import pages
 from pid_jax.pages import comparing
 
 Kind = comparing.Kind
@@ -64,6 +65,24 @@ def test_every_filter_does_what_it_says(browser, lines, url):
     else:
       assert browser.run('return count.textContent').startswith('Nothing fits')
   assert len(sizes) > 10  # The filters tell much apart.
+
+
+def test_tasks_of_a_mixture_can_be_told_apart(browser, tmp_path):
+  for task, answer in (('capitals', 'Paris'), ('sums', '4')):
+    line = {'inputs': 'x', 'target': answer, 'prediction': answer}
+    pages_data.write(tmp_path / f'{task}.jsonl', [line, line])
+  metrics = {'capitals/exact_match': 1.0, 'sums/exact_match': 1.0}
+  results = {'step': 1, 'split': 'test', 'metrics': metrics}
+  (tmp_path / 'metrics.json').write_text(json.dumps(results))
+  pages.write_report(tmp_path, tmp_path / 'report.html')
+  browser.open((tmp_path / 'report.html').as_uri())
+  text = 'return document.getElementById("list").innerText'
+  assert len(report_in_browser.ids(browser)) == 4
+  task = report_in_browser.option(browser, 'task', 'sums')
+  report_in_browser.choose(browser, task=task)
+  assert report_in_browser.ids(browser) == ['1', '2']
+  shown = browser.run(text)
+  assert '4' in shown and 'sums' in shown and 'Paris' not in shown
 
 
 def test_rows_are_those_that_the_filters_ask_for(browser, lines, url):

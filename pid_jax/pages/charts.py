@@ -17,6 +17,7 @@ from pid_jax.pages import markup
 _WIDTH, _HEIGHT = 320, 170
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 10, 8, 22
 _MOST_POINTS = 300  # More than there are pixels.
+_FEW_POINTS = 12  # So many have dots; of others, that under the pointer.
 
 Point = tuple[float, float]
 
@@ -81,12 +82,25 @@ def line_chart(
         element('text', number(x), x=left, y=_HEIGHT - 6, class_='of-x')
       )
   for index, line in enumerate(series):
-    points = [place(*point) for point in thinned(line.points)]
+    points = thinned(line.points)
+    places = [place(*point) for point in points]
     class_ = f'series-{index % 6}'
-    parts.append(element('path', d='M' + 'L'.join(points), class_=class_))
-    if len(points) <= 12:
-      for x, _, y in (point.partition(',') for point in points):
-        parts.append(element('circle', cx=x, cy=y, r=2.5, class_=class_))
+    parts.append(element('path', d='M' + 'L'.join(places), class_=class_))
+    for point, (x, _, y) in zip(
+      points, (p.partition(',') for p in places), strict=True
+    ):
+      values = f'{line.name} {number(point[0])}: {number(point[1])}'.strip()
+      size, seen = (2.5, '') if len(points) <= _FEW_POINTS else (4, ' hit')
+      parts.append(
+        element(
+          'circle',
+          element('title', values),
+          cx=x,
+          cy=y,
+          r=size,
+          class_=class_ + seen,
+        )
+      )
   last = ', '.join(
     f'{line.name} {number(line.points[-1][1])}'.strip() for line in series
   )

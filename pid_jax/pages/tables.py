@@ -20,6 +20,28 @@ from pid_jax.pages import records
 
 Kind = comparing.Kind
 
+# Kind -> its name on the page, and what it means.
+LABELS = {
+  Kind.RIGHT: ('right', 'equal to a right value, up to white space'),
+  Kind.MISSED: ('missed', 'there is a value, and none is predicted'),
+  Kind.INVENTED: ('invented', 'there is none, and one is predicted'),
+  Kind.WRONG: ('wrong value', 'another value than the right one'),
+  Kind.NEAR_MISS: (
+    'near miss',
+    'a value that looks like the right one; see below',
+  ),
+  Kind.ABSENT: ('no prediction', 'the model gave no output for it'),
+  Kind.UNJUDGED: ('no gold', 'nothing to compare with'),
+}
+NEAR_MISS_RULE = (
+  f'A near miss looks like a right value: 1 - d / n is {comparing.NEAR} or '
+  'more, with d the least number of characters to insert, delete or replace, '
+  'and n the length of the longer text. Case, punctuation and the articles a, '
+  'an, the are left aside first; digits must be the same. Saying "nothing" in '
+  'another word is a near miss too. Some metrics count a part of these as '
+  'right.'
+)
+
 # Of an example in the page's data, in order.
 _FIELDS = (
   'id',
@@ -172,26 +194,3 @@ def to_data(table: Table, strings: Strings) -> dict[str, Any]:
     'hasGold': table.has_gold,
     'hasScores': any(example.scores for example in table.examples),
   }
-
-
-# Kind -> its name on the page, and what it means.
-LABELS = {
-  Kind.RIGHT: ('right', 'equal to a right value, up to white space'),
-  Kind.MISSED: ('missed', 'there is a value, and none is predicted'),
-  Kind.INVENTED: ('invented', 'there is none, and one is predicted'),
-  Kind.WRONG: ('wrong value', 'another value than the right one'),
-  Kind.NEAR_MISS: (
-    'near miss',
-    'a value that looks like the right one; see below',
-  ),
-  Kind.ABSENT: ('no prediction', 'the model gave no output for it'),
-  Kind.UNJUDGED: ('no gold', 'nothing to compare with'),
-}
-NEAR_MISS_RULE = (
-  'A near miss differs from a right value by at most a quarter of its '
-  'characters: 1 - d / n is 0.75 or more, with d the least number of '
-  'characters to insert, delete or replace, and n the length of the longer '
-  'text. Case, punctuation and the articles a, an, the are left aside first; '
-  'digits must be the same. Saying "nothing" in another word is a near miss '
-  'too. Some metrics count a part of these as right.'
-)

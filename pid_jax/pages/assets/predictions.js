@@ -55,7 +55,10 @@ function writeAddress(filters) {
     if (value !== DEFAULTS[name]) address.set(name, value);
   }
   if (page > 0) address.set('page', page + 1);
-  history.replaceState(null, '', `#${address}`);
+  // With nothing to say, the address stays as it came.
+  if (address.size || location.hash) {
+    history.replaceState(null, '', `#${address}`);
+  }
 }
 
 /** Selects anew, from the first page. */

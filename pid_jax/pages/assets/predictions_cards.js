@@ -23,7 +23,8 @@ function h(name, attributes, ...children) {
 function valueNode(text) {
   if (text === null) return h('span', {class: 'quiet'}, '(no prediction)');
   if (text === '') return h('span', {class: 'quiet'}, '(empty)');
-  return h('span', {class: isEmpty(text) ? 'value quiet' : 'value'}, text);
+  return h('span',
+    {class: isEmpty(text) ? 'value quiet' : 'value', dir: 'auto'}, text);
 }
 
 function kindNode(kind) {
@@ -57,7 +58,7 @@ class MarkedTexts {
 
   /** Adds a text, of a turn of a dialogue or of none; returns its element. */
   add(text, turn = 0) {
-    const element = h('p', {class: 'text'});
+    const element = h('p', {class: 'text', dir: 'auto'});
     this.paragraphs.push({element, text, turn});
     this.paint(element, text, []);
     return element;
