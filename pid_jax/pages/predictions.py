@@ -14,6 +14,7 @@ from etils import epath
 
 from pid_jax.pages import charts
 from pid_jax.pages import comparing
+from pid_jax.pages import curves as curves_lib
 from pid_jax.pages import markup
 from pid_jax.pages import shell
 from pid_jax.pages import sources
@@ -253,7 +254,7 @@ def _cell(count: int, kind: str, subtask: int) -> markup.Element:
 
 
 def _curves(
-  curves: Mapping[str, sources.curves_lib.Curve], is_open: bool
+  curves: Mapping[str, curves_lib.Curve], is_open: bool
 ) -> markup.Element:
   """A chart for each curve; those that never change are told in words."""
   drawn, constant = [], []

@@ -160,14 +160,17 @@ def _curves(
 
 
 def _results(folder: epath.Path) -> dict:
+  """Reads metrics.json: its `step`, `split` and `metrics`."""
   path = folder / _METRICS_FILE
   try:
     results = json.loads(path.read_text())
-    results['metrics'].items(), results['split'], results['step']
-  except (AttributeError, KeyError, TypeError, ValueError) as e:
+    is_whole = {'step', 'split', 'metrics'} <= results.keys()
+  except (AttributeError, ValueError):  # No object, or no JSON.
+    is_whole = False
+  if not is_whole or not isinstance(results['metrics'], dict):
     raise errors.UserError(
       f'{path} is not what `python -m pid_jax.evaluate` writes'
-    ) from e
+    )
   return results
 
 
