@@ -115,6 +115,9 @@ def test_values_are_marked_in_the_text(browser, lines, url):
   assert browser.run(marks) == [['gold', 'Park & Sons']]  # Pinned.
   browser.run(f'{row}.querySelector("button").click()')
   assert browser.run(marks) == []
+  report_in_browser.choose(browser, search='call-1')
+  browser.run('document.querySelector(".subtasks button").click()')
+  assert browser.run(marks) == [['both', 'Ada']]  # It is right.
   places = 'return placesOf(arguments[0], arguments[1])'
   assert browser.run(places, 'a  B', 'xa b, A\nb. (a b)') == [[6, 9], [12, 15]]
   assert browser.run(places, '(c) [d]*', 'the (c) [d]*') == [[4, 12]]

@@ -107,7 +107,11 @@ def test_dialogues_by_ids_and_texts():
     _example('b-test-0-3', 'user: a', task='other'),
     _example('b-test-0-10', 'user: a system: b user: c system: d user: e'),
   ]
-  assert dialogues.find(examples) == [[2, 0, 11], [4, 5], [6, 7]]
+  assert dialogues.find(examples) == [
+    dialogues.Dialogue('b-test-0', '', [2, 0, 11]),
+    dialogues.Dialogue('1_00000', 'Hotels_1', [4, 5]),
+    dialogues.Dialogue('1_00000', 'Taxis_1', [6, 7]),
+  ]
   assert dialogues.find([]) == []
 
 

@@ -11,31 +11,46 @@ this, so the texts must agree: each turn's begins with the one before.
 from __future__ import annotations
 
 from collections.abc import Sequence
+import dataclasses
 import re
 
 from pid_jax.pages import records
 
-_ID = re.compile(r'(?P<dialogue>.+)-(?P<turn>\d+)(?:-(?P<track>\D.*))?', re.S)
+_ID = re.compile(r'(?P<dialogue>.+)-(?P<turn>\d+)(?:-(?P<service>\D.*))?', re.S)
 
 
-def find(examples: Sequence[records.Example]) -> list[list[int]]:
+@dataclasses.dataclass(frozen=True)
+class Dialogue:
+  """Examples that are turns of one dialogue.
+
+  Attributes:
+    name: what their ids begin with.
+    service: whose state they ask for, '' if there is one state.
+    turns: their indices, by rising turn; at least two.
+  """
+
+  name: str
+  service: str
+  turns: Sequence[int]
+
+
+def find(examples: Sequence[records.Example]) -> list[Dialogue]:
   """Finds dialogues of two turns or more.
 
   Args:
     examples: in any order.
 
   Returns:
-    For each dialogue, in the order in which its first turn appears, the indices
-    of its examples by rising turn.
+    Dialogues, in the order in which the first of their examples appears.
   """
   turns = {}
   for index, example in enumerate(examples):
     match = _ID.fullmatch(example.example_id)
     if match:
-      key = example.task, match['dialogue'], match['track']
+      key = example.task, match['dialogue'], match['service'] or ''
       turns.setdefault(key, []).append((int(match['turn']), index))
   dialogues = []
-  for found in turns.values():
+  for (_, name, service), found in turns.items():
     indices = [index for _, index in sorted(found)]
     texts = [examples[index].inputs for index in indices]
     grows = all(
@@ -43,5 +58,5 @@ def find(examples: Sequence[records.Example]) -> list[list[int]]:
       for earlier, later in zip(texts, texts[1:], strict=False)
     )
     if len(indices) > 1 and grows:
-      dialogues.append(indices)
-  return sorted(dialogues, key=min)
+      dialogues.append(Dialogue(name, service, indices))
+  return sorted(dialogues, key=lambda dialogue: min(dialogue.turns))

@@ -148,7 +148,7 @@ def _facts(table: tables.Table) -> str:
   subtasks = sum(len(example.names) for example in table.examples)
   facts = f'{_count(len(table.examples), "input")}'
   if table.dialogues:
-    turns = sum(map(len, table.dialogues))
+    turns = sum(len(dialogue.turns) for dialogue in table.dialogues)
     facts += f' ({turns:,} of them turns of {len(table.dialogues):,} dialogues)'
   facts += f', {_count(subtasks, "subtask")}.'
   if table.has_gold:

@@ -64,13 +64,13 @@ class Table:
   Attributes:
     examples: as they were read.
     kinds: [N][U], of each subtask.
-    dialogues: indices of the examples of each, by turn.
+    dialogues: among the examples.
     empty_words: as they were compared with.
   """
 
   examples: Sequence[records.Example]
   kinds: Sequence[Sequence[Kind]]
-  dialogues: Sequence[Sequence[int]]
+  dialogues: Sequence[dialogues.Dialogue]
   empty_words: Collection[str]
 
   @property
@@ -182,7 +182,7 @@ def to_data(table: Table, strings: Strings) -> dict[str, Any]:
     'tasks': tasks,
     'schemas': [[strings.indices(part) for part in s] for s in schemas],
     'examples': rows,
-    'dialogues': table.dialogues,
+    'dialogues': [dataclasses.asdict(d) for d in table.dialogues],
     'strings': strings.all(),
     'kinds': {
       kind.value: label

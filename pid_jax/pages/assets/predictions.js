@@ -80,8 +80,8 @@ function render() {
   const start = page * PAGE_SIZE;
   const shown = items.slice(start, start + PAGE_SIZE);
   list.replaceChildren(...shown.map((item) =>
-    item.length > 1 ? dialogueCard(item, filters) :
-      exampleCard(item[0], filters)));
+    item.turns.length > 1 ? dialogueCard(item, filters) :
+      exampleCard(item.turns[0], filters)));
   count.textContent = countText(items, start, shown.length);
   for (const pager of document.querySelectorAll('.pager')) {
     pager.hidden = pages === 1;
@@ -103,7 +103,7 @@ function countText(found, start, length) {
   const all = (number, noun) =>
     `${number.toLocaleString('en')} ${noun}${number === 1 ? '' : 's'}`;
   if (!found.length) return 'Nothing fits these filters.';
-  const dialogues = found.filter((item) => item.length > 1).length;
+  const dialogues = found.filter((item) => item.turns.length > 1).length;
   const parts = [];
   if (dialogues) parts.push(all(dialogues, 'dialogue'));
   if (found.length > dialogues || !dialogues) {

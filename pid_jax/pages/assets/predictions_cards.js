@@ -38,16 +38,25 @@ function errorsNode(count) {
   return h('span', {class: count ? 'badge bad' : 'badge good'}, text);
 }
 
+const patterns = new Map();  // Value -> what finds it.
+
 /** Finds a value in a text: whole words, in any case, any white space. */
 function placesOf(value, text) {
   if (value === null || isEmpty(value)) return [];
-  const escaped = value.trim().replace(/[\\^$.*+?()[\]{}|]/g, '\\$&');
-  const words = escaped.replace(/\s+/g, '\\s+');
-  const pattern = new RegExp(
-    `(?<![\\p{L}\\p{N}])${words}(?![\\p{L}\\p{N}])`, 'giu');
-  return [...text.matchAll(pattern)].map(
+  if (!patterns.has(value)) {
+    const escaped = value.trim().replace(/[\\^$.*+?()[\]{}|]/g, '\\$&');
+    const words = escaped.replace(/\s+/g, '\\s+');
+    patterns.set(value, new RegExp(
+      `(?<![\\p{L}\\p{N}])${words}(?![\\p{L}\\p{N}])`, 'giu'));
+  }
+  return [...text.matchAll(patterns.get(value))].map(
     (match) => [match.index, match.index + match[0].length]);
 }
+
+// Classes of marks, and what they say.
+const MARKS = {
+  gold: 'gold', predicted: 'predicted', both: 'gold and predicted',
+};
 
 /** The texts of a card, in which the places of values can be marked. */
 class MarkedTexts {
@@ -84,7 +93,7 @@ class MarkedTexts {
           marks.push({start, end, class_});
         }
       };
-      note(prediction, target === prediction ? 'gold and predicted' : 'predicted');
+      note(prediction, target === prediction ? 'both' : 'predicted');
       if (target !== prediction) note(target, 'gold');
       this.paint(element, text, marks);
     }
@@ -109,7 +118,7 @@ class MarkedTexts {
     for (const {start, end, class_} of marks.sort((a, b) => a.start - b.start)) {
       if (start < done) continue;
       nodes.push(text.slice(done, start),
-        h('mark', {class: class_, title: class_}, text.slice(start, end)));
+        h('mark', {class: class_, title: MARKS[class_]}, text.slice(start, end)));
       done = end;
     }
     element.replaceChildren(...nodes, text.slice(done));
@@ -194,7 +203,7 @@ function growingTable(head, class_, first, rest, label, makeRow) {
   return h('div', {}, scroll, more);
 }
 
-/** Says what the button shows: `unit` is of many. */
+/** What the button of a growing table says; `unit` names its rows. */
 function moreLabel(first, rest, subtasksOf, unit) {
   const areEmpty = rest.flatMap(subtasksOf).every((s) => !isNotable(s));
   const remark = areEmpty ? `, empty${data.hasGold ? ' and right' : ''}` : '';
@@ -263,8 +272,8 @@ function promptNode({name, prompt}) {
 }
 
 /** The card of a dialogue: its turns, and the state after each. */
-function dialogueCard(item, filters) {
-  const turns = item.map((index) => data.examples[index]);
+function dialogueCard(dialogue, filters) {
+  const turns = dialogue.turns.map((index) => data.examples[index]);
   const texts = new MarkedTexts();
   let read = 0;
   const said = turns.map((turn, t) => {
@@ -273,10 +282,9 @@ function dialogueCard(item, filters) {
     return h('li', {}, h('span', {class: 'turn'}, `turn ${t + 1}`),
       ...lines.map((line) => texts.add(line, t)));
   });
-  const [, dialogue, track] = /^(.+?)-\d+(?:-(\D.*))?$/s.exec(turns[0][ID]);
   return h('article', {class: 'card'},
-    cardHead(dialogue, turns, [
-      track ?? null,
+    cardHead(dialogue.name, turns, [
+      dialogue.service || null,
       `${turns.length} turns`,
       data.tasks.length > 1 ? data.tasks[turns[0][TASK]] : null,
     ]),

@@ -118,7 +118,8 @@ class Search {
  *
  * @param {Object} filters search, task, subtask, kind, order and whether
  *     dialogues stay whole.
- * @return {number[][]} Items: the indices of a dialogue's examples, or one.
+ * @return {Array<{turns: number[]}>} Items: dialogues, or single examples, whose
+ *     only turn they are.
  */
 function select(filters) {
   const search = new Search(filters.search);
@@ -129,16 +130,16 @@ function select(filters) {
       matchingSubtasks(example, filters).length > 0 && search.matches(example);
   };
   const whole = filters.dialogues ? data.dialogues : [];
-  const inDialogue = new Set(whole.flat());
+  const inDialogue = new Set(whole.flatMap((dialogue) => dialogue.turns));
   const items = [...whole];
   data.examples.forEach((_, index) => {
-    if (!inDialogue.has(index)) items.push([index]);
+    if (!inDialogue.has(index)) items.push({turns: [index]});
   });
-  const shown = items.filter((item) => item.some(isShown));
-  const of = (item) => item.map((index) => data.examples[index]);
+  const shown = items.filter((item) => item.turns.some(isShown));
+  const of = (item) => item.turns.map((index) => data.examples[index]);
   const sum = (numbers) => numbers.reduce((a, b) => a + b, 0);
   const order = {
-    file: (item) => item[0],
+    file: (item) => item.turns[0],
     errors: (item) => -sum(of(item).map(errorsOf)),
     score: (item) => Math.min(...of(item).map(leastScore)),
   }[filters.order];
