@@ -56,7 +56,7 @@ function writeAddress(filters) {
   }
   if (page > 0) address.set('page', page + 1);
   // With nothing to say, the address stays as it came.
-  if (address.size || location.hash) {
+  if (String(address) || location.hash) {
     history.replaceState(null, '', `#${address}`);
   }
 }
