@@ -149,7 +149,8 @@ def _facts(table: tables.Table) -> str:
   facts = f'{_count(len(table.examples), "input")}'
   if table.dialogues:
     turns = sum(len(dialogue.turns) for dialogue in table.dialogues)
-    facts += f' ({turns:,} of them turns of {len(table.dialogues):,} dialogues)'
+    of_them = f'{turns:,} of them ' if turns < len(table.examples) else ''
+    facts += f' ({of_them}turns of {_count(len(table.dialogues), "dialogue")})'
   facts += f', {_count(subtasks, "subtask")}.'
   if table.has_gold:
     right, judged = table.num_right(), table.num_judged()

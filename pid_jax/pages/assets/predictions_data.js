@@ -54,10 +54,11 @@ function errorsOf(example) {
   return [...example[KINDS]].filter((kind) => ERRORS.has(kind)).length;
 }
 
-/** The lowest score of an example; what has none comes last. */
+/** The lowest score of an example; above all scores, which are logarithms of
+ * probabilities, if it has none. */
 function leastScore(example) {
   const scores = (example[SCORES] || []).filter((score) => score !== null);
-  return scores.length ? Math.min(...scores) : Infinity;
+  return scores.length ? Math.min(...scores) : 1;
 }
 
 /**
@@ -144,6 +145,5 @@ function select(filters) {
     score: (item) => Math.min(...of(item).map(leastScore)),
   }[filters.order];
   const keys = new Map(shown.map((item) => [item, order(item)]));
-  const compare = (a, b) => (keys.get(a) < keys.get(b) ? -1 : 1);
-  return shown.sort((a, b) => (keys.get(a) === keys.get(b) ? 0 : compare(a, b)));
+  return shown.sort((a, b) => keys.get(a) - keys.get(b));
 }
