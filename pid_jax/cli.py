@@ -50,6 +50,7 @@ def run(
   *,
   use_gin: bool = False,
   preload: Sequence[str] = (),
+  use_jax: bool = True,
   argv: Sequence[str] | None = None,
 ) -> NoReturn:
   """Parses the flags, calls `main(args)` and exits with its status.
@@ -62,6 +63,7 @@ def run(
     use_gin: whether to accept `--gin_file`, `--gin.NAME=VALUE` and the like.
     preload: modules that `main` will need and whose libraries write to standard
       error when loaded, whatever one sets; loaded first, with it shut.
+    use_jax: whether to start JAX; False for what computes nothing.
     argv: arguments without the program's name; those of the process if None.
 
   Raises:
@@ -87,12 +89,13 @@ def run(
   )
   args = parser.parse_args(argv)
   quieten(args.verbose)
-  from pid_jax import compilation  # Not above: --help must answer at once.
+  if use_jax:
+    from pid_jax import compilation  # Not above: --help must answer at once.
 
-  compilation.keep_memory()
-  compilation.use_cache()
+    compilation.keep_memory()
+    compilation.use_cache()
   try:
-    if not args.verbose:
+    if use_jax and not args.verbose:
       _load_in_silence(preload)
     status = main(args) or 0
   except KeyboardInterrupt:

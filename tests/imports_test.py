@@ -29,7 +29,7 @@ _SOURCES = sorted(
 _FLOORS = (
   ('cli',),
   ('trainer',),
-  ('inference', 'model'),
+  ('inference', 'model', 'pages'),
   ('decoding',),
   ('checkpoints',),
   ('partitioning',),

@@ -15,6 +15,7 @@ import trainer_toy as toy
 
 from pid_jax import cli
 from pid_jax import evaluate
+from pid_jax import pages
 from pid_jax import partitioning
 from pid_jax import train
 from pid_jax.trainer import data
@@ -101,6 +102,12 @@ def test_train_then_evaluate(run, tmp_path):
     for p, t in zip(line['prediction'], line['targets'], strict=True)
   )
   assert results['metrics']['toy/exact_match'] == pytest.approx(right / 20)
+
+  # The report finds them, and the curves of the training.
+  summary = pages.write_report(model_dir, 'report.html')
+  assert (summary.num_examples, summary.num_errors) == (10, 20 - right)
+  html = pathlib.Path('report.html').read_text()
+  assert 'toy: validation at step 2' in html and 'eval/toy/target_loss' in html
 
   # The metrics of training are those of the command, on the same split.
   saved = model_dir / 'checkpoints' / '2' / 'metrics' / 'metrics'

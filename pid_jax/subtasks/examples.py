@@ -60,34 +60,49 @@ def iterate_examples(
   Raises:
     UserError: the file cannot be read, is empty, or a line of it is wrong.
   """
-  path = epath.Path(path)
   line_of_id = {}
-  try:
-    with path.open('rb') as lines:
-      for number, line in enumerate(lines, start=1):
-        where = f'{path}, line {number}'
-        text = _decode(line, where)
-        if not text.strip():
-          continue
-        example = _example(_parse(text, where), number, where, require_targets)
-        name = example['example_id']
-        if name in line_of_id:
-          raise errors.UserError(
-            f'{where}: the id {name!r} occurs on line {line_of_id[name]} too; '
-            'give every line its own "id", or none at all'
-          )
-        line_of_id[name] = number
-        yield example
-  except OSError as e:
-    raise errors.UserError(
-      f'cannot read the examples {path}: {e.strerror or e}'
-    ) from e
+  for number, where, record in iterate_lines(path):
+    example = _example(record, number, where, require_targets)
+    name = example['example_id']
+    if name in line_of_id:
+      raise errors.UserError(
+        f'{where}: the id {name!r} occurs on line {line_of_id[name]} too; '
+        'give every line its own "id", or none at all'
+      )
+    line_of_id[name] = number
+    yield example
   if not line_of_id:
     raise errors.UserError(
       f'{path} is empty; it needs one JSON object a line, such as '
       '{"inputs": "...", "subtasks": [{"name": "...", "prompt": "...", '
       '"target": "..."}]}'
     )
+
+
+def iterate_lines(path: epath.PathLike) -> Iterator[tuple[int, str, Any]]:
+  """Reads JSON lines of any form; blank ones are skipped.
+
+  Args:
+    path: of the file; local, or gs://.
+
+  Yields:
+    The line's number, from 1; 'FILE, line NUMBER', for messages; its value.
+
+  Raises:
+    UserError: the file cannot be read, or a line is not JSON in UTF-8.
+  """
+  path = epath.Path(path)
+  try:
+    with path.open('rb') as lines:
+      for number, line in enumerate(lines, start=1):
+        where = f'{path}, line {number}'
+        text = _decode(line, where)
+        if text.strip():
+          yield number, where, _parse(text, where)
+  except OSError as e:
+    raise errors.UserError(
+      f'cannot read the examples {path}: {e.strerror or e}'
+    ) from e
 
 
 def _decode(line: bytes, where: str) -> str:

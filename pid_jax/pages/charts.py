@@ -1,0 +1,181 @@
+# Copyright 2026 The pid_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Line charts as SVG elements: no script, sharp in print, coloured by the CSS.
+
+A chart is as wide as a phone, so that a grid of them needs no second size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+import dataclasses
+import math
+
+from pid_jax.pages import markup
+
+# In CSS pixels.
+_WIDTH, _HEIGHT = 320, 170
+_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 10, 8, 22
+_MOST_POINTS = 300  # More than there are pixels.
+_FEW_POINTS = 12  # So many have dots; of others, that under the pointer.
+
+Point = tuple[float, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class Series:
+  """A line.
+
+  Attributes:
+    name: for the legend.
+    points: (x, y), finite, by rising x; at least one.
+  """
+
+  name: str
+  points: Sequence[Point]
+
+
+def line_chart(
+  title: str, series: Sequence[Series], *, log_y: bool = False
+) -> markup.Element:
+  """Draws lines into one chart, as a <figure>.
+
+  Args:
+    title: is the caption.
+    series: at least one; a legend is shown from two on.
+    log_y: whether heights are logarithms; all y must be positive then.
+
+  Returns:
+    The figure. Its classes are those of base.css.
+  """
+  element = markup.element
+  xs = [x for line in series for x, _ in line.points]
+  ys = [y for line in series for _, y in line.points]
+  x_ticks = ticks(min(xs), max(xs))
+  y_ticks = (log_ticks if log_y else ticks)(min(ys), max(ys))
+  x_low, x_high = min(xs), max(max(xs), min(xs) + 1e-9)
+  height_of = math.log if log_y else float
+  y_low, y_high = height_of(y_ticks[0]), height_of(y_ticks[-1])
+
+  def place(x: float, y: float) -> str:
+    right = (x - x_low) / (x_high - x_low)
+    up = (height_of(y) - y_low) / (y_high - y_low)
+    return (
+      f'{_LEFT + right * (_WIDTH - _LEFT - _RIGHT):.1f},'
+      f'{_HEIGHT - _BOTTOM - up * (_HEIGHT - _TOP - _BOTTOM):.1f}'
+    )
+
+  parts = []
+  for y in y_ticks:
+    start, end = place(x_low, y), place(x_high, y)
+    parts.append(element('path', d=f'M{start}L{end}', class_='grid'))
+    height = start.partition(',')[2]
+    parts.append(
+      element(
+        'text', number(y), x=_LEFT - 6, y=height, dy='.32em', class_='of-y'
+      )
+    )
+  for x in x_ticks:
+    if x_low <= x <= x_high:
+      left = place(x, y_ticks[0]).partition(',')[0]
+      parts.append(
+        element('text', number(x), x=left, y=_HEIGHT - 6, class_='of-x')
+      )
+  for index, line in enumerate(series):
+    points = thinned(line.points)
+    places = [place(*point) for point in points]
+    class_ = f'series-{index % 6}'
+    parts.append(element('path', d='M' + 'L'.join(places), class_=class_))
+    for point, (x, _, y) in zip(
+      points, (p.partition(',') for p in places), strict=True
+    ):
+      values = f'{line.name} {number(point[0])}: {number(point[1])}'.strip()
+      size, seen = (2.5, '') if len(points) <= _FEW_POINTS else (4, ' hit')
+      parts.append(
+        element(
+          'circle',
+          element('title', values),
+          cx=x,
+          cy=y,
+          r=size,
+          class_=class_ + seen,
+        )
+      )
+  last = ', '.join(
+    f'{line.name} {number(line.points[-1][1])}'.strip() for line in series
+  )
+  drawing = element(
+    'svg',
+    *parts,
+    viewBox=f'0 0 {_WIDTH} {_HEIGHT}',
+    role='img',
+    aria_label=f'{title}; at the end: {last}',
+  )
+  legend = [
+    element('span', line.name, class_=f'legend series-{index % 6}')
+    for index, line in enumerate(series if len(series) > 1 else [])
+  ]
+  end = element('span', f' {number(series[0].points[-1][1])}', class_='quiet')
+  caption = element(
+    'figcaption', title, *([end] if len(series) == 1 else []), *legend
+  )
+  return element('figure', caption, drawing, class_='chart')
+
+
+def ticks(low: float, high: float, number_wanted: int = 4) -> list[float]:
+  """Round numbers from at most `low` to at least `high`.
+
+  Args:
+    low: the least value.
+    high: the greatest value.
+    number_wanted: of steps between them, roughly.
+
+  Returns:
+    Multiples of 1, 2 or 5 times a power of ten, at least two.
+  """
+  if high <= low:
+    low, high = low - abs(low) / 2 - 1e-6, high + abs(high) / 2 + 1e-6
+  rough = (high - low) / number_wanted
+  power = 10.0 ** math.floor(math.log10(rough))
+  step = next(m * power for m in (1, 2, 5, 10) if m * power >= rough * 0.999)
+  first = math.floor(low / step + 1e-9)
+  last = max(math.ceil(high / step - 1e-9), first + 1)
+  return [float(f'{k * step:.12g}') for k in range(first, last + 1)]
+
+
+def log_ticks(low: float, high: float) -> list[float]:
+  """Powers of ten from at most `low` to at least `high`, both positive."""
+  first = math.floor(math.log10(low) + 1e-9)
+  last = max(math.ceil(math.log10(high) - 1e-9), first + 1)
+  return [10.0**k for k in range(first, last + 1)]
+
+
+def number(value: float) -> str:
+  """Writes a number in few characters: 0.0316, 1.25, 24,000, 1.2e-05."""
+  if value == int(value) and abs(value) < 1e7:
+    return f'{int(value):,}'
+  if abs(value) >= 1000:
+    return f'{value:,.0f}' if abs(value) < 1e7 else f'{value:.3g}'
+  return f'{value:.4g}'
+
+
+def thinned(points: Sequence[Point]) -> list[Point]:
+  """Leaves out points that nobody could see, and no peak.
+
+  Args:
+    points: by rising x.
+
+  Returns:
+    All points if they are few; else the lowest and the highest of each stretch,
+    and both ends.
+  """
+  if len(points) <= _MOST_POINTS:
+    return list(points)
+  size = math.ceil(2 * len(points) / _MOST_POINTS)
+  kept = [points[0]]
+  for start in range(0, len(points), size):
+    stretch = points[start : start + size]
+    ends = {min(stretch, key=lambda p: p[1]), max(stretch, key=lambda p: p[1])}
+    kept.extend(sorted(ends))
+  kept.append(points[-1])
+  return sorted(set(kept))

@@ -1,0 +1,121 @@
+# Copyright 2026 The pid_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""A page in one file: style, script and data inside, and nothing from outside.
+
+The page's content security policy forbids every request, and every script and
+style but those whose digests it names. So what a model wrote cannot run, even
+if a text should ever reach the page as markup.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+import hashlib
+import importlib.resources
+from typing import Any
+
+from etils import epath
+
+from pid_jax import errors
+from pid_jax.pages import markup
+
+_BASE_STYLE = 'base.css'
+
+
+def page(
+  title: str,
+  body: Sequence[markup.Element],
+  *,
+  styles: Sequence[str] = (),
+  scripts: Sequence[str] = (),
+  data: Any = None,
+) -> str:
+  """Assembles a page.
+
+  Args:
+    title: of the window.
+    body: what the page shows.
+    styles: names of files in assets/, besides base.css.
+    scripts: names of files in assets/, run in this order as one script when the
+      body is there.
+    data: what the scripts read, as JSON, from the element with the id 'data'.
+
+  Returns:
+    The whole document.
+  """
+  style = ''.join(map(_asset, [_BASE_STYLE, *styles]))
+  script = ''.join(map(_asset, scripts))
+  policy = [
+    "default-src 'none'",
+    "base-uri 'none'",
+    "form-action 'none'",
+    'img-src data:',
+    f"style-src 'sha256-{_digest(style)}'",
+    f"script-src 'sha256-{_digest(script)}'" if script else '',
+  ]
+  element = markup.element
+  head = element(
+    'head',
+    element('meta', charset='utf-8'),
+    element(
+      'meta',
+      http_equiv='Content-Security-Policy',
+      content='; '.join(filter(None, policy)),
+    ),
+    element(
+      'meta', name='viewport', content='width=device-width, initial-scale=1'
+    ),
+    element('meta', name_='color-scheme', content='light dark'),
+    element('link', rel='icon', href='data:,'),  # Else a server is asked.
+    element('title', title),
+    element('style', style),
+  )
+  parts = list(body)
+  if data is not None:
+    parts.append(
+      element(
+        'script', markup.to_json(data), type='application/json', id='data'
+      )
+    )
+  if script:
+    parts.append(element('script', script))
+  return markup.to_html(
+    element('html', head, element('body', *parts), lang='en')
+  )
+
+
+def write(path: epath.PathLike, html: str) -> None:
+  """Writes a page such that it is there whole or not at all.
+
+  Args:
+    path: local, or gs://.
+    html: of `page`.
+
+  Raises:
+    UserError: it cannot be written there.
+  """
+  path = epath.Path(path)
+  if path.is_dir() or not path.parent.is_dir():
+    raise errors.UserError(
+      f'cannot write {path}: it must be a file in a folder that exists'
+    )
+  scratch = path.with_name(path.name + '.tmp')
+  try:
+    scratch.write_bytes(html.encode())
+    scratch.replace(path)
+  except BaseException as e:
+    scratch.unlink(missing_ok=True)
+    if isinstance(e, OSError):
+      raise errors.UserError(f'cannot write {path}: {e.strerror or e}') from e
+    raise
+
+
+def _asset(name: str) -> str:
+  folder = importlib.resources.files('pid_jax.pages')
+  return folder.joinpath('assets', name).read_text(encoding='utf-8')
+
+
+def _digest(text: str) -> str:
+  """Of the text of an inline style or script, as a policy names it."""
+  return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

@@ -1,0 +1,57 @@
+# Copyright 2026 The pid_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+r"""Makes a web page to look at predictions, in one file that needs no network.
+
+Examples:
+  python -m pid_jax.report /tmp/model
+  python -m pid_jax.report answers.jsonl --output=answers.html
+
+SOURCE is a MODEL_DIR (its latest evaluation, and the curves of its training), a
+folder or a TASK.jsonl that `python -m pid_jax.evaluate` wrote, or the output of
+`python -m pid_jax.predict`. The page shows gold and predictions side by side,
+counts the kinds of errors, filters and searches, and has the state of dialogues
+turn by turn.
+"""
+
+import argparse
+
+from pid_jax import cli
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+  """Adds the command's own flags."""
+  add = parser.add_argument
+  add('source', metavar='SOURCE', help='where the predictions are')
+  add(
+    '--output',
+    metavar='FILE',
+    help='default: SOURCE.html beside a file, report.html inside a folder',
+  )
+  add(
+    '--empty',
+    action='append',
+    default=[],
+    metavar='WORD',
+    help='a target that says "nothing here", besides none and unanswerable; '
+    'may be repeated',
+  )
+
+
+def main(args: argparse.Namespace) -> None:
+  """Writes the page and says what is in it."""
+  from pid_jax import pages
+  from pid_jax.pages import comparing
+
+  output = args.output or pages.default_output(args.source)
+  words = {*comparing.EMPTY_WORDS, *(' '.join(w.split()) for w in args.empty)}
+  summary = pages.write_report(args.source, output, words)
+  errors = ''
+  if summary.num_errors is not None:
+    errors = f', {summary.num_errors} errors'
+  print(f'{summary.num_examples} examples{errors}: {output}')
+  for note in summary.notes:
+    print(note)
+
+
+if __name__ == '__main__':
+  cli.run(main, doc=__doc__, flags=add_flags, use_jax=False)
