@@ -5,7 +5,7 @@
 Random weights cost what trained ones cost, but one cannot say when their
 outputs end or what they copy. So there is a planted model besides: **token k is
 followed by token k - 1**, down to EOS, which is 1 (and the start token 0 by the
-last of the vocabulary). It is made of random weights by making the head's
+last token of the vocabulary). It is made of random weights by making the head's
 column of k - 1 the embedding of k, and the decoder's layers quieter, so that
 the newest token shines through. Every matrix keeps its shape and stays dense:
 the work is that of any other model.
@@ -60,7 +60,10 @@ def make_params(
   if weights == 'planted':
     embedding = params['token_embedder']['embedding']
     decoder = params['decoder']
-    head = np.roll(embedding, -1, axis=0).T * config.emb_dim**-0.5
+    # Ids beyond num_tokens are never generated: 0 must not lead there.
+    follows = np.roll(np.arange(config.vocab_size), -1)
+    follows[config.num_tokens - 1] = 0
+    head = embedding[follows].T * config.emb_dim**-0.5
     decoder['logits_dense']['kernel'] = np.ascontiguousarray(head)
     for i in range(config.num_decoder_layers):
       layer = decoder[f'layers_{i}']

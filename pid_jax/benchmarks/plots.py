@@ -103,15 +103,19 @@ def _speed_up(points: Sequence[Mapping[str, Any]], letter: str):
   ax.set_xlabel(_LETTERS[letter])
   ax.set_ylabel(f'times as long as {reference}')
   ax.legend(fontsize=7)
-  if not all(job['steady'] for job in points):
-    ax.set_title('the machine was not steady', fontsize=9)
+  if not all(_is_steady(job) for job in points):
+    ax.set_title('the machine changed its speed meanwhile', fontsize=9)
   return figure
 
 
 def _title(job: Mapping[str, Any]) -> str:
   sizes = {k: job['sizes'][v] for k, v in _SIZES.items()}
   shape = ', '.join(f'{k}={v}' for k, v in sizes.items())
-  return f'{job["name"]}\n{shape}' + ('' if job['steady'] else '\n(unsteady)')
+  return f'{job["name"]}\n{shape}'
+
+
+def _is_steady(job: Mapping[str, Any]) -> bool:
+  return all(row['steady'] for row in job['contenders'].values())
 
 
 def _figure(size: tuple[float, float]):

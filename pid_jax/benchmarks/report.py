@@ -31,6 +31,7 @@ _PACKAGES = (
 
 _NUMBER = (int, float)
 _MAYBE = (int, float, type(None))
+_UNSTEADY = 'UNSURE: the machine changed its speed'
 _SPREAD = {
   name: _NUMBER for name in ('min', 'quartile_1', 'median', 'quartile_3', 'num')
 }
@@ -45,17 +46,14 @@ _JOB = {
   'lengths': list,  # [B][U] generated tokens.
   'copied_share': _MAYBE,  # Of the outputs' tokens, those in the input.
   'reference': str,  # The contender that ratios are to.
-  # Whether the machine kept its speed in at least two rounds. Those alone are
-  # `counted` then; else all rounds are, and ratios mean little.
-  'steady': bool,
-  # In their order: seconds of each contender; probes before the first turn and
-  # after each, in FLOP/s (float32 products) and bytes/s (reading).
+  # In their order: seconds of each contender, in the order of their turns;
+  # probes before the first turn and after each, in FLOP/s (float32 products)
+  # and bytes/s (reading). 'encode' and 'encode_and_prefill' are parts of PiD.
   'rounds': [
     {
       'seconds': {str: _NUMBER},
       'flop_rates': list,
       'bandwidths': list,
-      'counted': bool,
     }
   ],
   'contenders': {
@@ -63,6 +61,10 @@ _JOB = {
       'seconds': _SPREAD,
       'ratio': _SPREAD,
       'target': _MAYBE,  # The least ratio that is wanted.
+      # Whether the machine kept its speed from the reference's turn to this one
+      # in at least two rounds. `ratio` is of those alone then; else it is of
+      # all rounds, and means little.
+      'steady': bool,
       # The share of tokens that are those of ours in the same layout, or those
       # that were planted; None where there is nothing to compare with.
       'equal_tokens': _MAYBE,
@@ -75,6 +77,7 @@ _JOB = {
     'seconds': _SPREAD,
     'ratio': _SPREAD,
     'target': _NUMBER,  # The greatest ratio that is wanted.
+    'steady': bool,
     'phases': _PHASES,
   },
   # By layout and phase; empty in sweeps. 'step' is one step.
@@ -212,21 +215,19 @@ def _job_lines(job: Mapping[str, Any]) -> list[str]:
       notes.append(f'{row["target"]:g} {met}')
     if row['equal_tokens'] not in (None, 1.0):
       notes.append(f'{100 * row["equal_tokens"]:.1f} % of tokens equal')
+    if not row['steady']:
+      notes.append(_UNSTEADY)
     lines.append(_line(job['name'], name, row['seconds'], ratio, notes))
   floor = job['floor']
   met = 'met' if floor['ratio']['median'] <= floor['target'] else 'MISSED'
   shares = {k: job['phases'][k] / v for k, v in floor['phases'].items() if v}
   each = ', '.join(f'{name} {share:.1f}' for name, share in shares.items())
+  if not floor['steady']:
+    each += f'; {_UNSTEADY}'
   lines.append(
     f'{job["name"]:<14}{f"{reference} over the floor":<26}{"":>10}'
     f'{_ratio(floor["ratio"]):>22}  at most {floor["target"]:g} {met}; {each}'
   )
-  if not job['steady']:
-    rates = [rate for r in job['rounds'] for rate in r['flop_rates']]
-    lines.append(
-      f'{job["name"]:<14}NOT STEADY: the speed of this machine varied by a '
-      f'factor of {max(rates) / min(rates):.1f}; do not rely on these ratios'
-    )
   return [*lines, '']
 
 

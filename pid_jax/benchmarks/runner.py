@@ -143,19 +143,22 @@ def run_job(
   batch = models.make_batch(engine.config, job)
   runs = {v.name: engine.generator(v, job, batch) for v in job.variants}
   runs |= {name: peers.run(name, job, batch) for name in job.peers}
+  reference = job.variants[0].name
+  # Phases come next to the reference that they are parts of.
+  turns = {reference: runs[reference], **engine.phases(job, batch), **runs}
   timings = timing.interleave(
-    runs | engine.phases(job, batch),
+    turns,
     probe,
     num_rounds=settings.num_rounds,
     budget=settings.budget,
   )
-  reference = job.variants[0].name
   contenders = {}
   for name in runs:
     contenders[name] = {
       'seconds': timing.spread(timings.seconds(name)),
       'ratio': timing.spread(timings.ratios(name, reference)),
       'target': job.targets.get(name),
+      'steady': timings.are_steady(name, reference),
       'equal_tokens': _equal_tokens(
         timings.outputs[name], _expected(name, job, batch, timings, engine)
       ),
@@ -169,13 +172,11 @@ def run_job(
     'lengths': batch.lengths.tolist(),
     'copied_share': _copied_share(batch),
     'reference': reference,
-    'steady': timings.are_steady,
     'rounds': [
       {
         'seconds': r.seconds,
         'flop_rates': [s.flop_rate for s in r.speeds],
         'bandwidths': [s.bandwidth for s in r.speeds],
-        'counted': any(r is c for c in timings.counted),
       }
       for r in timings.rounds
     ],
@@ -249,8 +250,9 @@ def _copied_share(batch: models.Batch) -> float | None:
 
 def _phases(timings: timing.Timings, reference: str) -> dict[str, float]:
   """Median seconds of encode, prefill and all steps, of the reference."""
-  rounds = [r.seconds for r in timings.counted]
   encode, both = _PHASES
+  counted = timings.counted(reference, encode, both)
+  rounds = [r.seconds for r in counted]
   return {
     'encode': statistics.median(r[encode] for r in rounds),
     'prefill': statistics.median(r[both] - r[encode] for r in rounds),
@@ -265,8 +267,8 @@ def _floor(timings, reference, job, batch, config) -> dict[str, Any]:
   ]
   phases = formulas.generate(config, 'pid', **job.sizes, rows_left=left)
   seconds, ratios, apart = [], [], []
-  for r in timings.counted:
-    speed = (r.flop_rate, r.bandwidth)
+  for r in timings.counted(reference):
+    speed = dataclasses.astuple(r.speed(reference))
     seconds.append(phases.seconds(*speed))
     ratios.append(r.seconds[reference] / seconds[-1])
     apart.append(
@@ -281,5 +283,6 @@ def _floor(timings, reference, job, batch, config) -> dict[str, Any]:
     'seconds': timing.spread(seconds),
     'ratio': timing.spread(ratios),
     'target': jobs_lib.FLOOR_TARGET,
+    'steady': timings.are_steady(reference),
     'phases': dict(zip(('encode', 'prefill', 'steps'), medians, strict=True)),
   }

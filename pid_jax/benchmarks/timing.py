@@ -4,9 +4,9 @@
 
 Round robin: every contender runs once in each round, after one round that is
 not counted (it compiles, and fills allocators). The machine's speed is probed
-before and after each turn. A round is steady when its probes agree; contenders
-are compared within rounds, and where there are enough steady ones, within those
-alone. Rounds are chosen by the probes, never by the times.
+before and after each turn. Contenders are compared within rounds, and where
+there are enough, within those alone whose probes around both turns agree.
+Rounds are chosen by the probes, never by the times.
 """
 
 from collections.abc import Callable
@@ -21,39 +21,43 @@ from pid_jax.benchmarks import machine
 # Threads of other libraries spin for a while when their work is done.
 PAUSE = 0.25
 
-# Product rates within one steady round differ by at most this factor. Speeds
-# of a machine that changes are well above (2 was seen); noise is well below.
+# Product rates around turns that are compared differ by at most this factor. A
+# machine that changes its speed is well above (2 was seen), noise well below.
 STEADY = 1.25
 _ENOUGH = 2
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(frozen=True)
 class Round:
   """One turn of each contender.
 
   Attributes:
-    seconds: by contender.
+    seconds: by contender, in the order of their turns.
     speeds: probes, before the first turn and after each.
   """
 
   seconds: dict[str, float]
   speeds: list[machine.Speed]
 
-  @property
-  def flop_rate(self) -> float:
-    return statistics.median(s.flop_rate for s in self.speeds)
+  def speed(self, name: str) -> machine.Speed:
+    """The mean of the probes before and after a contender's turn."""
+    before, after = self._around(name)
+    return machine.Speed(
+      (before.flop_rate + after.flop_rate) / 2,
+      (before.bandwidth + after.bandwidth) / 2,
+    )
 
-  @property
-  def bandwidth(self) -> float:
-    return statistics.median(s.bandwidth for s in self.speeds)
-
-  @property
-  def is_steady(self) -> bool:
-    rates = [s.flop_rate for s in self.speeds]
+  def is_steady(self, *names: str) -> bool:
+    """Whether the probes around the turns of these contenders agree."""
+    rates = [s.flop_rate for name in names for s in self._around(name)]
     return max(rates) <= STEADY * min(rates)
 
+  def _around(self, name: str) -> list[machine.Speed]:
+    turn = list(self.seconds).index(name)
+    return self.speeds[turn : turn + 2]
 
-@dataclasses.dataclass
+
+@dataclasses.dataclass(frozen=True)
 class Timings:
   """All rounds, and what every contender returned in the first.
 
@@ -65,27 +69,26 @@ class Timings:
   rounds: list[Round]
   outputs: dict[str, Any]
 
-  @property
-  def are_steady(self) -> bool:
-    """Whether there are enough steady rounds, and `counted` are those."""
-    return sum(r.is_steady for r in self.rounds) >= min(
-      _ENOUGH, len(self.rounds)
-    )
+  def are_steady(self, *names: str) -> bool:
+    """Whether there are enough rounds in which these can be compared."""
+    return sum(r.is_steady(*names) for r in self.rounds) >= _ENOUGH
 
-  @property
-  def counted(self) -> list[Round]:
-    """The steady rounds, or all where there are too few of them."""
-    if not self.are_steady:
+  def counted(self, *names: str) -> list[Round]:
+    """Rounds that compare these: steady ones, or all if too few are steady."""
+    if not self.are_steady(*names):
       return self.rounds
-    return [r for r in self.rounds if r.is_steady]
+    return [r for r in self.rounds if r.is_steady(*names)]
 
   def seconds(self, name: str) -> list[float]:
-    """Seconds of a contender in the rounds that count."""
-    return [r.seconds[name] for r in self.counted]
+    """Seconds of a contender."""
+    return [r.seconds[name] for r in self.counted(name)]
 
   def ratios(self, name: str, reference: str) -> list[float]:
     """How much longer than the reference it took, round by round."""
-    return [r.seconds[name] / r.seconds[reference] for r in self.counted]
+    return [
+      r.seconds[name] / r.seconds[reference]
+      for r in self.counted(name, reference)
+    ]
 
 
 def interleave(
@@ -101,8 +104,9 @@ def interleave(
 
   Args:
     contenders: by name; each runs its job to the end, and returns its output.
+      The first is what the others are compared with.
     probe: measures the machine's speed.
-    num_rounds: steady rounds that are wanted.
+    num_rounds: steady rounds that are wanted of each.
     budget: seconds after which no further round begins; two are run anyhow.
     clock: in seconds.
     sleep: pauses.
@@ -111,6 +115,7 @@ def interleave(
     Timings.
   """
   start = clock()
+  reference = next(iter(contenders))
   outputs = {name: run() for name, run in contenders.items()}
   rounds = []
   while True:
@@ -123,7 +128,10 @@ def interleave(
       sleep(PAUSE)
       speeds.append(probe())
     rounds.append(Round(seconds, speeds))
-    if sum(r.is_steady for r in rounds) >= num_rounds:
+    numbers = [
+      sum(r.is_steady(name, reference) for r in rounds) for name in contenders
+    ]
+    if min(numbers) >= num_rounds:
       break
     one_more = (clock() - start) / (len(rounds) + 1)
     if len(rounds) >= _ENOUGH and clock() - start + one_more > budget:
