@@ -5,7 +5,7 @@
 The file is meant to be read by other programs, years later: `SCHEMA` says what
 is in it, and nothing is written that does not follow it. Seconds and ratios are
 `timing.spread`s. A ratio is how many times as long as the job's reference a
-contender took, in the median over rounds: above 1 the reference is faster.
+contender took, in the median over comparisons: above 1 the reference is faster.
 """
 
 from collections.abc import Mapping
@@ -36,6 +36,7 @@ _SPREAD = {
   name: _NUMBER for name in ('min', 'quartile_1', 'median', 'quartile_3', 'num')
 }
 _PHASES = dict.fromkeys(('encode', 'prefill', 'steps'), _NUMBER)
+_SPEED = dict.fromkeys(('flop_rate', 'bandwidth'), _NUMBER)
 _JOB = {
   'name': str,
   'summary': str,
@@ -46,24 +47,18 @@ _JOB = {
   'lengths': list,  # [B][U] generated tokens.
   'copied_share': _MAYBE,  # Of the outputs' tokens, those in the input.
   'reference': str,  # The contender that ratios are to.
-  # In their order: seconds of each contender, in the order of their turns;
-  # probes before the first turn and after each, in FLOP/s (float32 products)
-  # and bytes/s (reading). 'encode' and 'encode_and_prefill' are parts of PiD.
+  # Turns in their order, with probes in FLOP/s (float32 products) and bytes/s
+  # (reading). 'encode' and 'encode_and_prefill' are parts of PiD.
   'rounds': [
-    {
-      'seconds': {str: _NUMBER},
-      'flop_rates': list,
-      'bandwidths': list,
-    }
+    [{'name': str, 'seconds': _NUMBER, 'before': _SPEED, 'after': _SPEED}]
   ],
   'contenders': {
     str: {
       'seconds': _SPREAD,
       'ratio': _SPREAD,
       'target': _MAYBE,  # The least ratio that is wanted.
-      # Whether the machine kept its speed from the reference's turn to this one
-      # in at least two rounds. `ratio` is of those alone then; else it is of
-      # all rounds, and means little.
+      # Whether the machine kept its speed in at least two comparisons. `ratio`
+      # is of those alone then; else it is of all, and less sure.
       'steady': bool,
       # The share of tokens that are those of ours in the same layout, or those
       # that were planted; None where there is nothing to compare with.
@@ -193,7 +188,7 @@ def table(report: Mapping[str, Any]) -> str:
     f'float32 products {rate / 1e9:.0f} GFLOP/s, reading '
     f'{bandwidth / 1e9:.0f} GB/s',
     '',
-    f'{"job":<14}{"contender":<26}{"median":>10}{"times as long":>22}  target',
+    f'{"job":<14}{"contender":<26}{"median":>10}{"times as long":>24}  target',
   ]
   for job in (*report['jobs'], *report['sweeps']):
     lines += _job_lines(job)
@@ -226,14 +221,14 @@ def _job_lines(job: Mapping[str, Any]) -> list[str]:
     each += f'; {_UNSTEADY}'
   lines.append(
     f'{job["name"]:<14}{f"{reference} over the floor":<26}{"":>10}'
-    f'{_ratio(floor["ratio"]):>22}  at most {floor["target"]:g} {met}; {each}'
+    f'{_ratio(floor["ratio"]):>24}  at most {floor["target"]:g} {met}; {each}'
   )
   return [*lines, '']
 
 
 def _line(job, name, seconds, ratio, notes) -> str:
   return (
-    f'{job:<14}{name:<26}{_time(seconds["median"]):>10}{_ratio(ratio):>22}  '
+    f'{job:<14}{name:<26}{_time(seconds["median"]):>10}{_ratio(ratio):>24}  '
     f'{"; ".join(notes)}'
   ).rstrip()
 

@@ -34,7 +34,7 @@ class Settings:
   """How long to measure.
 
   Attributes:
-    num_rounds: steady rounds that are wanted of each job.
+    num_rounds: steady comparisons that are wanted of each contender.
     budget: seconds for a job, after which no further round begins.
   """
 
@@ -144,7 +144,6 @@ def run_job(
   runs = {v.name: engine.generator(v, job, batch) for v in job.variants}
   runs |= {name: peers.run(name, job, batch) for name in job.peers}
   reference = job.variants[0].name
-  # Phases come next to the reference that they are parts of.
   turns = {reference: runs[reference], **engine.phases(job, batch), **runs}
   timings = timing.interleave(
     turns,
@@ -156,9 +155,9 @@ def run_job(
   for name in runs:
     contenders[name] = {
       'seconds': timing.spread(timings.seconds(name)),
-      'ratio': timing.spread(timings.ratios(name, reference)),
+      'ratio': timing.spread(timings.ratios(name)),
       'target': job.targets.get(name),
-      'steady': timings.are_steady(name, reference),
+      'steady': timings.is_steady(name),
       'equal_tokens': _equal_tokens(
         timings.outputs[name], _expected(name, job, batch, timings, engine)
       ),
@@ -173,16 +172,11 @@ def run_job(
     'copied_share': _copied_share(batch),
     'reference': reference,
     'rounds': [
-      {
-        'seconds': r.seconds,
-        'flop_rates': [s.flop_rate for s in r.speeds],
-        'bandwidths': [s.bandwidth for s in r.speeds],
-      }
-      for r in timings.rounds
+      [dataclasses.asdict(turn) for turn in turns] for turns in timings.rounds
     ],
     'contenders': contenders,
-    'phases': _phases(timings, reference),
-    'floor': _floor(timings, reference, job, batch, engine.config),
+    'phases': _phases(timings),
+    'floor': _floor(timings, job, batch, engine.config),
     'work': {},
   }
   if with_compiler:
@@ -248,29 +242,27 @@ def _copied_share(batch: models.Batch) -> float | None:
   return float(found[batch.outputs > 0].mean())
 
 
-def _phases(timings: timing.Timings, reference: str) -> dict[str, float]:
-  """Median seconds of encode, prefill and all steps, of the reference."""
-  encode, both = _PHASES
-  counted = timings.counted(reference, encode, both)
-  rounds = [r.seconds for r in counted]
-  return {
-    'encode': statistics.median(r[encode] for r in rounds),
-    'prefill': statistics.median(r[both] - r[encode] for r in rounds),
-    'steps': statistics.median(r[reference] - r[both] for r in rounds),
-  }
+def _phases(timings: timing.Timings) -> dict[str, float]:
+  """Seconds of encode, prefill and all steps: shares of the reference's."""
+  whole = statistics.median(timings.seconds(timings.reference))
+  encode, both = (
+    whole * statistics.median(timings.ratios(name)) for name in _PHASES
+  )
+  return {'encode': encode, 'prefill': both - encode, 'steps': whole - both}
 
 
-def _floor(timings, reference, job, batch, config) -> dict[str, Any]:
-  """The least time for the work of PiD, at each round's speed."""
+def _floor(timings, job, batch, config) -> dict[str, Any]:
+  """The least time for the work of PiD, at the speed of each turn."""
   left = [
     int(np.sum(batch.lengths > step)) for step in range(1, job.new_tokens)
   ]
   phases = formulas.generate(config, 'pid', **job.sizes, rows_left=left)
+  reference = timings.reference
   seconds, ratios, apart = [], [], []
-  for r in timings.counted(reference):
-    speed = dataclasses.astuple(r.speed(reference))
+  for turn in timings.turns(reference):
+    speed = (turn.flop_rate, turn.bandwidth)
     seconds.append(phases.seconds(*speed))
-    ratios.append(r.seconds[reference] / seconds[-1])
+    ratios.append(turn.seconds / seconds[-1])
     apart.append(
       (
         phases.encode.seconds(*speed),
@@ -283,6 +275,6 @@ def _floor(timings, reference, job, batch, config) -> dict[str, Any]:
     'seconds': timing.spread(seconds),
     'ratio': timing.spread(ratios),
     'target': jobs_lib.FLOOR_TARGET,
-    'steady': timings.are_steady(reference),
+    'steady': timings.is_steady(reference),
     'phases': dict(zip(('encode', 'prefill', 'steps'), medians, strict=True)),
   }

@@ -2,14 +2,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Times contenders in turns, so that a busy machine slows all alike.
 
-Round robin: every contender runs once in each round, after one round that is
-not counted (it compiles, and fills allocators). The machine's speed is probed
-before and after each turn. Contenders are compared within rounds, and where
-there are enough, within those alone whose probes around both turns agree.
-Rounds are chosen by the probes, never by the times.
+Round robin, with a turn of the reference between any two others, after one
+round that is not counted (it compiles, and fills allocators). A contender is
+compared with the turns of the reference right before and right after its own.
+The machine's speed is probed between turns; where there are enough, only those
+comparisons count around which the probes agree. They are chosen by the probes,
+never by the times.
 """
 
 from collections.abc import Callable
+from collections.abc import Iterable
 from collections.abc import Mapping
 import dataclasses
 import statistics
@@ -21,74 +23,100 @@ from pid_jax.benchmarks import machine
 # Threads of other libraries spin for a while when their work is done.
 PAUSE = 0.25
 
-# Product rates around turns that are compared differ by at most this factor. A
-# machine that changes its speed is well above (2 was seen), noise well below.
+# Product rates around a comparison differ by at most this factor. A machine
+# that changes its speed is well above (2 was seen), noise well below.
 STEADY = 1.25
 _ENOUGH = 2
 
 
 @dataclasses.dataclass(frozen=True)
-class Round:
-  """One turn of each contender.
+class Turn:
+  """One run of one contender.
 
   Attributes:
-    seconds: by contender, in the order of their turns.
-    speeds: probes, before the first turn and after each.
+    name: of the contender.
+    seconds: that it took.
+    before: probe before it.
+    after: probe after it.
   """
 
-  seconds: dict[str, float]
-  speeds: list[machine.Speed]
+  name: str
+  seconds: float
+  before: machine.Speed
+  after: machine.Speed
 
-  def speed(self, name: str) -> machine.Speed:
-    """The mean of the probes before and after a contender's turn."""
-    before, after = self._around(name)
-    return machine.Speed(
-      (before.flop_rate + after.flop_rate) / 2,
-      (before.bandwidth + after.bandwidth) / 2,
-    )
+  @property
+  def flop_rate(self) -> float:
+    return (self.before.flop_rate + self.after.flop_rate) / 2
 
-  def is_steady(self, *names: str) -> bool:
-    """Whether the probes around the turns of these contenders agree."""
-    rates = [s.flop_rate for name in names for s in self._around(name)]
-    return max(rates) <= STEADY * min(rates)
-
-  def _around(self, name: str) -> list[machine.Speed]:
-    turn = list(self.seconds).index(name)
-    return self.speeds[turn : turn + 2]
+  @property
+  def bandwidth(self) -> float:
+    return (self.before.bandwidth + self.after.bandwidth) / 2
 
 
 @dataclasses.dataclass(frozen=True)
 class Timings:
-  """All rounds, and what every contender returned in the first.
+  """All turns, and what every contender returned in the first.
 
   Attributes:
-    rounds: in their order.
+    rounds: the turns of each round: every other one is of the reference, the
+      first and the last too.
     outputs: by contender.
   """
 
-  rounds: list[Round]
+  rounds: list[list[Turn]]
   outputs: dict[str, Any]
 
-  def are_steady(self, *names: str) -> bool:
-    """Whether there are enough rounds in which these can be compared."""
-    return sum(r.is_steady(*names) for r in self.rounds) >= _ENOUGH
+  @property
+  def reference(self) -> str:
+    return self.rounds[0][0].name
 
-  def counted(self, *names: str) -> list[Round]:
-    """Rounds that compare these: steady ones, or all if too few are steady."""
-    if not self.are_steady(*names):
-      return self.rounds
-    return [r for r in self.rounds if r.is_steady(*names)]
+  def is_steady(self, name: str) -> bool:
+    """Whether enough comparisons with a contender (or turns) are steady."""
+    return sum(map(_is_steady, self._windows(name))) >= _ENOUGH
+
+  def num_steady(self, names: Iterable[str]) -> int:
+    """Steady comparisons of that contender which has the fewest."""
+    return min(sum(map(_is_steady, self._windows(name))) for name in names)
+
+  def turns(self, name: str) -> list[Turn]:
+    """The turns of a contender that count."""
+    return [window[len(window) // 2] for window in self._counted(name)]
 
   def seconds(self, name: str) -> list[float]:
     """Seconds of a contender."""
-    return [r.seconds[name] for r in self.counted(name)]
+    return [turn.seconds for turn in self.turns(name)]
 
-  def ratios(self, name: str, reference: str) -> list[float]:
-    """How much longer than the reference it took, round by round."""
+  def ratios(self, name: str) -> list[float]:
+    """How many times as long as the reference a contender took."""
+    if name == self.reference:
+      return [1.0] * len(self._counted(name))
     return [
-      r.seconds[name] / r.seconds[reference]
-      for r in self.counted(name, reference)
+      2 * turn.seconds / (before.seconds + after.seconds)
+      for before, turn, after in self._counted(name)
     ]
+
+  def _windows(self, name: str) -> list[list[Turn]]:
+    """A contender's turns with their neighbours; of the reference, alone."""
+    reach = 0 if name == self.reference else 1
+    return [
+      turns[i - reach : i + reach + 1]
+      for turns in self.rounds
+      for i, turn in enumerate(turns)
+      if turn.name == name
+    ]
+
+  def _counted(self, name: str) -> list[list[Turn]]:
+    windows = self._windows(name)
+    if not self.is_steady(name):
+      return windows
+    return [window for window in windows if _is_steady(window)]
+
+
+def _is_steady(window: list[Turn]) -> bool:
+  """Whether the probes around these turns agree."""
+  rates = [s.flop_rate for turn in window for s in (turn.before, turn.after)]
+  return max(rates) <= STEADY * min(rates)
 
 
 def interleave(
@@ -106,7 +134,7 @@ def interleave(
     contenders: by name; each runs its job to the end, and returns its output.
       The first is what the others are compared with.
     probe: measures the machine's speed.
-    num_rounds: steady rounds that are wanted of each.
+    num_rounds: steady comparisons that are wanted of each.
     budget: seconds after which no further round begins; two are run anyhow.
     clock: in seconds.
     sleep: pauses.
@@ -115,28 +143,29 @@ def interleave(
     Timings.
   """
   start = clock()
-  reference = next(iter(contenders))
+  reference, *others = contenders
+  order = [reference]
+  for name in others:
+    order += [name, reference]
   outputs = {name: run() for name, run in contenders.items()}
-  rounds = []
+  timings = Timings([], outputs)
+  speed = probe()
   while True:
-    seconds, speeds = {}, [probe()]
-    for name, run in contenders.items():
+    turns = []
+    for name in order:
       sleep(PAUSE)
       before = clock()
-      run()
-      seconds[name] = clock() - before
+      contenders[name]()
+      seconds = clock() - before
       sleep(PAUSE)
-      speeds.append(probe())
-    rounds.append(Round(seconds, speeds))
-    numbers = [
-      sum(r.is_steady(name, reference) for r in rounds) for name in contenders
-    ]
-    if min(numbers) >= num_rounds:
-      break
-    one_more = (clock() - start) / (len(rounds) + 1)
-    if len(rounds) >= _ENOUGH and clock() - start + one_more > budget:
-      break
-  return Timings(rounds, outputs)
+      last, speed = speed, probe()
+      turns.append(Turn(name, seconds, last, speed))
+    timings.rounds.append(turns)
+    if timings.num_steady(contenders) >= num_rounds:
+      return timings
+    one_more = (clock() - start) / (len(timings.rounds) + 1)
+    if len(timings.rounds) >= _ENOUGH and clock() - start + one_more > budget:
+      return timings
 
 
 def spread(values: list[float]) -> dict[str, float]:
