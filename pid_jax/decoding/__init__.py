@@ -7,6 +7,7 @@ from pid_jax.decoding.beam import beam_search
 from pid_jax.decoding.generation import Generated
 from pid_jax.decoding.generation import generate
 from pid_jax.decoding.grid import present_rows
+from pid_jax.decoding.lookup import Lookup
 from pid_jax.decoding.samplers import GREEDY
 from pid_jax.decoding.samplers import Filter
 from pid_jax.decoding.samplers import Greedy
@@ -26,6 +27,7 @@ __all__ = [
   'Filter',
   'Generated',
   'Greedy',
+  'Lookup',
   'Sample',
   'Sampler',
   'Scored',

@@ -69,7 +69,8 @@ class State:
     finished_tokens: int32 [R, W, T], with EOS.
     finished_scores: float32 [R, W], falling along W.
     finished_log_probs: float32 [R, W].
-    cache: network.KeyValues of N layers, [R * W, C, H, D], of the live ones.
+    cache: network.KeyValues of N layers, R * W rows and C slots, of the live
+      ones.
   """
 
   step: jax.Array

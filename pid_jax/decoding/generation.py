@@ -7,9 +7,15 @@ then loops of steps, until the last row has ended. Most slots of a dialogue say
 "none" after two tokens while one says a long name; so whenever half of the rows
 of each input have ended, the others move together, and the next loop runs on
 half as many. Shapes of a program are fixed: it holds one loop for each width.
+
+The three parts that it is made of can be called apart, so that the rows that
+take longest can be finished together with those of other batches (`pool`):
+`start` encodes and prefills, `advance` takes steps, `compact` drops rows.
+
 Letters as in `grid`, T generated tokens, and R' rows of the grid that are left.
 """
 
+import dataclasses
 from typing import Any
 
 import flax
@@ -18,6 +24,7 @@ import jax.numpy as jnp
 
 from pid_jax import network
 from pid_jax.decoding import grid as grid_lib
+from pid_jax.decoding import lookup as lookup_lib
 from pid_jax.decoding import samplers
 
 PAD_ID = grid_lib.PAD_ID
@@ -26,6 +33,40 @@ EOS_ID = grid_lib.EOS_ID
 # So few rows cost hardly less when they are halved: a step then waits for the
 # weights to be read.
 _FEW_ROWS = 16
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+  """What is fixed when a program is compiled.
+
+  Attributes:
+    module: the network.
+    max_new_tokens: T, at least 1, EOS included.
+    sampler: chooses the tokens.
+    lookup: drafts tokens from the input; None: every token takes a step.
+    in_step: whether all rows that are left have got equally far, so that one
+      slot of the cache serves them all. Drafts part them.
+  """
+
+  module: network.Transformer
+  max_new_tokens: int
+  sampler: samplers.Sampler = samplers.GREEDY
+  lookup: lookup_lib.Lookup | None = None
+  in_step: bool = True
+
+  def __post_init__(self):
+    if self.max_new_tokens < 1:
+      raise ValueError(
+        f'max_new_tokens must be at least 1, got {self.max_new_tokens}.'
+      )
+
+  @property
+  def num_slots(self) -> int:
+    """Slots that a row needs besides its prompt's and the start token's."""
+    if self.lookup is None:
+      return self.max_new_tokens - 1  # Nothing follows the last token.
+    # Drafts are written whole, even where only their beginning is read.
+    return self.max_new_tokens - 1 + self.lookup.max_draft_tokens
 
 
 @flax.struct.dataclass
@@ -38,8 +79,8 @@ class Generated:
     log_probs: float32 [B, U], natural logarithm of the probability that the
       model gives the tokens, EOS included: its own, whichever sampler chose
       them. 0 for absent rows.
-    num_steps: int32 scalar, tokens of the longest output; the decoder ran once
-      for each.
+    num_steps: int32 scalar, how often the decoder ran, the prefill included:
+      once for each token of the longest output, or less often with drafts.
     num_row_steps: int32 scalar, the rows that it ran on, summed over the steps.
   """
 
@@ -50,29 +91,50 @@ class Generated:
 
 
 @flax.struct.dataclass
-class State:
-  """What changes from step to step.
+class Rows:
+  """The rows that are left; those of an input adjacent.
 
   Attributes:
-    step: int32 scalar, tokens chosen so far in every row that is not done.
-    row_steps: int32 scalar, see `Generated`.
-    tokens: int32 [R, T], the tokens chosen, 0 from `step` on and after EOS.
-    log_probs: float32 [R], summed over the tokens chosen.
-    rows: int32 [R'], which of the R rows are left; those of an input adjacent.
-    newest: int32 [R'], the token that each chose last.
-    done: bool [R'], whether a row has its EOS, or was absent from the start.
-    cache: network.KeyValues of N layers, [R', C, H, D] each in the activations'
-      dtype, C = P + T: start token, prompt, and all tokens but the last, which
-      nothing follows. Written up to slot P + `step` - 1.
+    index: int32 [R'], which of the R rows each is.
+    counts: int32 [R'], tokens chosen so far.
+    recent: int32 [R', M], the last tokens chosen or of the prompt, the newest
+      last; lookup.NO_TOKEN where there are fewer. M is 1 without lookup.
+    rates: float32 [R'], see lookup.update_rates.
+    done: bool [R'], whether a row has its EOS or T tokens, or was absent from
+      the start.
+    keys: random keys [R'].
+    sources: int32 [R', L], see lookup.sources; L is 0 without lookup.
   """
 
-  step: jax.Array
-  row_steps: jax.Array
+  index: jax.Array
+  counts: jax.Array
+  recent: jax.Array
+  rates: jax.Array
+  done: jax.Array
+  keys: jax.Array
+  sources: jax.Array
+
+
+@flax.struct.dataclass
+class State:
+  """A batch that is being decoded.
+
+  Attributes:
+    num_steps: int32 scalar, see `Generated`.
+    num_row_steps: int32 scalar, see `Generated`.
+    tokens: int32 [R, T], the tokens chosen; 0 after EOS, and where none is yet.
+    log_probs: float32 [R], summed over the tokens chosen.
+    rows: the R' rows that are left.
+    grid: their inputs, and which slots are theirs.
+    cache: their self-attention, written up to the newest token but one.
+  """
+
+  num_steps: jax.Array
+  num_row_steps: jax.Array
   tokens: jax.Array
   log_probs: jax.Array
-  rows: jax.Array
-  newest: jax.Array
-  done: jax.Array
+  rows: Rows
+  grid: grid_lib.Grid
   cache: Any
 
 
@@ -85,6 +147,7 @@ def generate(
   max_new_tokens: int,
   min_new_tokens: int | jax.Array = 0,
   sampler: samplers.Sampler = samplers.GREEDY,
+  lookup: lookup_lib.Lookup | None = None,
   rng: jax.Array | None = None,
   stream_ids: jax.Array | None = None,
   row_mask: jax.Array | None = None,
@@ -103,8 +166,10 @@ def generate(
       a stock T5.
     max_new_tokens: T, at least 1, EOS included.
     min_new_tokens: tokens before which EOS is not allowed; may be traced. As
-      many as `max_new_tokens` fixes the number of steps, for timing.
+      many as `max_new_tokens` fixes the number of tokens, for timing.
     sampler: chooses the tokens.
+    lookup: how to draft tokens that the output may copy from the input or the
+      prompt; None: not. The outputs do not depend on it.
     rng: random key; not needed by `Greedy`.
     stream_ids: int32 [B]. Row (b, u) draws from the random numbers of `rng`,
       stream_ids[b] and u, so that an input's outputs do not depend on its place
@@ -117,90 +182,235 @@ def generate(
   Returns:
     Generated.
   """
-  if max_new_tokens < 1:
-    raise ValueError(
-      f'max_new_tokens must be at least 1, got {max_new_tokens}.'
-    )
-  num_inputs, num_prompts, prompt_length = prompt_tokens.shape
-  if row_mask is None:
-    row_mask = grid_lib.present_rows(encoder_input_tokens, prompt_tokens)
-  keys = _row_keys(rng, stream_ids, num_inputs, num_prompts)
-
-  logits, grid, cache = grid_lib.prefill(
-    module,
+  num_inputs, num_prompts, _ = prompt_tokens.shape
+  settings = Settings(module, max_new_tokens, sampler, lookup)
+  state = start(
+    settings,
     params,
     encoder_input_tokens,
     prompt_tokens,
-    num_slots=prompt_length + max_new_tokens,
+    min_new_tokens=min_new_tokens,
+    rng=rng,
+    stream_ids=stream_ids,
+    row_mask=row_mask,
   )
-
-  def choose(state: State, logits: jax.Array) -> State:
-    """Appends a token to each row that is left, given logits [R', V]."""
-    allowed = allowed_ids(module.config, state.step >= min_new_tokens)
-    step_keys = jax.vmap(jax.random.fold_in, (0, None))(
-      keys[state.rows], state.step
-    )
-    tokens = jax.vmap(sampler)(
-      jnp.where(allowed[None, :], logits, -jnp.inf), step_keys
-    )
-    log_probs = token_log_probs(logits, tokens)
-    tokens = jnp.where(state.done, PAD_ID, tokens)
-    log_probs = jnp.where(state.done, 0.0, log_probs)
-    return state.replace(
-      step=state.step + 1,
-      row_steps=state.row_steps + state.rows.size,
-      tokens=state.tokens.at[state.rows, state.step].set(tokens),
-      log_probs=state.log_probs.at[state.rows].add(log_probs),
-      newest=tokens,
-      done=state.done | (tokens == EOS_ID),
-    )
-
-  def decode(state: State, next_width: int) -> State:
-    """Takes steps while an input has more than so many unfinished rows."""
-    own_grid = grid.replace(slot_mask=grid.slot_mask[state.rows])
-
-    def is_too_wide(state: State) -> jax.Array:
-      left = jnp.sum(~state.done.reshape(num_inputs, -1), axis=1)
-      return (state.step < max_new_tokens) & (jnp.max(left) > next_width)
-
-    def take_step(state: State) -> State:
-      logits, cache = grid_lib.extend(
-        module,
-        params,
-        own_grid,
-        state.cache,
-        state.newest[:, None],
-        prompt_length + state.step,
-      )
-      return choose(state.replace(cache=cache), logits)
-
-    return jax.lax.while_loop(is_too_wide, take_step, state)
-
-  rows = num_inputs * num_prompts
-  state = State(
-    step=jnp.int32(0),
-    row_steps=jnp.int32(0),
-    tokens=jnp.full((rows, max_new_tokens), PAD_ID, jnp.int32),
-    log_probs=jnp.zeros(rows, jnp.float32),
-    rows=jnp.arange(rows),
-    newest=jnp.full(rows, PAD_ID, jnp.int32),
-    done=~row_mask.reshape(rows),
-    cache=cache,
-  )
-  # The prompts' last logits give the first tokens; each step reads the newest.
-  state = choose(state, logits)
-  for width in _narrower_widths(num_inputs, num_prompts, num_compactions):
-    state = _compact(decode(state, width), num_inputs, width)
-  state = decode(state, 0)
+  widths = narrower_widths(num_inputs, num_prompts, num_compactions)
+  state = narrow(settings, params, state, widths, min_new_tokens)
+  state = advance(settings, params, state, min_new_tokens=min_new_tokens)
   return Generated(
     tokens=state.tokens.reshape(num_inputs, num_prompts, max_new_tokens),
     log_probs=state.log_probs.reshape(num_inputs, num_prompts),
-    num_steps=state.step,
-    num_row_steps=state.row_steps,
+    num_steps=state.num_steps,
+    num_row_steps=state.num_row_steps,
   )
 
 
-def _narrower_widths(
+def start(
+  settings: Settings,
+  params: Any,
+  encoder_input_tokens: jax.Array,
+  prompt_tokens: jax.Array,
+  *,
+  min_new_tokens: int | jax.Array = 0,
+  rng: jax.Array | None = None,
+  stream_ids: jax.Array | None = None,
+  row_mask: jax.Array | None = None,
+) -> State:
+  """Encodes, prefills, and chooses the first token of each row.
+
+  Args:
+    settings: of the program.
+    params: of the network.
+    encoder_input_tokens: see `generate`, as all that follow.
+    prompt_tokens: ...
+    min_new_tokens: ...
+    rng: ...
+    stream_ids: ...
+    row_mask: ...
+
+  Returns:
+    The state with all rows, R' = R.
+  """
+  num_inputs, num_prompts, prompt_length = prompt_tokens.shape
+  rows = num_inputs * num_prompts
+  if row_mask is None:
+    row_mask = grid_lib.present_rows(encoder_input_tokens, prompt_tokens)
+  lookup = settings.lookup
+  sources = jnp.zeros((rows, 0), jnp.int32)
+  recent = jnp.full((rows, 1), lookup_lib.NO_TOKEN, jnp.int32)
+  if lookup is not None:
+    sources = lookup_lib.sources(encoder_input_tokens, prompt_tokens)
+    recent = grid_lib.last_tokens(
+      prompt_tokens.reshape(rows, prompt_length),
+      lookup.max_ngram,
+      lookup_lib.NO_TOKEN,
+    )
+  logits, grid, cache = grid_lib.prefill(
+    settings.module,
+    params,
+    encoder_input_tokens,
+    prompt_tokens,
+    num_slots=prompt_length + 1 + settings.num_slots,
+  )
+  state = State(
+    num_steps=jnp.int32(0),
+    num_row_steps=jnp.int32(0),
+    tokens=jnp.full((rows, settings.max_new_tokens), PAD_ID, jnp.int32),
+    log_probs=jnp.zeros(rows, jnp.float32),
+    rows=Rows(
+      index=jnp.arange(rows),
+      counts=jnp.zeros(rows, jnp.int32),
+      recent=recent,
+      rates=jnp.full(rows, lookup_lib.FIRST_RATE, jnp.float32),
+      done=~row_mask.reshape(rows),
+      keys=_row_keys(rng, stream_ids, num_inputs, num_prompts),
+      sources=sources,
+    ),
+    grid=grid,
+    cache=cache,
+  )
+  # The prompts' last logits give the first tokens; each step reads the newest.
+  return _choose(settings, state, logits[:, None], min_new_tokens)
+
+
+def advance(
+  settings: Settings,
+  params: Any,
+  state: State,
+  *,
+  max_left: int = 0,
+  max_open: int | jax.Array = 0,
+  min_new_tokens: int | jax.Array = 0,
+) -> State:
+  """Takes steps until few rows or few inputs are left.
+
+  Args:
+    settings: of the program.
+    params: of the network.
+    state: of `start`, `compact` or a call before.
+    max_left: it stops when no input has more unfinished rows than this,
+    max_open: and no more inputs than this have any.
+    min_new_tokens: see `generate`.
+  """
+  num_inputs = state.grid.encoder_mask.shape[0]
+  num_rows = state.rows.done.shape[0]
+  max_draft = 0
+  if settings.lookup is not None:
+    max_draft = settings.lookup.draft_length(num_rows)
+
+  def is_needed(state: State) -> jax.Array:
+    left = jnp.sum(~state.rows.done.reshape(num_inputs, -1), axis=1)
+    return (jnp.max(left) > max_left) & (jnp.sum(left > 0) > max_open)
+
+  def read(state: State, *draft: jax.Array) -> State:
+    """Reads the newest tokens, and perhaps drafts int32 [R', K], [R']."""
+    rows = state.rows
+    # Prompts end together; the first token goes to the slot after them.
+    first = state.grid.slot_mask.shape[1] - settings.num_slots - 1
+    in_step = settings.in_step and settings.lookup is None
+    slot = first + (state.num_steps if in_step else rows.counts)
+    newest = rows.recent[:, -1:]
+    logits, cache = grid_lib.extend(
+      settings.module,
+      params,
+      state.grid,
+      state.cache,
+      jnp.concatenate([newest, *draft[:1]], axis=1),
+      slot,
+      all_logits=True,
+    )
+    state = state.replace(cache=cache)
+    return _choose(settings, state, logits, min_new_tokens, *draft)
+
+  def take_step(state: State) -> State:
+    if max_draft < 1:
+      return read(state)
+    rows = state.rows
+    tokens, lengths = lookup_lib.draft(rows.sources, rows.recent, max_draft)
+    # The token after a draft comes for free, and must have a place.
+    room = settings.max_new_tokens - rows.counts - 1
+    lengths = jnp.where(rows.done, 0, jnp.minimum(lengths, room))
+    return jax.lax.cond(
+      lookup_lib.is_worthwhile(lengths, rows.rates, rows.done),
+      lambda: read(state, tokens, lengths),
+      lambda: read(state),
+    )
+
+  return jax.lax.while_loop(is_needed, take_step, state)
+
+
+def _choose(
+  settings: Settings,
+  state: State,
+  logits: jax.Array,
+  min_new_tokens: int | jax.Array,
+  drafts: jax.Array | None = None,
+  draft_lengths: jax.Array | None = None,
+) -> State:
+  """Appends the tokens that the logits give, and no others.
+
+  Args:
+    settings: of the program.
+    state: before.
+    logits: float32 [R', Q, V], after the newest token and Q - 1 drafted ones.
+    min_new_tokens: see `generate`.
+    drafts: int32 [R', Q - 1], or None where there are none.
+    draft_lengths: int32 [R'], how many of them are a draft.
+
+  Returns:
+    The state after: each row that is not done has its next token, and more
+    where drafts are what would have been chosen.
+  """
+  rows = state.rows
+  query = jnp.arange(logits.shape[1])[None, :]
+  places = rows.counts[:, None] + query  # [R', Q]
+  allowed = allowed_ids(settings.module.config, places >= min_new_tokens)
+  fold_each = jax.vmap(jax.random.fold_in, (None, 0))
+  tokens = jax.vmap(jax.vmap(settings.sampler))(
+    jnp.where(allowed, logits, -jnp.inf),
+    jax.vmap(fold_each)(rows.keys, places),
+  )
+  num_new = jnp.ones_like(rows.counts)
+  rates = rows.rates
+  if drafts is not None:
+    is_kept = (tokens[:, :-1] == drafts) & (
+      query[:, :-1] < draft_lengths[:, None]
+    )
+    num_kept = jnp.sum(jnp.cumprod(is_kept, axis=1), axis=1)
+    num_new += num_kept
+  ends = tokens == EOS_ID
+  before = jnp.cumsum(ends, axis=1) - ends  # EOS among the tokens before.
+  is_new = (query < num_new[:, None]) & (before == 0) & ~rows.done[:, None]
+  num_new = jnp.sum(is_new, axis=1)
+  counts = rows.counts + num_new
+  if settings.lookup is not None:
+    lengths, kept = num_new * 0, num_new * 0
+    if drafts is not None:
+      lengths, kept = draft_lengths, num_kept
+    rates = lookup_lib.update_rates(rates, lengths, kept)
+  history = jnp.concatenate([rows.recent, tokens], axis=1)
+  span = num_new[:, None] + jnp.arange(rows.recent.shape[1])[None, :]
+  log_probs = jnp.where(is_new, token_log_probs(logits, tokens), 0.0)
+  return state.replace(
+    num_steps=state.num_steps + 1,
+    num_row_steps=state.num_row_steps + rows.index.size,
+    # A place that is not new lies outside, and is dropped.
+    tokens=state.tokens.at[
+      rows.index[:, None], jnp.where(is_new, places, settings.max_new_tokens)
+    ].set(tokens, mode='drop'),
+    log_probs=state.log_probs.at[rows.index].add(jnp.sum(log_probs, axis=1)),
+    rows=rows.replace(
+      counts=counts,
+      recent=jnp.take_along_axis(history, span, axis=1),
+      rates=rates,
+      done=rows.done
+      | jnp.any(ends & is_new, axis=1)
+      | (counts >= settings.max_new_tokens),
+    ),
+  )
+
+
+def narrower_widths(
   num_inputs: int, num_prompts: int, num_compactions: int
 ) -> list[int]:
   """Returns the numbers of rows of an input to compact to, falling."""
@@ -213,17 +423,33 @@ def _narrower_widths(
   return widths
 
 
-def _compact(state: State, num_inputs: int, width: int) -> State:
+def narrow(
+  settings: Settings,
+  params: Any,
+  state: State,
+  widths: list[int],
+  min_new_tokens: int | jax.Array = 0,
+) -> State:
+  """Takes steps and drops rows, until so few of each input are left."""
+  for width in widths:
+    state = advance(
+      settings, params, state, max_left=width, min_new_tokens=min_new_tokens
+    )
+    state = compact(state, width)
+  return state
+
+
+def compact(state: State, width: int) -> State:
   """Keeps `width` rows of each input, all that are not done among them."""
-  done = state.done.reshape(num_inputs, -1)
+  num_inputs = state.grid.encoder_mask.shape[0]
+  done = state.rows.done.reshape(num_inputs, -1)
   # Rows stay in order; the done ones come last.
   kept = jnp.argsort(done, axis=1, stable=True)[:, :width]
   kept += done.shape[1] * jnp.arange(num_inputs)[:, None]
   kept = kept.reshape(-1)
   return state.replace(
-    rows=state.rows[kept],
-    newest=state.newest[kept],
-    done=state.done[kept],
+    rows=jax.tree.map(lambda x: x[kept], state.rows),
+    grid=state.grid.replace(slot_mask=state.grid.slot_mask[kept]),
     cache=grid_lib.take_rows(state.cache, kept),
   )
 
@@ -237,8 +463,15 @@ def token_log_probs(logits: jax.Array, tokens: jax.Array) -> jax.Array:
 def allowed_ids(
   config: network.T5Config, may_end: bool | jax.Array = True
 ) -> jax.Array:
-  """Returns bool [V]: True for ids that may come next; EOS if `may_end`."""
+  """Returns bool [..., V]: True for ids that may come next.
+
+  Args:
+    config: of the network.
+    may_end: bool [...], whether EOS is one of them.
+  """
+  may_end = jnp.asarray(may_end)[..., None]
   ids = jnp.arange(config.vocab_size)
+  ids = ids.reshape((1,) * (may_end.ndim - 1) + (-1,))
   is_token = (ids != PAD_ID) & (ids < config.num_tokens)
   return is_token & ((ids != EOS_ID) | may_end)
 

@@ -35,8 +35,8 @@ class Grid:
 
   Attributes:
     cross: keys and values of the encoded inputs for all layers' cross-attention
-      (network.Transformer.cross_key_values), N x [B, S, H, D]; one copy per
-      input, whatever U is.
+      (network.Transformer.cross_key_values), of N layers, B inputs and S
+      places: one copy per input, whatever U is.
     encoder_mask: bool [B, S], True at input tokens.
     slot_mask: bool [R, C], True in the slots that are a row's own.
   """
@@ -82,7 +82,7 @@ def prefill(
 
   Returns:
     float32 logits [R, V] of the token after each prompt, the Grid, and the
-    self-attention cache, N x [R, C, H, D], whose slots up to P are written.
+    self-attention cache of R rows and C slots, written up to slot P.
   """
   num_inputs, num_prompts, prompt_length = prompt_tokens.shape
   rows = num_inputs * num_prompts
@@ -119,7 +119,8 @@ def extend(
     grid: from `prefill`.
     cache: from the call before.
     tokens: int32 [R, Q].
-    slot: int32 scalar, of the first of these tokens.
+    slot: int32 scalar, of the first of these tokens; or [R], where rows have
+      got differently far.
     all_logits: whether the logits of all Q tokens are wanted.
 
   Returns:
@@ -160,6 +161,22 @@ def take_rows(cache: Any, rows: jax.Array) -> Any:
   """Returns the cache of given rows, int32 [n], in their order."""
   # Layers that are scanned are stacked on an axis before that of the rows.
   return jax.tree.map(lambda x: jnp.take(x, rows, axis=x.ndim - 4), cache)
+
+
+def last_tokens(prompts: jax.Array, count: int, none: int) -> jax.Array:
+  """Returns the last tokens of each prompt.
+
+  Args:
+    prompts: int32 [R, P], padded with 0 on the right.
+    count: M, how many.
+    none: stands where there are fewer.
+
+  Returns:
+    int32 [R, M], the last one last.
+  """
+  tokens, _ = _align_right(prompts)
+  tokens = jnp.pad(tokens[:, 1:], ((0, 0), (count, 0)))[:, -count:]
+  return jnp.where(tokens != PAD_ID, tokens, none)
 
 
 def apply(module: network.Transformer, params: Any, *args, **kwargs) -> Any:

@@ -28,7 +28,7 @@ def masked(mask: jax.Array, bias: jax.Array | None = None) -> jax.Array:
 
   Args:
     mask: bool [B, 1, Q, K]; True may be attended to.
-    bias: float32 [1, H, Q, K], or None for 0.
+    bias: float32 [1, H, Q, K] or [B, H, Q, K], or None for 0.
 
   Returns:
     float32 [B, H, Q, K] ([B, 1, Q, K] where there is no bias): the bias, or
@@ -36,10 +36,11 @@ def masked(mask: jax.Array, bias: jax.Array | None = None) -> jax.Array:
   """
   if bias is None:
     return jnp.where(mask, 0.0, MASKED)
-  # A product with ones, not a broadcast: its gradient is a matrix product, not
-  # a sum over the batch, at which XLA is fifty times slower on CPUs.
-  ones = jnp.ones((mask.shape[0], 1))
-  bias = jnp.einsum('bi,ihqk->bhqk', ones, bias)
+  if bias.shape[0] < mask.shape[0]:
+    # A product with ones, not a broadcast: its gradient is a matrix product,
+    # not a sum over the batch, at which XLA is fifty times slower on CPUs.
+    ones = jnp.ones((mask.shape[0], 1))
+    bias = jnp.einsum('bi,ihqk->bhqk', ones, bias)
   return jnp.where(mask, bias, MASKED)
 
 
@@ -47,9 +48,12 @@ def masked(mask: jax.Array, bias: jax.Array | None = None) -> jax.Array:
 class KeyValues:
   """Keys and values of one attention, or stacked over layers on a new axis 0.
 
+  They are laid out as the products read them: a decoding step reads keys and
+  values many times that were computed once, and would transpose them each time.
+
   Attributes:
-    keys: [B, K, H, D], in the activations' dtype.
-    values: [B, K, H, D], in the activations' dtype.
+    keys: [B, H, D, K], in the activations' dtype.
+    values: [B, H, K, D], in the activations' dtype.
   """
 
   keys: jax.Array
@@ -74,10 +78,10 @@ class Attention(nn.Module):
     self.dropout = nn.Dropout(cfg.dropout_rate, broadcast_dims=(-2,))
 
   def key_values(self, x: jax.Array) -> KeyValues:
-    """Projects [B, K, E] to keys and values [B, K, H, D]."""
+    """Projects [B, K, E] to the keys and values of K places."""
     return KeyValues(
-      keys=self._split_heads(self.key(x)),
-      values=self._split_heads(self.value(x)),
+      keys=self._split_heads(self.key(x)).transpose(0, 2, 3, 1),
+      values=self._split_heads(self.value(x)).transpose(0, 2, 1, 3),
     )
 
   def __call__(
@@ -91,7 +95,7 @@ class Attention(nn.Module):
 
     Args:
       x: [B, Q, E].
-      key_values: of [B, K, H, D].
+      key_values: of K places.
       bias: float32, broadcastable to [B, H, Q, K]; added to the logits. MASKED
         where a query must not attend; see `masked`.
       deterministic: whether dropout is off.
@@ -100,9 +104,9 @@ class Attention(nn.Module):
       [B, Q, E].
     """
     query = self._split_heads(self.query(x))
-    # [B, Q, H, D] x [B, K, H, D] -> [B, H, Q, K]
+    # [B, Q, H, D] x [B, H, D, K] -> [B, H, Q, K]
     logits = jnp.einsum(
-      'bqhd,bkhd->bhqk',
+      'bqhd,bhdk->bhqk',
       query,
       key_values.keys,
       preferred_element_type=jnp.float32,
@@ -114,10 +118,10 @@ class Attention(nn.Module):
     total = jnp.sum(weights, axis=-1)  # [B, H, Q]
     weights = weights.astype(x.dtype)
     weights = self.dropout(weights, deterministic=deterministic)
-    # [B, H, Q, K] x [B, K, H, D] -> [B, Q, H, D]
-    attended = jnp.einsum('bhqk,bkhd->bqhd', weights, key_values.values)
-    attended = attended / total.swapaxes(1, 2)[..., None].astype(x.dtype)
-    attended = attended.reshape(*x.shape[:-1], -1)
+    # [B, H, Q, K] x [B, H, K, D] -> [B, H, Q, D]
+    attended = jnp.einsum('bhqk,bhkd->bhqd', weights, key_values.values)
+    attended = attended / total[..., None].astype(x.dtype)
+    attended = attended.swapaxes(1, 2).reshape(*x.shape[:-1], -1)
     attended = layers.with_sharding_constraint(
       attended, ('batch', 'length', 'joined_kv')
     )

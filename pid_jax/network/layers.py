@@ -164,10 +164,10 @@ class RelativePositionBias(nn.Module):
     Args:
       num_queries: Q, queries at positions `first_query`, `first_query` + 1, ...
       num_keys: K, keys at positions 0, 1, ...
-      first_query: int, or int32 scalar array.
+      first_query: int, or int32 scalar array; or int32 [R], one for each row.
 
     Returns:
-      float32 [1, H, Q, K].
+      float32 [1, H, Q, K], or [R, H, Q, K].
     """
     cfg = self.config
     rel_embedding = param_with_axes(
@@ -176,20 +176,22 @@ class RelativePositionBias(nn.Module):
     )  # fmt: skip
     # Biases of all Q + K - 1 distances (and one more, unused), smallest first.
     num_distances = num_queries + num_keys
-    distance = jnp.arange(num_distances) - (num_queries - 1) - first_query
+    first_query = jnp.atleast_1d(first_query)
+    distance = jnp.arange(num_distances) - (num_queries - 1)
+    distance = distance[None, :] - first_query[:, None]  # [R, Q + K]
     bucket = relative_position_bucket(
       distance,
       self.bidirectional,
       cfg.relpos_num_buckets,
       cfg.relpos_max_distance,
     )
-    by_distance = jnp.take(rel_embedding, bucket, axis=1)  # [H, Q + K]
+    by_distance = jnp.take(rel_embedding, bucket, axis=1)  # [H, R, Q + K]
     # A Toeplitz matrix by reshaping: row q starts one distance further left
     # than row q - 1. Its gradient is a sum, where a gather's is a slow scatter.
-    rows = jnp.tile(by_distance, (1, num_queries))
-    rows = rows[:, num_queries - 1 : num_queries * num_distances - 1]
-    rows = rows.reshape(cfg.num_heads, num_queries, num_distances - 1)
-    return rows[None, :, :, :num_keys]
+    rows = jnp.tile(by_distance.swapaxes(0, 1), (1, 1, num_queries))
+    rows = rows[:, :, num_queries - 1 : num_queries * num_distances - 1]
+    rows = rows.reshape(-1, cfg.num_heads, num_queries, num_distances - 1)
+    return rows[..., :num_keys]
 
 
 def relative_position_bucket(

@@ -11,6 +11,8 @@ Q tokens of a row in one call, C slots of the self-attention cache, N layers,
 H heads, D head_dim, E emb_dim.
 """
 
+import functools
+
 import flax
 from flax import linen as nn
 from flax.linen import partitioning as nn_partitioning
@@ -36,7 +38,8 @@ class LayerContext:
     cross_bias: float32 [B, 1, Q, S] (packed rows) or [B, 1, 1, S] (grid), 0
       where a query may attend, else MASKED.
     encoded: [B, S, E], or None where keys and values are given.
-    slot: int32 scalar, the first cache slot to write, or None without cache.
+    slot: int32 scalar or [R], the first cache slot to write, or None without
+      cache.
   The encoder uses the first alone.
   """
 
@@ -51,8 +54,8 @@ class LayerMemory:
   """What one decoder layer (or, stacked, all) remembers while decoding.
 
   Attributes:
-    cross: KeyValues [B, S, H, D] of the encoded input.
-    cache: KeyValues [R, C, H, D] of the row so far.
+    cross: KeyValues of the encoded input: B, S places.
+    cache: KeyValues of the row so far: R, C places.
   """
 
   cross: KeyValues
@@ -114,7 +117,7 @@ class DecoderLayer(nn.Module):
     self.dropout = layers.Dropout(cfg.dropout_rate)
 
   def cross_key_values(self, encoded, *unused_args):
-    """Projects [B, S, E]; returns (encoded, KeyValues [B, S, H, D])."""
+    """Projects [B, S, E]; returns (encoded, KeyValues of S places)."""
     return encoded, self.encoder_decoder_attention.key_values(encoded)
 
   def __call__(
@@ -142,7 +145,7 @@ class DecoderLayer(nn.Module):
     bias = context.self_bias
     if self.config.relpos_bias_per_layer:
       first = 0 if context.slot is None else context.slot
-      bias += self.relpos_bias(x.shape[1], own.keys.shape[1], first)
+      bias += self.relpos_bias(x.shape[1], own.keys.shape[-1], first)
     y = self.self_attention(y, own, bias, deterministic)
     x = x + self.dropout(y, deterministic)
 
@@ -168,11 +171,18 @@ class DecoderLayer(nn.Module):
 
 
 def _write(cache: KeyValues, new: KeyValues, slot: jax.Array) -> KeyValues:
-  """Writes [R, Q, H, D] into the slots from `slot` on of [R, C, H, D]."""
-  write = lambda old, new: jax.lax.dynamic_update_slice_in_dim(
-    old, new.astype(old.dtype), slot, axis=1
+  """Writes Q places into those from `slot` on, which may differ by row."""
+
+  def write(old: jax.Array, new: jax.Array, axis: int) -> jax.Array:
+    update = functools.partial(jax.lax.dynamic_update_slice_in_dim, axis=axis)
+    if slot.ndim:
+      update = jax.vmap(update)
+    return update(old, new.astype(old.dtype), slot)
+
+  return KeyValues(
+    keys=write(cache.keys, new.keys, -1),
+    values=write(cache.values, new.values, -2),
   )
-  return jax.tree.map(write, cache, new)
 
 
 def _stack(
@@ -312,7 +322,7 @@ class Decoder(_Stack):
       memory: LayerMemory of all layers.
       self_mask: bool [R, 1, Q, C].
       cross_mask: bool [B, 1, 1, S].
-      slot: int32 scalar.
+      slot: int32 scalar or [R].
 
     Returns:
       hidden [R, Q, E], and the new caches of all layers.

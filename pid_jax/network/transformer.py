@@ -145,8 +145,8 @@ class Transformer(nn.Module):
       encoded: [B, S, E].
 
     Returns:
-      A tuple of N KeyValues [B, S, H, D], or with `scan_layers` one KeyValues
-      [N, B, S, H, D].
+      A tuple of N KeyValues of B inputs and S places, or with `scan_layers` one
+      KeyValues with N as its first axis.
     """
     return self.decoder.cross_key_values(encoded)
 
@@ -154,16 +154,25 @@ class Transformer(nn.Module):
     """Returns zeros for the self-attention of R rows, C slots, N layers.
 
     Returns:
-      A tuple of N KeyValues [R, C, H, D], or with `scan_layers` one KeyValues
-      [N, R, C, H, D].
+      A tuple of N KeyValues of R rows and C places, or with `scan_layers` one
+      KeyValues with N as its first axis.
     """
     cfg = self.config
-    shape = (num_rows, num_slots, cfg.num_heads, cfg.head_dim)
-    if cfg.scan_layers:
-      zeros = jnp.zeros((cfg.num_decoder_layers, *shape), cfg.dtype)
-      return KeyValues(zeros, zeros)
-    zeros = jnp.zeros(shape, cfg.dtype)
-    return (KeyValues(zeros, zeros),) * cfg.num_decoder_layers
+    heads, head_dim, length = (
+      cfg.num_heads,
+      cfg.head_dim,
+      cfg.num_decoder_layers,
+    )
+    stacked = (length,) if cfg.scan_layers else ()
+    empty = KeyValues(
+      keys=jnp.zeros(
+        (*stacked, num_rows, heads, head_dim, num_slots), cfg.dtype
+      ),
+      values=jnp.zeros(
+        (*stacked, num_rows, heads, num_slots, head_dim), cfg.dtype
+      ),
+    )
+    return empty if cfg.scan_layers else (empty,) * length
 
   def decode_cached(
     self,
@@ -186,7 +195,8 @@ class Transformer(nn.Module):
       cross: what `cross_key_values` returned.
       encoder_mask: bool [B, S], True at input tokens.
       cache: of `empty_cache`, or of the call before.
-      slot: int32 scalar, where the first of the Q tokens is written.
+      slot: int32 scalar, where the first of the Q tokens is written; or [R],
+        where rows have got differently far.
       slot_mask: bool [R, C], slots that hold (or will hold) a row's tokens.
       all_logits: whether to return the logits of all Q tokens, not the last's.
 
@@ -194,9 +204,11 @@ class Transformer(nn.Module):
       float32 logits [R, V] (or [R, Q, V]), and the new cache.
     """
     num_queries, num_slots = tokens.shape[1], slot_mask.shape[1]
-    query_slots = slot + jnp.arange(num_queries)
-    causal = jnp.arange(num_slots)[None, :] <= query_slots[:, None]
-    self_mask = slot_mask[:, None, None, :] & causal[None, None, :, :]
+    slot = jnp.asarray(slot, jnp.int32)
+    # [1, Q] or [R, Q]
+    query_slots = jnp.atleast_1d(slot)[:, None] + jnp.arange(num_queries)[None]
+    causal = jnp.arange(num_slots)[None, None] <= query_slots[:, :, None]
+    self_mask = slot_mask[:, None, None, :] & causal[:, None]
     if self.config.scan_layers:
       memory = stacks.LayerMemory(cross, cache)
     else:
