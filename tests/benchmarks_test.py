@@ -18,6 +18,7 @@ import pytest
 from pid_jax import benchmark
 from pid_jax import cli
 from pid_jax import config as config_lib
+from pid_jax import decoding
 from pid_jax import errors
 from pid_jax.benchmarks import jobs
 from pid_jax.benchmarks import machine
@@ -201,22 +202,29 @@ def test_half_of_the_notes_stands_in_the_input():
       found = any(text[i : i + 2] == run for i in range(len(text)))
       assert found == is_copied
       assert is_copied or not set(run) & set(text)
-  tokens = _engine('planted').generator(jobs.PID, NOTES, batch)()
-  np.testing.assert_array_equal(tokens, batch.outputs)
+  for variant in NOTES.variants:
+    tokens = _engine('planted').generator(variant, NOTES, batch)()
+    np.testing.assert_array_equal(tokens, batch.outputs)
 
 
-def test_full_size_jobs_fit_the_model():
-  config = config_lib.named('t5_1_1_small')
-  for job in jobs.JOBS.values():
-    batch = models.make_batch(config, job)
-    shape = (job.num_inputs, job.num_prompts, job.prompt_length)
-    assert batch.prompts.shape == shape
-    assert batch.inputs.shape == (job.num_inputs, job.input_length)
-    assert batch.inputs.min() > 0
-    if job.name == 'notes':
-      assert runner._copied_share(batch) == 0.5
-    if job.name == 'skewed':
-      assert np.mean(batch.lengths == 2) == 0.8
+def test_drafts_of_the_copied_half_are_kept():
+  job = dataclasses.replace(
+    NOTES, input_length=256, new_tokens=120, num_prompts=2, copied_run=20
+  )
+  batch, engine = models.make_batch(CONFIG, job), _engine('planted')
+
+  def num_steps(lookup):
+    generate = jax.jit(functools.partial(
+      decoding.generate, engine.module,
+      max_new_tokens=120, min_new_tokens=120, lookup=lookup,
+    ))  # fmt: skip
+    return generate(engine.params, batch.inputs, batch.prompts).num_steps
+
+  assert num_steps(None) == 120
+  # Of 40 tokens, one step finds the run of 20 that is copied; three passes read
+  # 9, 9 and 1 more of it (a draft of 8 and the token after it; what is left),
+  # the last with the first of the 20 others, which take 19 steps.
+  assert 3 * (1 + 3 + 19) <= num_steps(decoding.Lookup()) < 80
 
 
 # --- Peers ---

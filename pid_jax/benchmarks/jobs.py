@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import dataclasses
 from typing import Any
 
+from pid_jax import decoding
 from pid_jax import errors
 
 
@@ -32,6 +33,7 @@ class Variant:
 PID = Variant('pid')
 PIE = Variant('pie', 'pie')
 JOINT = Variant('joint', 'joint')
+LOOKUP = Variant('pid_lookup', options={'lookup': decoding.Lookup()})
 LOCKSTEP = Variant('pid_lockstep', options={'num_compactions': 0})
 
 # Names of peers, as in `peers`.
@@ -132,9 +134,9 @@ JOBS = {
       input_length=1600,
       num_prompts=4,
       new_tokens=200,
-      variants=(PID,),
+      variants=(LOOKUP, PID),
       peers=(TRANSFORMERS_TILED, CTRANSLATE2_INT8),
-      targets={TRANSFORMERS_TILED: 3, CTRANSLATE2_INT8: 1.2},
+      targets={TRANSFORMERS_TILED: 3, CTRANSLATE2_INT8: 1.2, PID.name: 1.8},
       weights='planted',
       copied_run=20,
     ),
