@@ -227,6 +227,20 @@ def test_drafts_of_the_copied_half_are_kept():
   assert 3 * (1 + 3 + 19) <= num_steps(decoding.Lookup()) < 80
 
 
+def test_full_size_jobs_fit_the_model():
+  config = config_lib.named('t5_1_1_small')
+  for job in jobs.JOBS.values():
+    batch = models.make_batch(config, job)
+    shape = (job.num_inputs, job.num_prompts, job.prompt_length)
+    assert batch.prompts.shape == shape
+    assert batch.inputs.shape == (job.num_inputs, job.input_length)
+    assert batch.inputs.min() > 0
+    if job.name == 'notes':
+      assert runner._copied_share(batch) == 0.5
+    if job.name == 'skewed':
+      assert np.mean(batch.lengths == 2) == 0.8
+
+
 # --- Peers ---
 
 
