@@ -367,6 +367,11 @@ def test_mistakes_are_told_at_once(flags, message, tmp_path, capsys):
   assert not (tmp_path / 'new').exists()
 
 
+def test_the_floor_is_that_of_work_without_drafts():
+  assert jobs.JOBS['notes'].variants[0] is jobs.LOOKUP
+  assert {job.stepwise for job in jobs.JOBS.values()} == {'pid'}
+
+
 def test_sweeps_run_alone_or_beside_jobs():
   chosen, points = jobs.choose([], 'u,T')
   assert not chosen

@@ -80,6 +80,18 @@ class Job:
   copied_run: int = 0
 
   @property
+  def stepwise(self) -> str:
+    """The variant of PiD that takes a step for each token, without drafts.
+
+    Its work is what the machine's floor is computed for.
+    """
+    return next(
+      v.name
+      for v in self.variants
+      if v.layout == 'pid' and not v.options.get('lookup')
+    )
+
+  @property
   def sizes(self) -> dict[str, int]:
     """Arguments of `formulas.generate`."""
     return {

@@ -54,14 +54,14 @@ def write(report: Mapping[str, Any], folder: epath.Path) -> list[str]:
 
 
 def _latency(jobs: Sequence[Mapping[str, Any]]):
-  """Seconds of the reference by phase, beside the machine's floor.
+  """Seconds of PiD by phase, beside the machine's floor.
 
   Every job has its own scale: they differ by factors of ten.
   """
   figure = _figure((2.4 * len(jobs) + 1, 3.6))
   axes = figure.subplots(1, len(jobs), squeeze=False)[0]
   for ax, job in zip(axes, jobs, strict=True):
-    bars = {job['reference']: job['phases'], 'floor': job['floor']['phases']}
+    bars = {job['stepwise']: job['phases'], 'floor': job['floor']['phases']}
     bottoms = [0.0] * len(bars)
     for phase, colour in zip(_PHASES, _COLOURS, strict=True):
       heights = [1000 * phases[phase] for phases in bars.values()]

@@ -65,9 +65,11 @@ _JOB = {
       'equal_tokens': _MAYBE,
     }
   },
-  # Median seconds of the reference.
+  # The contender that the next two are about: PiD without drafts.
+  'stepwise': str,
+  # Its seconds.
   'phases': _PHASES,
-  # formulas.Phases.seconds at each round's speed; ratio of the reference to it.
+  # formulas.Phases.seconds at the speed of each turn; its ratio to that.
   'floor': {
     'seconds': _SPREAD,
     'ratio': _SPREAD,
@@ -217,10 +219,11 @@ def _job_lines(job: Mapping[str, Any]) -> list[str]:
   met = 'met' if floor['ratio']['median'] <= floor['target'] else 'MISSED'
   shares = {k: job['phases'][k] / v for k, v in floor['phases'].items() if v}
   each = ', '.join(f'{name} {share:.1f}' for name, share in shares.items())
+  subject = f'{job["stepwise"]} over the floor'
   if not floor['steady']:
     each += f'; {_UNSTEADY}'
   lines.append(
-    f'{job["name"]:<14}{f"{reference} over the floor":<26}{"":>10}'
+    f'{job["name"]:<14}{subject:<26}{"":>10}'
     f'{_ratio(floor["ratio"]):>24}  at most {floor["target"]:g} {met}; {each}'
   )
   return [*lines, '']

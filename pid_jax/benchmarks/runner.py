@@ -175,7 +175,8 @@ def run_job(
       [dataclasses.asdict(turn) for turn in turns] for turns in timings.rounds
     ],
     'contenders': contenders,
-    'phases': _phases(timings),
+    'stepwise': job.stepwise,
+    'phases': _phases(timings, job.stepwise),
     'floor': _floor(timings, job, batch, engine.config),
     'work': {},
   }
@@ -242,24 +243,27 @@ def _copied_share(batch: models.Batch) -> float | None:
   return float(found[batch.outputs > 0].mean())
 
 
-def _phases(timings: timing.Timings) -> dict[str, float]:
-  """Seconds of encode, prefill and all steps: shares of the reference's."""
-  whole = statistics.median(timings.seconds(timings.reference))
-  encode, both = (
-    whole * statistics.median(timings.ratios(name)) for name in _PHASES
+def _phases(timings: timing.Timings, name: str) -> dict[str, float]:
+  """Seconds of encode, prefill and all steps of a contender of PiD."""
+  reference = statistics.median(timings.seconds(timings.reference))
+  encode, both, whole = (
+    reference * statistics.median(timings.ratios(part))
+    for part in (*_PHASES, name)
   )
   return {'encode': encode, 'prefill': both - encode, 'steps': whole - both}
 
 
 def _floor(timings, job, batch, config) -> dict[str, Any]:
-  """The least time for the work of PiD, at the speed of each turn."""
+  """The least time for the work of PiD, at the speed of each turn.
+
+  Drafts save steps, so that they do other work: they have no part in this.
+  """
   left = [
     int(np.sum(batch.lengths > step)) for step in range(1, job.new_tokens)
   ]
   phases = formulas.generate(config, 'pid', **job.sizes, rows_left=left)
-  reference = timings.reference
   seconds, ratios, apart = [], [], []
-  for turn in timings.turns(reference):
+  for turn in timings.turns(job.stepwise):
     speed = (turn.flop_rate, turn.bandwidth)
     seconds.append(phases.seconds(*speed))
     ratios.append(turn.seconds / seconds[-1])
@@ -275,6 +279,6 @@ def _floor(timings, job, batch, config) -> dict[str, Any]:
     'seconds': timing.spread(seconds),
     'ratio': timing.spread(ratios),
     'target': jobs_lib.FLOOR_TARGET,
-    'steady': timings.is_steady(reference),
+    'steady': timings.is_steady(job.stepwise),
     'phases': dict(zip(('encode', 'prefill', 'steps'), medians, strict=True)),
   }
