@@ -283,8 +283,8 @@ def written():
     job = dataclasses.replace(DST, variants=(jobs.PID, jobs.PIE))
     results = runner.run(
       [job],
-      [dataclasses.replace(job, name=f'sweep_U_{u}', num_prompts=u)
-       for u in (1, 2)],
+      [dataclasses.replace(job, name=f'sweep_U_{u}', num_prompts=u,
+                           variants=(jobs.PID,)) for u in (1, 2)],
       dataclasses.replace(CONFIG, num_encoder_layers=1, num_decoder_layers=1),
       settings=runner.Settings(1, 0.0),
       sweep_settings=runner.Settings(1, 0.0),
