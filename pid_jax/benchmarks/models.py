@@ -52,11 +52,11 @@ def make_params(
   config: config_lib.T5Config, weights: str, seed: int = 0
 ) -> Any:
   """Returns float32 parameters, 'random' (T5's initial ones) or 'planted'."""
-  tokens = jnp.ones((1, 8), jnp.int32)
-  variables = network.initialize(
-    network.Transformer(config), jax.random.key(seed), tokens, tokens
+  tokens, module = jnp.ones((1, 8), jnp.int32), network.Transformer(config)
+  initialize = jax.jit(
+    lambda rng: network.initialize(module, rng, tokens, tokens)['params']
   )
-  params = jax.tree.map(np.array, variables['params'])
+  params = jax.tree.map(np.array, initialize(jax.random.key(seed)))
   if weights == 'planted':
     embedding = params['token_embedder']['embedding']
     decoder = params['decoder']

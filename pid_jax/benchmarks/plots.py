@@ -75,7 +75,7 @@ def _latency(jobs: Sequence[Mapping[str, Any]]):
 
 def _speed_up(points: Sequence[Mapping[str, Any]], letter: str):
   """How many times as long as the reference each contender takes."""
-  figure = _figure((5.2, 3.8))
+  figure = _figure((5.2, 4.2))
   ax = figure.subplots()
   sizes = [job['sizes'][_SIZES[letter]] for job in points]
   names = dict.fromkeys(n for job in points for n in job['contenders'])
@@ -102,7 +102,7 @@ def _speed_up(points: Sequence[Mapping[str, Any]], letter: str):
   ax.yaxis.set_major_formatter('{x:g}')
   ax.set_xlabel(_LETTERS[letter])
   ax.set_ylabel(f'times as long as {reference}')
-  ax.legend(fontsize=7)
+  figure.legend(loc='outside lower center', ncols=2, fontsize=7)
   if not all(_is_steady(job) for job in points):
     ax.set_title('the machine changed its speed meanwhile', fontsize=9)
   return figure
