@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-# Products of this size ran at the highest rate; smaller ones start too often.
+# Of the product: some milliseconds long, and 12 MB in all.
 _SIZE = 1024
 _REPEATS = 3
 # Several times the last-level cache of most machines.
