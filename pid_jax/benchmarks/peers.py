@@ -7,8 +7,8 @@ Each peer greedily generates what ours must: as many tokens, padding forbidden.
 is what these libraries offer. `transformers_tiled` encodes the input once,
 gives `generate` that encoding expanded over the prompts, and puts the prompts
 into the decoder: PiD, as far as it goes there. CTranslate2 has no way to share
-an encoding. All run in our process, in turns with us, on all cores, and with the
-allocator's settings of our commands (`compilation.keep_memory`).
+an encoding. All run in our process, in turns with us, on all cores, and with
+the allocator's settings of our commands (`compilation.keep_memory`).
 """
 
 from collections.abc import Callable
