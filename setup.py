@@ -66,6 +66,14 @@ _TEST = [
   'torch==2.13.0',
   'transformers>=4.45',
 ]
+# What pid_jax.benchmark compares with, and draws with. In no lock file: the
+# command runs without, and says what is missing.
+_BENCHMARK = [
+  'ctranslate2>=4.5',
+  'matplotlib>=3.8',
+  'torch>=2.4',
+  'transformers>=4.45',
+]
 
 setuptools.setup(
   name='pid_jax',
@@ -100,6 +108,7 @@ setuptools.setup(
   extras_require={
     'train': _TRAIN,
     'test': _TEST,
+    'benchmark': _BENCHMARK,
     # libtpu: for running on TPUs, and for compiling for them without one.
     'tpu': ['jax[tpu]'],
   },

@@ -28,6 +28,7 @@ _SOURCES = sorted(
 # line. Commands, which are the modules that end in `cli.run`, stand above all.
 _FLOORS = (
   ('cli',),
+  ('benchmarks',),
   ('trainer',),
   ('inference', 'model', 'pages'),
   ('decoding',),

@@ -1,0 +1,75 @@
+# Copyright 2026 The pid_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+r"""Times PiD, PiE and joint, beside other libraries and the machine's floor.
+
+Examples:
+  python -m pid_jax.benchmark --output=/tmp/benchmark
+  python -m pid_jax.benchmark --job=dst --job=qa --output=/tmp/benchmark
+  python -m pid_jax.benchmark --sweep=U,S --output=/tmp/benchmark
+
+Needs no download: weights are random. PyTorch's transformers and CTranslate2 do
+the same work on the same weights where they are installed (pip install
+'pid_jax[benchmark]'). All contenders take turns. What counts are the ratios
+within this run: a machine that others use is slower, for all alike.
+"""
+
+import argparse
+import shlex
+import sys
+
+from pid_jax import cli
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+  """Adds the command's own flags."""
+  add = parser.add_argument
+  add(
+    '--job',
+    action='append',
+    default=[],
+    help='dst, qa, notes or skewed; may be repeated; default: all, or none '
+    'beside --sweep',
+  )
+  add(
+    '--sweep',
+    default='',
+    metavar='U,S,T,B',
+    help='vary prompts, input length, generated tokens or inputs',
+  )
+  add('--output', required=True, metavar='DIR', help='for JSON and plots')
+  add('--size', default='t5_1_1_small', help='of the model: %(default)s')
+  add(
+    '--tpu',
+    action='store_true',
+    help='compile for a TPU, too; done anyhow where libtpu is installed',
+  )
+
+
+def main(args: argparse.Namespace) -> None:
+  """Runs, prints a table, and writes JSON and plots."""
+  from pid_jax import benchmarks
+  from pid_jax import config
+  from pid_jax.benchmarks import jobs
+  from pid_jax.benchmarks import plots
+  from pid_jax.benchmarks import report
+  from pid_jax.benchmarks import tpu
+
+  chosen, points = jobs.choose(args.job, args.sweep)
+  model = config.named(args.size)
+  folder = report.check_folder(args.output)
+  tpu_part = tpu.analyse() if args.tpu or tpu.is_installed() else None
+  results = benchmarks.run(
+    chosen, points, model, announce=lambda line: print(line, flush=True)
+  )
+  command = shlex.join(['python', '-m', 'pid_jax.benchmark', *sys.argv[1:]])
+  written = report.assemble(results, tpu_part, command)
+  report.write(written, folder)
+  print('\n' + report.table(written) + f'\n\n{folder / report.FILE} written')
+  if plots.is_installed():
+    print(*plots.write(written, folder))
+  else:
+    print(f'no plots: matplotlib is missing; {benchmarks.INSTALL}')
+
+
+if __name__ == '__main__':
+  cli.run(main, doc=__doc__, flags=add_flags)

@@ -1,0 +1,127 @@
+# Copyright 2026 The pid_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""How fast this machine multiplies and reads: the floor of every program.
+
+A machine may change its speed while one measures (clock rates, neighbours on
+the same host, who show in no statistics of the guest). So there is a `Probe`,
+some hundredths of a second long, to be taken before and after whatever is
+timed: figures of different speeds must not be compared.
+"""
+
+from concurrent import futures
+import dataclasses
+import os
+import platform
+import statistics
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+# Of the product: some milliseconds long, and 12 MB in all.
+_SIZE = 1024
+_REPEATS = 3
+# Several times the last-level cache of most machines.
+_READ_BYTES = 128 << 20
+
+
+@dataclasses.dataclass(frozen=True)
+class Speed:
+  """What was measured.
+
+  Attributes:
+    flop_rate: FLOP/s of a float32 matrix product.
+    bandwidth: bytes/s of reading memory.
+  """
+
+  flop_rate: float
+  bandwidth: float
+
+
+class Probe:
+  """Measures the speed of the moment, with all cores."""
+
+  def __init__(self):
+    """Allocates 140 MB and compiles the product."""
+    self._product = jax.jit(jnp.dot)
+    self._matrix = jnp.ones((_SIZE, _SIZE), jnp.float32)
+    cores = num_cores()
+    self._parts = np.array_split(np.ones(_READ_BYTES // 4, np.float32), cores)
+    self._pool = futures.ThreadPoolExecutor(cores)
+    self()  # Compiles, and starts the threads.
+
+  def __call__(self) -> Speed:
+    """Returns medians of a few repeats."""
+    return Speed(
+      2 * _SIZE**3 / _median_seconds(self._multiply, _REPEATS),
+      _READ_BYTES / _median_seconds(self._read, _REPEATS),
+    )
+
+  def _multiply(self) -> None:
+    self._product(self._matrix, self._matrix).block_until_ready()
+
+  def _read(self) -> None:
+    # NumPy lets go of its lock meanwhile, so that the threads run together.
+    list(self._pool.map(np.max, self._parts))
+
+
+def describe() -> dict:
+  """Returns what the machine is, and its product rates, as JSON types.
+
+  GFLOP/s are medians. XLA's rates are those of our programs; PyTorch's are
+  given beside them, where it is installed, for what the hardware can do.
+  """
+  result = {
+    'cores': num_cores(),
+    'processor': _processor(),
+    'system': platform.platform(terse=True),
+    'backend': jax.default_backend(),
+    'device': jax.devices()[0].device_kind,
+    'gflops': {},
+  }
+  for dtype in ('float32', 'bfloat16'):
+    x = jnp.ones((2 * _SIZE, 2 * _SIZE), dtype)
+    run = jax.jit(jnp.dot)
+    result['gflops'][f'xla_{dtype}'] = _gflops(
+      lambda run=run, x=x: run(x, x).block_until_ready()
+    )
+  try:
+    import torch
+  except ImportError:
+    return result
+  torch.set_num_threads(num_cores())
+  for dtype in ('float32', 'bfloat16'):
+    y = torch.ones(2 * _SIZE, 2 * _SIZE, dtype=getattr(torch, dtype))
+    result['gflops'][f'torch_{dtype}'] = _gflops(lambda y=y: y @ y)
+  return result
+
+
+def num_cores() -> int:
+  """Returns the cores that this process may use."""
+  if hasattr(os, 'sched_getaffinity'):
+    return len(os.sched_getaffinity(0))
+  return os.cpu_count() or 1
+
+
+def _gflops(run) -> float:
+  run()
+  return 2 * (2 * _SIZE) ** 3 / _median_seconds(run, 5) / 1e9
+
+
+def _median_seconds(run, repeats: int) -> float:
+  seconds = []
+  for _ in range(repeats):
+    start = time.perf_counter()
+    run()
+    seconds.append(time.perf_counter() - start)
+  return statistics.median(seconds)
+
+
+def _processor() -> str:
+  try:
+    with open('/proc/cpuinfo') as f:
+      names = [line for line in f if line.startswith('model name')]
+    return names[0].partition(':')[2].strip()
+  except (OSError, IndexError):
+    return platform.processor() or platform.machine()

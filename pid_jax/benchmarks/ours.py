@@ -1,0 +1,183 @@
+# Copyright 2026 The pid_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Our own contenders: the three layouts, their phases, and their programs."""
+
+from collections.abc import Callable
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from pid_jax import config as config_lib
+from pid_jax import decoding
+from pid_jax import network
+from pid_jax.benchmarks import jobs
+from pid_jax.benchmarks import models
+from pid_jax.decoding import grid as grid_lib
+
+
+@dataclasses.dataclass(frozen=True)
+class Engine:
+  """A network with its parameters.
+
+  Attributes:
+    config: of the network.
+    params: its parameters, where it computes.
+  """
+
+  config: config_lib.T5Config
+  params: Any
+
+  @property
+  def module(self) -> network.Transformer:
+    return network.Transformer(self.config)
+
+  def generator(
+    self, variant: jobs.Variant, job: jobs.Job, batch: models.Batch
+  ) -> Callable[[], np.ndarray]:
+    """Returns a function that does a job, compiled when it is first called.
+
+    The function returns int32 [B, U, T]; of joint [B, 1, U * T].
+    """
+    inputs, prompts, new_tokens = lay_out(variant.layout, job, batch)
+    exact = job.lengths == 'exact'
+    options = {
+      'max_new_tokens': new_tokens,
+      'min_new_tokens': new_tokens if exact else 0,
+      **variant.options,
+    }
+
+    @jax.jit
+    def generate(params, inputs, prompts):
+      return decoding.generate(
+        self.module, params, inputs, prompts, **options
+      ).tokens
+
+    shape = (job.num_inputs, -1, new_tokens)
+    return lambda: np.asarray(generate(self.params, inputs, prompts)).reshape(
+      shape
+    )
+
+  def phases(
+    self, job: jobs.Job, batch: models.Batch
+  ) -> dict[str, Callable[[], Any]]:
+    """Returns functions that stop after encode, and after prefill, of PiD."""
+    inputs, prompts, new_tokens = lay_out('pid', job, batch)
+    slots = job.prompt_length + new_tokens
+    programs = _programs(self.module, slots)
+    encode = jax.jit(programs['encode'])
+    prefill = jax.jit(
+      lambda params, inputs, prompts: grid_lib.prefill(
+        self.module, params, inputs, prompts, slots
+      )
+    )
+    wait = jax.block_until_ready
+    return {
+      'encode': lambda: wait(encode(self.params, inputs)),
+      'encode_and_prefill': lambda: wait(prefill(self.params, inputs, prompts)),
+    }
+
+
+def lay_out(
+  layout: str, job: jobs.Job, batch: models.Batch
+) -> tuple[np.ndarray, np.ndarray, int]:
+  """Returns inputs, prompts and number of tokens of a layout.
+
+  pid: [B, S], [B, U, P], T. pie: [B U, P + S], each prompt before its input,
+  and prompts of no token. joint: [B, S], one prompt of no token, U T tokens.
+  """
+  if layout == 'pid':
+    return batch.inputs, batch.prompts, job.new_tokens
+  if layout == 'pie':
+    rows = job.num_inputs * job.num_prompts
+    prompts = batch.prompts.reshape(rows, job.prompt_length)
+    inputs = np.repeat(batch.inputs, job.num_prompts, axis=0)
+    inputs = np.concatenate([prompts, inputs], axis=1)
+    return inputs, np.zeros((rows, 1, 0), np.int32), job.new_tokens
+  none = np.zeros((job.num_inputs, 1, 0), np.int32)
+  return batch.inputs, none, job.num_prompts * job.new_tokens
+
+
+def compiled_phases(
+  config: config_lib.T5Config,
+  layout: str,
+  job: jobs.Job,
+  device: Any = None,
+) -> dict[str, Any]:
+  """Compiles encode, prefill and step of a layout, each by itself.
+
+  Args:
+    config: of the model.
+    layout: 'pid', 'pie' or 'joint'.
+    job: gives the shapes.
+    device: to compile for, which may exist in name only; None: the default.
+
+  Returns:
+    Compiled programs by phase; nothing is allocated.
+  """
+  device = device or jax.devices()[0]
+  sharding = jax.sharding.SingleDeviceSharding(device)
+  spec = lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
+  ids = lambda *shape: jax.ShapeDtypeStruct(shape, jnp.int32, sharding=sharding)
+  module = network.Transformer(config)
+  sizes = job.sizes
+  batch, length = job.num_inputs, job.input_length
+  rows, prompt, new_tokens = (
+    batch * job.num_prompts, job.prompt_length, job.new_tokens
+  )  # fmt: skip
+  if layout == 'pie':
+    batch, length, prompt = rows, length + prompt, 0
+  elif layout == 'joint':
+    rows, prompt, new_tokens = batch, 0, sizes['num_prompts'] * new_tokens
+  slots = prompt + new_tokens
+  programs = _programs(module, slots)
+
+  def init(rng):
+    tokens = jnp.ones((1, 2), jnp.int32)
+    return module.init(rng, tokens, tokens, enable_dropout=False)['params']
+
+  params = jax.tree.map(spec, jax.eval_shape(init, jax.random.key(0)))
+  inputs = ids(batch, length)
+  cross = jax.tree.map(spec, jax.eval_shape(programs['encode'], params, inputs))
+  cache = jax.tree.map(
+    spec, jax.eval_shape(lambda: module.empty_cache(rows, slots))
+  )
+  lower = lambda name, *args, **kwargs: (
+    jax.jit(programs[name], **kwargs).lower(params, *args).compile()
+  )
+  return {
+    'encode': lower('encode', inputs),
+    'prefill': lower('prefill', inputs, cross, ids(rows, prompt + 1)),
+    'step': lower(
+      'step', inputs, cross, cache, ids(rows, 1), ids(), donate_argnums=(3,)
+    ),
+  }
+
+
+def _programs(
+  module: network.Transformer, num_slots: int
+) -> dict[str, Callable[..., Any]]:
+  """The phases of `decoding.generate`, apart."""
+  apply = lambda params, *args, **kwargs: grid_lib.apply(
+    module, params, *args, **kwargs
+  )
+
+  def encode(params, inputs):
+    encoded = apply(params, inputs, method='encode', enable_dropout=False)
+    return apply(params, encoded, method='cross_key_values')
+
+  def extend(params, inputs, cross, cache, tokens, slot):
+    grid = grid_lib.Grid(
+      cross=cross,
+      encoder_mask=inputs != grid_lib.PAD_ID,
+      slot_mask=jnp.ones((tokens.shape[0], num_slots), bool),
+    )
+    return grid_lib.extend(module, params, grid, cache, tokens, slot)
+
+  def prefill(params, inputs, cross, tokens):
+    cache = module.empty_cache(tokens.shape[0], num_slots)
+    return extend(params, inputs, cross, cache, tokens, 0)
+
+  return {'encode': encode, 'prefill': prefill, 'step': extend}

@@ -1,0 +1,284 @@
+# Copyright 2026 The pid_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Runs jobs and sweeps: prepares contenders, times them, checks their outputs.
+
+The rows of a result are plain JSON types, laid down in `report`.
+"""
+
+from collections.abc import Callable
+from collections.abc import Sequence
+import dataclasses
+import pathlib
+import statistics
+import tempfile
+from typing import Any
+
+import jax
+import numpy as np
+
+from pid_jax import config as config_lib
+from pid_jax.benchmarks import formulas
+from pid_jax.benchmarks import jobs as jobs_lib
+from pid_jax.benchmarks import machine
+from pid_jax.benchmarks import models
+from pid_jax.benchmarks import ours
+from pid_jax.benchmarks import peers as peers_lib
+from pid_jax.benchmarks import timing
+
+# Names under which PiD's phases are timed beside the contenders.
+_PHASES = ('encode', 'encode_and_prefill')
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+  """How long to measure.
+
+  Attributes:
+    num_rounds: steady comparisons that are wanted of each contender.
+    budget: seconds for a job, after which no further round begins.
+  """
+
+  num_rounds: int = 5
+  budget: float = 110.0
+
+
+# A sweep has many points, and wants the shape of a curve.
+SWEEP_SETTINGS = Settings(num_rounds=2, budget=60.0)
+
+
+def run(
+  jobs: Sequence[jobs_lib.Job],
+  sweeps: Sequence[jobs_lib.Job],
+  config: config_lib.T5Config,
+  *,
+  settings: Settings = Settings(),
+  sweep_settings: Settings = SWEEP_SETTINGS,
+  announce: Callable[[str], None] = print,
+) -> dict[str, Any]:
+  """Measures the machine, then runs the jobs one after another.
+
+  Args:
+    jobs: in their order.
+    sweeps: points of sweeps, in their order.
+    config: of the model, in float32.
+    settings: of jobs.
+    sweep_settings: of sweeps.
+    announce: is told what begins.
+
+  Returns:
+    'machine', 'missing' (packages, by peer), 'jobs' and 'sweeps' of a report.
+  """
+  announce('Measuring the machine ...')
+  described = machine.describe()
+  probe = machine.Probe()
+  described['probe'] = dataclasses.asdict(probe())
+  wanted = [name for job in (*jobs, *sweeps) for name in job.peers]
+  absent = {name: peers_lib.missing(name) for name in dict.fromkeys(wanted)}
+  absent = {name: packages for name, packages in absent.items() if packages}
+  results = {'jobs': [], 'sweeps': []}
+  todo = [('jobs', job, settings) for job in jobs]
+  todo += [('sweeps', job, sweep_settings) for job in sweeps]
+  with tempfile.TemporaryDirectory(prefix='pid_jax_benchmark_') as folder:
+    model = _Models(config, pathlib.Path(folder))
+    for kind, job, own in todo:
+      announce(f'{job.name}: {job.summary} ...')
+      engine, peers = model.of(job.weights)
+      available = [name for name in job.peers if name not in absent]
+      results[kind].append(
+        run_job(
+          dataclasses.replace(job, peers=tuple(available)),
+          engine,
+          peers,
+          probe,
+          own,
+          with_compiler=kind == 'jobs',
+        )
+      )
+  return {'machine': described, 'missing': absent, **results}
+
+
+class _Models:
+  """The models of a run; one at a time is in memory."""
+
+  def __init__(self, config: config_lib.T5Config, folder: pathlib.Path):
+    self._config, self._folder = config, folder
+    self._weights, self._made = None, None
+
+  def of(self, weights: str) -> tuple[ours.Engine, peers_lib.Peers]:
+    if weights != self._weights:
+      self._made = None  # Frees the other.
+      params = models.make_params(self._config, weights)
+      folder = self._folder / weights
+      folder.mkdir(exist_ok=True)
+      self._made = (
+        ours.Engine(self._config, jax.device_put(params)),
+        peers_lib.Peers(self._config, params, folder),
+      )
+      self._weights = weights
+    return self._made
+
+
+def run_job(
+  job: jobs_lib.Job,
+  engine: ours.Engine,
+  peers: peers_lib.Peers,
+  probe: Callable[[], machine.Speed],
+  settings: Settings,
+  *,
+  with_compiler: bool = True,
+) -> dict[str, Any]:
+  """Times one job and checks what came of it.
+
+  Args:
+    job: whose peers are all installed.
+    engine: ours.
+    peers: theirs, of the same weights.
+    probe: of the machine.
+    settings: how long.
+    with_compiler: whether to ask the compiler for FLOPs and bytes.
+
+  Returns:
+    A row of a report.
+  """
+  batch = models.make_batch(engine.config, job)
+  runs = {v.name: engine.generator(v, job, batch) for v in job.variants}
+  runs |= {name: peers.run(name, job, batch) for name in job.peers}
+  reference = job.variants[0].name
+  turns = {reference: runs[reference], **engine.phases(job, batch), **runs}
+  timings = timing.interleave(
+    turns,
+    probe,
+    num_rounds=settings.num_rounds,
+    budget=settings.budget,
+  )
+  contenders = {}
+  for name in runs:
+    contenders[name] = {
+      'seconds': timing.spread(timings.seconds(name)),
+      'ratio': timing.spread(timings.ratios(name)),
+      'target': job.targets.get(name),
+      'steady': timings.is_steady(name),
+      'equal_tokens': _equal_tokens(
+        timings.outputs[name], _expected(name, job, batch, timings, engine)
+      ),
+    }
+  result = {
+    'name': job.name,
+    'summary': job.summary,
+    'sizes': job.sizes,
+    'model': engine.config.to_dict(),
+    'weights': job.weights,
+    'lengths': batch.lengths.tolist(),
+    'copied_share': _copied_share(batch),
+    'reference': reference,
+    'rounds': [
+      [dataclasses.asdict(turn) for turn in turns] for turns in timings.rounds
+    ],
+    'contenders': contenders,
+    'stepwise': job.stepwise,
+    'phases': _phases(timings, job.stepwise),
+    'floor': _floor(timings, job, batch, engine.config),
+    'work': {},
+  }
+  if with_compiler:
+    for layout in dict.fromkeys(v.layout for v in job.variants):
+      result['work'][layout] = work(engine.config, layout, job)
+  return result
+
+
+def work(
+  config: config_lib.T5Config, layout: str, job: jobs_lib.Job
+) -> dict[str, dict[str, float]]:
+  """FLOPs and bytes of each phase, by formula and by the compiler."""
+  phases = formulas.generate(config, layout, **job.sizes)
+  by_formula = {
+    'encode': phases.encode,
+    'prefill': phases.prefill,
+    'step': phases.steps[0] if phases.steps else formulas.Work(),
+  }
+  rows = {}
+  for name, program in ours.compiled_phases(config, layout, job).items():
+    analysis = program.cost_analysis() or {}
+    rows[name] = {
+      'formula_flops': by_formula[name].flops,
+      'formula_bytes': by_formula[name].bytes,
+      'compiler_flops': analysis.get('flops'),
+      'compiler_bytes': analysis.get('bytes accessed'),
+    }
+  return rows
+
+
+def _expected(name, job, batch, timings, engine) -> np.ndarray | None:
+  """What a contender should have generated; None where nobody else knows."""
+  layouts = {v.name: v.layout for v in job.variants}
+  layout = layouts.get(name, 'pid' if name.endswith('_tiled') else 'pie')
+  if batch.outputs is not None:  # A planted model.
+    if layout == 'pid':
+      return batch.outputs
+    length = job.new_tokens * (job.num_prompts if layout == 'joint' else 1)
+    return models.countdown_from_start(engine.config.num_tokens, length)
+  if name in layouts:
+    return None
+  same = [v.name for v in job.variants if v.layout == layout]
+  return timings.outputs[same[0]] if same else None
+
+
+def _equal_tokens(got: np.ndarray, expected: np.ndarray | None) -> float | None:
+  if expected is None:
+    return None
+  if got.shape[-1] != expected.shape[-1]:
+    raise RuntimeError(
+      f'a contender did other work: it generated {got.shape[-1]} tokens, not '
+      f'{expected.shape[-1]}'
+    )
+  return float(np.mean(got == expected))
+
+
+def _copied_share(batch: models.Batch) -> float | None:
+  """The share of the outputs' tokens that stand in the input."""
+  if batch.outputs is None:
+    return None
+  pairs = zip(batch.outputs, batch.inputs, strict=True)
+  found = np.stack([np.isin(out, text) for out, text in pairs])
+  return float(found[batch.outputs > 0].mean())
+
+
+def _phases(timings: timing.Timings, name: str) -> dict[str, float]:
+  """Seconds of encode, prefill and all steps of a contender of PiD."""
+  reference = statistics.median(timings.seconds(timings.reference))
+  encode, both, whole = (
+    reference * statistics.median(timings.ratios(part))
+    for part in (*_PHASES, name)
+  )
+  return {'encode': encode, 'prefill': both - encode, 'steps': whole - both}
+
+
+def _floor(timings, job, batch, config) -> dict[str, Any]:
+  """The least time for the work of PiD, at the speed of each turn.
+
+  Drafts save steps, so that they do other work: they have no part in this.
+  """
+  left = [
+    int(np.sum(batch.lengths > step)) for step in range(1, job.new_tokens)
+  ]
+  phases = formulas.generate(config, 'pid', **job.sizes, rows_left=left)
+  seconds, ratios, apart = [], [], []
+  for turn in timings.turns(job.stepwise):
+    speed = (turn.flop_rate, turn.bandwidth)
+    seconds.append(phases.seconds(*speed))
+    ratios.append(turn.seconds / seconds[-1])
+    apart.append(
+      (
+        phases.encode.seconds(*speed),
+        phases.prefill.seconds(*speed),
+        sum(step.seconds(*speed) for step in phases.steps),
+      )
+    )
+  medians = [statistics.median(values) for values in zip(*apart, strict=True)]
+  return {
+    'seconds': timing.spread(seconds),
+    'ratio': timing.spread(ratios),
+    'target': jobs_lib.FLOOR_TARGET,
+    'steady': timings.is_steady(job.stepwise),
+    'phases': dict(zip(('encode', 'prefill', 'steps'), medians, strict=True)),
+  }

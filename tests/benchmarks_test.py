@@ -1,0 +1,406 @@
+# Copyright 2026 The pid_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The benchmark measures what it says: the same work, in turns, checked.
+
+No test looks at a duration.
+"""
+
+import dataclasses
+import functools
+import importlib.util
+import itertools
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from pid_jax import benchmark
+from pid_jax import cli
+from pid_jax import config as config_lib
+from pid_jax import decoding
+from pid_jax import errors
+from pid_jax.benchmarks import jobs
+from pid_jax.benchmarks import machine
+from pid_jax.benchmarks import models
+from pid_jax.benchmarks import ours
+from pid_jax.benchmarks import peers
+from pid_jax.benchmarks import plots
+from pid_jax.benchmarks import report
+from pid_jax.benchmarks import runner
+from pid_jax.benchmarks import timing
+from pid_jax.benchmarks import tpu
+from pid_jax.config import T5Config
+
+# Ids from 500 on are padding, as in real vocabularies. transformers fails when
+# the decoder is deeper than the encoder.
+CONFIG = T5Config(
+  vocab_size=512,
+  num_tokens=500,
+  emb_dim=64,
+  num_heads=4,
+  head_dim=16,
+  num_encoder_layers=2,
+  num_decoder_layers=2,
+  mlp_dim=96,
+  mlp_activations=('gelu', 'linear'),
+)
+SMALL = dict(input_length=64, num_prompts=3, prompt_length=4, new_tokens=6)
+DST = dataclasses.replace(jobs.JOBS['dst'], **SMALL)
+NOTES = dataclasses.replace(
+  jobs.JOBS['notes'], **{**SMALL, 'input_length': 128}, copied_run=2
+)
+SKEWED = dataclasses.replace(
+  jobs.JOBS['skewed'],
+  **{**SMALL, 'num_inputs': 2, 'num_prompts': 20, 'new_tokens': 12},
+)
+STEADY = machine.Speed(1e9, 1e9)
+
+
+@pytest.fixture(autouse=True)
+def _no_pauses(monkeypatch):
+  monkeypatch.setattr(timing, 'PAUSE', 0.0)
+
+
+@functools.cache
+def _engine(weights):
+  params = models.make_params(CONFIG, weights)
+  return ours.Engine(CONFIG, jax.device_put(params))
+
+
+# --- Interleaving ---
+
+
+class Clock:
+  """Time that passes only when a contender works."""
+
+  def __init__(self):
+    self.now = 0.0
+    self.log = []
+
+  def __call__(self):
+    return self.now
+
+  def contender(self, name, seconds):
+    def run():
+      self.now += seconds
+      self.log.append(name)
+      return name.upper()
+
+    return run
+
+
+def _interleave(clock, probe, num_rounds=3, budget=1000.0):
+  contenders = {
+    'fast': clock.contender('fast', 2.0),
+    'slow': clock.contender('slow', 6.0),
+  }
+  return timing.interleave(
+    contenders, probe, num_rounds=num_rounds, budget=budget,
+    clock=clock, sleep=lambda seconds: None,
+  )  # fmt: skip
+
+
+def test_contenders_take_turns_after_a_warm_up():
+  clock = Clock()
+  timings = _interleave(clock, lambda: STEADY)
+  assert clock.log == ['fast', 'slow'] + ['fast', 'slow', 'fast'] * 3
+  assert timings.seconds('slow') == [6.0] * 3
+  assert timings.ratios('slow') == [3.0] * 3
+  assert timings.outputs == {'fast': 'FAST', 'slow': 'SLOW'}
+
+
+def test_the_reference_has_a_turn_between_any_two_others():
+  clock = Clock()
+  names = 'rabc'
+  contenders = {n: clock.contender(n, 1.0 + i) for i, n in enumerate(names)}
+  timing.interleave(
+    contenders, lambda: STEADY, num_rounds=1, budget=9.0,
+    clock=clock, sleep=lambda seconds: None,
+  )  # fmt: skip
+  assert ''.join(clock.log) == 'rabc' + 'rarbrcr'
+
+
+def test_a_contender_is_compared_with_its_neighbours():
+  turn = lambda name, seconds: timing.Turn(name, seconds, STEADY, STEADY)
+  turns = [turn('r', 1.0), turn('a', 6.0), turn('r', 3.0), turn('b', 10.0),
+           turn('r', 2.0)]  # fmt: skip
+  timings = timing.Timings([turns], {})
+  assert timings.ratios('a') == [3.0]
+  assert timings.ratios('b') == [4.0]
+  assert timings.seconds('r') == [1.0, 3.0, 2.0]
+
+
+def test_rounds_end_with_the_budget_but_not_before_two():
+  clock = Clock()
+  assert len(_interleave(clock, lambda: STEADY, 9, budget=1.0).rounds) == 2
+  clock = Clock()
+  # The warm-up takes 8 s, a round 10 s: the fourth would end at 48 s.
+  assert len(_interleave(clock, lambda: STEADY, 9, budget=45.0).rounds) == 3
+
+
+def test_comparisons_in_which_the_machine_changed_its_speed_do_not_count():
+  # One probe to begin with, then three a round; the second round is disturbed.
+  rates = [4, 4, 4, 4, 4, 2, 4, 4, 4, 4, 4, 4, 4]
+  speeds = iter([machine.Speed(rate, 1.0) for rate in rates])
+  timings = _interleave(Clock(), lambda: next(speeds))
+  assert len(timings.rounds) == 4
+  assert timings.is_steady('slow')
+  assert len(timings.ratios('slow')) == 3
+  assert len(timings.seconds('fast')) == 7  # Of 8 turns: around one it changed.
+  assert timings.rounds[1][1].flop_rate == 3.0
+
+
+def test_a_machine_that_never_holds_still_is_reported():
+  rates = itertools.cycle([4, 2])
+  timings = _interleave(
+    Clock(), lambda: machine.Speed(next(rates), 1.0), budget=50.0
+  )
+  assert not timings.is_steady('slow')
+  assert len(timings.ratios('slow')) == len(timings.rounds)
+
+
+def test_spread():
+  assert timing.spread([4.0, 1.0, 3.0, 2.0, 5.0]) == {
+    'min': 1.0,
+    'quartile_1': 2.0,
+    'median': 3.0,
+    'quartile_3': 4.0,
+    'num': 5,
+  }
+  assert timing.spread([2.0])['quartile_3'] == 2.0
+
+
+# --- Weights and token ids ---
+
+
+def test_planted_models_have_the_shapes_of_any_other():
+  shapes = lambda weights: jax.tree.map(np.shape, _engine(weights).params)
+  assert shapes('planted') == shapes('random')
+
+
+def test_lengths_are_skewed_as_said_and_generated():
+  batch = models.make_batch(CONFIG, SKEWED)
+  assert np.all(np.sum(batch.lengths == 2, axis=1) == 16)  # 80 % of 20 rows.
+  assert batch.lengths.max() == 12
+  assert set(batch.lengths[batch.lengths != 2]) <= set(range(4, 13))
+  engine = _engine('planted')
+  for variant in SKEWED.variants:
+    tokens = engine.generator(variant, SKEWED, batch)()
+    np.testing.assert_array_equal(tokens, batch.outputs)
+    np.testing.assert_array_equal(np.sum(tokens != 0, axis=-1), batch.lengths)
+    last = np.take_along_axis(tokens, batch.lengths[..., None] - 1, axis=-1)
+    assert np.all(last == 1)
+
+
+def test_half_of_the_notes_stands_in_the_input():
+  batch = models.make_batch(CONFIG, NOTES)
+  text = batch.inputs[0].tolist()
+  for output in batch.outputs[0].tolist():
+    for start, is_copied in ((0, True), (2, False), (4, True)):
+      run = output[start : start + 2]
+      found = any(text[i : i + 2] == run for i in range(len(text)))
+      assert found == is_copied
+      assert is_copied or not set(run) & set(text)
+  for variant in NOTES.variants:
+    tokens = _engine('planted').generator(variant, NOTES, batch)()
+    np.testing.assert_array_equal(tokens, batch.outputs)
+
+
+def test_drafts_of_the_copied_half_are_kept():
+  job = dataclasses.replace(
+    NOTES, input_length=256, new_tokens=120, num_prompts=2, copied_run=20
+  )
+  batch, engine = models.make_batch(CONFIG, job), _engine('planted')
+
+  def num_steps(lookup):
+    generate = jax.jit(functools.partial(
+      decoding.generate, engine.module,
+      max_new_tokens=120, min_new_tokens=120, lookup=lookup,
+    ))  # fmt: skip
+    return generate(engine.params, batch.inputs, batch.prompts).num_steps
+
+  assert num_steps(None) == 120
+  # Of 40 tokens, one step finds the run of 20 that is copied; three passes read
+  # 9, 9 and 1 more of it (a draft of 8 and the token after it; what is left),
+  # the last with the first of the 20 others, which take 19 steps.
+  assert 3 * (1 + 3 + 19) <= num_steps(decoding.Lookup()) < 80
+
+
+def test_full_size_jobs_fit_the_model():
+  config = config_lib.named('t5_1_1_small')
+  for job in jobs.JOBS.values():
+    batch = models.make_batch(config, job)
+    shape = (job.num_inputs, job.num_prompts, job.prompt_length)
+    assert batch.prompts.shape == shape
+    assert batch.inputs.shape == (job.num_inputs, job.input_length)
+    assert batch.inputs.min() > 0
+    if job.name == 'notes':
+      assert runner._copied_share(batch) == 0.5
+    if job.name == 'skewed':
+      assert np.mean(batch.lengths == 2) == 0.8
+
+
+# --- Peers ---
+
+
+@pytest.mark.parametrize('weights', ['random', 'planted'])
+@pytest.mark.parametrize('name', list(peers._NEEDS))
+def test_peers_generate_what_we_do(name, weights, tmp_path):
+  if peers.missing(name):
+    pytest.skip(f'not installed: {", ".join(peers.missing(name))}')
+  job = NOTES if weights == 'planted' else DST
+  batch = models.make_batch(CONFIG, job)
+  engine = _engine(weights)
+  theirs = peers.Peers(CONFIG, engine.params, tmp_path).run(name, job, batch)()
+  assert theirs.shape == (1, 3, 6)
+  layout = jobs.PID if name == jobs.TRANSFORMERS_TILED else jobs.PIE
+  mine = engine.generator(layout, job, batch)()
+  if weights == 'planted':
+    expected = models.countdown_from_start(CONFIG.num_tokens, 6)
+    if layout is jobs.PIE:
+      np.testing.assert_array_equal(mine, np.broadcast_to(expected, mine.shape))
+  if name != jobs.CTRANSLATE2_INT8 or weights == 'planted':
+    np.testing.assert_array_equal(theirs, mine)
+
+
+def test_what_is_missing_is_named(monkeypatch):
+  find = lambda name: None if name == 'ctranslate2' else object()
+  monkeypatch.setattr(importlib.util, 'find_spec', find)
+  assert peers.missing(jobs.CTRANSLATE2_INT8) == ['ctranslate2']
+  assert not peers.missing(jobs.TRANSFORMERS_PIE)
+
+
+# --- The report and the command ---
+
+
+@pytest.fixture(scope='module')
+def written():
+  """A report of small jobs, without peers."""
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(timing, 'PAUSE', 0.0)
+    patch.setattr(peers, 'missing', lambda name: ['ctranslate2'])
+    job = dataclasses.replace(DST, variants=(jobs.PID, jobs.PIE))
+    results = runner.run(
+      [job],
+      [dataclasses.replace(job, name=f'sweep_U_{u}', num_prompts=u,
+                           variants=(jobs.PID,)) for u in (1, 2)],
+      dataclasses.replace(CONFIG, num_encoder_layers=1, num_decoder_layers=1),
+      settings=runner.Settings(1, 0.0),
+      sweep_settings=runner.Settings(1, 0.0),
+      announce=lambda line: None,
+    )  # fmt: skip
+  return report.assemble(results, None, 'python -m pid_jax.benchmark')
+
+
+def test_report_follows_its_schema(written, tmp_path):
+  report.write(written, report.check_folder(tmp_path / 'new'))
+  read = json.loads((tmp_path / 'new' / report.FILE).read_text())
+  report.check(read)
+  job = read['jobs'][0]
+  assert set(job['contenders']) == {'pid', 'pie'}
+  assert set(job['work']) == {'pid', 'pie'}
+  assert all(phases['encode']['compiler_flops'] for phases in
+             job['work'].values())  # fmt: skip
+  with pytest.raises(errors.UserError, match='exists'):
+    report.check_folder(tmp_path / 'new')
+
+
+def test_schema_is_held_to(written):
+  broken = json.loads(json.dumps(written))
+  del broken['jobs'][0]['floor']['ratio']
+  with pytest.raises(ValueError, match=r'jobs\[0\].floor lacks.*ratio'):
+    report.check(broken)
+  broken = json.loads(json.dumps(written))
+  broken['jobs'][0]['contenders']['pie']['ratio']['median'] = '3'
+  with pytest.raises(ValueError, match='pie.ratio.median is str'):
+    report.check(broken)
+  broken['threads'] = True
+  with pytest.raises(ValueError, match='threads is bool|median is str'):
+    report.check(broken)
+
+
+def test_table_says_who_wins_and_what_was_missed(written):
+  changed = json.loads(json.dumps(written))
+  rows = changed['jobs'][0]['contenders']
+  for row in rows.values():
+    row['steady'] = True
+  rows['pie']['ratio'].update(median=0.5)
+  rows['joint'] = json.loads(json.dumps(rows['pie']))
+  rows['joint'].update(target=3.0, steady=False, equal_tokens=0.25)
+  rows['joint']['ratio'].update(median=2.0)
+  lines = report.table(changed).splitlines()
+  (pie,) = [line for line in lines if line.startswith('dst           pie ')]
+  (joint,) = [line for line in lines if line.startswith('dst           joint')]
+  assert 'FASTER than pid' in pie and 'UNSURE' not in pie
+  assert '3 MISSED; 25.0 % of tokens equal; UNSURE' in joint
+  assert lines[-1] == "install them with: pip install 'pid_jax[benchmark]'"
+  assert 'ctranslate2_int8_pie: not run, needs ctranslate2' in lines
+
+
+def test_plots_are_drawn(written, tmp_path):
+  if not plots.is_installed():
+    pytest.skip('not installed: matplotlib')
+  names = plots.write(written, report.check_folder(tmp_path))
+  assert names == [
+    'latency.svg', 'latency.png', 'speed_up_over_U.svg', 'speed_up_over_U.png',
+  ]  # fmt: skip
+  assert all((tmp_path / name).stat().st_size > 1000 for name in names)
+
+
+@pytest.mark.parametrize(
+  'flags, message',
+  [
+    (['--job=dts'], "unknown job 'dts'; did you mean dst?"),
+    (['--sweep=U,X'], "unknown sweep 'X'"),
+    (['--size=t5_1_1_smal'], "unknown model size 't5_1_1_smal'"),
+  ],
+)
+def test_mistakes_are_told_at_once(flags, message, tmp_path, capsys):
+  with pytest.raises(SystemExit) as e:
+    cli.run(
+      benchmark.main, benchmark.__doc__, benchmark.add_flags,
+      argv=[*flags, f'--output={tmp_path / "new"}'],
+    )  # fmt: skip
+  assert e.value.code == 2
+  assert message in capsys.readouterr().err
+  assert not (tmp_path / 'new').exists()
+
+
+def test_the_floor_is_that_of_work_without_drafts():
+  assert jobs.JOBS['notes'].variants[0] is jobs.LOOKUP
+  assert {job.stepwise for job in jobs.JOBS.values()} == {'pid'}
+
+
+def test_sweeps_run_alone_or_beside_jobs():
+  chosen, points = jobs.choose([], 'u,T')
+  assert not chosen
+  assert [p.num_prompts for p in points[:6]] == [1, 2, 4, 8, 16, 30]
+  assert {p.new_tokens for p in points[6:]} == {2, 8, 32}
+  chosen, points = jobs.choose([], '')
+  assert [j.name for j in chosen] == list(jobs.JOBS) and not points
+  assert [j.name for j in jobs.choose(['qa'], 'B')[0]] == ['qa']
+
+
+# --- TPUs ---
+
+
+def test_programs_are_read():
+  text = (
+    'f = bf16[30,8,64]{2,1,0} fusion(%p), backend_config={"window_config":'
+    '{"estimated_cycles":"120"}}\n'
+    'g = f32[32128,768]{1,0} copy(), backend_config={"estimated_cycles":"30"}'
+  )
+  assert tpu.estimated_cycles(text) == 150
+  assert tpu.largest_array(text, vocab_size=32128) == 30 * 8 * 64
+
+
+@pytest.mark.slow
+@pytest.mark.tpu_aot
+def test_tpu_programs_hold_no_copy_per_prompt():
+  result = tpu.analyse()
+  pid, pie = result['layouts']['pid'], result['layouts']['pie']
+  assert max(phase['largest'] for phase in pid.values()) < result['tiled']
+  assert max(phase['largest'] for phase in pie.values()) >= result['tiled']
+  assert pie['encode']['flops'] > 25 * pid['encode']['flops']
+  assert pie['encode']['cycles'] > 10 * pid['encode']['cycles']
