@@ -46,6 +46,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
   add('--temperature', type=float, help='draw predictions, sharper below 1')
   add('--top_k', type=int, metavar='K', help='draw from the K likeliest tokens')
   add('--top_p', type=float, metavar='P', help='draw from the likeliest P of 1')
+  add('--lookup', action='store_true', help='draft from the input: sooner')
   add('--beam_size', type=int, metavar='N', help='search with N beams instead')
   add('--length_penalty', type=float, default=0.6, help='default: 0.6')
   add('--seed', type=int, default=0, help='of drawing; default: 0')
@@ -66,6 +67,7 @@ def main(args: argparse.Namespace) -> None:
     batch_size=args.batch_size,
     sampler=decoding.make_sampler(args.temperature, args.top_k, args.top_p),
     seed=args.seed,
+    lookup=decoding.Lookup() if args.lookup else None,
     beam_size=args.beam_size,
     length_penalty=args.length_penalty,
   )

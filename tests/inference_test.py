@@ -308,6 +308,8 @@ def test_beams_are_those_of_each_prompt_alone(model):
   )
   with pytest.raises(errors.UserError, match='exclude each other'):
     model.generate(inputs, prompts, beam_size=2, sampler=decoding.Sample())
+  with pytest.raises(errors.UserError, match='beams read no drafts'):
+    model.generate(inputs, prompts, beam_size=2, lookup=decoding.Lookup())
 
 
 def test_nothing_is_answered_with_nothing(model):

@@ -101,7 +101,7 @@ class PromptInDecoder:
     self._generate = jax.jit(
       decoding.generate,
       static_argnums=0,
-      static_argnames=('max_new_tokens', 'sampler'),
+      static_argnames=('max_new_tokens', 'sampler', 'lookup'),
     )
     self._beam_search = jax.jit(
       lambda *args, **kwargs: decoding.beam_search(*args, **kwargs).best(),
@@ -161,6 +161,7 @@ class PromptInDecoder:
     return_scores: bool = False,
     sampler: decoding.Sampler | None = None,
     seed: int = 0,
+    lookup: decoding.Lookup | None = None,
     beam_size: int | None = None,
     length_penalty: float = 0.6,
     batch_size: int = 16,
@@ -177,6 +178,8 @@ class PromptInDecoder:
       sampler: chooses the tokens; None: decoding.Greedy().
       seed: of samplers that draw. The outputs of an input depend on the seed
         and on the input's place in `inputs`, not on how inputs are batched.
+      lookup: draft tokens from the input and the prompt, for outputs that copy
+        from them: decoding.Lookup(). The outputs are the same, sooner.
       beam_size: search for the output of the highest score with so many beams;
         None: no search, the sampler chooses token by token.
       length_penalty: of that search, see decoding.beam_search: 0 scores outputs
@@ -192,11 +195,15 @@ class PromptInDecoder:
     Raises:
       UserError: inputs and prompts do not match, a prompt is empty, a text
         holds `newline`, an input is too long and `long_inputs` is 'error', or
-        both beams and a sampler are asked for.
+        beams are asked for together with a sampler or lookup.
     """
     if beam_size is not None and sampler not in (None, decoding.GREEDY):
       raise errors.UserError(
         'beam_size and sampler exclude each other: a beam search draws nothing.'
+      )
+    if beam_size is not None and lookup is not None:
+      raise errors.UserError(
+        'beam_size and lookup exclude each other: beams read no drafts.'
       )
     if max_new_tokens < 1:
       raise errors.UserError(
@@ -210,6 +217,7 @@ class PromptInDecoder:
         min_new_tokens=min_new_tokens,
         sampler=sampler or decoding.GREEDY,
         seed=seed,
+        lookup=lookup,
         beam_size=beam_size,
         length_penalty=length_penalty,
       )
@@ -338,6 +346,7 @@ class PromptInDecoder:
     min_new_tokens: int = 0,
     sampler: decoding.Sampler = decoding.GREEDY,
     seed: int = 0,
+    lookup: decoding.Lookup | None = None,
     beam_size: int | None = None,
     length_penalty: float = 0.6,
   ) -> decoding.Generated:
@@ -358,11 +367,14 @@ class PromptInDecoder:
       return self._beam_search(
         *job, **limits, beam_size=beam_size, length_penalty=length_penalty
       )
-    self._programs.add(('generate', batch.shape, max_new_tokens, sampler))
+    self._programs.add(
+      ('generate', batch.shape, max_new_tokens, sampler, lookup)
+    )
     return self._generate(
       *job,
       **limits,
       sampler=sampler,
+      lookup=lookup,
       rng=jax.random.key(seed),
       stream_ids=batch.request_ids,
     )
