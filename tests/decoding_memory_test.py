@@ -1,0 +1,58 @@
+# Copyright 2026 The pid_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""What a prompt costs in memory: its self-attention cache, and no more."""
+
+import jax
+import jax.numpy as jnp
+
+from pid_jax import decoding
+from pid_jax import network
+from pid_jax.config import T5Config
+
+B, S, P, T = 2, 256, 4, 6
+CONFIG = T5Config(
+  vocab_size=256,
+  emb_dim=64,
+  num_heads=4,
+  head_dim=16,
+  mlp_dim=128,
+  num_encoder_layers=2,
+  num_decoder_layers=8,
+  mlp_activations=('relu',),
+  logits_via_embedding=False,
+)
+
+
+def _temporary_bytes(num_prompts):
+  """Memory of `generate` besides arguments and results, says the compiler."""
+  module = network.Transformer(CONFIG)
+  tokens = jnp.ones((1, 2), jnp.int32)
+  params = jax.eval_shape(
+    lambda rng: module.init(rng, tokens, tokens, enable_dropout=False),
+    jax.random.key(0),
+  )['params']
+
+  def run(params, encoder_input_tokens, prompt_tokens):
+    return decoding.generate(
+      module, params, encoder_input_tokens, prompt_tokens, max_new_tokens=T
+    ).tokens
+
+  spec = lambda *shape: jax.ShapeDtypeStruct(shape, jnp.int32)
+  lowered = jax.jit(run).lower(params, spec(B, S), spec(B, num_prompts, P))
+  return lowered.compile().memory_analysis().temp_size_in_bytes
+
+
+def test_memory_grows_with_prompts_by_their_cache_alone():
+  few, many = 4, 32
+  more_rows = B * (many - few)
+  width = CONFIG.num_heads * CONFIG.head_dim
+  keys_and_values = 2 * CONFIG.num_decoder_layers * width * 4  # bytes a place
+  cache = more_rows * (P + T) * keys_and_values
+  # The prefill holds the attention of one layer to the input at a time.
+  scores = more_rows * (P + 1) * CONFIG.num_heads * S * 4
+  copies = more_rows * S * keys_and_values
+
+  grown = _temporary_bytes(many) - _temporary_bytes(few)
+
+  assert grown <= cache + scores
+  assert grown < copies / 4  # What a copy for each prompt would take.
