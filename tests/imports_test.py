@@ -37,7 +37,7 @@ _FLOORS = (
   ('subtasks',),
   ('network',),
   ('config',),
-  ('compilation', 'progress', 'vocabulary'),
+  ('atomic', 'compilation', 'progress', 'vocabulary'),
   ('errors',),
 )
 _HEIGHT = {

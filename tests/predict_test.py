@@ -8,6 +8,7 @@ import pathlib
 import subprocess
 import sys
 
+from etils import epath
 import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
@@ -15,10 +16,10 @@ import pytest
 import sentencepiece
 import torch_reference
 
+from pid_jax import atomic
 from pid_jax import checkpoints
 from pid_jax import errors
 from pid_jax import inference
-from pid_jax.inference import files
 
 LINES = [
   {
@@ -179,8 +180,9 @@ def test_a_full_disk_leaves_nothing(tmp_path, monkeypatch):
   def full(*unused_args, **unused_kwargs):
     raise OSError(28, 'No space left on device')
 
-  monkeypatch.setattr(files.json, 'dumps', full)
+  # The scratch file is written by then.
+  monkeypatch.setattr(type(epath.Path(answers)), 'replace', full)
   with pytest.raises(errors.UserError, match='answers.jsonl: No space left'):
-    files._write_whole(files.epath.Path(answers), [{}])
+    atomic.write(answers, b'new')
   assert os.listdir(tmp_path) == ['answers.jsonl']
   assert answers.read_text() == 'from before'

@@ -26,6 +26,7 @@ import numpy as np
 import optax
 import orbax.checkpoint as ocp
 
+from pid_jax import atomic
 from pid_jax import config as config_lib
 from pid_jax import errors
 from pid_jax import vocabulary as vocabulary_lib
@@ -322,9 +323,9 @@ def write_config(
   if steps(model_dir):
     _check_same_model(model_dir, read_config(model_dir), description)
   if content is not None:
-    _write_whole(model_dir / VOCABULARY_FILE, content)
+    atomic.write(model_dir / VOCABULARY_FILE, content)
   text = json.dumps(description, indent=2) + '\n'
-  _write_whole(model_dir / CONFIG_FILE, text.encode())
+  atomic.write(model_dir / CONFIG_FILE, text.encode())
 
 
 # Fields of T5Config that change how to compute, not what the parameters are.
@@ -396,10 +397,3 @@ def _train_state(params: PyTree, model: opened.Opened) -> PyTree:
     'step': step,
     'opt_state': jax.tree_util.tree_unflatten(treedef, leaves),
   }
-
-
-def _write_whole(path: epath.Path, content: bytes) -> None:
-  """Writes a file so that it is never seen half-written."""
-  scratch = path.with_name(path.name + '.tmp')
-  scratch.write_bytes(content)
-  scratch.replace(path)

@@ -35,6 +35,9 @@ class Settings:
     max_new_tokens: T, at least 1, EOS included.
     sampler: chooses the tokens.
     lookup: drafts tokens from the input; None: every token takes a step.
+
+  Raises:
+    ValueError: max_new_tokens is below 1.
   """
 
   module: network.Transformer
@@ -170,7 +173,9 @@ def start(
     cache=cache,
   )
   # The prompts' last logits give the first tokens; each step reads the newest.
-  return _choose(settings, state, logits[:, None], min_new_tokens)
+  return _choose(
+    settings, state, logits[:, None], min_new_tokens, *_no_drafts(state)
+  )
 
 
 def advance(
@@ -189,17 +194,19 @@ def advance(
     state: of `start`, `compact` or a call before.
     max_left: it stops when no input has more unfinished rows than this.
     min_new_tokens: see `generation.generate`.
+
+  Returns:
+    The state with the same rows.
   """
   num_inputs = state.grid.encoder_mask.shape[0]
   num_rows = state.rows.done.shape[0]
-  drafts = settings.lookup is not None and settings.lookup.pays(num_rows)
 
   def is_needed(state: State) -> jax.Array:
     left = jnp.sum(~state.rows.done.reshape(num_inputs, -1), axis=1)
     return jnp.max(left) > max_left
 
-  def read(state: State, *draft: jax.Array) -> State:
-    """Reads the newest tokens, and perhaps drafts int32 [R', K], [R']."""
+  def read(state: State, drafts: jax.Array, lengths: jax.Array) -> State:
+    """Reads the newest tokens, and drafts int32 [R', Q - 1], [R']."""
     rows = state.rows
     # Prompts end together; the first token goes to the slot after them.
     first = state.grid.slot_mask.shape[1] - settings.num_slots - 1
@@ -212,15 +219,18 @@ def advance(
       params,
       state.grid,
       state.cache,
-      jnp.concatenate([newest, *draft[:1]], axis=1),
+      jnp.concatenate([newest, drafts], axis=1),
       slot,
       all_logits=True,
     )
     state = state.replace(cache=cache)
-    return _choose(settings, state, logits, min_new_tokens, *draft)
+    return _choose(settings, state, logits, min_new_tokens, drafts, lengths)
 
-  if not drafts:
-    return jax.lax.while_loop(is_needed, read, state)
+  def take_step(state: State) -> State:
+    return read(state, *_no_drafts(state))
+
+  if settings.lookup is None or not settings.lookup.pays(num_rows):
+    return jax.lax.while_loop(is_needed, take_step, state)
 
   def look_up(state: State) -> tuple[State, jax.Array, jax.Array]:
     rows = state.rows
@@ -238,7 +248,7 @@ def advance(
   def alternate(carry):
     carry = jax.lax.while_loop(
       lambda c: is_needed(c[0]) & ~is_worthwhile(c),
-      lambda c: look_up(read(c[0])),
+      lambda c: look_up(take_step(c[0])),
       carry,
     )
     return jax.lax.while_loop(
@@ -252,13 +262,19 @@ def advance(
   )[0]
 
 
+def _no_drafts(state: State) -> tuple[jax.Array, jax.Array]:
+  """Returns int32 [R', 0] tokens, of which 0 are a draft."""
+  counts = state.rows.counts
+  return jnp.zeros((counts.size, 0), jnp.int32), jnp.zeros_like(counts)
+
+
 def _choose(
   settings: Settings,
   state: State,
   logits: jax.Array,
   min_new_tokens: int | jax.Array,
-  drafts: jax.Array | None = None,
-  draft_lengths: jax.Array | None = None,
+  drafts: jax.Array,
+  draft_lengths: jax.Array,
 ) -> State:
   """Appends the tokens that the logits give, and no others.
 
@@ -267,7 +283,7 @@ def _choose(
     state: before.
     logits: float32 [R', Q, V], after the newest token and Q - 1 drafted ones.
     min_new_tokens: see `generation.generate`.
-    drafts: int32 [R', Q - 1], or None where there are none.
+    drafts: int32 [R', Q - 1], those tokens.
     draft_lengths: int32 [R'], how many of them are a draft.
 
   Returns:
@@ -283,24 +299,15 @@ def _choose(
     jnp.where(allowed, logits, -jnp.inf),
     jax.vmap(fold_each)(rows.keys, places),
   )
-  num_new = jnp.ones_like(rows.counts)
-  rates = rows.rates
-  if drafts is not None:
-    is_kept = (tokens[:, :-1] == drafts) & (
-      query[:, :-1] < draft_lengths[:, None]
-    )
-    num_kept = jnp.sum(jnp.cumprod(is_kept, axis=1), axis=1)
-    num_new += num_kept
+  is_kept = (tokens[:, :-1] == drafts) & (
+    query[:, :-1] < draft_lengths[:, None]
+  )
+  num_kept = jnp.sum(jnp.cumprod(is_kept, axis=1), axis=1)
   ends = tokens == EOS_ID
   before = jnp.cumsum(ends, axis=1) - ends  # EOS among the tokens before.
-  is_new = (query < num_new[:, None]) & (before == 0) & ~rows.done[:, None]
+  is_new = (query <= num_kept[:, None]) & (before == 0) & ~rows.done[:, None]
   num_new = jnp.sum(is_new, axis=1)
   counts = rows.counts + num_new
-  if settings.lookup is not None:
-    lengths, kept = num_new * 0, num_new * 0
-    if drafts is not None:
-      lengths, kept = draft_lengths, num_kept
-    rates = lookup_lib.update_rates(rates, lengths, kept)
   history = jnp.concatenate([rows.recent, tokens], axis=1)
   span = num_new[:, None] + jnp.arange(rows.recent.shape[1])[None, :]
   log_probs = jnp.where(is_new, token_log_probs(logits, tokens), 0.0)
@@ -315,7 +322,7 @@ def _choose(
     rows=rows.replace(
       counts=counts,
       recent=jnp.take_along_axis(history, span, axis=1),
-      rates=rates,
+      rates=lookup_lib.update_rates(rows.rates, draft_lengths, num_kept),
       done=rows.done
       | jnp.any(ends & is_new, axis=1)
       | (counts >= settings.max_new_tokens),
@@ -324,7 +331,15 @@ def _choose(
 
 
 def compact(state: State, width: int) -> State:
-  """Keeps `width` rows of each input, all that are not done among them."""
+  """Keeps `width` rows of each input, all that are not done among them.
+
+  Args:
+    state: whose inputs have no more unfinished rows than `width`.
+    width: rows of an input to keep, at most as many as there are.
+
+  Returns:
+    The state with R' = B * width rows; the outputs of all R stay.
+  """
   num_inputs = state.grid.encoder_mask.shape[0]
   done = state.rows.done.reshape(num_inputs, -1)
   # Rows stay in order; the done ones come last.

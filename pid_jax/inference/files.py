@@ -20,7 +20,7 @@ from typing import Any
 
 from etils import epath
 
-from pid_jax import errors
+from pid_jax import atomic
 from pid_jax import progress
 from pid_jax import subtasks
 from pid_jax.inference import decoder
@@ -53,11 +53,7 @@ def answer_file(
       There is no output then, or the one from before.
   """
   examples = subtasks.read_examples(input_file, require_targets=False)
-  output_file = epath.Path(output_file)
-  if output_file.is_dir() or not output_file.parent.is_dir():
-    raise errors.UserError(
-      f'cannot write {output_file}: it must be a file in a folder that exists'
-    )
+  atomic.check(output_file)
   model = load()
   if max_new_tokens is None:
     max_new_tokens = model.task.get('feature_lengths', {}).get('targets', 32)
@@ -73,15 +69,15 @@ def answer_file(
       progress=shown.update,
       **options,
     )
-  records = []
+  lines = []
   for example, texts, values in zip(examples, outputs, scores, strict=True):
     record = {'id': example['example_id'], 'inputs': example['inputs']}
     if model.is_cut(example['inputs'], example['prompts']):
       record['inputs_truncated'] = True
     record['subtasks'] = list(_subtasks(example, texts, values, with_scores))
-    records.append(record)
-  _write_whole(output_file, records)
-  return len(records)
+    lines.append(json.dumps(record, ensure_ascii=False) + '\n')
+  atomic.write(output_file, ''.join(lines).encode())
+  return len(lines)
 
 
 def _subtasks(
@@ -99,19 +95,3 @@ def _subtasks(
     if with_scores:
       subtask['score'] = round(scores[u], 6)
     yield subtask
-
-
-def _write_whole(path: epath.Path, records: Sequence[dict[str, Any]]) -> None:
-  """Writes JSON lines such that the file is there whole or not at all."""
-  scratch = path.with_name(path.name + '.tmp')
-  try:
-    with scratch.open('w') as f:
-      for record in records:
-        f.write(json.dumps(record, ensure_ascii=False) + '\n')
-    scratch.replace(path)
-  except BaseException as e:
-    scratch.unlink(missing_ok=True)
-    if isinstance(e, OSError):
-      reason = e.strerror or e
-      raise errors.UserError(f'cannot write {path}: {reason}') from e
-    raise

@@ -158,21 +158,15 @@ class Transformer(nn.Module):
       KeyValues with N as its first axis.
     """
     cfg = self.config
-    heads, head_dim, length = (
-      cfg.num_heads,
-      cfg.head_dim,
-      cfg.num_decoder_layers,
+    num_layers = cfg.num_decoder_layers
+    stacked = (num_layers,) if cfg.scan_layers else ()
+    zeros = lambda *shape: jnp.zeros(
+      (*stacked, num_rows, cfg.num_heads, *shape), cfg.dtype
     )
-    stacked = (length,) if cfg.scan_layers else ()
     empty = KeyValues(
-      keys=jnp.zeros(
-        (*stacked, num_rows, heads, head_dim, num_slots), cfg.dtype
-      ),
-      values=jnp.zeros(
-        (*stacked, num_rows, heads, num_slots, head_dim), cfg.dtype
-      ),
+      keys=zeros(cfg.head_dim, num_slots), values=zeros(num_slots, cfg.head_dim)
     )
-    return empty if cfg.scan_layers else (empty,) * length
+    return empty if cfg.scan_layers else (empty,) * num_layers
 
   def decode_cached(
     self,

@@ -12,6 +12,7 @@ import dataclasses
 
 from etils import epath
 
+from pid_jax import atomic
 from pid_jax.pages import charts
 from pid_jax.pages import comparing
 from pid_jax.pages import curves as curves_lib
@@ -60,9 +61,10 @@ def write_report(
   Raises:
     UserError: there is nothing to report on, or the page cannot be written.
   """
+  atomic.check(output)
   source = sources.load(path)
   table = tables.compare(source.examples, empty_words)
-  shell.write(output, report(source, table))
+  atomic.write(output, report(source, table).encode())
   counts = table.counts()
   errors = sum(counts[kind] for kind in comparing.ERRORS)
   return Summary(

@@ -181,12 +181,7 @@ def _is_right_group(
   """Whether all slots of a group are right; see metrics.of_groups."""
   if prediction is None:
     return False
-  golds = {name: [value] for name, value in groups.read(target)[0].items()}
-  several = {}
-  for pair in pairs:
-    for name, value in groups.read(pair)[0].items():
-      several.setdefault(name, []).append(value)
-  golds.update(several)
+  golds = groups.right_values(target, pairs)
   said, rest = groups.read(prediction)
   nothing = [groups.EMPTY]
   return not rest and all(

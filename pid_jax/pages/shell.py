@@ -15,9 +15,6 @@ import hashlib
 import importlib.resources
 from typing import Any
 
-from etils import epath
-
-from pid_jax import errors
 from pid_jax.pages import markup
 
 _BASE_STYLE = 'base.css'
@@ -83,32 +80,6 @@ def page(
   return markup.to_html(
     element('html', head, element('body', *parts), lang='en')
   )
-
-
-def write(path: epath.PathLike, html: str) -> None:
-  """Writes a page such that it is there whole or not at all.
-
-  Args:
-    path: local, or gs://.
-    html: of `page`.
-
-  Raises:
-    UserError: it cannot be written there.
-  """
-  path = epath.Path(path)
-  if path.is_dir() or not path.parent.is_dir():
-    raise errors.UserError(
-      f'cannot write {path}: it must be a file in a folder that exists'
-    )
-  scratch = path.with_name(path.name + '.tmp')
-  try:
-    scratch.write_bytes(html.encode())
-    scratch.replace(path)
-  except BaseException as e:
-    scratch.unlink(missing_ok=True)
-    if isinstance(e, OSError):
-      raise errors.UserError(f'cannot write {path}: {e.strerror or e}') from e
-    raise
 
 
 def _asset(name: str) -> str:

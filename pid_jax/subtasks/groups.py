@@ -13,6 +13,7 @@ pair is handed back, so that a metric can count it as the mistake it is.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from collections.abc import Sequence
 
 EMPTY = 'none'
 _BETWEEN_SLOTS = '|'
@@ -73,3 +74,18 @@ def read(text: str) -> tuple[dict[str, str], list[str]]:
     else:
       rest.append(' '.join(part.split()))
   return values, rest
+
+
+def right_values(target: str, pairs: Sequence[str]) -> dict[str, list[str]]:
+  """Returns all right values of the filled slots of a group.
+
+  Args:
+    target: of the group, as `write` wrote it.
+    pairs: 'name = value' for each right value of slots that have several.
+  """
+  values = {name: [value] for name, value in read(target)[0].items()}
+  several = {}
+  for pair in pairs:
+    for name, value in read(pair)[0].items():
+      several.setdefault(name, []).append(value)
+  return values | several

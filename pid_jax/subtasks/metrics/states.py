@@ -279,14 +279,10 @@ def _take_apart(
     strict=True,
   ):
     names = slots_of[group]
-    wanted = {name: [value] for name, value in groups.read(want)[0].items()}
+    wanted = groups.right_values(want, json.loads(pairs) if pairs else ())
     said, rest = groups.read(got) if got is not None else ({}, [])
-    several = {}
-    for pair in json.loads(pairs) if pairs else ():
-      for name, value in groups.read(pair)[0].items():
-        several.setdefault(name, []).append(value)
     for name in names:
-      values = several.get(name) or wanted.get(name, [empty_target])
+      values = wanted.get(name, [empty_target])
       value = None if got is None else said.get(name, empty_target)
       rows.append((f'{group}-{name}', values, value))
     unknown = [f'{k} = {v}' for k, v in said.items() if k not in names]
