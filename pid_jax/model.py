@@ -228,7 +228,7 @@ class EncoderDecoderModel:
         examples, subtasks, tokens and padding.
     """
     weights, own_normalizer = self.loss_weights(batch)
-    logits = self._logits(params, batch, dropout_rng)
+    logits = self.logits(params, batch, dropout_rng)
     targets = batch['decoder_target_tokens']
     token_loss, token_z_loss = cross_entropy(
       logits,
@@ -317,7 +317,7 @@ class EncoderDecoderModel:
     if 'decoder_prompt_tokens' not in batch:
       weights, _ = self.loss_weights(batch)
       nll, _ = cross_entropy(
-        self._logits(params, batch, None), batch['decoder_target_tokens']
+        self.logits(params, batch, None), batch['decoder_target_tokens']
       )
       return -jnp.sum(nll * weights, axis=-1)
     return decoding.score(
@@ -328,10 +328,19 @@ class EncoderDecoderModel:
       batch['decoder_target_tokens'],
     ).log_probs
 
-  def _logits(
+  def logits(
     self, params: PyTree, batch: Batch, dropout_rng: jax.Array | None
   ) -> jax.Array:
-    """Teacher-forced float32 logits [B, L, V]."""
+    """Returns the logits of the decoder's tokens, each given those before.
+
+    Args:
+      params: of the network.
+      batch: packed PiD or text-to-text features, int32 [B, S] and [B, L].
+      dropout_rng: a key; None switches dropout off.
+
+    Returns:
+      float32 [B, L, V].
+    """
     features = (
       'encoder_segment_ids',
       'decoder_segment_ids',

@@ -5,6 +5,7 @@
 import ast
 import graphlib
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -28,7 +29,7 @@ _SOURCES = sorted(
 # line. Commands, which are the modules that end in `cli.run`, stand above all.
 _FLOORS = (
   ('cli',),
-  ('benchmarks',),
+  ('benchmarks', 't5x_model'),
   ('trainer',),
   ('inference', 'model', 'pages'),
   ('decoding',),
@@ -143,6 +144,25 @@ def test_network_and_prediction_need_no_tensorflow():
 def test_package_is_lazy():
   loaded = _loaded_by('import pid_jax, pid_jax.cli')
   assert not loaded & {'jax', 'flax', 'tensorflow', 'numpy', 'seqio'}
+
+
+def test_t5x_is_asked_for_where_it_is_missing():
+  script = 'import sys\nsys.modules["t5x"] = None\nimport pid_jax.t5x_model'
+  result = subprocess.run(
+    [sys.executable, '-c', script], capture_output=True, text=True, check=False
+  )
+  last = result.stderr.strip().splitlines()[-1]
+  assert last.startswith('ImportError: pid_jax.t5x_model needs T5X')
+  assert 'https://github.com/google-research/t5x' in last
+
+
+def test_one_module_imports_t5x():
+  importers = [
+    path.name
+    for path in _LIBRARY
+    if re.search(r'^\s*(import|from) t5x\b', path.read_text(), re.MULTILINE)
+  ]
+  assert importers == ['t5x_model.py']
 
 
 def test_every_public_name_is_there():
