@@ -8,6 +8,7 @@ these tests are skipped.
 
 import json
 import re
+import shutil
 import sys
 import types
 import warnings
@@ -18,17 +19,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import seqio
 import trainer_toy as toy
 
+from pid_jax import checkpoints
 from pid_jax import cli
 from pid_jax import config
 from pid_jax import decoding
 from pid_jax import errors
-from pid_jax import evaluate
 from pid_jax import inference
 from pid_jax import model as model_lib
 from pid_jax import network
+from pid_jax import trainer
 from pid_jax.trainer import data
 from pid_jax.trainer import optimizers
 from pid_jax.trainer import step as step_lib
@@ -56,6 +57,7 @@ _FILES = sorted(
 )
 _MODELS = [f for f in _FILES if f.startswith('models/')]
 _RUNS = [f for f in _FILES if not f.startswith('models/')]
+_STOCK_MODEL = 't5x/examples/t5/t5_1_1/tiny.gin'
 _SCRIPTS = {'eval.gin': t5x_eval, 'infer.gin': t5x_infer}
 
 
@@ -86,10 +88,8 @@ def make(**overrides) -> t5x_model.PromptInDecoderModel:
 
 def batches(pack: bool, count: int = 1) -> list[dict[str, jax.Array]]:
   """Batches of the toy task, through T5X's choice of converter."""
-  cfg = toy.dataset_config(
-    pack=pack,
-    feature_converter=t5x_model.PromptInDecoderModel.FEATURE_CONVERTER_CLS,
-  )
+  converter = t5x_model.PromptInDecoderModel.FEATURE_CONVERTER_CLS
+  cfg = toy.dataset_config(pack=pack, feature_converter=converter)
   iterator = data.dataset(cfg, num_epochs=None).as_numpy_iterator()
   return [jax.tree.map(jnp.asarray, next(iterator)) for _ in range(count)]
 
@@ -177,7 +177,7 @@ def test_predictions_and_scores_are_those_of_our_engine():
 
 
 def test_sampler_draws_from_the_key_that_t5x_gives():
-  model = make(sampler=decoding.Temperature(5.0))
+  model = make(sampler=decoding.make_sampler(temperature=5.0))
   params = model.get_initial_variables(jax.random.key(1), {})['params']
   (batch,) = batches(pack=False)
   draw = lambda seed: model.predict_batch(
@@ -207,7 +207,8 @@ def parse(*files: str, script: types.ModuleType, monkeypatch) -> None:
   monkeypatch.setitem(sys.modules, '__main__', script)
   gin.add_config_file_search_path(t5x_train._DEFAULT_GIN_SEARCH_PATHS[0])
   for file in files:
-    gin.parse_config_file(str(cli.gin_configs() / file))
+    ours = cli.gin_configs() / file
+    gin.parse_config_file(str(ours if ours.exists() else file))
 
 
 @pytest.mark.parametrize('file', _MODELS)
@@ -243,3 +244,181 @@ def test_run_lacks_nothing_but_what_it_requires(file, monkeypatch):
     assert name in header
     gin.parse_config(f"{name} = 'given'")
   gin.finalize()
+
+
+_TOY = """
+from __gin__ import dynamic_registration
+import trainer_toy
+
+MIXTURE_OR_TASK_NAME = @trainer_toy.register()
+TASK_FEATURE_LENGTHS = {
+  'inputs': 24, 'prompts': 2, 'targets': 2, 'subtasks': 2, 'decoder': 16
+}
+"""
+_TOY_MODEL = """
+from __gin__ import dynamic_registration
+from pid_jax import network
+from pid_jax import trainer
+
+network.T5Config:
+  vocab_size = 128
+  num_tokens = 27
+  emb_dim = 16
+  num_heads = 2
+  head_dim = 8
+  num_encoder_layers = 1
+  num_decoder_layers = 1
+  mlp_dim = 32
+"""
+_TRAIN = """
+from __gin__ import dynamic_registration
+from t5x import trainer
+from t5x import utils
+
+MODEL_DIR = '{model_dir}'
+INITIAL_CHECKPOINT_PATH = []
+TRAIN_STEPS = {steps}
+BATCH_SIZE = 8
+EVAL_STEPS = 1
+EVAL_PERIOD = 4
+CHECKPOINT_PERIOD = 4
+RANDOM_SEED = 0
+trainer.Trainer.num_microbatches = 2
+utils.create_learning_rate_scheduler.base_learning_rate = {learning_rate}
+"""
+
+
+def launch(script, function, *files_and_text, monkeypatch):
+  """Calls T5X's function as its script does after parsing its flags."""
+  *files, text = files_and_text
+  gin.clear_config()
+  parse(*files, script=script, monkeypatch=monkeypatch)
+  gin.parse_config(text)
+  gin.finalize()
+  return gin.get_configurable(function)()
+
+
+def train(model_dir, monkeypatch, steps=8, learning_rate=1e-2):
+  return launch(
+    t5x_train,
+    t5x_train.train,
+    't5x/models/quickstart.gin',
+    't5x/finetune_pid.gin',
+    _TOY
+    + _TOY_MODEL
+    + _TRAIN.format(
+      model_dir=model_dir, steps=steps, learning_rate=learning_rate
+    ),
+    monkeypatch=monkeypatch,
+  )
+
+
+@pytest.fixture(scope='module')
+def trained(tmp_path_factory):
+  """A MODEL_DIR of t5x.train after eight steps, with checkpoints at 0, 4, 8."""
+  model_dir = tmp_path_factory.mktemp('t5x')
+  with pytest.MonkeyPatch.context() as monkeypatch:
+    with jax.numpy_rank_promotion('allow'):
+      step, _ = train(model_dir, monkeypatch)
+  assert step == 8
+  return model_dir
+
+
+def metrics(folder) -> list[dict]:
+  """What SeqIO's evaluator logged, a line for each evaluation."""
+  (path,) = folder.glob('inference_eval/*-metrics.jsonl')
+  return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_restart_goes_on_from_the_last_checkpoint(
+  trained, tmp_path, monkeypatch
+):
+  model_dir = tmp_path / 'again'
+  shutil.copytree(trained, model_dir)
+  step, state = train(model_dir, monkeypatch, steps=9, learning_rate=0.0)
+  assert step == 9
+  kept = checkpoints.load(trained, 8).params
+  first = checkpoints.load(trained, 0).params
+  params = flax.core.unfreeze(jax.device_get(state.params))
+  assert jax.tree.all(
+    jax.tree.map(lambda a, b: np.allclose(a, b, atol=1e-6), params, kept)
+  )
+  assert not jax.tree.all(
+    jax.tree.map(lambda a, b: np.allclose(a, b, atol=1e-4), params, first)
+  )
+
+
+def test_our_commands_take_what_t5x_trained(trained, tmp_path, monkeypatch):
+  """t5x.eval and t5x.infer against `evaluate` and PromptInDecoder."""
+  checkpoint = f"CHECKPOINT_PATH = '{trained}/checkpoint_8'\n"
+  split = "\nfrom t5x import utils\nutils.DatasetConfig.split = 'validation'\n"
+  launch(
+    t5x_eval,
+    t5x_eval.evaluate,
+    't5x/models/quickstart.gin',
+    't5x/eval.gin',
+    _TOY
+    + _TOY_MODEL
+    + checkpoint
+    + split
+    + f"EVAL_OUTPUT_DIR = '{tmp_path}/eval'",
+    monkeypatch=monkeypatch,
+  )
+  (theirs,) = metrics(tmp_path / 'eval')
+  assert theirs == metrics(trained)[-1]
+
+  launch(
+    t5x_infer,
+    t5x_infer.infer,
+    't5x/models/quickstart.gin',
+    't5x/infer.gin',
+    _TOY
+    + _TOY_MODEL
+    + checkpoint
+    + split
+    + f"INFER_OUTPUT_DIR = '{tmp_path}/infer'",
+    monkeypatch=monkeypatch,
+  )
+  (path,) = (tmp_path / 'infer').glob('toy-predict.jsonl-*-of-00001')
+  predicted = [
+    json.loads(line)['prediction'] for line in path.read_text().splitlines()
+  ]
+  assert len(predicted) == 10
+
+  cfg = toy.dataset_config('validation')
+  values, folder = trainer.evaluate(trained, cfg, output_dir=tmp_path / 'ours')
+  assert values['toy/exact_match'] == pytest.approx(theirs['exact_match'])
+  lines = (tmp_path / 'ours/toy.jsonl').read_text().splitlines()
+  assert [json.loads(line)['prediction'] for line in lines] == predicted
+
+  model = inference.PromptInDecoder.from_pretrained(trained)
+  examples = [toy.example(i, 'validation') for i in range(10)]
+  answers = model.generate(
+    inputs=[e['inputs'] for e in examples],
+    prompts=[e['prompts'] for e in examples],
+    max_new_tokens=2,
+  )
+  assert answers == predicted
+
+
+@pytest.mark.parametrize('layout', ['pie', 'joint'])
+def test_baselines_run_with_t5xs_own_model(layout, tmp_path, monkeypatch):
+  text = f"""
+from t5x.examples.t5 import network
+MIXTURE_OR_TASK_NAME = 'toy_{layout}'
+TASK_FEATURE_LENGTHS = {{'inputs': 24, 'targets': 8}}
+network.T5Config.vocab_size = 128
+"""
+  toy.register()
+  step, state = launch(
+    t5x_train,
+    t5x_train.train,
+    _STOCK_MODEL,
+    't5x/finetune.gin',
+    _TRAIN.format(model_dir=tmp_path, steps=4, learning_rate=1e-2) + text,
+    monkeypatch=monkeypatch,
+  )
+  assert step == 4 and 'encoder' in state.params
+  # Of whole examples, whatever the layout.
+  (logged,) = metrics(tmp_path)
+  assert {'exact_match', 'joint_goal_accuracy'} <= set(logged)
