@@ -111,10 +111,19 @@ class PromptInDecoderModel(models.EncoderDecoderModel):
     input_shapes: Mapping[str, tuple[int, ...]],
     input_types: Mapping[str, Any] | None = None,
   ) -> flax.core.FrozenDict:
-    """See `model.EncoderDecoderModel.get_initial_variables`."""
-    return flax.core.freeze(
-      self._model.get_initial_variables(rng, input_shapes, input_types)
-    )
+    """Initialises the network.
+
+    Args:
+      rng: a key.
+      input_shapes: unused; a grid has no decoder inputs, and parameters do not
+        depend on any.
+      input_types: unused.
+
+    Returns:
+      {'params': float32 nested dict, 'params_axes': their logical axes}.
+    """
+    del input_shapes, input_types
+    return flax.core.freeze(self._model.get_initial_variables(rng))
 
   def loss_fn(
     self,

@@ -57,7 +57,6 @@ _FILES = sorted(
 )
 _MODELS = [f for f in _FILES if f.startswith('models/')]
 _RUNS = [f for f in _FILES if not f.startswith('models/')]
-_STOCK_MODEL = 't5x/examples/t5/t5_1_1/tiny.gin'
 _SCRIPTS = {'eval.gin': t5x_eval, 'infer.gin': t5x_infer}
 
 
@@ -247,7 +246,6 @@ def test_run_lacks_nothing_but_what_it_requires(file, monkeypatch):
 
 
 _TOY = """
-from __gin__ import dynamic_registration
 import trainer_toy
 
 MIXTURE_OR_TASK_NAME = @trainer_toy.register()
@@ -256,7 +254,6 @@ TASK_FEATURE_LENGTHS = {
 }
 """
 _TOY_MODEL = """
-from __gin__ import dynamic_registration
 from pid_jax import network
 from pid_jax import trainer
 
@@ -271,7 +268,6 @@ network.T5Config:
   mlp_dim = 32
 """
 _TRAIN = """
-from __gin__ import dynamic_registration
 from t5x import trainer
 from t5x import utils
 
@@ -288,12 +284,13 @@ utils.create_learning_rate_scheduler.base_learning_rate = {learning_rate}
 """
 
 
-def launch(script, function, *files_and_text, monkeypatch):
+def launch(script, function, *files_and_texts, monkeypatch):
   """Calls T5X's function as its script does after parsing its flags."""
-  *files, text = files_and_text
   gin.clear_config()
+  files = [f for f in files_and_texts if f.endswith('.gin')]
   parse(*files, script=script, monkeypatch=monkeypatch)
-  gin.parse_config(text)
+  for text in files_and_texts[len(files) :]:
+    gin.parse_config('from __gin__ import dynamic_registration\n' + text)
   gin.finalize()
   return gin.get_configurable(function)()
 
@@ -304,9 +301,9 @@ def train(model_dir, monkeypatch, steps=8, learning_rate=1e-2):
     t5x_train.train,
     't5x/models/quickstart.gin',
     't5x/finetune_pid.gin',
-    _TOY
-    + _TOY_MODEL
-    + _TRAIN.format(
+    _TOY,
+    _TOY_MODEL,
+    _TRAIN.format(
       model_dir=model_dir, steps=steps, learning_rate=learning_rate
     ),
     monkeypatch=monkeypatch,
@@ -349,36 +346,30 @@ def test_restart_goes_on_from_the_last_checkpoint(
 
 
 def test_our_commands_take_what_t5x_trained(trained, tmp_path, monkeypatch):
-  """t5x.eval and t5x.infer against `evaluate` and PromptInDecoder."""
-  checkpoint = f"CHECKPOINT_PATH = '{trained}/checkpoint_8'\n"
-  split = "\nfrom t5x import utils\nutils.DatasetConfig.split = 'validation'\n"
-  launch(
-    t5x_eval,
-    t5x_eval.evaluate,
-    't5x/models/quickstart.gin',
-    't5x/eval.gin',
-    _TOY
-    + _TOY_MODEL
-    + checkpoint
-    + split
-    + f"EVAL_OUTPUT_DIR = '{tmp_path}/eval'",
-    monkeypatch=monkeypatch,
-  )
+  """Compares t5x.eval and t5x.infer with `evaluate` and PromptInDecoder."""
+  text = f"""
+from t5x import utils
+CHECKPOINT_PATH = '{trained}/checkpoint_8'
+EVAL_OUTPUT_DIR = '{tmp_path}/eval'
+INFER_OUTPUT_DIR = '{tmp_path}/infer'
+utils.DatasetConfig.split = 'validation'
+"""
+  for script, function, run in (
+    (t5x_eval, t5x_eval.evaluate, 't5x/eval.gin'),
+    (t5x_infer, t5x_infer.infer, 't5x/infer.gin'),
+  ):
+    launch(
+      script,
+      function,
+      't5x/models/quickstart.gin',
+      run,
+      _TOY,
+      _TOY_MODEL,
+      text,
+      monkeypatch=monkeypatch,
+    )
   (theirs,) = metrics(tmp_path / 'eval')
   assert theirs == metrics(trained)[-1]
-
-  launch(
-    t5x_infer,
-    t5x_infer.infer,
-    't5x/models/quickstart.gin',
-    't5x/infer.gin',
-    _TOY
-    + _TOY_MODEL
-    + checkpoint
-    + split
-    + f"INFER_OUTPUT_DIR = '{tmp_path}/infer'",
-    monkeypatch=monkeypatch,
-  )
   (path,) = (tmp_path / 'infer').glob('toy-predict.jsonl-*-of-00001')
   predicted = [
     json.loads(line)['prediction'] for line in path.read_text().splitlines()
@@ -405,17 +396,24 @@ def test_our_commands_take_what_t5x_trained(trained, tmp_path, monkeypatch):
 def test_baselines_run_with_t5xs_own_model(layout, tmp_path, monkeypatch):
   text = f"""
 from t5x.examples.t5 import network
-MIXTURE_OR_TASK_NAME = 'toy_{layout}'
+MIXTURE_OR_TASK_NAME = '{toy.register()}_{layout}'
 TASK_FEATURE_LENGTHS = {{'inputs': 24, 'targets': 8}}
-network.T5Config.vocab_size = 128
+network.T5Config:
+  vocab_size = 128
+  emb_dim = 16
+  num_heads = 2
+  num_encoder_layers = 1
+  num_decoder_layers = 1
+  head_dim = 8
+  mlp_dim = 32
 """
-  toy.register()
   step, state = launch(
     t5x_train,
     t5x_train.train,
-    _STOCK_MODEL,
+    't5x/examples/t5/t5_1_1/base.gin',
     't5x/finetune.gin',
-    _TRAIN.format(model_dir=tmp_path, steps=4, learning_rate=1e-2) + text,
+    _TRAIN.format(model_dir=tmp_path, steps=4, learning_rate=1e-2),
+    text,
     monkeypatch=monkeypatch,
   )
   assert step == 4 and 'encoder' in state.params
