@@ -29,7 +29,9 @@ from pid_jax import errors
 from pid_jax import inference
 from pid_jax import model as model_lib
 from pid_jax import network
+from pid_jax import subtasks
 from pid_jax import trainer
+from pid_jax.subtasks import metrics as task_metrics
 from pid_jax.trainer import data
 from pid_jax.trainer import optimizers
 from pid_jax.trainer import step as step_lib
@@ -42,9 +44,11 @@ with warnings.catch_warnings():
   from t5x import adafactor
   from t5x import eval as t5x_eval
   from t5x import infer as t5x_infer
+  from t5x import partitioning
   from t5x import train as t5x_train
   from t5x import train_state
   from t5x import trainer as t5x_trainer
+  from t5x import utils as t5x_utils
 
   from pid_jax import t5x_model
 
@@ -201,6 +205,27 @@ def test_model_axis_that_does_not_divide(fields, num_partitions, message):
     )
 
 
+def test_parameters_are_split_by_t5xs_standard_rules():
+  partitioner = partitioning.PjitPartitioner(
+    num_partitions=1,
+    logical_axis_rules=partitioning.standard_logical_axis_rules(),
+  )
+  model = make()
+  axes = t5x_utils.TrainStateInitializer(
+    optimizer_def=model.optimizer_def,
+    init_fn=model.get_initial_variables,
+    input_shapes={},
+    partitioner=partitioner,
+  ).train_state_axes.params
+  spec = jax.sharding.PartitionSpec
+  assert axes['token_embedder']['embedding'] == spec('model', None)
+  layer = axes['decoder']['layers_0']
+  assert layer['self_attention']['query']['kernel'] == spec(None, 'model')
+  assert layer['self_attention']['out']['kernel'] == spec('model', None)
+  assert layer['mlp']['wo']['kernel'] == spec('model', None)
+  assert axes['encoder']['relpos_bias']['rel_embedding'] == spec('model', None)
+
+
 def parse(*files: str, script: types.ModuleType, monkeypatch) -> None:
   """Reads gin files as T5X's script does, whose module is __main__ then."""
   monkeypatch.setitem(sys.modules, '__main__', script)
@@ -255,7 +280,9 @@ TASK_FEATURE_LENGTHS = {
 """
 _TOY_MODEL = """
 from pid_jax import network
+from pid_jax import subtasks
 from pid_jax import trainer
+from pid_jax.subtasks import metrics as task_metrics
 
 network.T5Config:
   vocab_size = 128
@@ -272,7 +299,7 @@ from t5x import trainer
 from t5x import utils
 
 MODEL_DIR = '{model_dir}'
-INITIAL_CHECKPOINT_PATH = []
+INITIAL_CHECKPOINT_PATH = {initial}
 TRAIN_STEPS = {steps}
 BATCH_SIZE = 8
 EVAL_STEPS = 1
@@ -295,7 +322,16 @@ def launch(script, function, *files_and_texts, monkeypatch):
   return gin.get_configurable(function)()
 
 
-def train(model_dir, monkeypatch, steps=8, learning_rate=1e-2):
+def run_text(model_dir, steps=8, learning_rate=1e-2, initial='[]') -> str:
+  return _TRAIN.format(
+    model_dir=model_dir,
+    steps=steps,
+    learning_rate=learning_rate,
+    initial=initial,
+  )
+
+
+def train(model_dir, monkeypatch, **options):
   return launch(
     t5x_train,
     t5x_train.train,
@@ -303,9 +339,7 @@ def train(model_dir, monkeypatch, steps=8, learning_rate=1e-2):
     't5x/finetune_pid.gin',
     _TOY,
     _TOY_MODEL,
-    _TRAIN.format(
-      model_dir=model_dir, steps=steps, learning_rate=learning_rate
-    ),
+    run_text(model_dir, **options),
     monkeypatch=monkeypatch,
   )
 
@@ -342,6 +376,29 @@ def test_restart_goes_on_from_the_last_checkpoint(
   )
   assert not jax.tree.all(
     jax.tree.map(lambda a, b: np.allclose(a, b, atol=1e-4), params, first)
+  )
+
+
+def test_fine_tuning_begins_with_a_converted_checkpoint(tmp_path, monkeypatch):
+  """Of any format: `pid_jax.convert --to=t5x` makes it one of T5X's."""
+  model = toy.t5_model(dropout_rate=0.1)
+  params = model.get_initial_variables(jax.random.key(7))['params']
+  pretrained = checkpoints.Pretrained(
+    model.module.config, params, None, task={}, step=0
+  )
+  checkpoints.save(tmp_path / 'from', pretrained, format='t5x')
+  step, state = train(
+    tmp_path / 'to',
+    monkeypatch,
+    initial=f"'{tmp_path}/from/checkpoint_0'",
+    steps=1,
+    learning_rate=0.0,
+  )
+  assert step == 1
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6),
+    flax.core.unfreeze(jax.device_get(state.params)),
+    params,
   )
 
 
@@ -392,11 +449,29 @@ utils.DatasetConfig.split = 'validation'
   assert answers == predicted
 
 
+@pytest.fixture(scope='module')
+def separable() -> str:
+  """The toy task with a separator that its vocabulary has, and no target."""
+  examples = [toy.example(i, 'train') for i in range(20)]
+  subtasks.register(
+    'toy_separable',
+    source=subtasks.InMemoryDataSource(
+      {'train': examples, 'validation': examples}
+    ),
+    vocabulary=toy.vocabulary(),
+    metric_fns=[task_metrics.exact_match],
+    joint_separator=' 0 ',
+  )
+  return 'toy_separable'
+
+
 @pytest.mark.parametrize('layout', ['pie', 'joint'])
-def test_baselines_run_with_t5xs_own_model(layout, tmp_path, monkeypatch):
+def test_baselines_run_with_t5xs_own_model(
+  separable, layout, tmp_path, monkeypatch
+):
   text = f"""
 from t5x.examples.t5 import network
-MIXTURE_OR_TASK_NAME = '{toy.register()}_{layout}'
+MIXTURE_OR_TASK_NAME = '{separable}_{layout}'
 TASK_FEATURE_LENGTHS = {{'inputs': 24, 'targets': 8}}
 network.T5Config:
   vocab_size = 128
@@ -412,11 +487,11 @@ network.T5Config:
     t5x_train.train,
     't5x/examples/t5/t5_1_1/base.gin',
     't5x/finetune.gin',
-    _TRAIN.format(model_dir=tmp_path, steps=4, learning_rate=1e-2),
+    run_text(tmp_path, steps=4),
     text,
     monkeypatch=monkeypatch,
   )
   assert step == 4 and 'encoder' in state.params
   # Of whole examples, whatever the layout.
   (logged,) = metrics(tmp_path)
-  assert {'exact_match', 'joint_goal_accuracy'} <= set(logged)
+  assert 'exact_match' in logged
