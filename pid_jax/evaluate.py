@@ -8,8 +8,7 @@ Example:
     --gin.EVAL_BATCH_SIZE=8
 
 Task, lengths and modules are those of MODEL_DIR/config.gin, which training
-wrote; --gin_file and --gin.NAME=VALUE come on top. A MODEL_DIR of T5X's needs a
---gin_file that registers the task. The results go to
+wrote; --gin_file and --gin.NAME=VALUE come on top. The results go to
 MODEL_DIR/evaluation/SPLIT-STEP: metrics.json and TASK.jsonl.
 """
 
@@ -47,7 +46,7 @@ def main(args: argparse.Namespace) -> None:
 
   task = checkpoints.read_config(args.model_dir)['task']
   config = os.path.join(args.model_dir, 'config.gin')
-  # Of T5X's runs it configures T5X.
+  # That of a T5X run configures T5X.
   if checkpoints.steps(args.model_dir) and os.path.exists(config):
     args.gin_file.insert(0, config)
   cli.parse_gin(args)

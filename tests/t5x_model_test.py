@@ -381,7 +381,7 @@ def test_restart_goes_on_from_the_last_checkpoint(
 
 def test_fine_tuning_begins_with_a_converted_checkpoint(tmp_path, monkeypatch):
   """Of any format: `pid_jax.convert --to=t5x` makes it one of T5X's."""
-  model = toy.t5_model(dropout_rate=0.1)
+  model = toy.t5_model(logits_via_embedding=True)
   params = model.get_initial_variables(jax.random.key(7))['params']
   pretrained = checkpoints.Pretrained(
     model.module.config, params, None, task={}, step=0

@@ -42,12 +42,12 @@ def evaluate(
     UserError: no such model, step, task or split; a full disk.
   """
   partitioner = partitioner or partitioning.Partitioner()
-  pretrained = checkpoints.load(model_dir, step, partitioner)
-  step = pretrained.step
+  step = checkpoints.open_checkpoint(model_dir, step).step
   if output_dir is None:
     folder = f'{dataset_cfg.split}-{step}'
     output_dir = epath.Path(model_dir) / 'evaluation' / folder
   output_dir = epath.Path(output_dir)
+  pretrained = checkpoints.load(model_dir, step, partitioner)
   model = model_lib.EncoderDecoderModel(network.Transformer(pretrained.config))
   evaluator = evaluation.PredictionEvaluator(
     model,
