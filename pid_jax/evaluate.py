@@ -46,8 +46,7 @@ def main(args: argparse.Namespace) -> None:
 
   task = checkpoints.read_config(args.model_dir)['task']
   config = os.path.join(args.model_dir, 'config.gin')
-  # That of a T5X run configures T5X.
-  if checkpoints.steps(args.model_dir) and os.path.exists(config):
+  if checkpoints.steps(args.model_dir) and os.path.exists(config):  # Not T5X's.
     args.gin_file.insert(0, config)
   cli.parse_gin(args)
   try:
