@@ -13,6 +13,7 @@ import seqio
 import tensorflow as tf
 import trainer_toy as toy
 
+from pid_jax import checkpoints
 from pid_jax import cli
 from pid_jax import evaluate
 from pid_jax import pages
@@ -114,6 +115,15 @@ def test_train_then_evaluate(run, tmp_path):
   in_training = json.loads(saved.read_text())
   for name, value in results['metrics'].items():
     assert in_training[name] == pytest.approx(value)
+
+  # A MODEL_DIR of T5X's, whose config.gin configures T5X, is evaluated alike.
+  checkpoints.convert(model_dir, 'theirs', target_format='t5x')
+  pathlib.Path('theirs/config.gin').write_text('import t5x_of_nobody\n')
+  flags = ('--split=validation', '--gin_file=toy.gin', "--gin.MODEL_DIR=''")
+  status, _, err = run(evaluate, '--model_dir=theirs', *flags)
+  assert not status, err
+  theirs = pathlib.Path('theirs/evaluation/validation-0/metrics.json')
+  assert json.loads(theirs.read_text())['metrics'] == results['metrics']
 
   status, _, err = run(evaluate, f'--model_dir={model_dir}', '--step=7')
   assert (
