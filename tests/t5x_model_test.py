@@ -280,9 +280,6 @@ TASK_FEATURE_LENGTHS = {
 """
 _TOY_MODEL = """
 from pid_jax import network
-from pid_jax import subtasks
-from pid_jax import trainer
-from pid_jax.subtasks import metrics as task_metrics
 
 network.T5Config:
   vocab_size = 128
@@ -434,7 +431,7 @@ utils.DatasetConfig.split = 'validation'
   assert len(predicted) == 10
 
   cfg = toy.dataset_config('validation')
-  values, folder = trainer.evaluate(trained, cfg, output_dir=tmp_path / 'ours')
+  values, _ = trainer.evaluate(trained, cfg, output_dir=tmp_path / 'ours')
   assert values['toy/exact_match'] == pytest.approx(theirs['exact_match'])
   lines = (tmp_path / 'ours/toy.jsonl').read_text().splitlines()
   assert [json.loads(line)['prediction'] for line in lines] == predicted
