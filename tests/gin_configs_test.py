@@ -12,7 +12,7 @@ from pid_jax import cli
 from pid_jax import config
 from pid_jax import network
 
-# Those of t5x/ have tests beside the model, in t5x_model_test.py.
+# Those of t5x/ have tests beside the model, in t5x_runs_test.py.
 _FILES = sorted(
   str(path.relative_to(cli.gin_configs()))
   for folder in ('models', 'runs', 'tasks')
