@@ -102,7 +102,7 @@ def generate(
     stream_ids=stream_ids,
     row_mask=row_mask,
   )
-  for width in _narrower_widths(num_inputs, num_prompts, num_compactions):
+  for width in narrower_widths(num_inputs, num_prompts, num_compactions):
     state = steps.advance(
       settings, params, state, max_left=width, min_new_tokens=min_new_tokens
     )
@@ -116,7 +116,7 @@ def generate(
   )
 
 
-def _narrower_widths(
+def narrower_widths(
   num_inputs: int, num_prompts: int, num_compactions: int
 ) -> list[int]:
   """Returns the numbers of rows of an input to compact to, falling."""

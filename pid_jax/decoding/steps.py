@@ -184,15 +184,20 @@ def advance(
   state: State,
   *,
   max_left: int = 0,
+  max_open: int | jax.Array = 0,
+  rows_alike: bool = True,
   min_new_tokens: int | jax.Array = 0,
 ) -> State:
-  """Takes steps until few rows of each input are left.
+  """Takes steps until few rows of each input, or few inputs, are left.
 
   Args:
     settings: of the program.
     params: of the network.
     state: of `start`, `compact` or a call before.
-    max_left: it stops when no input has more unfinished rows than this.
+    max_left: it stops when no input has more unfinished rows than this,
+    max_open: or when no more inputs than this, which may be traced, have any.
+    rows_alike: whether all rows that are not done have as many tokens, which is
+      so from `start` on where nothing is drafted.
     min_new_tokens: see `generation.generate`.
 
   Returns:
@@ -203,15 +208,15 @@ def advance(
 
   def is_needed(state: State) -> jax.Array:
     left = jnp.sum(~state.rows.done.reshape(num_inputs, -1), axis=1)
-    return jnp.max(left) > max_left
+    return (jnp.max(left) > max_left) & (jnp.sum(left > 0) > max_open)
 
   def read(state: State, drafts: jax.Array, lengths: jax.Array) -> State:
     """Reads the newest tokens, and drafts int32 [R', Q - 1], [R']."""
     rows = state.rows
     # Prompts end together; the first token goes to the slot after them.
     first = state.grid.slot_mask.shape[1] - settings.num_slots - 1
-    # Without drafts all rows get on alike, and one slot serves them.
-    alike = settings.lookup is None
+    # Where all rows get on alike, one slot serves them.
+    alike = rows_alike and settings.lookup is None
     slot = first + (state.num_steps if alike else rows.counts)
     newest = rows.recent[:, -1:]
     logits, cache = grid_lib.extend(
@@ -345,7 +350,11 @@ def compact(state: State, width: int) -> State:
   # Rows stay in order; the done ones come last.
   kept = jnp.argsort(done, axis=1, stable=True)[:, :width]
   kept += done.shape[1] * jnp.arange(num_inputs)[:, None]
-  kept = kept.reshape(-1)
+  return take_rows(state, kept.reshape(-1))
+
+
+def take_rows(state: State, kept: jax.Array) -> State:
+  """Returns the state of given rows, int32 [n], as many of each input."""
   return state.replace(
     rows=jax.tree.map(lambda x: x[kept], state.rows),
     grid=state.grid.replace(slot_mask=state.grid.slot_mask[kept]),
