@@ -61,6 +61,8 @@ class PromptInDecoder:
       warning tells of inputs that were cut; prompts never are.
     newline: the sentinel that newlines are written as, in texts and outputs, or
       None: they are left to the vocabulary. As in training.
+    shapes: of batches, each of which is compiled once; how many are allowed
+      (`shapes.max_shapes`), and which there are so far (`shapes.known`).
   """
 
   def __init__(
@@ -95,6 +97,7 @@ class PromptInDecoder:
     self.long_inputs: str = self.task.get('long_inputs', 'keep_start')
     self.newline: str | None = self.task.get('newline')
     newlines.check(self.newline, vocabulary.encode, vocabulary.decode)
+    self.shapes = buckets.Shapes()
     self._params = params
     self._module = network.Transformer(config)
     self._programs: set[tuple[Any, ...]] = set()
@@ -387,7 +390,7 @@ class PromptInDecoder:
     *,
     batch_size: int,
     layout: str | None = None,
-    input_multiple: int | None = None,
+    padding: buckets.Padding | None = None,
   ) -> Iterator[buckets.Batch]:
     """Checks a job, tokenises it, and lays it out in batches.
 
@@ -398,7 +401,7 @@ class PromptInDecoder:
       batch_size: the largest B.
       layout: 'pid' or 'pie'; None: the model's own. For PiE, every prompt makes
         a request of its own, of one row without prompt tokens.
-      input_multiple: see buckets.batches.
+      padding: what batches are padded to; None: `shapes`.
 
     Returns:
       The batches. In either layout, the rows of all requests are, in order, the
@@ -430,7 +433,7 @@ class PromptInDecoder:
       limits=self._limits(layout),
     )
     losses.warn()
-    return buckets.batches(requests, batch_size, input_multiple)
+    return buckets.batches(requests, batch_size, padding or self.shapes)
 
   def _limits(self, layout: str | None = None) -> requests_lib.Limits:
     return requests_lib.Limits(
