@@ -34,11 +34,14 @@ class Request:
     prompts: U of them, of any length; without EOS. An empty one starts from the
       start token alone.
     targets: for each prompt those to be scored, with EOS; none when generating.
+    roots: for each prompt the node of `tries` that its output begins from; none
+      where no output is constrained.
   """
 
   inputs: Tokens
   prompts: Sequence[Tokens]
   targets: Sequence[Sequence[Tokens]] = ()
+  roots: Sequence[int] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +55,7 @@ class Batch:
     prompt_tokens: int32 [B, U, P].
     target_tokens: int32 [B, U, K, T]; K and T are 0 when generating.
     row_mask: bool [B, U], True for prompts that were asked for.
+    roots: int32 [B, U], see Request; 0, which is tries.FREE, without.
   """
 
   request_ids: np.ndarray
@@ -59,6 +63,7 @@ class Batch:
   prompt_tokens: np.ndarray
   target_tokens: np.ndarray
   row_mask: np.ndarray
+  roots: np.ndarray
 
   @property
   def shape(self) -> tuple[int, ...]:
@@ -137,10 +142,12 @@ def batches(
       prompt_tokens=np.zeros(prompt_shape, np.int32),
       target_tokens=np.zeros(target_shape, np.int32),
       row_mask=np.zeros((size, width), bool),
+      roots=np.zeros((size, width), np.int32),
     )
     for b, request in enumerate(group):
       inputs[b, : len(request.inputs)] = request.inputs
       batch.row_mask[b, : len(request.prompts)] = True
+      batch.roots[b, : len(request.roots)] = request.roots
       for u, prompt in enumerate(request.prompts):
         batch.prompt_tokens[b, u, : len(prompt)] = prompt
       for u, own in enumerate(request.targets):
