@@ -41,11 +41,14 @@ class Request:
     prompts: U of them, of any length; without EOS. An empty one starts from the
       start token alone.
     targets: for each prompt those to be scored, with EOS; none when generating.
+    roots: for each prompt the node of `tries` that its output begins from; none
+      where no output is constrained.
   """
 
   inputs: Tokens
   prompts: Sequence[Tokens]
   targets: Sequence[Sequence[Tokens]] = ()
+  roots: Sequence[int] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +62,7 @@ class Batch:
     prompt_tokens: int32 [B, U, P].
     target_tokens: int32 [B, U, K, T]; K and T are 0 when generating.
     row_mask: bool [B, U], True for prompts that were asked for.
+    roots: int32 [B, U], see Request; 0, which is tries.FREE, without.
   """
 
   request_ids: np.ndarray
@@ -66,6 +70,7 @@ class Batch:
   prompt_tokens: np.ndarray
   target_tokens: np.ndarray
   row_mask: np.ndarray
+  roots: np.ndarray
 
   @property
   def shape(self) -> Shape:
@@ -229,10 +234,12 @@ def pad(
     prompt_tokens=np.zeros((size, width, prompt_length), np.int32),
     target_tokens=np.zeros((size, width, most, target_length), np.int32),
     row_mask=np.zeros((size, width), bool),
+    roots=np.zeros((size, width), np.int32),
   )
   for b, request in enumerate(group):
     batch.encoder_input_tokens[b, : len(request.inputs)] = request.inputs
     batch.row_mask[b, : len(request.prompts)] = True
+    batch.roots[b, : len(request.roots)] = request.roots
     for u, prompt in enumerate(request.prompts):
       batch.prompt_tokens[b, u, : len(prompt)] = prompt
     for u, own in enumerate(request.targets):

@@ -21,6 +21,7 @@ from pid_jax import network
 from pid_jax.decoding import grid as grid_lib
 from pid_jax.decoding import lookup as lookup_lib
 from pid_jax.decoding import samplers
+from pid_jax.decoding import tries as tries_lib
 
 PAD_ID = grid_lib.PAD_ID
 EOS_ID = grid_lib.EOS_ID
@@ -74,6 +75,7 @@ class Rows:
       the start.
     keys: random keys [R'].
     sources: int32 [R', L], see lookup.sources; L is 0 without lookup.
+    nodes: int32 [R'], of tries; FREE where a row is not constrained.
   """
 
   index: jax.Array
@@ -83,6 +85,7 @@ class Rows:
   done: jax.Array
   keys: jax.Array
   sources: jax.Array
+  nodes: jax.Array
 
 
 @flax.struct.dataclass
@@ -94,18 +97,23 @@ class State:
     num_row_steps: int32 scalar, see `generation.Generated`.
     tokens: int32 [R, T], the tokens chosen; 0 after EOS, and where none is yet.
     log_probs: float32 [R], summed over the tokens chosen.
+    log_masses: float32 [R], log-probabilities that the tokens which `tries` let
+      through had together, summed over the same steps.
     rows: the R' rows that are left.
     grid: their inputs, and which slots are theirs.
     cache: their self-attention, written up to the newest token but one.
+    tries: what constrains them, or None: nothing.
   """
 
   num_steps: jax.Array
   num_row_steps: jax.Array
   tokens: jax.Array
   log_probs: jax.Array
+  log_masses: jax.Array
   rows: Rows
   grid: grid_lib.Grid
   cache: Any
+  tries: tries_lib.Tries | None
 
 
 def start(
@@ -118,6 +126,8 @@ def start(
   rng: jax.Array | None = None,
   stream_ids: jax.Array | None = None,
   row_mask: jax.Array | None = None,
+  tries: tries_lib.Tries | None = None,
+  roots: jax.Array | None = None,
 ) -> State:
   """Encodes, prefills, and chooses the first token of each row.
 
@@ -130,6 +140,8 @@ def start(
     rng: random key or None.
     stream_ids: int32 [B] or None.
     row_mask: bool [B, U] or None.
+    tries: a table or None.
+    roots: int32 [B, U], where there is a table.
 
   Returns:
     The state with all rows, R' = R.
@@ -160,6 +172,7 @@ def start(
     num_row_steps=jnp.int32(0),
     tokens=jnp.full((rows, settings.max_new_tokens), PAD_ID, jnp.int32),
     log_probs=jnp.zeros(rows, jnp.float32),
+    log_masses=jnp.zeros(rows, jnp.float32),
     rows=Rows(
       index=jnp.arange(rows),
       counts=jnp.zeros(rows, jnp.int32),
@@ -168,9 +181,11 @@ def start(
       done=~row_mask.reshape(rows),
       keys=_row_keys(rng, stream_ids, num_inputs, num_prompts),
       sources=sources,
+      nodes=jnp.zeros(rows, jnp.int32) if tries is None else roots.reshape(-1),
     ),
     grid=grid,
     cache=cache,
+    tries=tries,
   )
   # The prompts' last logits give the first tokens; each step reads the newest.
   return _choose(
@@ -299,6 +314,12 @@ def _choose(
   query = jnp.arange(logits.shape[1])[None, :]
   places = rows.counts[:, None] + query  # [R', Q]
   allowed = allowed_ids(settings.module.config, places >= min_new_tokens)
+  if state.tries is not None:
+    nodes = state.tries.walk(rows.nodes, drafts)  # [R', Q]
+    let_through, masses = state.tries.allow(nodes, logits)
+    # A string ends where it does, even before `min_new_tokens`.
+    is_free = (nodes == tries_lib.FREE)[:, :, None]
+    allowed = jnp.where(is_free, allowed, let_through)
   fold_each = jax.vmap(jax.random.fold_in, (None, 0))
   tokens = jax.vmap(jax.vmap(settings.sampler))(
     jnp.where(allowed, logits, -jnp.inf),
@@ -316,6 +337,16 @@ def _choose(
   history = jnp.concatenate([rows.recent, tokens], axis=1)
   span = num_new[:, None] + jnp.arange(rows.recent.shape[1])[None, :]
   log_probs = jnp.where(is_new, token_log_probs(logits, tokens), 0.0)
+  if state.tries is not None:
+    masses = jnp.sum(jnp.where(is_new, masses, 0.0), axis=1)
+    reached = state.tries.child(nodes, tokens)
+    newest = jnp.maximum(num_new - 1, 0)[:, None]
+    reached = jnp.take_along_axis(reached, newest, axis=1)[:, 0]
+    state = state.replace(
+      log_masses=state.log_masses.at[rows.index].add(masses),
+      rows=rows.replace(nodes=reached),
+    )
+    rows = state.rows
   return state.replace(
     num_steps=state.num_steps + 1,
     num_row_steps=state.num_row_steps + rows.index.size,

@@ -16,6 +16,7 @@ once (`num_programs` counts them). Needs neither TensorFlow nor SeqIO.
 """
 
 from collections.abc import Callable
+from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -32,6 +33,9 @@ from pid_jax import errors
 from pid_jax import network
 from pid_jax.config import T5Config
 from pid_jax.decoding import buckets
+from pid_jax.decoding import tries as tries_lib
+from pid_jax.inference import choices as choices_lib
+from pid_jax.inference import options
 from pid_jax.inference import pipeline
 from pid_jax.inference import requests as requests_lib
 from pid_jax.inference import texts as texts_lib
@@ -160,8 +164,10 @@ class PromptInDecoder:
     prompts: Sequence[Sequence[str]],
     max_new_tokens: int = 32,
     *,
+    choices: Sequence[Sequence[Sequence[str] | None]] | None = None,
     min_new_tokens: int = 0,
     return_scores: bool = False,
+    normalize_scores: bool = False,
     sampler: decoding.Sampler | None = None,
     seed: int = 0,
     lookup: decoding.Lookup | None = None,
@@ -176,8 +182,14 @@ class PromptInDecoder:
       inputs: N strings.
       prompts: for each input its prompts, at least one, none of them empty.
       max_new_tokens: where an output is cut, EOS included.
-      min_new_tokens: tokens before which no output may end.
+      choices: for each prompt None, or the strings of which its output is one,
+        thousands if need be. Each token is chosen among those that continue one
+        of them; it may so miss the likeliest string, which `choose` does not.
+      min_new_tokens: tokens before which no output without choices may end.
       return_scores: whether to return log-probabilities, too.
+      normalize_scores: whether those of prompts with choices are taken among
+        the tokens that these leave, step by step: so `decoding.Sample()` draws
+        the strings. `choose` divides the probabilities of whole strings.
       sampler: chooses the tokens; None: decoding.Greedy().
       seed: of samplers that draw. The outputs of an input depend on the seed
         and on the input's place in `inputs`, not on how inputs are batched.
@@ -197,21 +209,19 @@ class PromptInDecoder:
 
     Raises:
       UserError: inputs and prompts do not match, a prompt is empty, a text
-        holds `newline`, an input is too long and `long_inputs` is 'error', or
-        beams are asked for together with a sampler or lookup.
+        holds `newline`, an input is too long and `long_inputs` is 'error',
+        beams are asked for together with a sampler or lookup, or a prompt has
+        no choices, one twice, too long, or not to be written.
     """
-    if beam_size is not None and sampler not in (None, decoding.GREEDY):
-      raise errors.UserError(
-        'beam_size and sampler exclude each other: a beam search draws nothing.'
-      )
-    if beam_size is not None and lookup is not None:
-      raise errors.UserError(
-        'beam_size and lookup exclude each other: beams read no drafts.'
-      )
-    if max_new_tokens < 1:
-      raise errors.UserError(
-        f'max_new_tokens must be at least 1, got {max_new_tokens}.'
-      )
+    options.check(max_new_tokens, sampler, lookup, beam_size)
+    texts_lib.check(inputs, prompts)
+    tries, roots = choices_lib.build(
+      prompts,
+      choices,
+      encode=self._write,
+      decode=self._read,
+      max_new_tokens=max_new_tokens,
+    )
 
     def run(batch: buckets.Batch) -> tuple[jax.Array, ...]:
       generated = self.run(
@@ -223,13 +233,15 @@ class PromptInDecoder:
         lookup=lookup,
         beam_size=beam_size,
         length_penalty=length_penalty,
+        tries=tries,
       )
+      if normalize_scores:
+        return generated.tokens, generated.normalized_log_probs
       return generated.tokens, generated.log_probs
 
-    batches = self.lay_out(inputs, prompts, batch_size=batch_size)
+    batches = self.lay_out(inputs, prompts, roots=roots, batch_size=batch_size)
     rows = pipeline.run_ahead(run, batches, progress)
-    texts = [self.vocabulary.decode(tokens) for tokens, _ in rows]
-    texts = [newlines.restore(text, self.newline) for text in texts]
+    texts = [self._read(tokens) for tokens, _ in rows]
     if not return_scores:
       return texts_lib.split(texts, prompts)
     scores = [float(score) for _, score in rows]
@@ -295,12 +307,7 @@ class PromptInDecoder:
       UserError: as in `generate`, or a prompt has no choices, or one twice.
     """
     rows = self._score_choices(inputs, prompts, choices, batch_size, progress)
-    flat = [own for lists in choices for own in lists]
-    answers, probabilities = [], []
-    for own, log_probs in zip(flat, rows, strict=True):
-      weights = np.exp(log_probs.astype(np.float64) - log_probs.max())
-      answers.append(own[int(np.argmax(log_probs))])
-      probabilities.append((weights / weights.sum()).tolist())
+    answers, probabilities = choices_lib.compare(choices, rows)
     return (
       texts_lib.split(answers, prompts),
       texts_lib.split(probabilities, prompts),
@@ -335,10 +342,7 @@ class PromptInDecoder:
 
   def is_cut(self, text: str, prompts: Sequence[str] = ()) -> bool:
     """Returns whether an input is longer than `max_input_tokens` allows."""
-    ids, *rows = (
-      self.vocabulary.encode(newlines.mark(x, self.newline))
-      for x in (text, *prompts)
-    )
+    ids, *rows = map(self._write, (text, *prompts))
     return self._limits().is_cut(ids, rows)
 
   def run(
@@ -352,27 +356,26 @@ class PromptInDecoder:
     lookup: decoding.Lookup | None = None,
     beam_size: int | None = None,
     length_penalty: float = 0.6,
+    tries: tries_lib.Tries | None = None,
   ) -> decoding.Generated:
     """Generates for a batch of `lay_out`, without waiting for the result."""
-    job = (
-      self._module,
-      self._params,
-      batch.encoder_input_tokens,
-      batch.prompt_tokens,
-    )
+    arrays = batch.encoder_input_tokens, batch.prompt_tokens
+    job = (self._module, self._params, *arrays)
     limits = dict(
       max_new_tokens=max_new_tokens,
       min_new_tokens=min_new_tokens,
       row_mask=batch.row_mask,
     )
+    shape = batch.shape
+    if tries is not None:
+      limits |= dict(tries=tries, roots=batch.roots)
+      shape += tries.tokens.shape
     if beam_size is not None:
-      self._programs.add(('beams', batch.shape, max_new_tokens, beam_size))
+      self._programs.add(('beams', shape, max_new_tokens, beam_size))
       return self._beam_search(
         *job, **limits, beam_size=beam_size, length_penalty=length_penalty
       )
-    self._programs.add(
-      ('generate', batch.shape, max_new_tokens, sampler, lookup)
-    )
+    self._programs.add(('generate', shape, max_new_tokens, sampler, lookup))
     return self._generate(
       *job,
       **limits,
@@ -388,6 +391,7 @@ class PromptInDecoder:
     prompts: Sequence[Sequence[str]],
     targets: Sequence[Sequence[Sequence[str]]] | None = None,
     *,
+    roots: Sequence[Sequence[int]] | None = None,
     batch_size: int,
     layout: str | None = None,
     padding: buckets.Padding | None = None,
@@ -398,6 +402,7 @@ class PromptInDecoder:
       inputs: N strings.
       prompts: for each input its prompts.
       targets: for each prompt the strings to be scored, or None.
+      roots: for each prompt a node of the `tries` of `run`, or None.
       batch_size: the largest B.
       layout: 'pid' or 'pie'; None: the model's own. For PiE, every prompt makes
         a request of its own, of one row without prompt tokens.
@@ -420,20 +425,26 @@ class PromptInDecoder:
     losses = texts_lib.Losses(self.vocabulary)
 
     def encode(text: str, name: str) -> list[int]:
-      text = newlines.mark(text, self.newline, name)
-      losses.count(text)
-      return self.vocabulary.encode(text)
+      losses.count(newlines.mark(text, self.newline, name))
+      return self._write(text, name)
 
     requests = requests_lib.build(
       inputs,
       prompts,
       targets,
+      roots=roots,
       encode=encode,
       eos_id=self.vocabulary.eos_id,
       limits=self._limits(layout),
     )
     losses.warn()
     return buckets.batches(requests, batch_size, padding or self.shapes)
+
+  def _write(self, text: str, name: str = 'the text') -> list[int]:
+    return self.vocabulary.encode(newlines.mark(text, self.newline, name))
+
+  def _read(self, ids: Iterable[int]) -> str:
+    return newlines.restore(self.vocabulary.decode(ids), self.newline)
 
   def _limits(self, layout: str | None = None) -> requests_lib.Limits:
     return requests_lib.Limits(

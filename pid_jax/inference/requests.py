@@ -92,6 +92,7 @@ def build(
   prompts: Sequence[Sequence[str]],
   targets: Sequence[Sequence[Sequence[str]]] | None,
   *,
+  roots: Sequence[Sequence[int]] | None = None,
   encode: Callable[[str, str], list[int]],
   eos_id: int,
   limits: Limits,
@@ -102,6 +103,7 @@ def build(
     inputs: N strings.
     prompts: [N][U].
     targets: [N][U][K], or None.
+    roots: [N][U], see buckets.Request, or None.
     encode: maps a string, and what to call it in messages, to ids without EOS.
     eos_id: put behind inputs and targets.
     limits: how to lay out and cut the inputs.
@@ -122,14 +124,15 @@ def build(
       [[*encode(target, f'targets[{i}][{u}]'), eos_id] for target in choices]
       for u, choices in enumerate([] if targets is None else targets[i])
     ]
+    own_roots = [] if roots is None else roots[i]
     if limits.is_cut(ids, own):
       cut.append(name)
     rows = list(limits.rows(ids, own, eos_id, name))
     if limits.layout == 'pid':
-      requests.append(buckets.Request(rows[0], own, ends))
+      requests.append(buckets.Request(rows[0], own, ends, own_roots))
     else:
       requests += [
-        buckets.Request(row, [()], ends[u : u + 1])
+        buckets.Request(row, [()], ends[u : u + 1], own_roots[u : u + 1])
         for u, row in enumerate(rows)
       ]
   if cut:

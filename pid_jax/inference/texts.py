@@ -63,13 +63,16 @@ def check(
 
 def check_choices(
   prompts: Sequence[Sequence[str]],
-  choices: Sequence[Sequence[Sequence[str]]],
+  choices: Sequence[Sequence[Sequence[str] | None]],
+  *,
+  are_optional: bool = False,
 ) -> None:
   """Checks that each prompt has choices, all different.
 
   Args:
     prompts: N lists of strings, checked already.
     choices: for each prompt a list of at least one string.
+    are_optional: whether it may be None instead.
 
   Raises:
     UserError: saying which entry is wrong.
@@ -79,6 +82,7 @@ def check_choices(
       f'There are {len(prompts)} inputs and {len(choices)} lists of choices: '
       'give each input a list, with the choices of each of its prompts.'
     )
+  checked = {}  # By id: inputs may share a list, and it may be long.
   for i, (own, lists) in enumerate(zip(prompts, choices, strict=True)):
     if isinstance(lists, str) or len(lists) != len(own):
       raise errors.UserError(
@@ -86,12 +90,16 @@ def check_choices(
         'give each prompt a list of choices of its own.'
       )
     for u, strings in enumerate(lists):
+      if id(strings) in checked or (are_optional and strings is None):
+        continue
+      checked[id(strings)] = strings
       name = f'choices[{i}][{u}]'
       _check_strings(name, strings)
       if not strings:
         raise errors.UserError(f'{name} is empty: give at least one choice.')
       if len(set(strings)) < len(strings):
-        raise errors.UserError(f'{name} holds a string twice. Got {strings}.')
+        twice, _ = collections.Counter(strings).most_common(1)[0]
+        raise errors.UserError(f'{name} holds a string twice: {twice!r}.')
 
 
 class Losses:
