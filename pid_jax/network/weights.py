@@ -22,7 +22,6 @@ head because its rounding is the only one that reaches the logits directly.
 Letters: M rows, K inputs and N outputs of a kernel.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 import flax
