@@ -39,6 +39,7 @@ from pid_jax.inference import options
 from pid_jax.inference import pipeline
 from pid_jax.inference import requests as requests_lib
 from pid_jax.inference import texts as texts_lib
+from pid_jax.network import weights
 from pid_jax.subtasks import newlines
 from pid_jax.vocabulary import AnyVocabulary
 
@@ -136,12 +137,16 @@ class PromptInDecoder:
         else last.
       dtype: of the activations, 'float32' or 'bfloat16'; None: as in training.
       vocabulary: for a checkpoint without one, such as T5X's public ones.
-      param_dtype: of the parameters in memory, 'float32' or 'bfloat16'.
+      param_dtype: of the parameters in memory, and of products with them:
+        'float32', or faster 'bfloat16' or 'int8', see `network.weights`.
 
     Raises:
-      UserError: no such model, step or vocabulary.
+      UserError: no such model, step, vocabulary or param_dtype.
     """
-    loaded = checkpoints.load(path, step, param_dtype=param_dtype)
+    weights.check_param_dtype(param_dtype)
+    # int8 is made of float32; bfloat16 need not be there twice.
+    read_dtype = 'float32' if param_dtype == 'int8' else param_dtype
+    loaded = checkpoints.load(path, step, param_dtype=read_dtype)
     vocabulary = vocabulary or loaded.vocabulary
     if vocabulary is None:
       raise errors.UserError(
@@ -151,7 +156,8 @@ class PromptInDecoder:
     config = checkpoints.with_num_tokens(loaded.config, vocabulary)
     if dtype is not None:
       config = dataclasses.replace(config, dtype=dtype)
-    return cls(config, loaded.params, vocabulary, loaded.task)
+    params = weights.cast_params(loaded.params, param_dtype)
+    return cls(config, params, vocabulary, loaded.task)
 
   @property
   def num_programs(self) -> int:
