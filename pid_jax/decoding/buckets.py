@@ -98,7 +98,7 @@ class Padding(Protocol):
   """Decides what a batch is padded to."""
 
   def fit(self, needed: Shape, batch_size: int) -> Shape:
-    """Returns a shape that is `needed` or more on every axis, B at most that."""
+    """Returns a shape of no less on every axis, and B at most `batch_size`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,8 +132,41 @@ class Shapes:
     self.max_shapes = max_shapes
     self.known = set(known)
 
-  def fit(self, needed: Shape, batch_size: int) -> Shape:
-    """See `Padding`."""
+  def within(
+    self,
+    batch_size: int,
+    input_length: int | None = None,
+    prompt_length: int | None = None,
+  ) -> list[Shape]:
+    """Returns the known shapes whose B, S and P are at most these."""
+    limits = (batch_size, input_length, None, prompt_length)
+    return [
+      shape
+      for shape in sorted(self.known)
+      if all(
+        limit is None or size <= limit
+        for size, limit in zip(shape, limits, strict=False)
+      )
+    ]
+
+  def fit(
+    self,
+    needed: Shape,
+    batch_size: int,
+    input_length: int | None = None,
+    prompt_length: int | None = None,
+  ) -> Shape:
+    """See `Padding`.
+
+    Args:
+      needed: the least.
+      batch_size: the largest B.
+      input_length: the largest S, a bucket, or None: any.
+      prompt_length: the largest P, a bucket, or None: any.
+
+    Returns:
+      One of `known`.
+    """
     inputs, length, prompts, prompt, targets, target = needed
     own = (
       min(bucket(inputs), batch_size),
@@ -146,9 +179,8 @@ class Shapes:
     # Without prompt tokens, or without targets, it is another kind of program.
     alike = [
       shape
-      for shape in self.known
-      if shape[0] <= batch_size
-      and all((x == 0) == (y == 0) for x, y in zip(shape, own, strict=True))
+      for shape in self.within(batch_size, input_length, prompt_length)
+      if all((x == 0) == (y == 0) for x, y in zip(shape, own, strict=True))
     ]
     large = [
       shape

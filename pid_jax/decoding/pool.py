@@ -29,20 +29,33 @@ from pid_jax.decoding import steps
 
 
 @flax.struct.dataclass
+class Outputs:
+  """What rows have so far; whole where they have ended.
+
+  Attributes:
+    tokens: int32 [..., T], see `generation.Generated`, as for what follows.
+    log_probs: float32 [...].
+    normalized_log_probs: float32 [...].
+  """
+
+  tokens: jax.Array
+  log_probs: jax.Array
+  normalized_log_probs: jax.Array
+
+
+@flax.struct.dataclass
 class Admitted:
   """What became of the batch that was admitted.
 
   Attributes:
-    tokens: int32 [B, U, T], whole where a row has ended.
-    log_probs: float32 [B, U], of these tokens.
+    outputs: of [B, U].
     places: int32 [B], where the rows that have not ended are now; G where all
       have.
     prompts: int32 [B, W], which prompt of the input a row of its place answers;
       U where there is none.
   """
 
-  tokens: jax.Array
-  log_probs: jax.Array
+  outputs: Outputs
   places: jax.Array
   prompts: jax.Array
 
@@ -95,6 +108,7 @@ def admit(
   rng: jax.Array | None = None,
   stream_ids: jax.Array | None = None,
   row_mask: jax.Array | None = None,
+  roots: jax.Array | None = None,
 ) -> tuple[steps.State, Admitted]:
   """Starts a batch, and keeps what is not done soon in the pool.
 
@@ -108,6 +122,7 @@ def admit(
     rng: random key or None.
     stream_ids: int32 [B] or None.
     row_mask: bool [B, U] or None.
+    roots: int32 [B, U], where the pool has tries.
 
   Returns:
     The pool, and the batch's outputs so far.
@@ -124,6 +139,8 @@ def admit(
     rng=rng,
     stream_ids=stream_ids,
     row_mask=row_mask,
+    tries=pool.tries,
+    roots=roots,
   )
   for width in _widths(num_inputs, num_prompts, num_rows):
     state = steps.advance(
@@ -139,14 +156,56 @@ def admit(
   index -= num_prompts * jnp.arange(num_inputs)[:, None]
   missing = num_rows - index.shape[1]
   admitted = Admitted(
-    tokens=state.tokens.reshape(num_inputs, num_prompts, -1),
-    log_probs=state.log_probs.reshape(num_inputs, num_prompts),
+    outputs=_outputs(state),
     places=places,
-    prompts=jnp.pad(
-      index, ((0, 0), (0, missing)), constant_values=num_prompts
-    ),
+    prompts=jnp.pad(index, ((0, 0), (0, missing)), constant_values=num_prompts),
   )
   return _move(pool, _widen(state, num_inputs, num_rows), places), admitted
+
+
+def advance(
+  settings: steps.Settings,
+  params: Any,
+  pool: steps.State,
+  *,
+  max_open: int | jax.Array,
+  min_new_tokens: int | jax.Array = 0,
+) -> tuple[steps.State, jax.Array, Outputs]:
+  """Takes steps until few inputs are left.
+
+  Args:
+    settings: of the program.
+    params: of the network.
+    pool: of any inputs.
+    max_open: it stops when no more inputs than this have unfinished rows.
+    min_new_tokens: see `generation.generate`.
+
+  Returns:
+    The pool; bool [G], whether a place has no unfinished rows, and its outputs,
+    of [G, W].
+  """
+  pool = steps.advance(
+    settings,
+    params,
+    pool,
+    max_open=max_open,
+    rows_alike=False,
+    min_new_tokens=min_new_tokens,
+  )
+  num_places = pool.grid.encoder_mask.shape[0]
+  has_ended = jnp.all(pool.rows.done.reshape(num_places, -1), axis=1)
+  return pool, has_ended, _outputs(pool)
+
+
+def _outputs(state: steps.State) -> Outputs:
+  """Returns those of all rows, by input and row."""
+  num_inputs = state.grid.encoder_mask.shape[0]
+  by_input = lambda x: x.reshape(num_inputs, -1, *x.shape[1:])
+  return Outputs(
+    tokens=by_input(state.tokens),
+    log_probs=by_input(state.log_probs),
+    normalized_log_probs=by_input(state.log_probs - state.log_masses),
+  )
 
 
 def _widths(num_inputs: int, num_prompts: int, num_rows: int) -> list[int]:
@@ -185,10 +244,10 @@ def _move(
 
   def put(into: jax.Array, new: jax.Array, axis: int = 0) -> jax.Array:
     """Writes inputs; on the axes behind theirs, new may be smaller."""
-    gaps = [wanted - size for wanted, size in zip(into.shape, new.shape)]
-    gaps[: axis + 1] = [0] * (axis + 1)
+    behind = zip(into.shape[axis + 1 :], new.shape[axis + 1 :], strict=True)
+    gaps = [wanted - size for wanted, size in behind]
     if any(gaps):
-      new = jnp.pad(new, [(0, gap) for gap in gaps])
+      new = jnp.pad(new, [(0, 0)] * (axis + 1) + [(0, gap) for gap in gaps])
     return into.at[(slice(None),) * axis + (places,)].set(new, mode='drop')
 
   def put_rows(into: jax.Array, new: jax.Array, axis: int = 0) -> jax.Array:
@@ -220,6 +279,7 @@ def _move(
     num_row_steps=pool.num_row_steps + state.num_row_steps,
     tokens=put_rows(pool.tokens, state.tokens[index]),
     log_probs=put_rows(pool.log_probs, state.log_probs[index]),
+    log_masses=put_rows(pool.log_masses, state.log_masses[index]),
     rows=rows.replace(index=pool.rows.index),
     grid=grid_lib.Grid(
       cross=jax.tree.map(

@@ -19,9 +19,17 @@ from typing import Any
 import jax
 import numpy as np
 
+from pid_jax import errors
 from pid_jax.decoding import buckets
 from pid_jax.decoding import pool as pool_lib
 from pid_jax.decoding import steps
+from pid_jax.decoding import tries as tries_lib
+
+# The strings that an output is one of, as ids.
+Strings = tuple[tuple[int, ...], ...]
+
+# A table of tries that is larger begins anew, when the pool is empty.
+_MAX_NODES = 1 << 16
 
 # Compiled once for all streams of a process. Pools are changed where they lie.
 _empty = jax.jit(
@@ -30,12 +38,7 @@ _empty = jax.jit(
   static_argnames=('num_places', 'num_rows', 'input_length', 'prompt_length'),
 )
 _admit = jax.jit(pool_lib.admit, static_argnums=0, donate_argnums=2)
-_advance = jax.jit(
-  steps.advance,
-  static_argnums=0,
-  static_argnames='rows_alike',
-  donate_argnums=2,
-)
+_advance = jax.jit(pool_lib.advance, static_argnums=0, donate_argnums=2)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +54,7 @@ class PoolSize:
     prompt_length: P, of the longest prompt.
 
   Raises:
-    ValueError: numbers that cannot be.
+    UserError: numbers that cannot be.
   """
 
   batch_size: int
@@ -62,42 +65,59 @@ class PoolSize:
 
   def __post_init__(self):
     if not 1 <= self.batch_size <= self.num_places or self.num_rows < 1:
-      raise ValueError(
-        'A pool needs a batch_size of at least 1, num_places of no less, and '
-        f'num_rows of at least 1. Got {self}.'
+      raise errors.UserError(
+        'A stream needs a batch_size of at least 1, num_places of no less, and '
+        f'num_rows of at least 1. Got {self.batch_size}, {self.num_places} and '
+        f'{self.num_rows}.'
       )
 
+  @classmethod
+  def rounded_up(cls, **sizes: int) -> 'PoolSize':
+    """Returns a size whose lengths are buckets, as those of batches are."""
+    size = cls(**sizes)
+    return dataclasses.replace(
+      size,
+      input_length=buckets.bucket(size.input_length, buckets.SMALLEST_INPUT),
+      prompt_length=buckets.bucket(size.prompt_length, buckets.SMALLEST_PROMPT),
+    )
 
-@dataclasses.dataclass
+
+@dataclasses.dataclass(frozen=True)
+class _Waiting:
+  """A request that has not been admitted; see `Stream.submit`."""
+
+  key: Hashable
+  stream_id: int
+  request: buckets.Request
+  sets: Sequence[Strings | None]
+
+
+@dataclasses.dataclass(frozen=True)
 class _Open:
   """A request that has been admitted.
 
   Attributes:
     key: of the request.
-    tokens: int32 [U, T], of its batch; rows that had not ended are not whole.
-    log_probs: float32 [U].
+    outputs: arrays of numpy, of [U]; of its batch: not all are whole.
     prompts: int32 [W], which of its prompts the rows of its place answer.
   """
 
   key: Hashable
-  tokens: np.ndarray
-  log_probs: np.ndarray
+  outputs: pool_lib.Outputs
   prompts: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
 class Finished:
-  """The outputs of a request.
+  """A request that is done.
 
   Attributes:
     key: of the request.
-    tokens: int32 [U, T], 0 after EOS.
-    log_probs: float32 [U], see `generation.Generated`.
+    outputs: arrays of numpy, of [U].
   """
 
   key: Hashable
-  tokens: np.ndarray
-  log_probs: np.ndarray
+  outputs: pool_lib.Outputs
 
 
 class Stream:
@@ -113,6 +133,7 @@ class Stream:
     params: Any,
     shapes: buckets.Shapes,
     size: PoolSize,
+    programs: set[Hashable],
     *,
     min_new_tokens: int = 0,
     seed: int = 0,
@@ -124,17 +145,20 @@ class Stream:
       params: of the network.
       shapes: of batches; it learns new ones.
       size: of the pool.
+      programs: what is compiled is added to it.
       min_new_tokens: see `generation.generate`.
       seed: of the random numbers.
     """
     self._settings, self._params, self._shapes = settings, params, shapes
-    self._size = size
+    self.size, self._programs = size, programs
     self._options = {'min_new_tokens': np.int32(min_new_tokens)}
     self._rng = jax.random.key(seed)
     pool_sizes = dataclasses.asdict(size)
     del pool_sizes['batch_size']
     self._pool = _empty(settings, params, **pool_sizes)
-    self._waiting: list[tuple[Hashable, int, buckets.Request]] = []
+    self._note('empty')
+    self._tries = tries_lib.Growing()
+    self._waiting: list[_Waiting] = []
     self._open: dict[int, _Open] = {}  # By place.
     self._begun: tuple[Any, ...] | None = None
 
@@ -149,7 +173,11 @@ class Stream:
     return not (self._waiting or self._open or self._begun)
 
   def submit(
-    self, key: Hashable, stream_id: int, request: buckets.Request
+    self,
+    key: Hashable,
+    stream_id: int,
+    request: buckets.Request,
+    sets: Sequence[Strings | None] = (),
   ) -> None:
     """Adds a request to those that wait.
 
@@ -157,27 +185,26 @@ class Stream:
       key: comes back with the outputs.
       stream_id: its outputs draw from the random numbers of this and the seed.
       request: whose lengths are at most the pool's.
+      sets: for each prompt the strings of which its output is one, or None; or
+        empty: all are free.
     """
-    self._waiting.append((key, stream_id, request))
+    self._waiting.append(_Waiting(key, stream_id, request, sets))
 
   def begin(self) -> None:
     """Starts a batch if there is room for it, else the next steps, if any."""
     assert self._begun is None, 'finish first'
-    num_inputs = min(len(self._waiting), self._size.batch_size)
-    num_free = self._size.num_places - len(self._open)
+    num_inputs = min(len(self._waiting), self.size.batch_size)
+    num_free = self.size.num_places - len(self._open)
+    if self._tries.num_nodes > _MAX_NODES:
+      if self._open:
+        num_free = 0  # The rows that are left stand in the table.
+      else:
+        self._tries = tries_lib.Growing()
     if num_inputs and num_inputs <= num_free:
-      keys, stream_ids, requests = zip(*self._take(num_inputs), strict=True)
-      self._begun = (keys, requests, self._admit(requests, stream_ids))
+      group = self._take(num_inputs)
+      self._begun = (group, self._admit(group))
     elif self._open:
-      self._pool = _advance(
-        self._settings,
-        self._params,
-        self._pool,
-        rows_alike=False,
-        max_open=np.int32(len(self._open) - 1),
-        **self._options,
-      )
-      self._begun = ()
+      self._begun = (None, self._advance(max_open=len(self._open) - 1))
 
   def finish(self) -> list[Finished]:
     """Waits for what `begin` started.
@@ -188,28 +215,38 @@ class Stream:
     begun, self._begun = self._begun, None
     if begun is None:
       return []
-    return self._place(*begun) if begun else self._collect()
+    group, results = begun
+    results = jax.device_get(results)
+    if group is None:
+      return self._collect(*results)
+    return self._place(group, results)
 
   def warm_up(self) -> None:
     """Compiles the programs of all known shapes before they are needed."""
-    for shape in sorted(self._shapes.known):
-      if shape[0] <= self._size.batch_size and shape[4] == 0:
+    for shape in self._shapes.within(
+      self.size.batch_size, self.size.input_length, self.size.prompt_length
+    ):
+      if shape[4] == 0 and (shape[3] == 0) == (self.size.prompt_length == 0):
         self._run(buckets.pad([], range(shape[0]), shape))
-    self._pool = _advance(
+    self._advance(max_open=0)
+
+  def _advance(self, max_open: int) -> tuple[jax.Array, pool_lib.Outputs]:
+    self._note('advance')
+    self._pool, *results = _advance(
       self._settings,
       self._params,
       self._pool,
-      rows_alike=False,
-      max_open=np.int32(0),
+      max_open=np.int32(max_open),
       **self._options,
     )
+    return tuple(results)
 
-  def _take(self, count: int) -> list[tuple[Hashable, int, buckets.Request]]:
+  def _take(self, count: int) -> list[_Waiting]:
     """Takes the request that has waited longest, and those most like it."""
-    oldest = self._waiting[0][2]
+    oldest = self._waiting[0].request
 
     def unlike(i: int) -> tuple[int, int, int]:
-      request = self._waiting[i][2]
+      request = self._waiting[i].request
       length, first = (
         buckets.bucket(len(r.inputs), buckets.SMALLEST_INPUT)
         for r in (request, oldest)
@@ -222,15 +259,38 @@ class Stream:
     self._waiting = [x for i, x in enumerate(self._waiting) if i not in chosen]
     return taken
 
-  def _admit(
-    self, requests: Sequence[buckets.Request], stream_ids: Sequence[int]
-  ) -> pool_lib.Admitted:
+  def _admit(self, group: Sequence[_Waiting]) -> pool_lib.Admitted:
+    num_nodes = self._tries.num_nodes
+    requests = [
+      dataclasses.replace(
+        waiting.request,
+        roots=[
+          tries_lib.FREE if own is None else self._tries.root(own)
+          for own in waiting.sets
+        ],
+      )
+      for waiting in group
+    ]
+    if self._tries.num_nodes != num_nodes:
+      self._pool = self._pool.replace(tries=self._tries.table())
     needed = buckets.needed_shape(requests)
-    shape = self._shapes.fit(needed, self._size.batch_size)
-    absent = [0] * (shape[0] - len(requests))
-    return self._run(buckets.pad(requests, [*stream_ids, *absent], shape))
+    shape = self._shapes.fit(
+      needed,
+      self.size.batch_size,
+      self.size.input_length,
+      self.size.prompt_length,
+    )
+    stream_ids = [waiting.stream_id for waiting in group]
+    stream_ids += [0] * (shape[0] - len(group))
+    return self._run(buckets.pad(requests, stream_ids, shape))
+
+  def _note(self, kind: str, *shape: int) -> None:
+    """Counts the program that is about to run."""
+    table = self._pool.tries.tokens.size if self._pool.tries else 0
+    self._programs.add((kind, self._settings, self.size, table, shape))
 
   def _run(self, batch: buckets.Batch) -> pool_lib.Admitted:
+    self._note('admit', *batch.shape)
     self._pool, admitted = _admit(
       self._settings,
       self._params,
@@ -240,44 +300,41 @@ class Stream:
       row_mask=batch.row_mask,
       rng=self._rng,
       stream_ids=batch.request_ids,
+      roots=batch.roots,
       **self._options,
     )
     return admitted
 
   def _place(
-    self,
-    keys: Sequence[Hashable],
-    requests: Sequence[buckets.Request],
-    admitted: pool_lib.Admitted,
+    self, group: Sequence[_Waiting], admitted: pool_lib.Admitted
   ) -> list[Finished]:
     """Notes where the requests of a batch are now; returns those that ended."""
-    admitted = jax.device_get(admitted)
     finished = []
-    for b, (key, request) in enumerate(zip(keys, requests, strict=True)):
-      num_prompts = len(request.prompts)
-      tokens = np.array(admitted.tokens[b, :num_prompts])
-      log_probs = np.array(admitted.log_probs[b, :num_prompts])
+    for b, waiting in enumerate(group):
+      num_prompts = len(waiting.request.prompts)
+      outputs = jax.tree.map(
+        lambda x, b=b, n=num_prompts: np.array(x[b, :n]), admitted.outputs
+      )
       place = int(admitted.places[b])
-      if place == self._size.num_places:
-        finished.append(Finished(key, tokens, log_probs))
+      if place == self.size.num_places:
+        finished.append(Finished(waiting.key, outputs))
       else:
-        self._open[place] = _Open(key, tokens, log_probs, admitted.prompts[b])
+        self._open[place] = _Open(waiting.key, outputs, admitted.prompts[b])
     return finished
 
-  def _collect(self) -> list[Finished]:
+  def _collect(
+    self, has_ended: np.ndarray, outputs: pool_lib.Outputs
+  ) -> list[Finished]:
     """Takes the requests that ended from the pool."""
-    pool = self._pool
-    done, tokens, log_probs = (
-      x.reshape(self._size.num_places, self._size.num_rows, *x.shape[1:])
-      for x in jax.device_get((pool.rows.done, pool.tokens, pool.log_probs))
-    )
-    ended = [place for place in self._open if done[place].all()]
     finished = []
-    for place in ended:
+    for place in [place for place in self._open if has_ended[place]]:
       own = self._open.pop(place)
       # Rows that had ended before have moved, too, and are the same there.
-      rows = np.flatnonzero(own.prompts < len(own.tokens))
-      own.tokens[own.prompts[rows]] = tokens[place, rows]
-      own.log_probs[own.prompts[rows]] = log_probs[place, rows]
-      finished.append(Finished(own.key, own.tokens, own.log_probs))
+      rows = np.flatnonzero(own.prompts < len(own.outputs.tokens))
+
+      def put(into, new, place=place, rows=rows, prompts=own.prompts[rows]):
+        into[prompts] = new[place, rows]
+
+      jax.tree.map(put, own.outputs, outputs)
+      finished.append(Finished(own.key, own.outputs))
     return finished

@@ -154,6 +154,52 @@ def build(sets: Sequence[Sequence[Sequence[int]]]) -> Tries:
   Returns:
     The table, its size one of few.
   """
+  return _table(*_nodes(sets))
+
+
+class Growing:
+  """A table of sets that come one after another, and begin where they did.
+
+  Sets that are known cost nothing again. A node without meaning stands behind
+  the nodes of each set: children end where the next node's begin.
+
+  Attributes:
+    num_nodes: of all sets.
+  """
+
+  def __init__(self):
+    self._roots: dict[tuple[tuple[int, ...], ...], int] = {}
+    self._blocks = [_END_OF_FREE]
+    self.num_nodes = len(_END_OF_FREE[0])
+
+  def root(self, strings: tuple[tuple[int, ...], ...]) -> int:
+    """Returns the node where a set begins; adds it where it is new.
+
+    Args:
+      strings: as in `build`.
+    """
+    if strings not in self._roots:
+      tokens, first = (x[1:] for x in _nodes([strings]))
+      shift = self.num_nodes - 1
+      end = self.num_nodes + len(tokens)
+      self._blocks.append((np.append(tokens, 0), np.append(first + shift, end)))
+      self._roots[strings] = self.num_nodes
+      self.num_nodes = end + 1
+    return self._roots[strings]
+
+  def table(self) -> Tries:
+    """Returns the table, its size one of few."""
+    return _table(*map(np.concatenate, zip(*self._blocks, strict=True)))
+
+
+# FREE, which has no children, and the end of those.
+_END_OF_FREE = (np.zeros(2, int), np.ones(2, int))
+
+
+def _nodes(
+  sets: Sequence[Sequence[Sequence[int]]],
+) -> tuple[np.ndarray, np.ndarray]:
+  """Returns the token that leads to each node, and its first child."""
   strings = sorted((s, *ids) for s, own in enumerate(sets) for ids in own)
   longest = max(map(len, strings), default=0)
   # The set stands before the tokens: what is first in a row leads to a root.
@@ -172,12 +218,21 @@ def build(sets: Sequence[Sequence[Sequence[int]]]) -> Tries:
   numbers[rows, levels] = 1 + np.arange(len(levels))
   numbers = np.maximum.accumulate(numbers, axis=0)
   parents = np.where(levels > 0, numbers[rows, levels - 1], -1)
-
-  size = _SMALLEST
-  while size < 1 + len(levels):
-    size *= _GROWTH
-  tokens = np.zeros(size, np.int32)
-  tokens[1 : 1 + len(levels)] = table[rows, levels]
+  tokens = np.append(grid.PAD_ID, table[rows, levels])
   # Parents rise from level to level, and children follow in their order.
-  first = 1 + np.searchsorted(parents, np.arange(size + 1))
-  return Tries(jnp.asarray(tokens), jnp.asarray(first, jnp.int32))
+  return tokens, 1 + np.searchsorted(parents, np.arange(len(tokens)))
+
+
+def _table(tokens: np.ndarray, first_children: np.ndarray) -> Tries:
+  """Pads a table to one of few sizes."""
+  size = _SMALLEST
+  while size < len(tokens):
+    size *= _GROWTH
+  missing = size - len(tokens)
+  end = len(tokens)  # Of the last node's children.
+  return Tries(
+    jnp.asarray(np.pad(tokens, (0, missing)), jnp.int32),
+    jnp.asarray(
+      np.pad(first_children, (0, missing + 1), constant_values=end), jnp.int32
+    ),
+  )

@@ -48,7 +48,7 @@ def build(
   if choices is None:
     return None, None
   texts_lib.check_choices(prompts, choices, are_optional=True)
-  sets: list[list[list[int]]] = []
+  sets: list[tuple[tuple[int, ...], ...]] = []
   # Each list, and lists of equal strings, are looked at once.
   root_of_list: dict[int, tuple[Sequence[str], int]] = {}  # By id.
   root_of_strings: dict[tuple[str, ...], int] = {}
@@ -59,8 +59,7 @@ def build(
     if id(strings) not in root_of_list:
       key = tuple(strings)
       if key not in root_of_strings:
-        sets.append([encode(text, name) for text in strings])
-        _check(strings, sets[-1], name, decode, max_new_tokens)
+        sets.append(encode_set(key, name, encode, decode, max_new_tokens))
         root_of_strings[key] = tries_lib.root(len(sets) - 1)
       root_of_list[id(strings)] = strings, root_of_strings[key]
     return root_of_list[id(strings)][1]
@@ -94,14 +93,26 @@ def compare(
   return answers, probabilities
 
 
-def _check(
+def encode_set(
   strings: Sequence[str],
-  ids_of_strings: Sequence[Sequence[int]],
   name: str,
+  encode: Callable[[str, str], list[int]],
   decode: Callable[[Iterable[int]], str],
   max_new_tokens: int,
-) -> None:
-  """Raises UserError unless each string can be an output."""
+) -> tuple[tuple[int, ...], ...]:
+  """Tokenises the choices of a prompt, all of which an output can be.
+
+  Args:
+    strings: all different.
+    name: what to call them in messages.
+    encode: as in `build`, like all that follow.
+    decode: maps ids to a string.
+    max_new_tokens: of the job.
+
+  Raises:
+    UserError: the vocabulary cannot write a string, or it is too long.
+  """
+  ids_of_strings = tuple(tuple(encode(text, name)) for text in strings)
   for text, ids in zip(strings, ids_of_strings, strict=True):
     written = decode(ids)
     if written != text:
@@ -116,3 +127,4 @@ def _check(
       f'{name} holds {strings[longest]!r}, which takes {needed} tokens with '
       f'EOS: raise max_new_tokens, now {max_new_tokens}, or take it out.'
     )
+  return ids_of_strings

@@ -5,19 +5,24 @@
 A request that cannot be answered says why, and disturbs no other.
 """
 
-from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Sequence
 import dataclasses
+import functools
 from typing import Any
 
 from pid_jax import errors
 from pid_jax.decoding import buckets
 from pid_jax.decoding import streaming
+from pid_jax.inference import choices as choices_lib
+from pid_jax.inference import runner
+from pid_jax.inference import texts as texts_lib
 
 # So many batches of requests are read ahead, to be grouped by length.
 _BATCHES_AHEAD = 4
+# So many lists of choices are kept as ids.
+_NUM_SETS = 1024
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,12 +32,15 @@ class Request:
   Attributes:
     inputs: the input.
     prompts: at least one.
+    choices: for each prompt None, or the strings of which its output is one;
+      None: all are free.
     id: comes back with the answer; None: the request's number in the stream,
       from 0.
   """
 
   inputs: str
   prompts: Sequence[str]
+  choices: Sequence[Sequence[str] | None] | None = None
   id: Any = None
 
 
@@ -43,8 +51,7 @@ class Response:
   Attributes:
     id: of the request.
     outputs: one for each prompt; none where there is an error.
-    scores: for each output the natural logarithm of the probability that the
-      model gives it.
+    scores: for each output the natural logarithm of its probability.
     inputs_truncated: whether the input was longer than the model reads.
     error: why there are no outputs, or None.
   """
@@ -57,16 +64,68 @@ class Response:
 
 
 @dataclasses.dataclass(frozen=True)
-class LaidOut:
+class _LaidOut:
   """A request as ids.
 
   Attributes:
     parts: what is decoded, their prompts being in order those of the request.
+    sets: for each part, what its outputs are chosen from.
     is_cut: whether the input was too long.
   """
 
   parts: Sequence[buckets.Request]
+  sets: Sequence[Sequence[streaming.Strings | None]]
   is_cut: bool
+
+
+class Layout:
+  """Checks requests, and maps them to ids."""
+
+  def __init__(
+    self,
+    model: runner.Runner,
+    max_new_tokens: int,
+    max_input_tokens: int,
+    max_prompt_tokens: int,
+  ):
+    """Takes the limits; see PromptInDecoder.stream."""
+    self.model = model
+    self.losses = texts_lib.Losses(model.vocabulary)
+    self._limits = {
+      'max_input_tokens': max_input_tokens,
+      'max_prompt_tokens': max_prompt_tokens,
+    }
+    # Prompts that are asked again and again have the same strings each time.
+    self._encode_set = functools.lru_cache(_NUM_SETS)(
+      lambda strings: choices_lib.encode_set(
+        strings, 'choices', model.write, model.read, max_new_tokens
+      )
+    )
+
+  def __call__(self, request: Request) -> _LaidOut:
+    """Returns a request as ids.
+
+    Raises:
+      UserError: it cannot be answered.
+    """
+    if not isinstance(request, Request):
+      raise errors.UserError(
+        f'A request must be an inference.Request. Got {request!r:.80}.'
+      )
+    parts, is_cut = self.model.lay_out_one(
+      request.inputs, request.prompts, losses=self.losses, **self._limits
+    )
+    sets = [None] * len(request.prompts)
+    if request.choices is not None:
+      texts_lib.check_own_choices(
+        request.prompts, request.choices, are_optional=True
+      )
+      sets = [
+        None if own is None else self._encode_set(tuple(own))
+        for own in request.choices
+      ]
+    own_sets = [sets] if len(parts) == 1 else [[own] for own in sets]
+    return _LaidOut(parts, own_sets, is_cut)
 
 
 @dataclasses.dataclass
@@ -93,11 +152,10 @@ class Answers:
     self,
     requests: Iterable[Request | None],
     engine: streaming.Stream,
+    layout: Layout,
     *,
-    lay_out: Callable[[Request], LaidOut],
-    read: Callable[[Iterable[int]], str],
-    batch_size: int,
     in_order: bool,
+    normalize_scores: bool,
   ):
     """Takes the parts; reads no request yet.
 
@@ -105,16 +163,15 @@ class Answers:
       requests: None among them means that no other is there yet: those that are
         will not be kept waiting for it.
       engine: decodes.
-      lay_out: maps a request to ids; raises UserError where it cannot.
-      read: maps ids to text.
-      batch_size: of the engine.
+      layout: maps requests to ids.
       in_order: whether responses come in the order of their requests, or each
         as soon as it is there.
+      normalize_scores: see PromptInDecoder.generate.
     """
     self._requests, self._engine = iter(requests), engine
-    self._lay_out, self._read = lay_out, read
-    self._num_ahead = _BATCHES_AHEAD * batch_size
-    self._in_order = in_order
+    self._layout, self._read = layout, layout.model.read
+    self._num_ahead = _BATCHES_AHEAD * engine.size.batch_size
+    self._in_order, self._normalize_scores = in_order, normalize_scores
     self._has_more = True
     self._num_requests = self._num_parts = 0
     self._pending: dict[int, _Pending] = {}  # By number of the request.
@@ -134,10 +191,13 @@ class Answers:
           break
         yield self._ready.pop(number)
         num_yielded += 1
+    self._layout.losses.warn()
 
   def _read_ahead(self) -> None:
     """Reads requests until enough wait to be grouped by length."""
-    while self._has_more and self._engine.num_waiting < self._num_ahead:
+    for _ in range(self._num_ahead - self._engine.num_waiting):
+      if not self._has_more:
+        return
       try:
         request = next(self._requests)
       except StopIteration:
@@ -153,26 +213,29 @@ class Answers:
     name = getattr(request, 'id', None)
     name = number if name is None else name
     try:
-      laid_out = self._lay_out(request)
+      laid_out = self._layout(request)
     except errors.UserError as error:
       self._ready[number] = Response(name, error=str(error))
       return
     self._pending[number] = _Pending(
       Response(name, inputs_truncated=laid_out.is_cut), len(laid_out.parts)
     )
-    for part, own in enumerate(laid_out.parts):
-      self._engine.submit((number, part), self._num_parts, own)
+    parts = zip(laid_out.parts, laid_out.sets, strict=True)
+    for part, (own, sets) in enumerate(parts):
+      self._engine.submit((number, part), self._num_parts, own, sets)
       self._num_parts += 1
 
   def _put(self, finished: streaming.Finished) -> None:
     """Adds what was decoded to its response."""
     number, part = finished.key
     pending = self._pending[number]
+    outputs = finished.outputs
+    scores = outputs.log_probs
+    if self._normalize_scores:
+      scores = outputs.normalized_log_probs
     pending.rows[part] = [
       (self._read(tokens.tolist()), float(score))
-      for tokens, score in zip(
-        finished.tokens, finished.log_probs, strict=True
-      )
+      for tokens, score in zip(outputs.tokens, scores, strict=True)
     ]
     pending.num_missing -= 1
     if pending.num_missing == 0:
