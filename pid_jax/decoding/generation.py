@@ -117,7 +117,7 @@ def generate(
     tries=tries,
     roots=roots,
   )
-  for width in narrower_widths(num_inputs, num_prompts, num_compactions):
+  for width in _narrower_widths(num_inputs, num_prompts, num_compactions):
     state = steps.advance(
       settings, params, state, max_left=width, min_new_tokens=min_new_tokens
     )
@@ -133,7 +133,7 @@ def generate(
   )
 
 
-def narrower_widths(
+def _narrower_widths(
   num_inputs: int, num_prompts: int, num_compactions: int
 ) -> list[int]:
   """Returns the numbers of rows of an input to compact to, falling."""

@@ -23,7 +23,6 @@ import jax
 import jax.numpy as jnp
 
 from pid_jax import network
-from pid_jax.decoding import generation
 from pid_jax.decoding import grid as grid_lib
 from pid_jax.decoding import steps
 
@@ -142,11 +141,11 @@ def admit(
     tries=pool.tries,
     roots=roots,
   )
-  for width in _widths(num_inputs, num_prompts, num_rows):
+  if num_rows < num_prompts:
     state = steps.advance(
-      settings, params, state, max_left=width, min_new_tokens=min_new_tokens
+      settings, params, state, max_left=num_rows, min_new_tokens=min_new_tokens
     )
-    state = steps.compact(state, width)
+    state = steps.compact(state, num_rows)
   is_open = jnp.any(~state.rows.done.reshape(num_inputs, -1), axis=1)
   is_taken = jnp.any(~pool.rows.done.reshape(num_places, -1), axis=1)
   # The first input that needs a place gets the first free one, and so on.
@@ -206,14 +205,6 @@ def _outputs(state: steps.State) -> Outputs:
     log_probs=by_input(state.log_probs),
     normalized_log_probs=by_input(state.log_probs - state.log_masses),
   )
-
-
-def _widths(num_inputs: int, num_prompts: int, num_rows: int) -> list[int]:
-  """Returns the numbers of rows to compact to on the way to the pool's W."""
-  if num_prompts <= num_rows:
-    return []
-  between = generation.narrower_widths(num_inputs, num_prompts, 2)
-  return [width for width in between if width > num_rows] + [num_rows]
 
 
 def _widen(state: steps.State, num_inputs: int, num_rows: int) -> steps.State:
