@@ -206,7 +206,7 @@ def test_logits_stay_near_and_scanned_layers_give_the_same(name, param_dtype):
 
 @pytest.mark.parametrize(
   'name, param_dtype',
-  [('t5_1_0', 'int8'), ('t5_1_1', 'int8'), ('t5_1_1', 'bfloat16')],
+  [('t5_1_0', 'int8'), ('t5_1_1', 'bfloat16')],
 )
 def test_all_ways_to_decode_agree(name, param_dtype):
   config, params = _params(name)
@@ -369,13 +369,12 @@ def model_dir(request, tmp_path_factory):
   return folder / 'model'
 
 
-@pytest.mark.parametrize('param_dtype', NARROW)
-def test_from_pretrained_is_casting_what_was_trained(model_dir, param_dtype):
+def test_from_pretrained_is_casting_what_was_trained(model_dir):
   load = inference.PromptInDecoder.from_pretrained
-  narrow, exact = load(model_dir, param_dtype=param_dtype), load(model_dir)
+  narrow, exact = load(model_dir, param_dtype='int8'), load(model_dir)
   by_hand = inference.PromptInDecoder(
     exact.config,
-    network.cast_params(exact._params, param_dtype),
+    network.cast_params(exact._params, 'int8'),
     exact.vocabulary,
     exact.task,
   )
