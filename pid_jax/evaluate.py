@@ -8,8 +8,8 @@ Example:
 
 Task, lengths and modules are those of MODEL_DIR/config.gin, which training
 wrote; --gin_file and --gin.NAME=VALUE come on top. The results go to
-MODEL_DIR/evaluation/SPLIT-STEP: metrics.json and TASK.jsonl; of weights in int8,
-for instance, to SPLIT-STEP-int8.
+MODEL_DIR/evaluation/SPLIT-STEP: metrics.json and TASK.jsonl; of int8 weights to
+SPLIT-STEP-int8.
 """
 
 import argparse

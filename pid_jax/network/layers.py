@@ -34,7 +34,7 @@ class Dense(nn.Module):
   Attributes:
     features: size of the output axis.
     kernel_axes: logical axes of the kernel.
-    dtype: of the result; the kernel is float32, or as `weights` made it.
+    dtype: of the result; the kernel is float32, or as `cast_params` made it.
     init: initializer of the kernel.
   """
 
@@ -105,9 +105,13 @@ class Embed(nn.Module):
   def attend(self, x: jax.Array) -> jax.Array:
     """Returns products of float32 [B, L, E] with all embeddings, [B, L, V]."""
     rows = x.reshape(-1, x.shape[-1])
-    if self.has_variable('params', 'kernel'):  # Of `weights`.
-      kernel = self.get_variable('params', 'kernel')
-      logits = weights.product(rows, kernel, None, 'float32')
+    if self.has_variable('params', 'kernel'):  # The head of `cast_params`.
+      logits = weights.product(
+        rows,
+        self.get_variable('params', 'kernel'),
+        self.get_variable('params', weights.SCALE),
+        'float32',
+      )
     else:
       logits = jnp.dot(rows, self.embedding.T)
     return logits.reshape(*x.shape[:-1], self.num_embeddings)

@@ -7,17 +7,18 @@ numbers at a multiple of its rate for float32. `cast_params` turns trained
 parameters into such a form once; the layers take every form, through
 `product`. A form that is narrower than float32 is for inference alone.
 
-    kernel                   kept as      multiplied as
-    attention, wi            int8         int8 x int8, summed exactly in int32
-    wo, head                 bfloat16     bfloat16, summed in float32
-    embedding                bfloat16     (looked up)
+In 'bfloat16' everything is bfloat16, and products are summed in float32. In
+'int8', by part of the network:
+
+    attention, wi, head      int8 x int8, summed exactly in int32
+    wo                       bfloat16, summed in float32
+    embedding                bfloat16
     norms, position biases   float32
 
-is the form 'int8'; in 'bfloat16' everything is bfloat16. Rows of activations
-get an int8 scale of their own as they come (nothing to calibrate). `wo` is kept
-in bfloat16 because its inputs, products of two activations, have a few values
-far above the rest, beside which int8 would round all others to nothing; the
-head because its rounding is the only one that reaches the logits directly.
+Each row of activations gets an int8 scale of its own as it comes: there is
+nothing to calibrate. The inputs of `wo` are the exception: in a gated block
+they are products of two activations, and a value far above the others of its
+row would leave these few of the 255 steps of int8.
 
 Letters: M rows, K inputs and N outputs of a kernel.
 """
@@ -141,6 +142,4 @@ def _is_matrix(name: str) -> bool:
 
 
 def _is_int8(name: str) -> bool:
-  *_, module, leaf = name.split('/')
-  bfloat16 = ('wo', 'logits_dense', 'token_embedder')
-  return leaf == 'kernel' and module not in bfloat16
+  return name.endswith('/kernel') and not name.endswith('/wo/kernel')
