@@ -10,7 +10,8 @@ Each line of --input is an object
   {"inputs": "...", "subtasks": [{"name": "...", "prompt": "..."}, ...]}
 and each line of --output the same with an "id", and in each subtask a
 "prediction" (and a "score" with --scores: the natural logarithm of its
-probability). "inputs_truncated": true marks inputs that the model could not
+probability). A subtask with "choices": ["...", ...] is answered with one of
+those strings. "inputs_truncated": true marks inputs that the model could not
 read to the end. The output appears when it is complete.
 """
 

@@ -14,6 +14,7 @@ import collections
 import dataclasses
 import functools
 import itertools
+import random
 
 import decoding_batch
 import decoding_reference
@@ -30,7 +31,7 @@ from pid_jax.decoding import generation
 from pid_jax.decoding import tries as tries_lib
 
 # One bucket of sizes: B, U, S, P, T.
-NUM_INPUTS, NUM_PROMPTS, INPUT_LENGTH, PROMPT_LENGTH = 2, 4, 12, 4
+NUM_INPUTS, NUM_PROMPTS, INPUT_LENGTH, PROMPT_LENGTH = 2, 4, 33, 4
 MAX_NEW_TOKENS = 8
 LENGTHS = INPUT_LENGTH, 1 + PROMPT_LENGTH + MAX_NEW_TOKENS
 NUM_TOKENS = 21
@@ -72,12 +73,12 @@ class Engine:
   """What is fixed when a program is compiled."""
 
   config: T5Config
-  mode: str = 'generated'
   sampler: decoding.Sampler = decoding.GREEDY
   lookup: decoding.Lookup | None = None
   num_compactions: int = 0
-  beam_size: int = 0
   is_constrained: bool = False
+  beam_size: int = 0  # 0: no search.
+  mode: str = 'generated'  # Of MODES.
 
   def __str__(self):
     parts = [
@@ -187,15 +188,18 @@ def _cases(draw, engine):
   )
 
 
-_generate = jax.jit(
-  decoding.generate,
+# Compiling is most of the time; how fast the programs are does not matter.
+_jit = functools.partial(
+  jax.jit,
   static_argnums=0,
+  compiler_options={'xla_backend_optimization_level': 0},
+)
+_generate = _jit(
+  decoding.generate,
   static_argnames=('max_new_tokens', 'sampler', 'lookup', 'num_compactions'),
 )
-_beam_search = jax.jit(
-  decoding.beam_search,
-  static_argnums=0,
-  static_argnames=('max_new_tokens', 'beam_size'),
+_beam_search = _jit(
+  decoding.beam_search, static_argnames=('max_new_tokens', 'beam_size')
 )
 
 
@@ -365,37 +369,46 @@ def _check(engine, num_cases, monkeypatch):
     assert counts['steps saved'] > num_cases / 10, counts
 
 
-def _pick(*flags):
-  return _config(*flags)
+def _engines():
+  """Every network with some way to decode, and half of them with a search."""
+  ways = itertools.product(SAMPLERS, (None, LOOKUP), range(4), (False, True))
+  rng = random.Random(0)
+  for config, way in zip(CONFIGS, rng.sample(list(ways), 16), strict=True):
+    sampler, lookup, num_compactions, is_constrained = way
+    yield Engine(config, sampler, lookup, num_compactions, is_constrained)
+  for i, config in enumerate(rng.sample(CONFIGS, 8)):
+    yield Engine(config, beam_size=1 + i // 2, is_constrained=bool(i % 2))
 
 
-ENGINES = [
-  Engine(_pick(1, 0, 0, 0)),
-  Engine(
-    _pick(0, 1, 0, 1), lookup=LOOKUP, num_compactions=3, is_constrained=True
-  ),
-  Engine(
-    _pick(1, 1, 1, 0),
-    sampler=SAMPLERS[1],
-    num_compactions=2,
-    is_constrained=True,
-  ),
-  Engine(
-    _pick(0, 0, 1, 1), sampler=SAMPLERS[2], lookup=LOOKUP, num_compactions=1
-  ),
-  Engine(_pick(1, 0, 0, 0), beam_size=3, is_constrained=True),
-  Engine(_pick(0, 1, 0, 1), beam_size=2),
-  Engine(_pick(1, 1, 1, 0), lookup=LOOKUP, num_compactions=2),
-  Engine(
-    _pick(0, 0, 1, 1),
-    sampler=SAMPLERS[3],
-    lookup=LOOKUP,
-    num_compactions=3,
-    is_constrained=True,
-  ),
-]
-
-
-@pytest.mark.parametrize('engine', ENGINES, ids=str)
+@pytest.mark.parametrize(
+  'engine',
+  [
+    Engine(_config(True, False, False, False), num_compactions=2),
+    Engine(
+      _config(False, True, False, True),
+      lookup=LOOKUP,
+      num_compactions=1,
+      is_constrained=True,
+    ),
+    Engine(
+      _config(True, True, True, False),
+      sampler=SAMPLERS[1],
+      num_compactions=1,
+      is_constrained=True,
+    ),
+    Engine(_config(False, False, True, True), SAMPLERS[2], LOOKUP),
+    Engine(
+      _config(True, False, False, False), beam_size=3, is_constrained=True
+    ),
+    Engine(_config(False, False, True, True), beam_size=2),
+  ],
+  ids=str,
+)
 def test_every_row_is_as_if_decoded_alone(engine, monkeypatch):
   _check(engine, 40, monkeypatch)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('engine', _engines(), ids=str)
+def test_every_row_of_many_programs_is_as_if_decoded_alone(engine, monkeypatch):
+  _check(engine, 100, monkeypatch)
