@@ -409,6 +409,6 @@ def test_every_row_is_as_if_decoded_alone(engine, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('engine', _engines(), ids=str)
+@pytest.mark.parametrize('engine', list(_engines()), ids=str)
 def test_every_row_of_many_programs_is_as_if_decoded_alone(engine, monkeypatch):
   _check(engine, 100, monkeypatch)
