@@ -396,7 +396,12 @@ def _engines():
       num_compactions=1,
       is_constrained=True,
     ),
-    Engine(_config(False, False, True, True), SAMPLERS[2], LOOKUP),
+    Engine(
+      _config(False, False, True, True),
+      sampler=SAMPLERS[2],
+      lookup=LOOKUP,
+      is_constrained=True,
+    ),
     Engine(
       _config(True, False, False, False), beam_size=3, is_constrained=True
     ),

