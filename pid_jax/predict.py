@@ -9,9 +9,9 @@ Example:
 Each line of --input is an object
   {"inputs": "...", "subtasks": [{"name": "...", "prompt": "..."}, ...]}
 and each line of --output the same with an "id", and in each subtask a
-"prediction" (and a "score" with --scores: the natural logarithm of its
-probability). "inputs_truncated": true marks inputs that the model could not
-read to the end. The output appears when it is complete.
+"prediction" (with --scores a "score", too: its log-probability): one of its
+"choices", if it has such a list. "inputs_truncated": true marks inputs that the
+model could not read to the end. The output appears when it is complete.
 """
 
 import argparse

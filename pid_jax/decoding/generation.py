@@ -86,14 +86,15 @@ def generate(
       tokens, for timing.
     sampler: chooses the tokens.
     lookup: how to draft tokens that the output may copy from the input or the
-      prompt; None: not. The outputs do not depend on it.
+      prompt, or to which `tries` leave no alternative; None: not. The outputs
+      do not depend on it.
     rng: random key; not needed by `Greedy`.
     stream_ids: int32 [B]. Row (b, u) draws from the random numbers of `rng`,
       stream_ids[b] and u, so that an input's outputs do not depend on its place
       in a batch. None: 0 .. B-1.
     row_mask: bool [B, U], the rows to decode; others return zeros. None: see
       `grid.present_rows`.
-    tries: sets of strings, see `tries.build`; None: all rows are free. A string
+    tries: sets of strings, of `tries.build`; None: all rows are free. A string
       of more than `max_new_tokens`, EOS included, may come out cut.
     roots: int32 [B, U], given with `tries`: the root of the set that a row's
       output is one of; tries.FREE for rows that are free.

@@ -255,6 +255,8 @@ def advance(
   def look_up(state: State) -> tuple[State, jax.Array, jax.Array]:
     rows = state.rows
     tokens, lengths = settings.lookup.draft(rows.sources, rows.recent)
+    if state.tries is not None:
+      tokens, lengths = state.tries.restrain(rows.nodes, tokens, lengths)
     # The token after a draft comes for free, and must have a place.
     room = settings.max_new_tokens - rows.counts - 1
     return state, tokens, jnp.where(rows.done, 0, jnp.minimum(lengths, room))

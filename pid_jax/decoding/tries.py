@@ -92,6 +92,44 @@ class Tries:
     _, passed = jax.lax.scan(follow, nodes, drafts.T)
     return jnp.concatenate([nodes[:, None], passed.T], axis=1)
 
+  def restrain(
+    self, nodes: jax.Array, drafts: jax.Array, lengths: jax.Array
+  ) -> tuple[jax.Array, jax.Array]:
+    """Cuts drafts where they leave a trie, goes on where that leaves no choice.
+
+    A node's only child is what any sampler takes: as a draft, it costs no step.
+
+    Args:
+      nodes: int32 [R], before the drafts.
+      drafts: int32 [R, K], of `lookup.Lookup.draft`.
+      lengths: int32 [R], how many of their tokens are a draft.
+
+    Returns:
+      The same, of rows that are free as they were.
+    """
+
+    def follow(carry, drafted):
+      nodes, agrees, goes_on = carry
+      tokens, is_drafted = drafted
+      first = self.first_children[nodes]
+      is_sole = self.first_children[nodes + 1] == first + 1
+      proposed = jnp.where(agrees & is_drafted, self.child(nodes, tokens), FREE)
+      reached = jnp.where(is_sole, first, proposed)
+      goes_on &= reached != FREE
+      carry = jnp.where(goes_on, reached, FREE), reached == proposed, goes_on
+      return carry, (self.tokens[reached], goes_on)
+
+    is_drafted = jnp.arange(drafts.shape[1])[None, :] < lengths[:, None]
+    yes = jnp.ones(nodes.shape, bool)
+    _, (tokens, goes_on) = jax.lax.scan(
+      follow, (nodes, yes, yes), (drafts.T, is_drafted.T)
+    )
+    is_free = nodes == FREE
+    return (
+      jnp.where(is_free[:, None], drafts, tokens.T),
+      jnp.where(is_free, lengths, jnp.sum(goes_on, axis=0)),
+    )
+
   def allow(
     self, nodes: jax.Array, logits: jax.Array
   ) -> tuple[jax.Array, jax.Array]:
