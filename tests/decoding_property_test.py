@@ -27,7 +27,10 @@ import pytest
 from pid_jax import decoding
 from pid_jax import network
 from pid_jax.config import T5Config
+from pid_jax.decoding import buckets
 from pid_jax.decoding import generation
+from pid_jax.decoding import steps
+from pid_jax.decoding import streaming
 from pid_jax.decoding import tries as tries_lib
 
 # One bucket of sizes: B, U, S, P, T.
@@ -87,6 +90,7 @@ class Engine:
       *(type(f).__name__.lower() for f in getattr(self.sampler, 'filters', ())),
       'lookup' * (self.lookup is not None),
       f'compact_{self.num_compactions}' * (not self.beam_size),
+      self.mode * (not self.beam_size),
       'constrained' * self.is_constrained,
       'gated' * (len(self.config.mlp_activations) > 1),
       'tied' * self.config.logits_via_embedding,
@@ -229,10 +233,65 @@ def _generated(engine, params, case):
   )
 
 
+def _streamed(engine, params, case):
+  """Decodes a case request by request, through a pool with less room."""
+  size = streaming.PoolSize.rounded_up(
+    batch_size=2,
+    num_places=2,
+    num_rows=2,
+    input_length=INPUT_LENGTH,
+    prompt_length=PROMPT_LENGTH,
+  )
+  shape = (2, size.input_length, NUM_PROMPTS, size.prompt_length, 0, 0)
+  stream = streaming.Stream(
+    steps.Settings(
+      network.Transformer(engine.config),
+      MAX_NEW_TOKENS,
+      engine.sampler,
+      engine.lookup,
+    ),
+    params,
+    buckets.Shapes(1, [shape]),
+    size,
+    set(),
+    min_new_tokens=case.min_new_tokens,
+    seed=case.seed,
+  )
+  for b, own in enumerate(case.set_of_row):
+    stream.submit(
+      b,
+      int(case.stream_ids[b]),
+      buckets.Request(case.inputs[b], case.prompts[b]),
+      [
+        None if s < 0 else tuple(tuple(ids) for ids in case.sets[s])
+        for s in own
+      ],
+    )
+  outputs = {}
+  while not stream.is_idle:
+    stream.begin()
+    outputs |= {done.key: done.outputs for done in stream.finish()}
+  assert set(outputs) == set(range(NUM_INPUTS))
+  # A request has no prompts that are not asked.
+  blank = lambda x: np.where(
+    case.row_mask.reshape(case.row_mask.shape + (1,) * (x.ndim - 2)), x, 0
+  )
+  joined = jax.tree.map(
+    lambda *own: blank(np.stack(own)), *(outputs[b] for b in range(NUM_INPUTS))
+  )
+  return decoding.Generated(
+    tokens=joined.tokens,
+    log_probs=joined.log_probs,
+    normalized_log_probs=joined.normalized_log_probs,
+    num_steps=np.int32(0),  # They cannot be told apart.
+    num_row_steps=np.int32(0),
+  )
+
+
 # Ways to run a case whose outputs are those of `generate`: functions of engine,
 # parameters and case that return tokens [B, U, T], log_probs [B, U] and
 # normalized_log_probs [B, U].
-MODES = {'generated': _generated}
+MODES = {'generated': _generated, 'streamed': _streamed}
 
 
 @jax.jit
@@ -376,6 +435,14 @@ def _engines():
   for config, way in zip(CONFIGS, rng.sample(list(ways), 16), strict=True):
     sampler, lookup, num_compactions, is_constrained = way
     yield Engine(config, sampler, lookup, num_compactions, is_constrained)
+  for i, config in enumerate(rng.sample(CONFIGS, 4)):
+    yield Engine(
+      config,
+      sampler=SAMPLERS[i],
+      lookup=(None, LOOKUP)[i % 2],
+      is_constrained=i < 2,
+      mode='streamed',
+    )
   for i, config in enumerate(rng.sample(CONFIGS, 8)):
     yield Engine(config, beam_size=1 + i // 2, is_constrained=bool(i % 2))
 
@@ -389,6 +456,12 @@ def _engines():
       lookup=LOOKUP,
       num_compactions=1,
       is_constrained=True,
+    ),
+    Engine(
+      _config(False, False, False, True),
+      sampler=SAMPLERS[1],
+      is_constrained=True,
+      mode='streamed',
     ),
     Engine(
       _config(True, True, True, False),

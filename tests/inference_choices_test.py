@@ -9,15 +9,14 @@ import itertools
 import decoding_reference
 import numpy as np
 import pytest
-import sentencepiece
+import words_model
 
 from pid_jax import decoding
 from pid_jax import errors
 from pid_jax import inference
 from pid_jax.config import T5Config
-from pid_jax.vocabulary import Vocabulary
 
-WORDS = 'ant bee cat dog eel fox gnu hen ibis jay kiwi lark mole newt'.split()
+WORDS = words_model.WORDS[:14]
 # 2954 strings of one to three words.
 NAMES = [
   ' '.join(words)
@@ -45,19 +44,7 @@ CHOICES = [
 
 @pytest.fixture(scope='module', name='vocabulary')
 def _vocabulary(tmp_path_factory):
-  prefix = tmp_path_factory.mktemp('vocabulary') / 'words'
-  sentencepiece.SentencePieceTrainer.train(
-    sentence_iterator=iter([' '.join(WORDS)] * 9),
-    model_prefix=str(prefix),
-    model_type='word',
-    vocab_size=len(WORDS) + 3,
-    pad_id=0,
-    eos_id=1,
-    unk_id=2,
-    bos_id=-1,
-    minloglevel=2,
-  )
-  return Vocabulary(f'{prefix}.model')
+  return words_model.make_vocabulary(tmp_path_factory.mktemp('vocabulary'))
 
 
 @pytest.fixture(scope='module', name='weights')
