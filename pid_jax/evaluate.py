@@ -4,12 +4,12 @@ r"""Evaluates a trained model and writes its metrics and predictions.
 
 Example:
   python -m pid_jax.evaluate --model_dir=/tmp/model --split=test
-  python -m pid_jax.evaluate --model_dir=/tmp/model --step=last \
-    --gin.EVAL_BATCH_SIZE=8
+  python -m pid_jax.evaluate --model_dir=/tmp/model --param_dtype=int8
 
 Task, lengths and modules are those of MODEL_DIR/config.gin, which training
 wrote; --gin_file and --gin.NAME=VALUE come on top. The results go to
-MODEL_DIR/evaluation/SPLIT-STEP: metrics.json and TASK.jsonl.
+MODEL_DIR/evaluation/SPLIT-STEP: metrics.json and TASK.jsonl; of int8 weights to
+SPLIT-STEP-int8.
 """
 
 import argparse
@@ -21,20 +21,18 @@ from pid_jax import cli
 
 def define_flags(parser: argparse.ArgumentParser) -> None:
   """Adds the command's own flags."""
-  parser.add_argument('--model_dir', required=True, help='of training')
-  parser.add_argument('--split', default='test', help='default: test')
-  parser.add_argument(
+  add = parser.add_argument
+  add('--model_dir', required=True, help='of training')
+  add('--split', default='test', help='default: test')
+  add(
     '--step',
     type=lambda value: int(value) if value.isdigit() else value,
     help="a number, 'best' or 'last'; default: best if known, else last",
   )
-  parser.add_argument('--task', help='default: the one trained on')
-  parser.add_argument(
-    '--num_examples', type=int, help='evaluate the first so many only'
-  )
-  parser.add_argument(
-    '--output', metavar='DIR', help='default: MODEL_DIR/evaluation/SPLIT-STEP'
-  )
+  add('--task', help='default: the one trained on')
+  add('--num_examples', type=int, help='evaluate the first so many only')
+  add('--output', help='default: MODEL_DIR/evaluation/SPLIT-STEP')
+  add('--param_dtype', default='float32', help='or bfloat16 or int8: faster')
 
 
 def main(args: argparse.Namespace) -> None:
@@ -68,7 +66,11 @@ def main(args: argparse.Namespace) -> None:
     num_examples=args.num_examples or cfg.num_examples,
   )
   values, output = trainer.evaluate(
-    args.model_dir, cfg, step=args.step, output_dir=args.output
+    args.model_dir,
+    cfg,
+    step=args.step,
+    output_dir=args.output,
+    param_dtype=args.param_dtype,
   )
   print(trainer.table(values))
   print(f'written to {output}')

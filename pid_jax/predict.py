@@ -9,9 +9,9 @@ Example:
 Each line of --input is an object
   {"inputs": "...", "subtasks": [{"name": "...", "prompt": "..."}, ...]}
 and each line of --output the same with an "id", and in each subtask a
-"prediction" (and a "score" with --scores: the natural logarithm of its
-probability). "inputs_truncated": true marks inputs that the model could not
-read to the end. The output appears when it is complete.
+"prediction" (with --scores a "score", too: its log-probability): one of its
+"choices", if it has such a list. "inputs_truncated": true marks inputs that the
+model could not read to the end. The output appears when it is complete.
 """
 
 import argparse
@@ -36,13 +36,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     help='cut predictions here; default: as in training, else 32',
   )
   add('--scores', action='store_true', help='write log-probabilities, too')
-  add(
-    '--batch_size',
-    type=int,
-    metavar='N',
-    default=16,
-    help='inputs decoded together; default: 16',
-  )
+  add('--batch_size', type=int, default=16, help='inputs together; default: 16')
   add('--temperature', type=float, help='draw predictions, sharper below 1')
   add('--top_k', type=int, metavar='K', help='draw from the K likeliest tokens')
   add('--top_p', type=float, metavar='P', help='draw from the likeliest P of 1')
@@ -51,6 +45,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
   )
   add('--beam_size', type=int, metavar='N', help='search with N beams instead')
   add('--length_penalty', type=float, default=0.6, help='default: 0.6')
+  add('--param_dtype', default='float32', help='faster: bfloat16 or int8')
   add('--seed', type=int, default=0, help='of drawing; default: 0')
 
 
@@ -61,7 +56,9 @@ def main(args: argparse.Namespace) -> None:
 
   step = int(args.step) if (args.step or '').isdigit() else args.step
   num_lines = inference.answer_file(
-    lambda: inference.PromptInDecoder.from_pretrained(args.model_dir, step),
+    lambda: inference.PromptInDecoder.from_pretrained(
+      args.model_dir, step, param_dtype=args.param_dtype
+    ),
     args.input,
     args.output,
     max_new_tokens=args.max_new_tokens,

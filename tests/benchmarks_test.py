@@ -280,7 +280,8 @@ def written():
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(timing, 'PAUSE', 0.0)
     patch.setattr(peers, 'missing', lambda name: ['ctranslate2'])
-    job = dataclasses.replace(DST, variants=(jobs.PID, jobs.PIE))
+    variants = (jobs.PID, jobs.PIE, jobs.INT8)
+    job = dataclasses.replace(DST, variants=variants)
     results = runner.run(
       [job],
       [dataclasses.replace(job, name=f'sweep_U_{u}', num_prompts=u,
@@ -293,12 +294,24 @@ def written():
   return report.assemble(results, None, 'python -m pid_jax.benchmark')
 
 
+def test_narrow_weights_are_compared_with_float32(written):
+  small = T5Config.from_dict(written['jobs'][0]['model'])
+  engine = ours.Engine(small, models.make_params(small, 'random'))
+  batch = models.make_batch(small, DST)
+  exact, int8 = (
+    engine.generator(variant, DST, batch)() for variant in (jobs.PID, jobs.INT8)
+  )
+  rows = written['jobs'][0]['contenders']
+  assert rows['pid_int8']['equal_tokens'] == np.mean(exact == int8) > 0.5
+  assert rows['pid']['equal_tokens'] is rows['pie']['equal_tokens'] is None
+
+
 def test_report_follows_its_schema(written, tmp_path):
   report.write(written, report.check_folder(tmp_path / 'new'))
   read = json.loads((tmp_path / 'new' / report.FILE).read_text())
   report.check(read)
   job = read['jobs'][0]
-  assert set(job['contenders']) == {'pid', 'pie'}
+  assert set(job['contenders']) == {'pid', 'pie', 'pid_int8'}
   assert set(job['work']) == {'pid', 'pie'}
   assert all(phases['encode']['compiler_flops'] for phases in
              job['work'].values())  # fmt: skip

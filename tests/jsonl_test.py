@@ -72,6 +72,7 @@ def test_predictions_need_no_targets(tmp_path):
   path.write_text(_changed(['subtasks', 0, 'target'], None))
   (example,) = subtasks.read_examples(path, require_targets=False)
   assert example['targets'] == [None, '']
+  assert example['choices'] == [None, None]
   with pytest.raises(errors.UserError, match='lacks "target"'):
     subtasks.read_examples(path)
 

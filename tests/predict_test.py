@@ -26,7 +26,7 @@ LINES = [
     'id': 'first',
     'inputs': 'ant bee cat',
     'subtasks': [
-      {'name': 'one', 'prompt': 'dog'},
+      {'name': 'one', 'prompt': 'dog', 'choices': ['fox eel', 'cat']},
       {'name': 'two', 'prompt': 'eel fox ant', 'target': 'bee'},
     ],
   },
@@ -109,6 +109,7 @@ def test_the_command(model_dir, tmp_path):
     [line['inputs'] for line in LINES],
     [[s['prompt'] for s in line['subtasks']] for line in LINES],
     max_new_tokens=3,
+    choices=[[s.get('choices') for s in line['subtasks']] for line in LINES],
     return_scores=True,
   )
   assert [record['id'] for record in records] == ['first', '2']
@@ -121,7 +122,9 @@ def test_the_command(model_dir, tmp_path):
       record['subtasks'], line['subtasks'], texts, values, strict=True
     ):
       assert subtask.pop('score') == pytest.approx(value, abs=1e-4)
-      assert subtask == {**given, 'prediction': text}
+      choices = {'choices': given.get('choices', [text])}
+      assert text in choices['choices']
+      assert {**subtask, **choices} == {**choices, **given, 'prediction': text}
   assert sorted(os.listdir(tmp_path)) == ['answers.jsonl', 'questions.jsonl']
 
 
@@ -134,6 +137,16 @@ def test_the_command(model_dir, tmp_path):
     (
       '{"inputs": "ant", "subtasks": [{"name": "x", "prompt": " "}]}',
       'line 2, subtasks.0. .*"prompt" is empty',
+    ),
+    (
+      '{"inputs": "ant", "subtasks": [{"name": "x", "prompt": "y", '
+      '"choices": []}]}',
+      'line 2, subtasks.0.: "choices" must be .* string, not an empty one',
+    ),
+    (
+      '{"inputs": "ant", "subtasks": [{"name": "x", "prompt": "y", '
+      '"choices": ["a", 4]}]}',
+      r'line 2, subtasks.0.: "choices\[1\]" must be a string, not the number 4',
     ),
   ],
 )

@@ -132,6 +132,18 @@ def test_train_then_evaluate(run, tmp_path):
   status, _, err = run(evaluate, f'--model_dir={model_dir}', '--split=tests')
   assert status == 2 and "unknown split of toy 'tests'" in err
 
+  narrow = [f'--model_dir={model_dir}', '--split=validation']
+  status, _, err = run(evaluate, *narrow, '--param_dtype=int9')
+  assert status == 2 and "param_dtype is 'int9'; choose one of" in err
+  status, _, err = run(evaluate, *narrow, '--param_dtype=int8')
+  assert not status, err
+  folder = model_dir / 'evaluation' / 'validation-2-int8'
+  assert json.loads((folder / 'metrics.json').read_text())['step'] == 2
+  lines = (folder / 'toy.jsonl').read_text().splitlines()
+  assert [json.loads(line)['targets'] for line in lines] == [
+    line['targets'] for line in predictions
+  ]
+
 
 @pytest.mark.parametrize(
   'flags, message',

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is timed: shapes, contenders, and the ratios that we want to reach.
 
-Adding a way of our own to decode is adding a `Variant`: keyword arguments of
-`decoding.generate`.
+Adding a way of our own to decode is adding a `Variant`: a form of the weights,
+and keyword arguments of `decoding.generate`.
 """
 
 from collections.abc import Mapping
@@ -22,17 +22,21 @@ class Variant:
   Attributes:
     name: of the contender.
     layout: 'pid', 'pie' or 'joint'.
+    param_dtype: of the weights, see `network.weights`.
     options: further keyword arguments of `decoding.generate`.
   """
 
   name: str
   layout: str = 'pid'
+  param_dtype: str = 'float32'
   options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 PID = Variant('pid')
 PIE = Variant('pie', 'pie')
 JOINT = Variant('joint', 'joint')
+BFLOAT16 = Variant('pid_bfloat16', param_dtype='bfloat16')
+INT8 = Variant('pid_int8', param_dtype='int8')
 LOOKUP = Variant('pid_lookup', options={'lookup': decoding.Lookup()})
 LOCKSTEP = Variant('pid_lockstep', options={'num_compactions': 0})
 
@@ -106,6 +110,7 @@ class Job:
 # At most so many times the machine's floor may the reference take, in any job.
 FLOOR_TARGET = 1.4
 
+_ALL_VARIANTS = (PID, PIE, JOINT, BFLOAT16, INT8)
 _ALL_PEERS = (
   TRANSFORMERS_TILED,
   CTRANSLATE2_FLOAT32,
@@ -119,6 +124,7 @@ JOBS = {
     Job(
       'dst',
       'a dialogue; 30 slots, 8 tokens each',
+      variants=_ALL_VARIANTS,
       peers=_ALL_PEERS,
       targets={
         TRANSFORMERS_PIE: 20,
@@ -133,6 +139,7 @@ JOBS = {
       num_prompts=6,
       prompt_length=16,
       new_tokens=16,
+      variants=_ALL_VARIANTS,
       peers=_ALL_PEERS,
       targets={
         TRANSFORMERS_PIE: 4.5,

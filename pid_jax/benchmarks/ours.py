@@ -24,7 +24,7 @@ class Engine:
 
   Attributes:
     config: of the network.
-    params: its parameters, where it computes.
+    params: its parameters in float32, where it computes.
   """
 
   config: config_lib.T5Config
@@ -42,6 +42,9 @@ class Engine:
     The function returns int32 [B, U, T]; of joint [B, 1, U * T].
     """
     inputs, prompts, new_tokens = lay_out(variant.layout, job, batch)
+    params = self.params
+    if variant.param_dtype != 'float32':
+      params = network.cast_params(params, variant.param_dtype)
     exact = job.lengths == 'exact'
     options = {
       'max_new_tokens': new_tokens,
@@ -56,9 +59,7 @@ class Engine:
       ).tokens
 
     shape = (job.num_inputs, -1, new_tokens)
-    return lambda: np.asarray(generate(self.params, inputs, prompts)).reshape(
-      shape
-    )
+    return lambda: np.asarray(generate(params, inputs, prompts)).reshape(shape)
 
   def phases(
     self, job: jobs.Job, batch: models.Batch

@@ -217,10 +217,12 @@ def _expected(name, job, batch, timings, engine) -> np.ndarray | None:
       return batch.outputs
     length = job.new_tokens * (job.num_prompts if layout == 'joint' else 1)
     return models.countdown_from_start(engine.config.num_tokens, length)
-  if name in layouts:
-    return None
-  same = [v.name for v in job.variants if v.layout == layout]
-  return timings.outputs[same[0]] if same else None
+  exact = [
+    v.name
+    for v in job.variants
+    if v.layout == layout and v.param_dtype == 'float32'
+  ]
+  return timings.outputs[exact[0]] if exact and exact[0] != name else None
 
 
 def _equal_tokens(got: np.ndarray, expected: np.ndarray | None) -> float | None:

@@ -4,6 +4,7 @@
 
 from pid_jax.decoding.beam import Beams
 from pid_jax.decoding.beam import beam_search
+from pid_jax.decoding.buckets import Shapes
 from pid_jax.decoding.generation import Generated
 from pid_jax.decoding.generation import generate
 from pid_jax.decoding.grid import present_rows
@@ -31,6 +32,7 @@ __all__ = [
   'Sample',
   'Sampler',
   'Scored',
+  'Shapes',
   'Temperature',
   'TopK',
   'TopP',

@@ -24,6 +24,7 @@ from pid_jax import network
 from pid_jax.decoding import generation
 from pid_jax.decoding import grid as grid_lib
 from pid_jax.decoding import steps
+from pid_jax.decoding import tries as tries_lib
 
 # The score of what does not exist; finite, so that sums of it stay comparable.
 _NONE = -1e10
@@ -40,20 +41,24 @@ class Beams:
       beams are ordered; -inf where there is no output.
     log_probs: float32 [B, U, W], natural logarithm of the probability that the
       model gives the tokens; -inf where there is no output.
+    normalized_log_probs: float32 [B, U, W], see `generation.Generated`; -inf
+      where there is no output.
     num_steps: int32 scalar, how often the decoder ran.
   """
 
   tokens: jax.Array
   scores: jax.Array
   log_probs: jax.Array
+  normalized_log_probs: jax.Array
   num_steps: jax.Array
 
   def best(self) -> generation.Generated:
     """The best output of each prompt, in the form of `generate`."""
-    log_probs = self.log_probs[:, :, 0]
+    best = lambda x: jnp.where(jnp.isneginf(x), 0.0, x)[:, :, 0]
     return generation.Generated(
       tokens=self.tokens[:, :, 0],
-      log_probs=jnp.where(jnp.isneginf(log_probs), 0.0, log_probs),
+      log_probs=best(self.log_probs),
+      normalized_log_probs=best(self.normalized_log_probs),
       num_steps=self.num_steps,
       num_row_steps=self.num_steps * self.log_probs.size,
     )
@@ -67,9 +72,12 @@ class State:
     step: int32 scalar, tokens of each live sequence.
     live_tokens: int32 [R, W, T].
     live_log_probs: float32 [R, W], falling along W.
+    live_log_masses: float32 [R, W], see `steps.State`.
+    live_nodes: int32 [R, W], of `tries`.
     finished_tokens: int32 [R, W, T], with EOS.
     finished_scores: float32 [R, W], falling along W.
     finished_log_probs: float32 [R, W].
+    finished_log_masses: float32 [R, W].
     cache: network.KeyValues of N layers, R * W rows and C slots, of the live
       ones.
   """
@@ -77,9 +85,12 @@ class State:
   step: jax.Array
   live_tokens: jax.Array
   live_log_probs: jax.Array
+  live_log_masses: jax.Array
+  live_nodes: jax.Array
   finished_tokens: jax.Array
   finished_scores: jax.Array
   finished_log_probs: jax.Array
+  finished_log_masses: jax.Array
   cache: Any
 
 
@@ -94,6 +105,8 @@ def beam_search(
   length_penalty: float | jax.Array = 0.6,
   min_new_tokens: int | jax.Array = 0,
   row_mask: jax.Array | None = None,
+  tries: tries_lib.Tries | None = None,
+  roots: jax.Array | None = None,
 ) -> Beams:
   """Encodes each input once and searches for the outputs of all its prompts.
 
@@ -107,8 +120,11 @@ def beam_search(
     length_penalty: alpha. Scores are log-probabilities over
       ((5 + length) / 6)^alpha, the length counting EOS: 0 favours the likeliest
       output, more favours longer ones.
-    min_new_tokens: tokens before which EOS is not allowed.
+    min_new_tokens: see `generation.generate`, as for what follows.
     row_mask: bool [B, U], the rows to decode. None: see `grid.present_rows`.
+    tries: a table or None. The best of no more than `beam_size` strings is
+      found for certain.
+    roots: int32 [B, U], where there is a table.
 
   Returns:
     Beams.
@@ -141,7 +157,15 @@ def beam_search(
     """Extends the live sequences by a token, given logits [R * W, V]."""
     log_probs = jax.nn.log_softmax(logits)
     allowed = steps.allowed_ids(module.config, state.step >= min_new_tokens)
-    log_probs = jnp.where(allowed[None, :], log_probs, _NONE)
+    allowed = jnp.broadcast_to(allowed[None, :], log_probs.shape)
+    log_masses = state.live_log_masses
+    if tries is not None:
+      nodes = state.live_nodes.reshape(-1)
+      let_through, masses = tries.allow(nodes, logits)
+      is_free = (nodes == tries_lib.FREE)[:, None]
+      allowed = jnp.where(is_free, allowed, let_through)
+      log_masses = log_masses + masses.reshape(log_masses.shape)
+    log_probs = jnp.where(allowed, log_probs, _NONE)
     log_probs = log_probs.reshape(rows, beam_size, vocab_size)
     log_probs = log_probs + state.live_log_probs[:, :, None]
     # Twice as many as there are beams: at most one in each beam can be EOS.
@@ -149,6 +173,10 @@ def beam_search(
       log_probs.reshape(rows, beam_size * vocab_size), 2 * beam_size
     )
     parents, ids = places // vocab_size, places % vocab_size
+    log_masses = _take(log_masses, parents)
+    nodes = _take(state.live_nodes, parents)
+    if tries is not None:
+      nodes = tries.child(nodes, ids)
     tokens = jnp.take_along_axis(state.live_tokens, parents[:, :, None], axis=1)
     tokens = jax.lax.dynamic_update_slice_in_dim(
       tokens, ids[:, :, None], state.step, axis=2
@@ -172,9 +200,12 @@ def beam_search(
       step=state.step + 1,
       live_tokens=_take(tokens, best_live),
       live_log_probs=live_log_probs,
+      live_log_masses=_take(log_masses, best_live),
+      live_nodes=_take(nodes, best_live),
       finished_tokens=take_finished(state.finished_tokens, tokens),
       finished_scores=finished_scores,
       finished_log_probs=take_finished(state.finished_log_probs, log_probs),
+      finished_log_masses=take_finished(state.finished_log_masses, log_masses),
       cache=grid_lib.take_rows(
         state.cache,
         (jnp.arange(rows)[:, None] * beam_size + parents).reshape(-1),
@@ -207,14 +238,19 @@ def beam_search(
   nothing = jnp.full((rows, beam_size), _NONE, jnp.float32)
   no_tokens = jnp.zeros((rows, beam_size, max_new_tokens), jnp.int32)
   alone = jnp.where(row_mask.reshape(rows), 0.0, _NONE)
+  if roots is None:
+    roots = jnp.zeros((num_inputs, num_prompts), jnp.int32)
   state = State(
     step=jnp.int32(0),
     live_tokens=no_tokens,
     # All beams are alike before the first token: only one may have children.
     live_log_probs=nothing.at[:, 0].set(alone),
+    live_log_masses=jnp.zeros_like(nothing),
+    live_nodes=jnp.repeat(roots.reshape(rows, 1), beam_size, axis=1),
     finished_tokens=no_tokens,
     finished_scores=nothing,
     finished_log_probs=nothing,
+    finished_log_masses=jnp.zeros_like(nothing),
     cache=cache,
   )
   first = grow(state, jnp.repeat(logits, beam_size, axis=0))
@@ -231,12 +267,18 @@ def beam_search(
   log_probs = jnp.where(
     has_ended, state.finished_log_probs, state.live_log_probs
   )
+  log_masses = jnp.where(
+    has_ended, state.finished_log_masses, state.live_log_masses
+  )
   exists = _exists(log_probs) & _exists(scores)
   shape = (num_inputs, num_prompts, beam_size)
   return Beams(
     tokens=jnp.where(exists[:, :, None], tokens, 0).reshape(*shape, -1),
     scores=jnp.where(exists, scores, -jnp.inf).reshape(shape),
     log_probs=jnp.where(exists, log_probs, -jnp.inf).reshape(shape),
+    normalized_log_probs=jnp.where(
+      exists, log_probs - log_masses, -jnp.inf
+    ).reshape(shape),
     num_steps=state.step,
   )
 

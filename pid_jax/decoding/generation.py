@@ -19,6 +19,7 @@ from pid_jax import network
 from pid_jax.decoding import lookup as lookup_lib
 from pid_jax.decoding import samplers
 from pid_jax.decoding import steps
+from pid_jax.decoding import tries as tries_lib
 
 # So few rows cost hardly less when they are halved: a step then waits for the
 # weights to be read.
@@ -35,6 +36,10 @@ class Generated:
     log_probs: float32 [B, U], natural logarithm of the probability that the
       model gives the tokens, EOS included: its own, whichever sampler chose
       them. 0 for absent rows.
+    normalized_log_probs: float32 [B, U], the same by the distribution that
+      `tries` leave: each token's probability over the sum of those of the
+      tokens that were let through in its place. Those of all strings of a set
+      sum to 1. Where a row is free, its log_probs.
     num_steps: int32 scalar, how often the decoder ran, the prefill included:
       once for each token of the longest output, or less often with drafts.
     num_row_steps: int32 scalar, the rows that it ran on, summed over the steps.
@@ -42,6 +47,7 @@ class Generated:
 
   tokens: jax.Array
   log_probs: jax.Array
+  normalized_log_probs: jax.Array
   num_steps: jax.Array
   num_row_steps: jax.Array
 
@@ -59,6 +65,8 @@ def generate(
   rng: jax.Array | None = None,
   stream_ids: jax.Array | None = None,
   row_mask: jax.Array | None = None,
+  tries: tries_lib.Tries | None = None,
+  roots: jax.Array | None = None,
   num_compactions: int = 2,
 ) -> Generated:
   """Encodes each input once and decodes all its prompts together.
@@ -73,17 +81,23 @@ def generate(
       token. P may be 0: each row then starts from the start token alone, as in
       a stock T5.
     max_new_tokens: T, at least 1, EOS included.
-    min_new_tokens: tokens before which EOS is not allowed; may be traced. As
-      many as `max_new_tokens` fixes the number of tokens, for timing.
+    min_new_tokens: tokens before which EOS is not allowed in rows that are
+      free; may be traced. As many as `max_new_tokens` fixes the number of
+      tokens, for timing.
     sampler: chooses the tokens.
     lookup: how to draft tokens that the output may copy from the input or the
-      prompt; None: not. The outputs do not depend on it.
+      prompt, or to which `tries` leave no alternative; None: not. The outputs
+      do not depend on it.
     rng: random key; not needed by `Greedy`.
     stream_ids: int32 [B]. Row (b, u) draws from the random numbers of `rng`,
       stream_ids[b] and u, so that an input's outputs do not depend on its place
       in a batch. None: 0 .. B-1.
     row_mask: bool [B, U], the rows to decode; others return zeros. None: see
       `grid.present_rows`.
+    tries: sets of strings, of `tries.build`; None: all rows are free. A string
+      of more than `max_new_tokens`, EOS included, may come out cut.
+    roots: int32 [B, U], given with `tries`: the root of the set that a row's
+      output is one of; tries.FREE for rows that are free.
     num_compactions: how often the number of rows may be halved. The outputs do
       not depend on it; the program grows by a loop for each.
 
@@ -101,6 +115,8 @@ def generate(
     rng=rng,
     stream_ids=stream_ids,
     row_mask=row_mask,
+    tries=tries,
+    roots=roots,
   )
   for width in _narrower_widths(num_inputs, num_prompts, num_compactions):
     state = steps.advance(
@@ -108,9 +124,11 @@ def generate(
     )
     state = steps.compact(state, width)
   state = steps.advance(settings, params, state, min_new_tokens=min_new_tokens)
+  normalized = state.log_probs - state.log_masses
   return Generated(
     tokens=state.tokens.reshape(num_inputs, num_prompts, max_new_tokens),
     log_probs=state.log_probs.reshape(num_inputs, num_prompts),
+    normalized_log_probs=normalized.reshape(num_inputs, num_prompts),
     num_steps=state.num_steps,
     num_row_steps=state.num_row_steps,
   )

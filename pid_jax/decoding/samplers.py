@@ -42,10 +42,25 @@ class Greedy:
   def __call__(self, logits: jax.Array, rng: jax.Array) -> jax.Array:
     """See `Sampler`."""
     del rng
-    return jnp.argmax(logits).astype(jnp.int32)
+    return _argmax(logits)
 
 
 GREEDY = Greedy()
+
+
+def _argmax(x: jax.Array) -> jax.Array:
+  """Returns the place of the largest of float32 [V], of equals the first.
+
+  First which block holds it, then where in the block: XLA's CPU compiler uses
+  vector instructions for maxima, but not for argmax. For 30 rows of 32,128 this
+  takes 0.4 ms, and argmax 4.4 ms.
+  """
+  size = x.shape[0]
+  width = max(n for n in range(1, 257) if size % n == 0)
+  blocks = x.reshape(size // width, width)
+  block = jnp.argmax(jnp.max(blocks, axis=1))
+  place = block * width + jnp.argmax(blocks[block])
+  return place.astype(jnp.int32)
 
 
 @dataclasses.dataclass(frozen=True, init=False)
@@ -65,7 +80,9 @@ class Sample:
     """See `Sampler`."""
     for f in self.filters:
       logits = f(logits)
-    return jax.random.categorical(rng, logits).astype(jnp.int32)
+    # As jax.random.categorical does it, but for the argmax.
+    noise = jax.random.gumbel(rng, logits.shape, logits.dtype)
+    return _argmax(logits + noise)
 
 
 @dataclasses.dataclass(frozen=True)

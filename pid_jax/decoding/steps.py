@@ -21,6 +21,7 @@ from pid_jax import network
 from pid_jax.decoding import grid as grid_lib
 from pid_jax.decoding import lookup as lookup_lib
 from pid_jax.decoding import samplers
+from pid_jax.decoding import tries as tries_lib
 
 PAD_ID = grid_lib.PAD_ID
 EOS_ID = grid_lib.EOS_ID
@@ -74,6 +75,7 @@ class Rows:
       the start.
     keys: random keys [R'].
     sources: int32 [R', L], see lookup.sources; L is 0 without lookup.
+    nodes: int32 [R'], of tries; FREE where a row is not constrained.
   """
 
   index: jax.Array
@@ -83,6 +85,7 @@ class Rows:
   done: jax.Array
   keys: jax.Array
   sources: jax.Array
+  nodes: jax.Array
 
 
 @flax.struct.dataclass
@@ -94,18 +97,23 @@ class State:
     num_row_steps: int32 scalar, see `generation.Generated`.
     tokens: int32 [R, T], the tokens chosen; 0 after EOS, and where none is yet.
     log_probs: float32 [R], summed over the tokens chosen.
+    log_masses: float32 [R], log-probabilities that the tokens which `tries` let
+      through had together, summed over the same steps.
     rows: the R' rows that are left.
     grid: their inputs, and which slots are theirs.
     cache: their self-attention, written up to the newest token but one.
+    tries: what constrains them, or None: nothing.
   """
 
   num_steps: jax.Array
   num_row_steps: jax.Array
   tokens: jax.Array
   log_probs: jax.Array
+  log_masses: jax.Array
   rows: Rows
   grid: grid_lib.Grid
   cache: Any
+  tries: tries_lib.Tries | None
 
 
 def start(
@@ -118,6 +126,8 @@ def start(
   rng: jax.Array | None = None,
   stream_ids: jax.Array | None = None,
   row_mask: jax.Array | None = None,
+  tries: tries_lib.Tries | None = None,
+  roots: jax.Array | None = None,
 ) -> State:
   """Encodes, prefills, and chooses the first token of each row.
 
@@ -130,6 +140,8 @@ def start(
     rng: random key or None.
     stream_ids: int32 [B] or None.
     row_mask: bool [B, U] or None.
+    tries: a table or None.
+    roots: int32 [B, U], where there is a table.
 
   Returns:
     The state with all rows, R' = R.
@@ -160,6 +172,7 @@ def start(
     num_row_steps=jnp.int32(0),
     tokens=jnp.full((rows, settings.max_new_tokens), PAD_ID, jnp.int32),
     log_probs=jnp.zeros(rows, jnp.float32),
+    log_masses=jnp.zeros(rows, jnp.float32),
     rows=Rows(
       index=jnp.arange(rows),
       counts=jnp.zeros(rows, jnp.int32),
@@ -168,9 +181,11 @@ def start(
       done=~row_mask.reshape(rows),
       keys=_row_keys(rng, stream_ids, num_inputs, num_prompts),
       sources=sources,
+      nodes=jnp.zeros(rows, jnp.int32) if tries is None else roots.reshape(-1),
     ),
     grid=grid,
     cache=cache,
+    tries=tries,
   )
   # The prompts' last logits give the first tokens; each step reads the newest.
   return _choose(
@@ -184,15 +199,20 @@ def advance(
   state: State,
   *,
   max_left: int = 0,
+  max_open: int | jax.Array = 0,
+  rows_alike: bool = True,
   min_new_tokens: int | jax.Array = 0,
 ) -> State:
-  """Takes steps until few rows of each input are left.
+  """Takes steps until few rows of each input, or few inputs, are left.
 
   Args:
     settings: of the program.
     params: of the network.
     state: of `start`, `compact` or a call before.
-    max_left: it stops when no input has more unfinished rows than this.
+    max_left: it stops when no input has more unfinished rows than this,
+    max_open: or when no more inputs than this, which may be traced, have any.
+    rows_alike: whether all rows that are not done have as many tokens, which is
+      so from `start` on where nothing is drafted.
     min_new_tokens: see `generation.generate`.
 
   Returns:
@@ -203,15 +223,15 @@ def advance(
 
   def is_needed(state: State) -> jax.Array:
     left = jnp.sum(~state.rows.done.reshape(num_inputs, -1), axis=1)
-    return jnp.max(left) > max_left
+    return (jnp.max(left) > max_left) & (jnp.sum(left > 0) > max_open)
 
   def read(state: State, drafts: jax.Array, lengths: jax.Array) -> State:
     """Reads the newest tokens, and drafts int32 [R', Q - 1], [R']."""
     rows = state.rows
     # Prompts end together; the first token goes to the slot after them.
     first = state.grid.slot_mask.shape[1] - settings.num_slots - 1
-    # Without drafts all rows get on alike, and one slot serves them.
-    alike = settings.lookup is None
+    # Where all rows get on alike, one slot serves them.
+    alike = rows_alike and settings.lookup is None
     slot = first + (state.num_steps if alike else rows.counts)
     newest = rows.recent[:, -1:]
     logits, cache = grid_lib.extend(
@@ -235,6 +255,8 @@ def advance(
   def look_up(state: State) -> tuple[State, jax.Array, jax.Array]:
     rows = state.rows
     tokens, lengths = settings.lookup.draft(rows.sources, rows.recent)
+    if state.tries is not None:
+      tokens, lengths = state.tries.restrain(rows.nodes, tokens, lengths)
     # The token after a draft comes for free, and must have a place.
     room = settings.max_new_tokens - rows.counts - 1
     return state, tokens, jnp.where(rows.done, 0, jnp.minimum(lengths, room))
@@ -294,6 +316,12 @@ def _choose(
   query = jnp.arange(logits.shape[1])[None, :]
   places = rows.counts[:, None] + query  # [R', Q]
   allowed = allowed_ids(settings.module.config, places >= min_new_tokens)
+  if state.tries is not None:
+    nodes = state.tries.walk(rows.nodes, drafts)  # [R', Q]
+    let_through, masses = state.tries.allow(nodes, logits)
+    # A string ends where it does, even before `min_new_tokens`.
+    is_free = (nodes == tries_lib.FREE)[:, :, None]
+    allowed = jnp.where(is_free, allowed, let_through)
   fold_each = jax.vmap(jax.random.fold_in, (None, 0))
   tokens = jax.vmap(jax.vmap(settings.sampler))(
     jnp.where(allowed, logits, -jnp.inf),
@@ -311,6 +339,16 @@ def _choose(
   history = jnp.concatenate([rows.recent, tokens], axis=1)
   span = num_new[:, None] + jnp.arange(rows.recent.shape[1])[None, :]
   log_probs = jnp.where(is_new, token_log_probs(logits, tokens), 0.0)
+  if state.tries is not None:
+    masses = jnp.sum(jnp.where(is_new, masses, 0.0), axis=1)
+    reached = state.tries.child(nodes, tokens)
+    newest = jnp.maximum(num_new - 1, 0)[:, None]
+    reached = jnp.take_along_axis(reached, newest, axis=1)[:, 0]
+    state = state.replace(
+      log_masses=state.log_masses.at[rows.index].add(masses),
+      rows=rows.replace(nodes=reached),
+    )
+    rows = state.rows
   return state.replace(
     num_steps=state.num_steps + 1,
     num_row_steps=state.num_row_steps + rows.index.size,
@@ -345,7 +383,11 @@ def compact(state: State, width: int) -> State:
   # Rows stay in order; the done ones come last.
   kept = jnp.argsort(done, axis=1, stable=True)[:, :width]
   kept += done.shape[1] * jnp.arange(num_inputs)[:, None]
-  kept = kept.reshape(-1)
+  return take_rows(state, kept.reshape(-1))
+
+
+def take_rows(state: State, kept: jax.Array) -> State:
+  """Returns the state of given rows, int32 [n], as many of each input."""
   return state.replace(
     rows=jax.tree.map(lambda x: x[kept], state.rows),
     grid=state.grid.replace(slot_mask=state.grid.slot_mask[kept]),

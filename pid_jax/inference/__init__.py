@@ -4,6 +4,14 @@
 
 from pid_jax.inference.decoder import PromptInDecoder
 from pid_jax.inference.files import answer_file
+from pid_jax.inference.stream import Request
+from pid_jax.inference.stream import Response
 from pid_jax.inference.timing import time_layouts
 
-__all__ = ['PromptInDecoder', 'answer_file', 'time_layouts']
+__all__ = [
+  'PromptInDecoder',
+  'Request',
+  'Response',
+  'answer_file',
+  'time_layouts',
+]

@@ -16,35 +16,30 @@ once (`num_programs` counts them). Needs neither TensorFlow nor SeqIO.
 """
 
 from collections.abc import Callable
+from collections.abc import Iterable
 from collections.abc import Iterator
-from collections.abc import Mapping
 from collections.abc import Sequence
-import dataclasses
-from typing import Any
 
-from etils import epath
 import jax
 import numpy as np
 
-from pid_jax import checkpoints
 from pid_jax import decoding
 from pid_jax import errors
-from pid_jax import network
-from pid_jax.config import T5Config
 from pid_jax.decoding import buckets
+from pid_jax.decoding import steps
+from pid_jax.decoding import streaming
+from pid_jax.inference import choices as choices_lib
+from pid_jax.inference import options
 from pid_jax.inference import pipeline
-from pid_jax.inference import requests as requests_lib
+from pid_jax.inference import runner
+from pid_jax.inference import stream as stream_lib
 from pid_jax.inference import texts as texts_lib
-from pid_jax.subtasks import newlines
-from pid_jax.vocabulary import AnyVocabulary
 
 Texts = list[list[str]]
 Scores = list[list[float]]
 
-LAYOUTS = ('pid', 'pie')
 
-
-class PromptInDecoder:
+class PromptInDecoder(runner.Runner):
   """Answers many prompts about each input, which is encoded once.
 
   Attributes:
@@ -61,95 +56,9 @@ class PromptInDecoder:
       warning tells of inputs that were cut; prompts never are.
     newline: the sentinel that newlines are written as, in texts and outputs, or
       None: they are left to the vocabulary. As in training.
+    shapes: of batches, each of which is compiled once; how many are allowed
+      (`shapes.max_shapes`), and which there are so far (`shapes.known`).
   """
-
-  def __init__(
-    self,
-    config: T5Config,
-    params: Any,
-    vocabulary: AnyVocabulary,
-    task: Mapping[str, Any] | None = None,
-  ):
-    """Takes a model that is in memory; see `from_pretrained`.
-
-    Args:
-      config: shape of the network.
-      params: nested dict, its 'params' collection.
-      vocabulary: of inputs, prompts and outputs.
-      task: as in checkpoints.Pretrained.
-
-    Raises:
-      UserError: the model was trained in a layout without prompts.
-    """
-    self.config = config
-    self.vocabulary = vocabulary
-    self.task = dict(task or {})
-    self.layout = self.task.get('layout', 'pid')
-    if self.layout not in LAYOUTS:
-      raise errors.UserError(
-        f'The model was trained in the layout {self.layout!r}, which has no '
-        f'prompts to answer; those with prompts are {LAYOUTS}.'
-      )
-    lengths = self.task.get('feature_lengths', {})
-    self.max_input_tokens: int | None = lengths.get('inputs')
-    self.long_inputs: str = self.task.get('long_inputs', 'keep_start')
-    self.newline: str | None = self.task.get('newline')
-    newlines.check(self.newline, vocabulary.encode, vocabulary.decode)
-    self._params = params
-    self._module = network.Transformer(config)
-    self._programs: set[tuple[Any, ...]] = set()
-    self._generate = jax.jit(
-      decoding.generate,
-      static_argnums=0,
-      static_argnames=('max_new_tokens', 'sampler', 'lookup'),
-    )
-    self._beam_search = jax.jit(
-      lambda *args, **kwargs: decoding.beam_search(*args, **kwargs).best(),
-      static_argnums=0,
-      static_argnames=('max_new_tokens', 'beam_size'),
-    )
-    self._score = jax.jit(decoding.score_choices, static_argnums=0)
-
-  @classmethod
-  def from_pretrained(
-    cls,
-    path: epath.PathLike,
-    step: int | str | None = None,
-    dtype: str | None = None,
-    *,
-    vocabulary: AnyVocabulary | None = None,
-    param_dtype: str = 'float32',
-  ) -> 'PromptInDecoder':
-    """Loads a model that was trained here, or one of Hugging Face's or T5X's.
-
-    Args:
-      path: MODEL_DIR of training, a folder of Hugging Face's, or a checkpoint
-        of T5X's; local, or gs://.
-      step: of a MODEL_DIR: a number, 'best', 'last', or None: best if known,
-        else last.
-      dtype: of the activations, 'float32' or 'bfloat16'; None: as in training.
-      vocabulary: for a checkpoint without one, such as T5X's public ones.
-      param_dtype: of the parameters in memory, 'float32' or 'bfloat16'.
-
-    Raises:
-      UserError: no such model, step or vocabulary.
-    """
-    loaded = checkpoints.load(path, step, param_dtype=param_dtype)
-    vocabulary = vocabulary or loaded.vocabulary
-    if vocabulary is None:
-      raise errors.UserError(
-        f'The model in {path} has no SentencePiece vocabulary, so it cannot '
-        'read or write text: give it one (vocabulary).'
-      )
-    config = checkpoints.with_num_tokens(loaded.config, vocabulary)
-    if dtype is not None:
-      config = dataclasses.replace(config, dtype=dtype)
-    return cls(config, loaded.params, vocabulary, loaded.task)
-
-  @property
-  def num_programs(self) -> int:
-    """How many programs were compiled so far, one for each shape met."""
-    return len(self._programs)
 
   def generate(
     self,
@@ -157,8 +66,10 @@ class PromptInDecoder:
     prompts: Sequence[Sequence[str]],
     max_new_tokens: int = 32,
     *,
+    choices: Sequence[Sequence[Sequence[str] | None]] | None = None,
     min_new_tokens: int = 0,
     return_scores: bool = False,
+    normalize_scores: bool = False,
     sampler: decoding.Sampler | None = None,
     seed: int = 0,
     lookup: decoding.Lookup | None = None,
@@ -173,8 +84,14 @@ class PromptInDecoder:
       inputs: N strings.
       prompts: for each input its prompts, at least one, none of them empty.
       max_new_tokens: where an output is cut, EOS included.
-      min_new_tokens: tokens before which no output may end.
+      choices: for each prompt None, or the strings of which its output is one,
+        thousands if need be. Each token is chosen among those that continue one
+        of them; it may so miss the likeliest string, which `choose` does not.
+      min_new_tokens: tokens before which no output without choices may end.
       return_scores: whether to return log-probabilities, too.
+      normalize_scores: whether those of prompts with choices are taken among
+        the tokens that these leave, step by step: so `decoding.Sample()` draws
+        the strings. `choose` divides the probabilities of whole strings.
       sampler: chooses the tokens; None: decoding.Greedy().
       seed: of samplers that draw. The outputs of an input depend on the seed
         and on the input's place in `inputs`, not on how inputs are batched.
@@ -194,21 +111,19 @@ class PromptInDecoder:
 
     Raises:
       UserError: inputs and prompts do not match, a prompt is empty, a text
-        holds `newline`, an input is too long and `long_inputs` is 'error', or
-        beams are asked for together with a sampler or lookup.
+        holds `newline`, an input is too long and `long_inputs` is 'error',
+        beams are asked for together with a sampler or lookup, or a prompt has
+        no choices, one twice, too long, or not to be written.
     """
-    if beam_size is not None and sampler not in (None, decoding.GREEDY):
-      raise errors.UserError(
-        'beam_size and sampler exclude each other: a beam search draws nothing.'
-      )
-    if beam_size is not None and lookup is not None:
-      raise errors.UserError(
-        'beam_size and lookup exclude each other: beams read no drafts.'
-      )
-    if max_new_tokens < 1:
-      raise errors.UserError(
-        f'max_new_tokens must be at least 1, got {max_new_tokens}.'
-      )
+    options.check(max_new_tokens, sampler, lookup, beam_size)
+    texts_lib.check(inputs, prompts)
+    tries, roots = choices_lib.build(
+      prompts,
+      choices,
+      encode=self.write,
+      decode=self.read,
+      max_new_tokens=max_new_tokens,
+    )
 
     def run(batch: buckets.Batch) -> tuple[jax.Array, ...]:
       generated = self.run(
@@ -220,17 +135,109 @@ class PromptInDecoder:
         lookup=lookup,
         beam_size=beam_size,
         length_penalty=length_penalty,
+        tries=tries,
       )
+      if normalize_scores:
+        return generated.tokens, generated.normalized_log_probs
       return generated.tokens, generated.log_probs
 
-    batches = self.lay_out(inputs, prompts, batch_size=batch_size)
+    batches = self.lay_out(inputs, prompts, roots=roots, batch_size=batch_size)
     rows = pipeline.run_ahead(run, batches, progress)
-    texts = [self.vocabulary.decode(tokens) for tokens, _ in rows]
-    texts = [newlines.restore(text, self.newline) for text in texts]
+    texts = [self.read(tokens) for tokens, _ in rows]
     if not return_scores:
       return texts_lib.split(texts, prompts)
     scores = [float(score) for _, score in rows]
     return texts_lib.split(texts, prompts), texts_lib.split(scores, prompts)
+
+  def stream(
+    self,
+    requests: Iterable[stream_lib.Request | None],
+    max_new_tokens: int = 32,
+    *,
+    min_new_tokens: int = 0,
+    normalize_scores: bool = False,
+    sampler: decoding.Sampler | None = None,
+    seed: int = 0,
+    lookup: decoding.Lookup | None = None,
+    in_order: bool = True,
+    batch_size: int = 8,
+    num_places: int = 16,
+    num_rows: int = 8,
+    max_input_tokens: int | None = None,
+    max_prompt_tokens: int = 64,
+    warm_up: bool = False,
+  ) -> Iterator[stream_lib.Response]:
+    """Answers requests one by one, decoding others meanwhile.
+
+    New requests begin as soon as others have ended, not when a whole batch has.
+    The outputs are those of `generate`. A request that cannot be answered (an
+    empty input or prompt, no prompts, a prompt that is too long, choices that
+    cannot be) gets a response that says why, and the others go on.
+
+    Args:
+      requests: read as they are needed, a few batches ahead, so they may come
+        from anywhere and never end. None among them means that no other is
+        there yet: those that are do not wait for it.
+      max_new_tokens: as in `generate`, like what follows.
+      min_new_tokens: tokens before which no output without choices may end.
+      normalize_scores: whether scores are taken among what choices leave.
+      sampler: chooses the tokens; None: decoding.Greedy().
+      seed: of samplers that draw; a request's number in the stream counts, too.
+      lookup: draft tokens from the input and the prompt.
+      in_order: whether responses come in the order of their requests, or each
+        as soon as it is there.
+      batch_size: requests that begin together, at most.
+      num_places: requests that are decoded together, at least `batch_size`.
+        Memory for the keys and values of so many inputs of the full length is
+        taken at once.
+      num_rows: prompts of a request that are decoded together with those of
+        others; while more of its outputs have not ended, its batch goes first.
+      max_input_tokens: where inputs are cut, EOS included; None: as the model's
+        attribute of that name says.
+      max_prompt_tokens: the longest prompt that there can be.
+      warm_up: compile the programs for all `shapes.known` first, so that no
+        request waits for that.
+
+    Returns:
+      An iterator over the responses, one for each request.
+
+    Raises:
+      UserError: numbers that cannot be, or max_input_tokens is None and the
+        model has none.
+    """
+    max_input_tokens = max_input_tokens or self.max_input_tokens
+    if max_input_tokens is None:
+      raise errors.UserError(
+        'The model does not say how long inputs may be: give max_input_tokens.'
+      )
+    options.check(max_new_tokens, sampler, lookup, None)
+    is_pid = self.layout == 'pid'
+    engine = self.open_stream(
+      steps.Settings(
+        self._module, max_new_tokens, sampler or decoding.GREEDY, lookup
+      ),
+      streaming.PoolSize.rounded_up(
+        batch_size=batch_size,
+        num_places=num_places,
+        num_rows=num_rows if is_pid else 1,
+        input_length=max_input_tokens,
+        prompt_length=max_prompt_tokens if is_pid else 0,
+      ),
+      min_new_tokens=min_new_tokens,
+      seed=seed,
+    )
+    if warm_up:
+      engine.warm_up()
+    answers = stream_lib.Answers(
+      requests,
+      engine,
+      stream_lib.Layout(
+        self, max_new_tokens, max_input_tokens, max_prompt_tokens
+      ),
+      in_order=in_order,
+      normalize_scores=normalize_scores,
+    )
+    return iter(answers)
 
   def score(
     self,
@@ -292,12 +299,7 @@ class PromptInDecoder:
       UserError: as in `generate`, or a prompt has no choices, or one twice.
     """
     rows = self._score_choices(inputs, prompts, choices, batch_size, progress)
-    flat = [own for lists in choices for own in lists]
-    answers, probabilities = [], []
-    for own, log_probs in zip(flat, rows, strict=True):
-      weights = np.exp(log_probs.astype(np.float64) - log_probs.max())
-      answers.append(own[int(np.argmax(log_probs))])
-      probabilities.append((weights / weights.sum()).tolist())
+    answers, probabilities = choices_lib.compare(choices, rows)
     return (
       texts_lib.split(answers, prompts),
       texts_lib.split(probabilities, prompts),
@@ -329,110 +331,3 @@ class PromptInDecoder:
     rows = pipeline.run_ahead(run, batches, progress)
     flat = [own for lists in choices for own in lists]
     return [row[: len(own)] for own, (row,) in zip(flat, rows, strict=True)]
-
-  def is_cut(self, text: str, prompts: Sequence[str] = ()) -> bool:
-    """Returns whether an input is longer than `max_input_tokens` allows."""
-    ids, *rows = (
-      self.vocabulary.encode(newlines.mark(x, self.newline))
-      for x in (text, *prompts)
-    )
-    return self._limits().is_cut(ids, rows)
-
-  def run(
-    self,
-    batch: buckets.Batch,
-    max_new_tokens: int,
-    *,
-    min_new_tokens: int = 0,
-    sampler: decoding.Sampler = decoding.GREEDY,
-    seed: int = 0,
-    lookup: decoding.Lookup | None = None,
-    beam_size: int | None = None,
-    length_penalty: float = 0.6,
-  ) -> decoding.Generated:
-    """Generates for a batch of `lay_out`, without waiting for the result."""
-    job = (
-      self._module,
-      self._params,
-      batch.encoder_input_tokens,
-      batch.prompt_tokens,
-    )
-    limits = dict(
-      max_new_tokens=max_new_tokens,
-      min_new_tokens=min_new_tokens,
-      row_mask=batch.row_mask,
-    )
-    if beam_size is not None:
-      self._programs.add(('beams', batch.shape, max_new_tokens, beam_size))
-      return self._beam_search(
-        *job, **limits, beam_size=beam_size, length_penalty=length_penalty
-      )
-    self._programs.add(
-      ('generate', batch.shape, max_new_tokens, sampler, lookup)
-    )
-    return self._generate(
-      *job,
-      **limits,
-      sampler=sampler,
-      lookup=lookup,
-      rng=jax.random.key(seed),
-      stream_ids=batch.request_ids,
-    )
-
-  def lay_out(
-    self,
-    inputs: Sequence[str],
-    prompts: Sequence[Sequence[str]],
-    targets: Sequence[Sequence[Sequence[str]]] | None = None,
-    *,
-    batch_size: int,
-    layout: str | None = None,
-    input_multiple: int | None = None,
-  ) -> Iterator[buckets.Batch]:
-    """Checks a job, tokenises it, and lays it out in batches.
-
-    Args:
-      inputs: N strings.
-      prompts: for each input its prompts.
-      targets: for each prompt the strings to be scored, or None.
-      batch_size: the largest B.
-      layout: 'pid' or 'pie'; None: the model's own. For PiE, every prompt makes
-        a request of its own, of one row without prompt tokens.
-      input_multiple: see buckets.batches.
-
-    Returns:
-      The batches. In either layout, the rows of all requests are, in order, the
-      prompts of all inputs.
-
-    Raises:
-      UserError: see `generate`.
-    """
-    texts_lib.check(inputs, prompts)
-    if targets is not None:
-      texts_lib.check_choices(prompts, targets)
-    if batch_size < 1:
-      raise errors.UserError(
-        f'batch_size must be at least 1, got {batch_size}.'
-      )
-    losses = texts_lib.Losses(self.vocabulary)
-
-    def encode(text: str, name: str) -> list[int]:
-      text = newlines.mark(text, self.newline, name)
-      losses.count(text)
-      return self.vocabulary.encode(text)
-
-    requests = requests_lib.build(
-      inputs,
-      prompts,
-      targets,
-      encode=encode,
-      eos_id=self.vocabulary.eos_id,
-      limits=self._limits(layout),
-    )
-    losses.warn()
-    return buckets.batches(requests, batch_size, input_multiple)
-
-  def _limits(self, layout: str | None = None) -> requests_lib.Limits:
-    return requests_lib.Limits(
-      layout or self.layout, self.max_input_tokens, self.long_inputs
-    )

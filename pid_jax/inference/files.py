@@ -65,6 +65,7 @@ def answer_file(
       [example['inputs'] for example in examples],
       prompts,
       max_new_tokens,
+      choices=[example['choices'] for example in examples],
       return_scores=True,
       progress=shown.update,
       **options,

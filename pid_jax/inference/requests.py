@@ -92,6 +92,7 @@ def build(
   prompts: Sequence[Sequence[str]],
   targets: Sequence[Sequence[Sequence[str]]] | None,
   *,
+  roots: Sequence[Sequence[int]] | None = None,
   encode: Callable[[str, str], list[int]],
   eos_id: int,
   limits: Limits,
@@ -102,6 +103,7 @@ def build(
     inputs: N strings.
     prompts: [N][U].
     targets: [N][U][K], or None.
+    roots: [N][U], see buckets.Request, or None.
     encode: maps a string, and what to call it in messages, to ids without EOS.
     eos_id: put behind inputs and targets.
     limits: how to lay out and cut the inputs.
@@ -115,23 +117,19 @@ def build(
   """
   requests, cut = [], []
   for i, text in enumerate(inputs):
-    name = f'inputs[{i}]'
-    ids = encode(text, name)
-    own = [encode(prompt, f'prompts[{i}]') for prompt in prompts[i]]
-    ends = [
-      [[*encode(target, f'targets[{i}][{u}]'), eos_id] for target in choices]
-      for u, choices in enumerate([] if targets is None else targets[i])
-    ]
-    if limits.is_cut(ids, own):
-      cut.append(name)
-    rows = list(limits.rows(ids, own, eos_id, name))
-    if limits.layout == 'pid':
-      requests.append(buckets.Request(rows[0], own, ends))
-    else:
-      requests += [
-        buckets.Request(row, [()], ends[u : u + 1])
-        for u, row in enumerate(rows)
-      ]
+    own, is_cut = build_one(
+      text,
+      prompts[i],
+      [] if targets is None else targets[i],
+      roots=[] if roots is None else roots[i],
+      encode=encode,
+      eos_id=eos_id,
+      limits=limits,
+      place=f'[{i}]',
+    )
+    requests += own
+    if is_cut:
+      cut.append(f'inputs[{i}]')
   if cut:
     logger.warning(
       '%d of %d inputs have more than %d tokens and were cut (%s): %s',
@@ -139,3 +137,50 @@ def build(
       ', '.join(cut[:5]) + (', ...' if len(cut) > 5 else ''),
     )  # fmt: skip
   return requests
+
+
+def build_one(
+  text: str,
+  prompts: Sequence[str],
+  targets: Sequence[Sequence[str]] = (),
+  *,
+  roots: Sequence[int] = (),
+  encode: Callable[[str, str], list[int]],
+  eos_id: int,
+  limits: Limits,
+  place: str = '',
+) -> tuple[list[buckets.Request], bool]:
+  """Tokenises one input with its prompts.
+
+  Args:
+    text: the input.
+    prompts: [U].
+    targets: [U][K], or empty.
+    roots: [U], or empty.
+    encode: as in `build`, like all that follow.
+    eos_id: put behind inputs and targets.
+    limits: how to lay out and cut the input.
+    place: of the input among others, such as '[3]', for messages.
+
+  Returns:
+    The request, or the requests in the layout 'pie'; and whether the input was
+    too long.
+
+  Raises:
+    UserError: see `Limits.rows`.
+  """
+  name = f'inputs{place}'
+  ids = encode(text, name)
+  own = [encode(prompt, f'prompts{place}') for prompt in prompts]
+  ends = [
+    [[*encode(target, f'targets{place}[{u}]'), eos_id] for target in choices]
+    for u, choices in enumerate(targets)
+  ]
+  rows = list(limits.rows(ids, own, eos_id, name))
+  is_cut = limits.is_cut(ids, own)
+  if limits.layout == 'pid':
+    return [buckets.Request(rows[0], own, ends, roots)], is_cut
+  return [
+    buckets.Request(row, [()], ends[u : u + 1], roots[u : u + 1])
+    for u, row in enumerate(rows)
+  ], is_cut

@@ -45,15 +45,7 @@ def check(
     for i, own in enumerate(lists):
       _check_strings(f'{name}[{i}]', own)
   for i, own in enumerate(prompts):
-    if not own:
-      raise errors.UserError(
-        f'prompts[{i}] is empty: give inputs[{i}] at least one prompt.'
-      )
-    for u, prompt in enumerate(own):
-      if not prompt.strip():
-        raise errors.UserError(
-          f'prompts[{i}][{u}] is empty: the model needs one to know what to do.'
-        )
+    check_prompts(own, f'[{i}]')
     if targets is not None and len(targets[i]) != len(own):
       raise errors.UserError(
         f'prompts[{i}] holds {len(own)} strings, targets[{i}] '
@@ -61,15 +53,49 @@ def check(
       )
 
 
+def check_input(text: str) -> None:
+  """Raises UserError unless an input is a text that is not blank."""
+  if not isinstance(text, str) or not text.strip():
+    raise errors.UserError(
+      f'inputs must be a text that is not empty. Got {text!r:.80}.'
+    )
+
+
+def check_prompts(own: Sequence[str], place: str = '') -> None:
+  """Checks that an input has prompts, none of them blank.
+
+  Args:
+    own: its prompts.
+    place: of the input among others, such as '[3]', for messages.
+
+  Raises:
+    UserError: saying which entry is wrong.
+  """
+  name = f'prompts{place}'
+  _check_strings(name, own)
+  if not own:
+    raise errors.UserError(
+      f'{name} is empty: give inputs{place} at least one prompt.'
+    )
+  for u, prompt in enumerate(own):
+    if not prompt.strip():
+      raise errors.UserError(
+        f'{name}[{u}] is empty: the model needs one to know what to do.'
+      )
+
+
 def check_choices(
   prompts: Sequence[Sequence[str]],
-  choices: Sequence[Sequence[Sequence[str]]],
+  choices: Sequence[Sequence[Sequence[str] | None]],
+  *,
+  are_optional: bool = False,
 ) -> None:
   """Checks that each prompt has choices, all different.
 
   Args:
     prompts: N lists of strings, checked already.
     choices: for each prompt a list of at least one string.
+    are_optional: whether it may be None instead.
 
   Raises:
     UserError: saying which entry is wrong.
@@ -79,19 +105,50 @@ def check_choices(
       f'There are {len(prompts)} inputs and {len(choices)} lists of choices: '
       'give each input a list, with the choices of each of its prompts.'
     )
+  checked = {}  # By id: inputs may share a list, and it may be long.
   for i, (own, lists) in enumerate(zip(prompts, choices, strict=True)):
-    if isinstance(lists, str) or len(lists) != len(own):
-      raise errors.UserError(
-        f'prompts[{i}] holds {len(own)} strings, choices[{i}] {len(lists)}: '
-        'give each prompt a list of choices of its own.'
-      )
-    for u, strings in enumerate(lists):
-      name = f'choices[{i}][{u}]'
-      _check_strings(name, strings)
-      if not strings:
-        raise errors.UserError(f'{name} is empty: give at least one choice.')
-      if len(set(strings)) < len(strings):
-        raise errors.UserError(f'{name} holds a string twice. Got {strings}.')
+    check_own_choices(
+      own, lists, f'[{i}]', are_optional=are_optional, checked=checked
+    )
+
+
+def check_own_choices(
+  prompts: Sequence[str],
+  choices: Sequence[Sequence[str] | None],
+  place: str = '',
+  *,
+  are_optional: bool = False,
+  checked: dict[int, Sequence[str]] | None = None,
+) -> None:
+  """Checks that each prompt of an input has choices, all different.
+
+  Args:
+    prompts: of the input, checked already.
+    choices: for each prompt a list of at least one string.
+    place: of the input among others, such as '[3]', for messages.
+    are_optional: whether it may be None instead.
+    checked: lists that are right, by id; more are added.
+
+  Raises:
+    UserError: saying which entry is wrong.
+  """
+  checked = {} if checked is None else checked
+  if isinstance(choices, str) or len(choices) != len(prompts):
+    raise errors.UserError(
+      f'prompts{place} holds {len(prompts)} strings, choices{place} '
+      f'{len(choices)}: give each prompt a list of choices of its own.'
+    )
+  for u, strings in enumerate(choices):
+    if id(strings) in checked or (are_optional and strings is None):
+      continue
+    checked[id(strings)] = strings
+    name = f'choices{place}[{u}]'
+    _check_strings(name, strings)
+    if not strings:
+      raise errors.UserError(f'{name} is empty: give at least one choice.')
+    if len(set(strings)) < len(strings):
+      twice, _ = collections.Counter(strings).most_common(1)[0]
+      raise errors.UserError(f'{name} holds a string twice: {twice!r}.')
 
 
 class Losses:

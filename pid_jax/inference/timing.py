@@ -8,6 +8,7 @@ import time
 import jax
 import numpy as np
 
+from pid_jax.decoding import buckets
 from pid_jax.inference import decoder
 
 
@@ -45,7 +46,11 @@ def time_layouts(
     jobs = {}
     for layout in medians:
       (jobs[layout],) = model.lay_out(
-        [text], [own], batch_size=len(own), layout=layout, input_multiple=32
+        [text],
+        [own],
+        batch_size=len(own),
+        layout=layout,
+        padding=buckets.Exact(32),
       )
     seconds = {layout: [] for layout in jobs}
     for _ in range(1 + repeats):

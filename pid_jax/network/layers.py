@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from pid_jax import config as config_lib
+from pid_jax.network import weights
 
 param_with_axes = nn_partitioning.param_with_axes
 with_sharding_constraint = nn_partitioning.with_sharding_constraint
@@ -33,7 +34,7 @@ class Dense(nn.Module):
   Attributes:
     features: size of the output axis.
     kernel_axes: logical axes of the kernel.
-    dtype: of the product; the kernel is kept in float32.
+    dtype: of the result; the kernel is float32, or as `cast_params` made it.
     init: initializer of the kernel.
   """
 
@@ -52,8 +53,11 @@ class Dense(nn.Module):
     # XLA's CPU compiler is two to three times faster on two-dimensional
     # products than on batched ones, above all in the backward pass; other
     # back ends see no difference.
-    y = jnp.dot(
-      x.reshape(-1, shape[0]).astype(self.dtype), kernel.astype(self.dtype)
+    y = weights.product(
+      x.reshape(-1, shape[0]),
+      kernel,
+      self.get_variable('params', weights.SCALE),
+      self.dtype,
     )
     return y.reshape(*x.shape[:-1], self.features)
 
@@ -100,7 +104,16 @@ class Embed(nn.Module):
 
   def attend(self, x: jax.Array) -> jax.Array:
     """Returns products of float32 [B, L, E] with all embeddings, [B, L, V]."""
-    logits = jnp.dot(x.reshape(-1, x.shape[-1]), self.embedding.T)
+    rows = x.reshape(-1, x.shape[-1])
+    if self.has_variable('params', 'kernel'):  # The head of `cast_params`.
+      logits = weights.product(
+        rows,
+        self.get_variable('params', 'kernel'),
+        self.get_variable('params', weights.SCALE),
+        'float32',
+      )
+    else:
+      logits = jnp.dot(rows, self.embedding.T)
     return logits.reshape(*x.shape[:-1], self.num_embeddings)
 
 

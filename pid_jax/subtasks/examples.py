@@ -6,7 +6,8 @@ A line is an object
   {"inputs": "...", "subtasks": [{"name": "...", "prompt": "...",
                                   "target": "..."}, ...]}
 with an optional "id". tasks/jsonl.py registers such files as a task, and the
-predict command answers them; there, "target" may be missing.
+predict command answers them; there, "target" may be missing, and "choices" may
+list the strings that the answer is one of.
 
 Whatever is wrong is told as one line with file, line number, key and remedy,
 since a user's first file rarely is right.
@@ -55,7 +56,8 @@ def iterate_examples(
   Yields:
     Decomposable examples: `example_id` (the line's "id", or its number),
     `inputs` str, `prompts`, `targets` and `subtasks` lists of U strings. With
-    require_targets=False a target that the file lacks is None.
+    require_targets=False a target that the file lacks is None, and there is
+    `choices`, a list of U lists of strings, or None where there are none.
 
   Raises:
     UserError: the file cannot be read, is empty, or a line of it is wrong.
@@ -156,7 +158,7 @@ def _example(
       f'{where}: "subtasks" is empty; an example needs at least one, with '
       '"name", "prompt" and "target"'
     )
-  names, prompts, targets = [], [], []
+  names, prompts, targets, choices = [], [], [], []
   for index, subtask in enumerate(subtasks):
     here = f'{where}, subtasks[{index}]'
     if not isinstance(subtask, dict):
@@ -180,13 +182,29 @@ def _example(
       targets.append(_string(subtask, 'target', here))
     else:
       targets.append(None)
-  return {
+    choices.append(None if require_targets else _choices(subtask, here))
+  example = {
     'example_id': str(name),
     'inputs': inputs,
     'prompts': prompts,
     'subtasks': names,
     'targets': targets,
   }
+  return example if require_targets else {**example, 'choices': choices}
+
+
+def _choices(subtask: dict[str, Any], where: str) -> list[str] | None:
+  choices = subtask.get('choices')
+  if choices is None:
+    return None
+  if not isinstance(choices, list) or not choices:
+    raise errors.UserError(
+      f'{where}: "choices" must be a list of at least one string, not '
+      f'{"an empty one" if choices == [] else _kind(choices)}'
+    )
+  for index, text in enumerate(choices):
+    _string({f'choices[{index}]': text}, f'choices[{index}]', where)
+  return choices
 
 
 def _string(record: dict[str, Any], key: str, where: str) -> str:

@@ -12,6 +12,7 @@ from pid_jax import checkpoints
 from pid_jax import model as model_lib
 from pid_jax import network
 from pid_jax import partitioning
+from pid_jax.network import weights
 from pid_jax.trainer import data
 from pid_jax.trainer import disk
 from pid_jax.trainer import evaluation
@@ -24,6 +25,7 @@ def evaluate(
   step: int | str | None = None,
   output_dir: epath.PathLike | None = None,
   partitioner: partitioning.Partitioner | None = None,
+  param_dtype: str = 'float32',
 ) -> tuple[dict[str, float], str]:
   """Computes a task's metrics for a trained model.
 
@@ -32,22 +34,28 @@ def evaluate(
     dataset_cfg: what to evaluate on; its task must be registered.
     step: see `checkpoints.load`.
     output_dir: receives metrics.json and, for each task, TASK.jsonl with a line
-      per example; by default MODEL_DIR/evaluation/SPLIT-STEP.
+      per example; by default MODEL_DIR/evaluation/SPLIT-STEP, of weights that
+      are not in float32 SPLIT-STEP-PARAM_DTYPE.
     partitioner: the mesh; all devices on the data axis by default.
+    param_dtype: of the weights, see `network.weights`.
 
   Returns:
     'TASK/METRIC' -> value, and the output directory.
 
   Raises:
-    UserError: no such model, step, task or split; a full disk.
+    UserError: no such model, step, task, split or param_dtype; a full disk.
   """
+  weights.check_param_dtype(param_dtype)
   partitioner = partitioner or partitioning.Partitioner()
   step = checkpoints.open_checkpoint(model_dir, step).step
   if output_dir is None:
     folder = f'{dataset_cfg.split}-{step}'
+    if param_dtype != 'float32':
+      folder += f'-{param_dtype}'
     output_dir = epath.Path(model_dir) / 'evaluation' / folder
   output_dir = epath.Path(output_dir)
   pretrained = checkpoints.load(model_dir, step, partitioner)
+  params = weights.cast_params(pretrained.params, param_dtype)
   model = model_lib.EncoderDecoderModel(network.Transformer(pretrained.config))
   evaluator = evaluation.PredictionEvaluator(
     model,
@@ -57,7 +65,7 @@ def evaluate(
     log_dir=os.fspath(output_dir),
   )
   with disk.faults_explained(output_dir):
-    values = evaluator.evaluate(pretrained.params, step)
+    values = evaluator.evaluate(params, step)
     results = {'step': step, 'split': dataset_cfg.split, 'metrics': values}
     output_dir.mkdir(parents=True, exist_ok=True)
     text = json.dumps(results, indent=2) + '\n'

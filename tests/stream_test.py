@@ -1,0 +1,394 @@
+# Copyright 2026 The pid_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Requests of a stream get the answers of `generate`, one and all."""
+
+import dataclasses
+import gc
+import itertools
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import words_model
+
+from pid_jax import decoding
+from pid_jax import errors
+from pid_jax import inference
+from pid_jax import network
+from pid_jax.decoding import buckets
+from pid_jax.decoding import streaming
+from pid_jax.inference import stream
+
+MAX_NEW_TOKENS = 8
+SIZE = {'batch_size': 4, 'num_places': 6, 'num_rows': 3}
+# With this even a pool of many rows drafts.
+LOOKUP = decoding.Lookup(tokens_per_step=1000)
+SAMPLE = decoding.Sample(decoding.Temperature(2.0))
+
+
+@pytest.fixture(scope='module', name='vocabulary')
+def _vocabulary(tmp_path_factory):
+  return words_model.make_vocabulary(tmp_path_factory.mktemp('vocabulary'))
+
+
+@pytest.fixture(scope='module', name='weights')
+def _weights(vocabulary):
+  # Some outputs end at once, some never.
+  return words_model.make_weights(vocabulary, eos_gain=3.5)
+
+
+def _make_model(vocabulary, weights, layout='pid'):
+  model = inference.PromptInDecoder(
+    *weights, vocabulary, {**words_model.TASK, 'layout': layout}
+  )
+  # One shape for batches of any size: few programs to compile.
+  prompt = 0 if layout == 'pie' else 4
+  model.shapes.known.add((4, 48, 1 if layout == 'pie' else 8, prompt, 0, 0))
+  model.shapes.max_shapes = 1
+  return model
+
+
+@pytest.fixture(scope='module', name='model')
+def _model(vocabulary, weights):
+  return _make_model(vocabulary, weights)
+
+
+def _job(num_inputs=40, seed=0, most_prompts=8):
+  return words_model.random_job(num_inputs, seed, 39, most_prompts)
+
+
+def _requests(inputs, prompts, choices=None):
+  for i, own in enumerate(zip(inputs, prompts, strict=True)):
+    yield inference.Request(
+      *own, choices=None if choices is None else choices[i], id=f'id {i}'
+    )
+
+
+def _random_choices(prompts, seed=0):
+  rng = np.random.default_rng(seed)
+  text = lambda: ' '.join(rng.choice(words_model.WORDS, rng.integers(1, 4)))
+  return [
+    [
+      None if rng.random() < 0.5 else sorted({text() for _ in range(5)})
+      for _ in own
+    ]
+    for own in prompts
+  ]
+
+
+# What the tests stand on is compiled once for each of these.
+PLAIN = {}
+CONSTRAINED = {'sampler': SAMPLE, 'seed': 3, 'min_new_tokens': 3}
+
+
+@pytest.mark.parametrize('options', [PLAIN, CONSTRAINED])
+def test_answers_are_those_of_generate(model, options):
+  inputs, prompts = _job()
+  choices = _random_choices(prompts) if options else None
+  outputs, scores = model.generate(
+    inputs,
+    prompts,
+    MAX_NEW_TOKENS,
+    choices=choices,
+    return_scores=True,
+    batch_size=4,
+    **options,
+  )
+  responses = list(
+    model.stream(
+      _requests(inputs, prompts, choices), MAX_NEW_TOKENS, **SIZE, **options
+    )
+  )
+  assert [r.id for r in responses] == [f'id {i}' for i in range(len(inputs))]
+  assert [r.outputs for r in responses] == outputs
+  for response, own in zip(responses, scores, strict=True):
+    assert response.scores == pytest.approx(own, abs=1e-3)
+    assert response.error is None and not response.inputs_truncated
+  # Worth comparing: rows ended early and late, and at different times.
+  lengths = {len(text.split()) for own in outputs for text in own}
+  assert len(lengths) > 4, lengths
+
+
+def test_drafts_change_nothing(model):
+  inputs, prompts = _job()
+  expected = model.generate(inputs, prompts, MAX_NEW_TOKENS, batch_size=4)
+  responses = model.stream(
+    _requests(inputs, prompts), MAX_NEW_TOKENS, lookup=LOOKUP, **SIZE
+  )
+  assert [r.outputs for r in responses] == expected
+
+
+def test_answers_of_a_pie_model_are_those_of_generate(vocabulary, weights):
+  model = _make_model(vocabulary, weights, 'pie')
+  inputs, prompts = words_model.random_job(20, 1, 30, 3)
+  expected = model.generate(inputs, prompts, MAX_NEW_TOKENS, batch_size=4)
+  responses = model.stream(_requests(inputs, prompts), MAX_NEW_TOKENS, **SIZE)
+  assert [r.outputs for r in responses] == expected
+
+
+def test_scores_of_choices_can_be_normalized(model):
+  inputs, prompts = _job(10)
+  options = {**CONSTRAINED, 'normalize_scores': True}
+  choices = _random_choices(prompts)
+  _, expected = model.generate(
+    inputs,
+    prompts,
+    MAX_NEW_TOKENS,
+    choices=choices,
+    return_scores=True,
+    batch_size=4,
+    **options,
+  )
+  responses = model.stream(
+    _requests(inputs, prompts, choices), MAX_NEW_TOKENS, **SIZE, **options
+  )
+  for response, own in zip(responses, expected, strict=True):
+    assert response.scores == pytest.approx(own, abs=1e-3)
+
+
+def test_responses_may_come_as_they_are_completed(model):
+  inputs, prompts = _job()
+  in_order, as_completed = (
+    list(
+      model.stream(
+        _requests(inputs, prompts), MAX_NEW_TOKENS, in_order=in_order, **SIZE
+      )
+    )
+    for in_order in (True, False)
+  )
+  assert as_completed != in_order
+  assert sorted(as_completed, key=lambda r: int(r.id[3:])) == in_order
+
+
+def test_requests_begin_before_others_have_ended(model):
+  """One long output must not hold the place of a whole batch."""
+  inputs, prompts = _job(60)
+  lengths = [
+    max(len(text.split()) for text in own)
+    for own in model.generate(inputs, prompts, MAX_NEW_TOKENS, batch_size=4)
+  ]
+  ordered = list(
+    model.stream(
+      _requests(inputs, prompts), MAX_NEW_TOKENS, in_order=False, **SIZE
+    )
+  )
+  place = {int(r.id[3:]): i for i, r in enumerate(ordered)}
+  # Of the first requests the long ones come after later short ones.
+  overtaken = [
+    (early, late)
+    for early, late in itertools.combinations(range(len(inputs)), 2)
+    if place[late] < place[early] and lengths[late] < lengths[early]
+  ]
+  batches = {(early // 4, late // 4) for early, late in overtaken}
+  assert any(early < late for early, late in batches)
+
+
+def test_requests_are_read_as_they_are_needed(model):
+  """An endless source is answered, and read only a few batches ahead."""
+  num_read = 0
+
+  def endless():
+    nonlocal num_read
+    inputs, prompts = _job(10)
+    for own in itertools.cycle(zip(inputs, prompts, strict=True)):
+      num_read += 1
+      yield inference.Request(*own)
+
+  responses = model.stream(endless(), MAX_NEW_TOKENS, **SIZE)
+  first = list(itertools.islice(responses, 50))
+  assert [r.id for r in first] == list(range(50))
+  assert num_read < 50 + 4 * SIZE['batch_size'] + 4 * SIZE['num_places']
+
+
+def test_those_that_are_there_do_not_wait_for_others(model):
+  inputs, prompts = _job(3)
+  answered = []
+
+  def slow():
+    for request in _requests(inputs, prompts):
+      yield request
+      waited = 0
+      while not answered or answered[-1].id != request.id:
+        waited += 1
+        assert waited < 50, 'it waits for the next request'
+        yield None
+
+  for response in model.stream(slow(), MAX_NEW_TOKENS, **SIZE):
+    answered.append(response)
+  assert [r.id for r in answered] == ['id 0', 'id 1', 'id 2']
+  expected = model.generate(inputs, prompts, MAX_NEW_TOKENS, batch_size=4)
+  assert [r.outputs for r in answered] == expected
+
+
+BAD = {
+  'no input': (inference.Request(' ', ['ant']), r'inputs must be a text'),
+  'no text': (inference.Request(None, ['ant']), r'Got None'),
+  'no prompts': (inference.Request('ant', []), r'prompts is empty'),
+  'one string': (inference.Request('ant', 'bee'), r'list of strings'),
+  'empty prompt': (inference.Request('ant', ['bee', '']), r'prompts\[1\] is'),
+  'long prompt': (
+    inference.Request('ant', ['bee ' * 9]),
+    r'prompts\[0\] has 9 tokens, and at most 8 .*max_prompt_tokens',
+  ),
+  'no choices': (
+    inference.Request('ant', ['bee'], choices=[[]]),
+    r'choices\[0\] is empty',
+  ),
+  'choice twice': (
+    inference.Request('ant', ['bee'], choices=[['ant', 'ant']]),
+    r"choices\[0\] holds a string twice: 'ant'",
+  ),
+  'unwritable': (
+    inference.Request('ant', ['bee'], choices=[['Zürich']]),
+    r'the vocabulary cannot write',
+  ),
+  'long choice': (
+    inference.Request('ant', ['bee'], choices=[['ant ' * 8 + 'bee']]),
+    r'takes 10 tokens',
+  ),
+  'lists do not match': (
+    inference.Request('ant', ['bee'], choices=[None, None]),
+    r'prompts holds 1 strings, choices 2',
+  ),
+  'no request': ('ant', r'must be an inference.Request'),
+}
+
+
+def test_bad_requests_fail_alone(model):
+  inputs, prompts = _job(24)
+  good = list(_requests(inputs, prompts))
+  expected = list(model.stream(good, MAX_NEW_TOKENS, **SIZE))
+  mixed = []
+  for i, (name, (bad, _)) in enumerate(BAD.items()):
+    if isinstance(bad, inference.Request):
+      bad = dataclasses.replace(bad, id=name)
+    mixed += [*good[2 * i : 2 * i + 2], bad]
+
+  responses = list(
+    model.stream(mixed, MAX_NEW_TOKENS, max_prompt_tokens=8, **SIZE)
+  )
+
+  assert len(responses) == len(mixed)
+  failed = [r for r in responses if r.error is not None]
+  for response, (name, (_, message)) in zip(failed, BAD.items(), strict=True):
+    assert response.outputs == response.scores == []
+    assert response.id == (name if name != 'no request' else 35)
+    assert re.search(message, response.error), (name, response.error)
+  answered = [r for r in responses if r.error is None]
+  assert [(r.id, r.outputs) for r in answered] == [
+    (r.id, r.outputs) for r in expected
+  ]
+
+
+def test_long_inputs_are_cut_and_marked(model):
+  long = ' '.join(words_model.WORDS * 3)
+  short = ' '.join(long.split()[:39])
+  cut, whole = model.stream(
+    [inference.Request(long, ['ant']), inference.Request(short, ['ant'])],
+    MAX_NEW_TOKENS,
+    **SIZE,
+  )
+  assert cut.outputs == whole.outputs
+  assert cut.inputs_truncated and not whole.inputs_truncated
+
+
+@pytest.mark.parametrize(
+  'options, message',
+  [
+    ({'batch_size': 8, 'num_places': 4}, 'num_places of no less'),
+    ({'num_rows': 0}, 'num_rows of at least 1'),
+    ({'max_new_tokens': 0}, 'max_new_tokens must be at least 1'),
+  ],
+)
+def test_numbers_that_cannot_be(model, options, message):
+  with pytest.raises(errors.UserError, match=message):
+    model.stream([], **options)
+
+
+def test_the_longest_input_must_be_known(vocabulary, weights):
+  model = inference.PromptInDecoder(*weights, vocabulary)
+  with pytest.raises(errors.UserError, match='max_input_tokens'):
+    model.stream([])
+
+
+class _Compilations:
+  """Counts what XLA compiles."""
+
+  def __init__(self):
+    self.count = 0
+    jax.monitoring.register_event_duration_secs_listener(self._listen)
+
+  def _listen(self, event, duration, **unused):
+    self.count += event == '/jax/core/compile/backend_compile_duration'
+
+
+@pytest.fixture(name='tiny')
+def _tiny(vocabulary, weights):
+  """A model that is compiled soon."""
+  config = dataclasses.replace(
+    weights[0], num_encoder_layers=1, num_decoder_layers=1
+  )
+  tokens, module = jnp.ones((1, 4), jnp.int32), network.Transformer(config)
+  params = network.initialize(module, jax.random.key(0), tokens, tokens)
+  return inference.PromptInDecoder(
+    config, params['params'], vocabulary, words_model.TASK
+  )
+
+
+def test_random_sizes_compile_few_programs_and_none_again(tiny):
+  inputs, prompts = words_model.random_job(200, 5, 39, 30)
+  compilations = _Compilations()
+
+  first = list(tiny.stream(_requests(inputs, prompts), 5))
+  assert 0 < compilations.count <= 12
+  assert tiny.num_programs <= compilations.count
+  compilations.count = 0
+  second = list(tiny.stream(_requests(inputs, prompts), 5))
+
+  assert compilations.count == 0
+  assert second == first
+
+
+def test_warming_up_compiles_everything_before(tiny):
+  tiny.shapes = buckets.Shapes(1, [(4, 48, 8, 4, 0, 0)])
+  inputs, prompts = _job(20)
+  compilations = _Compilations()
+  responses = tiny.stream(_requests(inputs, prompts), 6, warm_up=True, **SIZE)
+  assert compilations.count > 0
+  compilations.count = 0
+  assert len(list(responses)) == 20
+  assert compilations.count == 0
+
+
+@pytest.mark.parametrize(
+  'count', [1500, pytest.param(10_000, marks=pytest.mark.slow)]
+)
+def test_many_requests_leave_nothing_behind(model, monkeypatch, count):
+  # Each has choices of its own: the table must begin anew now and then.
+  monkeypatch.setattr(streaming, '_MAX_NODES', 400)
+  inputs, prompts = _job(100, most_prompts=3)
+  words = words_model.WORDS
+
+  def requests():
+    pairs = itertools.cycle(zip(inputs, prompts, strict=True))
+    for number, (text, own) in zip(range(count), pairs, strict=False):
+      digits = [words[number // 15**k % 15] for k in range(4)]
+      choices = [[*words[:3], ' '.join(digits)], *[None] * (len(own) - 1)]
+      yield inference.Request(text, own, choices)
+
+  def memory():
+    gc.collect()
+    return sum(x.nbytes for x in jax.live_arrays()), len(gc.get_objects())
+
+  warm = count // 3
+  responses = model.stream(requests(), MAX_NEW_TOKENS, **SIZE, **CONSTRAINED)
+  assert all(r.error is None for r in itertools.islice(responses, warm))
+  arrays, objects = memory()
+  assert sum(r.error is None for r in responses) == count - warm
+  more_arrays, more_objects = memory()
+
+  assert more_arrays <= arrays
+  # Lists of choices are kept as ids, up to a number that `warm` exceeds not.
+  assert more_objects - objects < 4 * stream._NUM_SETS
