@@ -8,7 +8,6 @@ import itertools
 import re
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 import words_model
@@ -16,7 +15,6 @@ import words_model
 from pid_jax import decoding
 from pid_jax import errors
 from pid_jax import inference
-from pid_jax import network
 from pid_jax.decoding import buckets
 from pid_jax.decoding import streaming
 from pid_jax.inference import stream
@@ -25,7 +23,6 @@ MAX_NEW_TOKENS = 8
 SIZE = {'batch_size': 4, 'num_places': 6, 'num_rows': 3}
 # With this even a pool of many rows drafts.
 LOOKUP = decoding.Lookup(tokens_per_step=1000)
-SAMPLE = decoding.Sample(decoding.Temperature(2.0))
 
 
 @pytest.fixture(scope='module', name='vocabulary')
@@ -36,7 +33,7 @@ def _vocabulary(tmp_path_factory):
 @pytest.fixture(scope='module', name='weights')
 def _weights(vocabulary):
   # Some outputs end at once, some never.
-  return words_model.make_weights(vocabulary, eos_gain=3.5)
+  return words_model.make_weights(vocabulary, eos_gain=3.5, num_layers=1)
 
 
 def _make_model(vocabulary, weights, layout='pid'):
@@ -80,7 +77,7 @@ def _random_choices(prompts, seed=0):
 
 # What the tests stand on is compiled once for each of these.
 PLAIN = {}
-CONSTRAINED = {'sampler': SAMPLE, 'seed': 3, 'min_new_tokens': 3}
+CONSTRAINED = {'min_new_tokens': 3}
 
 
 @pytest.mark.parametrize('options', [PLAIN, CONSTRAINED])
@@ -324,38 +321,27 @@ class _Compilations:
     self.count += event == '/jax/core/compile/backend_compile_duration'
 
 
-@pytest.fixture(name='tiny')
-def _tiny(vocabulary, weights):
-  """A model that is compiled soon."""
-  config = dataclasses.replace(
-    weights[0], num_encoder_layers=1, num_decoder_layers=1
-  )
-  tokens, module = jnp.ones((1, 4), jnp.int32), network.Transformer(config)
-  params = network.initialize(module, jax.random.key(0), tokens, tokens)
-  return inference.PromptInDecoder(
-    config, params['params'], vocabulary, words_model.TASK
-  )
-
-
-def test_random_sizes_compile_few_programs_and_none_again(tiny):
+def test_random_sizes_compile_few_programs_and_none_again(vocabulary, weights):
+  model = inference.PromptInDecoder(*weights, vocabulary, words_model.TASK)
   inputs, prompts = words_model.random_job(200, 5, 39, 30)
   compilations = _Compilations()
 
-  first = list(tiny.stream(_requests(inputs, prompts), 5))
+  first = list(model.stream(_requests(inputs, prompts), 5))
   assert 0 < compilations.count <= 12
-  assert tiny.num_programs <= compilations.count
+  assert model.num_programs <= compilations.count
   compilations.count = 0
-  second = list(tiny.stream(_requests(inputs, prompts), 5))
+  second = list(model.stream(_requests(inputs, prompts), 5))
 
   assert compilations.count == 0
   assert second == first
 
 
-def test_warming_up_compiles_everything_before(tiny):
-  tiny.shapes = buckets.Shapes(1, [(4, 48, 8, 4, 0, 0)])
+def test_warming_up_compiles_everything_before(vocabulary, weights):
+  model = inference.PromptInDecoder(*weights, vocabulary, words_model.TASK)
+  model.shapes = buckets.Shapes(1, [(4, 48, 8, 4, 0, 0)])
   inputs, prompts = _job(20)
   compilations = _Compilations()
-  responses = tiny.stream(_requests(inputs, prompts), 6, warm_up=True, **SIZE)
+  responses = model.stream(_requests(inputs, prompts), 6, warm_up=True, **SIZE)
   assert compilations.count > 0
   compilations.count = 0
   assert len(list(responses)) == 20

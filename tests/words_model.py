@@ -37,10 +37,22 @@ def make_vocabulary(folder: pathlib.Path) -> Vocabulary:
   return Vocabulary(f'{folder}/words.model')
 
 
-def make_weights(vocabulary: Vocabulary, eos_gain: float = 2.0):
-  """Returns a config and random parameters; the higher, the sooner EOS."""
+def make_weights(
+  vocabulary: Vocabulary, eos_gain: float = 2.0, num_layers: int = 2
+):
+  """Returns a config and random parameters.
+
+  Args:
+    vocabulary: of the model.
+    eos_gain: the higher, the sooner an output ends.
+    num_layers: of either stack; the fewer, the sooner it is compiled.
+  """
   config = dataclasses.replace(
-    torch_reference.T5_1_1, vocab_size=32, num_tokens=vocabulary.size
+    torch_reference.T5_1_1,
+    vocab_size=32,
+    num_tokens=vocabulary.size,
+    num_encoder_layers=num_layers,
+    num_decoder_layers=num_layers,
   )
   model = torch_reference.random_model(config, seed=3, eos_gain=eos_gain)
   return config, torch_reference.params_of(model, config)

@@ -8,11 +8,10 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
 import functools
-from typing import Any
+from typing import Any, TypeVar
 
 from etils import epath
 import jax
-from typing_extensions import Self
 
 from pid_jax import checkpoints
 from pid_jax import decoding
@@ -30,6 +29,8 @@ from pid_jax.subtasks import newlines
 from pid_jax.vocabulary import AnyVocabulary
 
 LAYOUTS = ('pid', 'pie')
+
+_Self = TypeVar('_Self', bound='Runner')
 
 
 class Runner:
@@ -85,14 +86,14 @@ class Runner:
 
   @classmethod
   def from_pretrained(
-    cls,
+    cls: type[_Self],
     path: epath.PathLike,
     step: int | str | None = None,
     dtype: str | None = None,
     *,
     vocabulary: AnyVocabulary | None = None,
     param_dtype: str = 'float32',
-  ) -> Self:
+  ) -> _Self:
     """Loads a model that was trained here, or one of Hugging Face's or T5X's.
 
     Args:
