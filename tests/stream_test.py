@@ -249,12 +249,21 @@ BAD = {
     inference.Request('ant', ['bee'], choices=[None, None]),
     r'prompts holds 1 strings, choices 2',
   ),
+  'no list': (inference.Request('ant', None), r'must be a list of strings'),
+  'no lists': (
+    inference.Request('ant', ['bee'], choices=5),
+    r'choices must be a list',
+  ),
+  'half a character': (
+    inference.Request('ant', ['bee \ud800']),
+    r"prompts\[0\] holds '.ud800', half of a surrogate pair",
+  ),
   'no request': ('ant', r'must be an inference.Request'),
 }
 
 
 def test_bad_requests_fail_alone(model):
-  inputs, prompts = _job(24)
+  inputs, prompts = _job(2 * len(BAD))
   good = list(_requests(inputs, prompts))
   expected = list(model.stream(good, MAX_NEW_TOKENS, **SIZE))
   mixed = []
@@ -271,7 +280,7 @@ def test_bad_requests_fail_alone(model):
   failed = [r for r in responses if r.error is not None]
   for response, (name, (_, message)) in zip(failed, BAD.items(), strict=True):
     assert response.outputs == response.scores == []
-    assert response.id == (name if name != 'no request' else 35)
+    assert response.id == (name if name != 'no request' else len(mixed) - 1)
     assert re.search(message, response.error), (name, response.error)
   answered = [r for r in responses if r.error is None]
   assert [(r.id, r.outputs) for r in answered] == [

@@ -294,9 +294,16 @@ class Runner:
       losses: counts what it loses, or None.
 
     Raises:
-      UserError: it holds `newline`.
+      UserError: it holds `newline`, or half of a character.
     """
     text = newlines.mark(text, self.newline, name)
+    try:
+      text.encode()
+    except UnicodeEncodeError as e:
+      raise errors.UserError(
+        f'{name} holds {text[e.start]!r}, half of a surrogate pair, which is '
+        'no character: decode the text anew, or take it out.'
+      ) from e
     if losses is not None:
       losses.count(text)
     return self.vocabulary.encode(text)

@@ -8,6 +8,7 @@ message; and so do characters that the vocabulary cannot hold.
 """
 
 import collections
+from collections.abc import Iterable
 from collections.abc import Sequence
 import logging
 from typing import Any
@@ -133,6 +134,11 @@ def check_own_choices(
     UserError: saying which entry is wrong.
   """
   checked = {} if checked is None else checked
+  if not isinstance(choices, Sequence):
+    raise errors.UserError(
+      f'choices{place} must be a list, with a list for each prompt. Got '
+      f'{choices!r:.80}.'
+    )
   if isinstance(choices, str) or len(choices) != len(prompts):
     raise errors.UserError(
       f'prompts{place} holds {len(prompts)} strings, choices{place} '
@@ -192,7 +198,11 @@ class Losses:
 
 
 def _check_strings(name: str, values: Sequence[str]) -> None:
-  if isinstance(values, str) or not all(isinstance(x, str) for x in values):
+  if (
+    isinstance(values, str)
+    or not isinstance(values, Iterable)
+    or not all(isinstance(x, str) for x in values)
+  ):
     raise errors.UserError(
       f'{name} must be a list of strings. Got {values!r:.80}.'
     )
