@@ -341,9 +341,6 @@ def _engines():
       beam_size=3,
       is_constrained=True,
     ),
-    decoding_cases.Engine(
-      decoding_cases.make_config(False, False, True, True), beam_size=2
-    ),
   ],
   ids=str,
 )

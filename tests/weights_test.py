@@ -348,7 +348,9 @@ def test_a_trained_model_answers_as_before(param_dtype):
 TEXTS = (['ant bee cat', 'dog eel ant bee'], [['fox'], ['ant', 'bee cat']])
 
 
-@pytest.fixture(scope='module', params=['pid', 'pie'])
+@pytest.fixture(
+  scope='module', params=['pid', pytest.param('pie', marks=pytest.mark.slow)]
+)
 def model_dir(request, tmp_path_factory):
   folder = tmp_path_factory.mktemp('model')
   sentencepiece.SentencePieceTrainer.train(
