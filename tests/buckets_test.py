@@ -42,8 +42,7 @@ def test_the_number_of_shapes_is_bounded(max_shapes):
   shapes = buckets.Shapes(max_shapes=max_shapes)
   for needed in _random_shapes(2000):
     shapes.fit(needed, 8)
-  # Beyond the budget there are only ever larger ones: B, S, U and P can be
-  # rounded up to four, thirteen, eleven and nine buckets.
+  # Beyond the budget there are only ever larger ones.
   extra = sorted(shapes.known, key=_tokens)[max_shapes:]
   assert len(extra) < 12
   for smaller, larger in itertools.pairwise(extra):

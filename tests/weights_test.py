@@ -14,8 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-import sentencepiece
 import torch_reference
+import words_model
 
 from pid_jax import checkpoints
 from pid_jax import decoding
@@ -26,7 +26,6 @@ from pid_jax import predict
 from pid_jax.config import T5Config
 from pid_jax.decoding import grid as grid_lib
 from pid_jax.network import weights
-from pid_jax.vocabulary import Vocabulary
 
 NARROW = ('bfloat16', 'int8')
 # Root mean square of the error of logits, over their standard deviation: about
@@ -353,25 +352,13 @@ TEXTS = (['ant bee cat', 'dog eel ant bee'], [['fox'], ['ant', 'bee cat']])
 )
 def model_dir(request, tmp_path_factory):
   folder = tmp_path_factory.mktemp('model')
-  sentencepiece.SentencePieceTrainer.train(
-    sentence_iterator=iter(['ant bee cat dog eel fox'] * 9),
-    model_prefix=str(folder / 'words'),
-    model_type='word',
-    vocab_size=9,
-    pad_id=0,
-    eos_id=1,
-    unk_id=2,
-    bos_id=-1,
-    minloglevel=2,
-  )
+  vocabulary = words_model.make_vocabulary(folder)
   config, params = _params('t5_1_1')
-  config = dataclasses.replace(config, num_tokens=9)
+  config = dataclasses.replace(config, num_tokens=vocabulary.size)
   task = {'name': 'animals', 'layout': request.param}
   checkpoints.save(
     folder / 'model',
-    checkpoints.Pretrained(
-      config, params, Vocabulary(str(folder / 'words.model')), task, 7
-    ),
+    checkpoints.Pretrained(config, params, vocabulary, task, 7),
   )
   return folder / 'model'
 

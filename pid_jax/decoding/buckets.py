@@ -5,8 +5,8 @@
 XLA compiles a program for every shape it meets. Lengths are therefore rounded
 up to a bucket: 1, 2, 3, 4, 6, 8, 12, ... times the smallest, two for each
 doubling, so that padding adds a fifth on average. Five lengths vary, and their
-buckets still make many shapes: `Shapes` uses one that is known already where it
-does, and from some number on even where it is much too large.
+buckets still make many shapes: `Shapes` takes one that is known already where
+that will do, and from some number on even where it is much too large.
 
 Letters as in `grid`; K targets of a prompt and T tokens of a target.
 """

@@ -210,6 +210,8 @@ def _outputs(state: steps.State) -> Outputs:
 def _widen(state: steps.State, num_inputs: int, num_rows: int) -> steps.State:
   """Adds rows to each input that are done; there are at most `num_rows`."""
   width = state.rows.done.size // num_inputs
+  if width == num_rows:
+    return state
   place = jnp.arange(num_rows)
   kept = jnp.minimum(place, width - 1)[None, :]
   kept = kept + width * jnp.arange(num_inputs)[:, None]

@@ -196,7 +196,7 @@ class PromptInDecoder(runner.Runner):
         attribute of that name says.
       max_prompt_tokens: the longest prompt that there can be.
       warm_up: compile the programs for all `shapes.known` first, so that no
-        request waits for that.
+        request waits for that; those for choices when the first ones come.
 
     Returns:
       An iterator over the responses, one for each request.

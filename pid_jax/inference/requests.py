@@ -27,11 +27,22 @@ class Limits:
     max_input_tokens: EOS (and prompt) included; None: all.
     long_inputs: what becomes of a longer one: 'keep_start', 'keep_end' or
       'error'.
+    max_prompt_tokens: of a prompt; None: any number.
   """
 
   layout: str
   max_input_tokens: int | None
   long_inputs: str
+  max_prompt_tokens: int | None = None
+
+  def check_prompt(self, prompt: Sequence[int], name: str) -> None:
+    """Raises UserError if a prompt, called `name`, has too many ids."""
+    limit = self.max_prompt_tokens
+    if limit is not None and len(prompt) > limit:
+      raise errors.UserError(
+        f'{name} has {len(prompt)} tokens, and at most {limit} are allowed: '
+        'shorten it, or raise max_prompt_tokens.'
+      )
 
   def is_cut(
     self, ids: Sequence[int], prompts: Sequence[Sequence[int]]
@@ -167,11 +178,14 @@ def build_one(
     too long.
 
   Raises:
-    UserError: see `Limits.rows`.
+    UserError: see `Limits.rows`, or a prompt is too long.
   """
   name = f'inputs{place}'
   ids = encode(text, name)
-  own = [encode(prompt, f'prompts{place}') for prompt in prompts]
+  own = []
+  for u, prompt in enumerate(prompts):
+    own.append(encode(prompt, f'prompts{place}[{u}]'))
+    limits.check_prompt(own[-1], f'prompts{place}[{u}]')
   ends = [
     [[*encode(target, f'targets{place}[{u}]'), eos_id] for target in choices]
     for u, choices in enumerate(targets)

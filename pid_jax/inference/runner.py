@@ -252,20 +252,15 @@ class Runner:
     """
     texts_lib.check_input(inputs)
     texts_lib.check_prompts(prompts)
-    for u, prompt in enumerate(prompts):
-      length = len(self.write(prompt, f'prompts[{u}]'))
-      if length > max_prompt_tokens:
-        raise errors.UserError(
-          f'prompts[{u}] has {length} tokens, and at most {max_prompt_tokens} '
-          'are allowed: shorten it, or raise max_prompt_tokens.'
-        )
     return requests_lib.build_one(
       inputs,
       prompts,
       encode=functools.partial(self.write, losses=losses),
       eos_id=self.vocabulary.eos_id,
       limits=dataclasses.replace(
-        self._limits(), max_input_tokens=max_input_tokens
+        self._limits(),
+        max_input_tokens=max_input_tokens,
+        max_prompt_tokens=max_prompt_tokens,
       ),
     )
 
