@@ -31,12 +31,7 @@ from pid_jax.decoding import steps
 from pid_jax.decoding import streaming
 from pid_jax.decoding import tries as tries_lib
 
-# Compiling is most of the time; how fast the programs are does not matter.
-_jit = functools.partial(
-  jax.jit,
-  static_argnums=0,
-  compiler_options={'xla_backend_optimization_level': 0},
-)
+_jit = functools.partial(jax.jit, static_argnums=0)
 _generate = _jit(
   decoding.generate,
   static_argnames=('max_new_tokens', 'sampler', 'lookup', 'num_compactions'),
