@@ -27,7 +27,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     '--job',
     action='append',
     default=[],
-    help='dst, qa, notes or skewed; may be repeated; default: all, or none '
+    help='dst, qa, notes, skewed or stream; may be repeated; default: all, or none '
     'beside --sweep',
   )
   add(

@@ -8,6 +8,7 @@ No test looks at a duration.
 import dataclasses
 import functools
 import importlib.util
+import inspect
 import itertools
 import json
 
@@ -20,6 +21,7 @@ from pid_jax import cli
 from pid_jax import config as config_lib
 from pid_jax import decoding
 from pid_jax import errors
+from pid_jax import inference
 from pid_jax.benchmarks import jobs
 from pid_jax.benchmarks import machine
 from pid_jax.benchmarks import models
@@ -53,6 +55,11 @@ NOTES = dataclasses.replace(
 SKEWED = dataclasses.replace(
   jobs.JOBS['skewed'],
   **{**SMALL, 'num_inputs': 2, 'num_prompts': 20, 'new_tokens': 12},
+)
+STREAM = dataclasses.replace(
+  jobs.JOBS['stream'],
+  **{**SMALL, 'num_inputs': 5, 'new_tokens': 12},
+  batch_size=2,
 )
 STEADY = machine.Speed(1e9, 1e9)
 
@@ -191,6 +198,24 @@ def test_lengths_are_skewed_as_said_and_generated():
     np.testing.assert_array_equal(np.sum(tokens != 0, axis=-1), batch.lengths)
     last = np.take_along_axis(tokens, batch.lengths[..., None] - 1, axis=-1)
     assert np.all(last == 1)
+
+
+def test_lengths_are_uneven_as_said_and_generated():
+  batch = models.make_batch(CONFIG, STREAM)
+  longest = batch.lengths.max(axis=1)
+  assert longest.max() == 12 and longest.min() >= 4
+  assert len(set(longest)) > 2  # Inputs differ,
+  assert np.all(2 * batch.lengths >= longest[:, None])  # and their rows less.
+  pool = {'batch_size': 2, 'num_places': 3, 'num_rows': 2}
+  for variant in (jobs.PID, dataclasses.replace(jobs.STREAM, pool=pool)):
+    tokens = _engine('planted').generator(variant, STREAM, batch)()
+    np.testing.assert_array_equal(tokens, batch.outputs)
+
+
+def test_the_stream_is_that_of_inference():
+  parameters = inspect.signature(inference.PromptInDecoder.stream).parameters
+  defaults = {name: parameters[name].default for name in jobs.STREAM.pool}
+  assert jobs.STREAM.pool == defaults
 
 
 def test_half_of_the_notes_stands_in_the_input():

@@ -24,12 +24,15 @@ class Variant:
     layout: 'pid', 'pie' or 'joint'.
     param_dtype: of the weights, see `network.weights`.
     options: further keyword arguments of `decoding.generate`.
+    pool: keyword arguments of `streaming.PoolSize`, to decode the inputs as a
+      stream; None: in batches.
   """
 
   name: str
   layout: str = 'pid'
   param_dtype: str = 'float32'
   options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  pool: Mapping[str, int] | None = None
 
 
 PID = Variant('pid')
@@ -39,6 +42,10 @@ BFLOAT16 = Variant('pid_bfloat16', param_dtype='bfloat16')
 INT8 = Variant('pid_int8', param_dtype='int8')
 LOOKUP = Variant('pid_lookup', options={'lookup': decoding.Lookup()})
 LOCKSTEP = Variant('pid_lockstep', options={'num_compactions': 0})
+# As `PromptInDecoder.stream` does unless told otherwise.
+STREAM = Variant(
+  'pid_stream', pool={'batch_size': 8, 'num_places': 16, 'num_rows': 8}
+)
 
 # Names of peers, as in `peers`.
 TRANSFORMERS_PIE = 'transformers_pie'
@@ -64,9 +71,11 @@ class Job:
     targets: by contender, how many times as long as the reference it should
       take at least.
     weights: 'random' or 'planted'; see `models`.
-    lengths: 'exact', T tokens in every row, or 'skewed', see `models`.
+    lengths: 'exact', T tokens in every row, or 'skewed' or 'uneven', see
+      `models`.
     copied_run: where not 0, every other run of so many output tokens stands in
       the input.
+    batch_size: inputs that `decoding.generate` gets at a time; None: all.
   """
 
   name: str
@@ -82,17 +91,19 @@ class Job:
   weights: str = 'random'
   lengths: str = 'exact'
   copied_run: int = 0
+  batch_size: int | None = None
 
   @property
   def stepwise(self) -> str:
     """The variant of PiD that takes a step for each token, without drafts.
 
-    Its work is what the machine's floor is computed for.
+    Its work is what the machine's floor is computed for (as if all inputs were
+    one batch).
     """
     return next(
       v.name
       for v in self.variants
-      if v.layout == 'pid' and not v.options.get('lookup')
+      if v.layout == 'pid' and not v.options.get('lookup') and not v.pool
     )
 
   @property
@@ -168,6 +179,18 @@ JOBS = {
       targets={LOCKSTEP.name: 1.6},
       weights='planted',
       lengths='skewed',
+    ),
+    Job(
+      'stream',
+      '24 texts; 6 prompts, 4 to 48 tokens each, alike within a text',
+      num_inputs=24,
+      input_length=256,
+      num_prompts=6,
+      new_tokens=48,
+      variants=(STREAM, PID),
+      weights='planted',
+      lengths='uneven',
+      batch_size=8,
     ),
   )
 }

@@ -10,6 +10,8 @@ timed: figures of different speeds must not be compared.
 
 from concurrent import futures
 import dataclasses
+import functools
+import math
 import os
 import platform
 import statistics
@@ -22,6 +24,11 @@ import numpy as np
 # Of the product: some milliseconds long, and 12 MB in all.
 _SIZE = 1024
 _REPEATS = 3
+# Rows of the products of which decoding consists: of one row, of a prompt each
+# of a job, of several inputs.
+_ROWS = (1, 6, 30, 240)
+_MATRIX = (512, 1024)
+_NUM_MATRICES = 64  # 134 MB.
 # Several times the last-level cache of most machines.
 _READ_BYTES = 128 << 20
 
@@ -71,6 +78,9 @@ def describe() -> dict:
 
   GFLOP/s are medians. XLA's rates are those of our programs; PyTorch's are
   given beside them, where it is installed, for what the hardware can do.
+  'gflops' are of square matrices. 'gflops_by_rows' are of the products that
+  decoding consists of: few rows times matrices that come from memory. What is
+  lost there is lost in every program.
   """
   result = {
     'cores': num_cores(),
@@ -79,13 +89,18 @@ def describe() -> dict:
     'backend': jax.default_backend(),
     'device': jax.devices()[0].device_kind,
     'gflops': {},
+    'gflops_by_rows': {},
   }
   for dtype in ('float32', 'bfloat16'):
     x = jnp.ones((2 * _SIZE, 2 * _SIZE), dtype)
-    run = jax.jit(jnp.dot)
     result['gflops'][f'xla_{dtype}'] = _gflops(
-      lambda run=run, x=x: run(x, x).block_until_ready()
+      lambda run=jax.jit(jnp.dot), x=x: run(x, x).block_until_ready()
     )
+  multiply = jax.jit(_multiply_rows)
+  matrices = [jnp.ones(_MATRIX) for _ in range(_NUM_MATRICES)]
+  result['gflops_by_rows']['xla_float32'] = _gflops_by_rows(
+    lambda x: multiply(x, matrices).block_until_ready(), jnp.ones
+  )
   try:
     import torch
   except ImportError:
@@ -94,6 +109,10 @@ def describe() -> dict:
   for dtype in ('float32', 'bfloat16'):
     y = torch.ones(2 * _SIZE, 2 * _SIZE, dtype=getattr(torch, dtype))
     result['gflops'][f'torch_{dtype}'] = _gflops(lambda y=y: y @ y)
+  matrices = [torch.ones(_MATRIX) for _ in range(_NUM_MATRICES)]
+  result['gflops_by_rows']['torch_float32'] = _gflops_by_rows(
+    lambda x: _multiply_rows(x, matrices), torch.ones
+  )
   return result
 
 
@@ -102,6 +121,25 @@ def num_cores() -> int:
   if hasattr(os, 'sched_getaffinity'):
     return len(os.sched_getaffinity(0))
   return os.cpu_count() or 1
+
+
+def _multiply_rows(x, matrices):
+  """Multiplies x [rows, K] with each of matrices [K, N], one after another."""
+  for matrix in matrices:
+    x = (x @ matrix)[:, : x.shape[1]]
+  return x
+
+
+def _gflops_by_rows(multiply, ones) -> dict[str, float]:
+  """GFLOP/s of `_multiply_rows` by number of rows."""
+  rates = {}
+  for rows in _ROWS:
+    x = ones((rows, _MATRIX[0]))
+    multiply(x)
+    flops = 2 * rows * math.prod(_MATRIX) * _NUM_MATRICES
+    seconds = _median_seconds(functools.partial(multiply, x), _REPEATS)
+    rates[str(rows)] = flops / seconds / 1e9
+  return rates
 
 
 def _gflops(run) -> float:

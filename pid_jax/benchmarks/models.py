@@ -95,8 +95,8 @@ def make_batch(
   lengths = np.full((b, u), t, np.int32)
   if job.weights == 'random':
     return Batch(inputs, prompts, lengths, None)
-  if job.lengths == 'skewed':
-    lengths = _skewed_lengths(rng, b, u, t)
+  if job.lengths in _LENGTHS:
+    lengths = _LENGTHS[job.lengths](rng, b, u, t)
     starts = lengths + 1
   else:
     # Far enough apart that no two outputs of an input share a token.
@@ -125,6 +125,22 @@ def _skewed_lengths(rng, num_inputs, num_prompts, longest):
     row[long] = rng.integers(4, longest + 1, num_long)
     row[long[:1]] = longest
   return lengths
+
+
+def _uneven_lengths(rng, num_inputs, num_prompts, longest):
+  """Rows of an input have half of to all of its length, 4 to `longest`.
+
+  Lengths of inputs are spread evenly over the logarithm.
+  """
+  exponents = rng.uniform(np.log(4), np.log(longest + 1), num_inputs)
+  own = np.exp(exponents).astype(np.int32)[:, None]
+  own[0] = longest
+  lengths = rng.integers((own + 1) // 2, own + 1, (num_inputs, num_prompts))
+  lengths[:, 0] = own[:, 0]
+  return lengths.astype(np.int32)
+
+
+_LENGTHS = {'skewed': _skewed_lengths, 'uneven': _uneven_lengths}
 
 
 def _plant_runs(rng, inputs, outputs, length):

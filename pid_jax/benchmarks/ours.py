@@ -15,7 +15,10 @@ from pid_jax import decoding
 from pid_jax import network
 from pid_jax.benchmarks import jobs
 from pid_jax.benchmarks import models
+from pid_jax.decoding import buckets
 from pid_jax.decoding import grid as grid_lib
+from pid_jax.decoding import steps
+from pid_jax.decoding import streaming
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +49,9 @@ class Engine:
     if variant.param_dtype != 'float32':
       params = network.cast_params(params, variant.param_dtype)
     exact = job.lengths == 'exact'
+    if variant.pool:
+      settings = steps.Settings(self.module, new_tokens)
+      return lambda: _stream(settings, params, variant.pool, inputs, prompts)
     options = {
       'max_new_tokens': new_tokens,
       'min_new_tokens': new_tokens if exact else 0,
@@ -59,7 +65,17 @@ class Engine:
       ).tokens
 
     shape = (job.num_inputs, -1, new_tokens)
-    return lambda: np.asarray(generate(params, inputs, prompts)).reshape(shape)
+    size = job.batch_size or len(inputs)
+    starts = range(0, len(inputs), size)
+
+    def run():
+      batches = [
+        generate(params, inputs[i : i + size], prompts[i : i + size])
+        for i in starts
+      ]
+      return np.concatenate(batches).reshape(shape)
+
+    return run
 
   def phases(
     self, job: jobs.Job, batch: models.Batch
@@ -79,6 +95,23 @@ class Engine:
       'encode': lambda: wait(encode(self.params, inputs)),
       'encode_and_prefill': lambda: wait(prefill(self.params, inputs, prompts)),
     }
+
+
+def _stream(settings, params, pool, inputs, prompts) -> np.ndarray:
+  """Decodes inputs [B, S] with prompts [B, U, P] as a stream; [B, U, T]."""
+  size = streaming.PoolSize.rounded_up(
+    **pool, input_length=inputs.shape[1], prompt_length=prompts.shape[2]
+  )
+  stream = streaming.Stream(settings, params, buckets.Shapes(), size, set())
+  for i, (text, own) in enumerate(zip(inputs, prompts, strict=True)):
+    stream.submit(i, i, buckets.Request(text, own))
+  shape = (*prompts.shape[:2], settings.max_new_tokens)
+  tokens = np.zeros(shape, np.int32)
+  while not stream.is_idle:
+    stream.begin()
+    for finished in stream.finish():
+      tokens[finished.key] = finished.outputs.tokens
+  return tokens
 
 
 def lay_out(

@@ -189,6 +189,7 @@ def table(report: Mapping[str, Any]) -> str:
     f'{described["processor"]}, {report["threads"]} threads for everyone; '
     f'float32 products {rate / 1e9:.0f} GFLOP/s, reading '
     f'{bandwidth / 1e9:.0f} GB/s',
+    *_rows_lines(described['gflops_by_rows']),
     '',
     f'{"job":<14}{"contender":<26}{"median":>10}{"times as long":>24}  target',
   ]
@@ -199,6 +200,15 @@ def table(report: Mapping[str, Any]) -> str:
   if report['missing']:
     lines += ['', *_missing_lines(report['missing'])]
   return '\n'.join(lines)
+
+
+def _rows_lines(rates: Mapping[str, Mapping[str, float]]) -> list[str]:
+  lines = []
+  for name, by_rows in rates.items():
+    each = ', '.join(f'{v:.0f} ({rows})' for rows, v in by_rows.items())
+    library = name.partition('_')[0]
+    lines.append(f'products of few rows, {library}: GFLOP/s (rows) {each}')
+  return lines
 
 
 def _job_lines(job: Mapping[str, Any]) -> list[str]:
