@@ -27,8 +27,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     '--job',
     action='append',
     default=[],
-    help='dst, qa, notes, skewed or stream; may be repeated; default: all, or none '
-    'beside --sweep',
+    help='dst, qa, notes, skewed or stream; may be repeated; default: all, or '
+    'none beside --sweep',
   )
   add(
     '--sweep',
