@@ -77,4 +77,11 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == '__main__':
-  cli.run(main, __doc__, define_flags, use_gin=True, preload=['seqio'])
+  cli.run(
+    main,
+    __doc__,
+    define_flags,
+    use_gin=True,
+    preload=['seqio'],
+    many_hosts=True,
+  )

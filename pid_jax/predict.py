@@ -74,4 +74,4 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == '__main__':
-  cli.run(main, doc=__doc__, flags=add_flags)
+  cli.run(main, doc=__doc__, flags=add_flags, many_hosts=True)

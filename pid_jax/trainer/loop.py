@@ -94,6 +94,12 @@ def train(
   partitioner = partitioner or partitioning.Partitioner()
   partitioner.check_batch_size(train_dataset_cfg.batch_size, num_microbatches)
   train_dataset_cfg = data.with_seed(train_dataset_cfg, random_seed)
+  num_shards = data.find_num_shards(
+    train_dataset_cfg,
+    checkpointer_lib.saved_files(model_dir)
+    if checkpoint_cfg.save_dataset
+    else [],
+  )
   start.find_vocabulary(model, train_dataset_cfg)
   shapes = step_lib.abstract_state(
     model, optimizer, partitioner, ema=ema_decay is not None
@@ -118,7 +124,12 @@ def train(
     loss_batches=eval_steps,
     should_stop=lambda: bool(stop),
   )
-  iterator = data.TrainIterator(data.dataset(train_dataset_cfg, None))
+  batch_size = train_dataset_cfg.batch_size
+  iterator = data.ShardedIterator(
+    train_dataset_cfg,
+    num_shards,
+    partitioner.rows_of_processes(batch_size),
+  )
 
   with contextlib.ExitStack() as stack:
     stack.enter_context(_failures_explained(model_dir))
@@ -130,7 +141,7 @@ def train(
     stack.callback(writer.flush)
 
     # The first state, or that of the last checkpoint.
-    restored = checkpointer.restore(shapes)
+    restored = checkpointer.restore(shapes, iterator.needs)
     if restored is None:
       state = start.first_state(
         model,
@@ -169,7 +180,7 @@ def train(
 
     # Steps.
     for step in range(first_step + 1, total_steps + 1):
-      batch = partitioner.put_batch(next(iterator))
+      batch = partitioner.put_batch(next(iterator), batch_size)
       state, metrics = train_step(state, batch)
       reporter.add(step, metrics)
 
