@@ -27,7 +27,7 @@ from pid_jax.hosts import relay
 _NOW = group.PREFIX + 'now/'
 _END, _STOP = _NOW + 'end', _NOW + 'stop'
 _PERIOD = 0.5  # Seconds between two looks at what the others say.
-_GRACE = 10.0  # Seconds to come to one's own end when another has one.
+_GRACE = 5.0  # Seconds to come to one's own end when another has one.
 
 _relay: subprocess.Popen | None = None
 _watcher: '_Watcher | None' = None
@@ -169,7 +169,7 @@ _FROM_ANOTHER = (
 )
 
 
-def comes_from_another(error: BaseException) -> bool:
+def comes_from_another(error: BaseException | None) -> bool:
   """Whether an error looks like the end of another process."""
   return group.is_joined() and bool(re.search(_FROM_ANOTHER, str(error)))
 

@@ -7,6 +7,7 @@ A process that is alone is left alone: nothing is started, nothing waited for.
 
 import argparse
 import json
+import logging
 import os
 import signal
 import socket
@@ -165,6 +166,8 @@ def join(args: argparse.Namespace) -> None:
     ) from e
   # JAX listens to SIGTERM from here on, and would only take note of it.
   signal.signal(signal.SIGTERM, signal.SIG_DFL)
+  if place.process_id:
+    logging.getLogger('pid_jax').setLevel(logging.ERROR)
   about_me = json.dumps([socket.gethostname(), os.getpid()])
   peers = [json.loads(text) for text in group.gather('peers', about_me)]
   ending.watch(peers, args.heartbeat_timeout_seconds)

@@ -2,10 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Says in one line what JAX's C++ says in forty when a process is gone.
 
-JAX ends a process from C++, by an abort that Python cannot hear of, when another
-one of its run has died or cannot be reached. So what C++ writes goes through
-this small program, which outlives the process: it passes everything on, but for
-that. Run by `ending.start_relay`; imports nothing of pid_jax.
+JAX ends a process from C++, by an abort that Python cannot hear of, when
+another one of its run has died or cannot be reached. So what C++ writes goes
+through this small program, which outlives the process: it passes everything on,
+but for that. Run by `ending.start_relay`; imports nothing of pid_jax.
 """
 
 import json
@@ -13,7 +13,10 @@ import re
 import sys
 
 _FATAL = 'JAX distributed service detected fatal errors'
-_NOISE = '[Gloo] '
+_LOG_LINE = re.compile(r'[IWEF]\d{4} [\d:.]+ ')
+_NOISE = re.compile(
+  r'\[Gloo\] |[IWE]\d{4} .*(coordination_service|preemption_sync_manager)'
+)
 PEERS = '\x1e'  # Begins the line that says who the processes are.
 
 
@@ -93,7 +96,7 @@ def main() -> None:
   """Relays standard input to standard error."""
   address, count, me, timeout = sys.argv[1:]
   place = (address, int(count), int(me))
-  peers, fatal = None, None
+  peers, fatal, is_noise = None, None, False
   for raw in sys.stdin.buffer:
     line = raw.decode(errors='replace')
     if line.startswith(PEERS):
@@ -108,9 +111,13 @@ def main() -> None:
         fatal.append(line)
     elif _FATAL in line:
       fatal = [line]
-    elif not line.startswith(_NOISE):
-      sys.stderr.write(line)
-      sys.stderr.flush()
+    else:
+      # A message of the noise may have more lines.
+      is_more = is_noise and not _LOG_LINE.match(line)
+      is_noise = bool(_NOISE.match(line)) or (is_more and line[0] != '[')
+      if not is_noise:
+        sys.stderr.write(line)
+        sys.stderr.flush()
 
 
 if __name__ == '__main__':

@@ -20,6 +20,7 @@ import orbax.checkpoint as ocp
 
 from pid_jax import checkpoints
 from pid_jax import errors
+from pid_jax import hosts
 from pid_jax.trainer import disk
 from pid_jax.trainer import step as step_lib
 
@@ -232,9 +233,15 @@ class Checkpointer:
     return self
 
   def __exit__(self, unused_kind, error, unused_traceback) -> None:
-    """Waits until everything is on disk; after a fault of the disk, sweeps."""
-    if not disk.fault(error):
+    """Waits until everything is on disk; after a fault of the disk, sweeps.
+
+    Of many processes each may fail alone: then none waits for the others. What
+    is left half-written is swept when the run goes on.
+    """
+    if not disk.fault(error) and not hosts.comes_from_another(error):
       self._manager.close()
+      return
+    if hosts.is_joined():  # Others may have no fault, and do not come here.
       return
     with contextlib.suppress(Exception):  # It would only tell the same again.
       self._manager.close()

@@ -13,10 +13,12 @@ import jax.numpy as jnp
 
 from pid_jax import checkpoints
 from pid_jax import errors
+from pid_jax import hosts
 from pid_jax import model as model_lib
 from pid_jax import partitioning
 from pid_jax import progress as progress_lib
 from pid_jax.trainer import checkpointer as checkpointer_lib
+from pid_jax.trainer import claim as claim_lib
 from pid_jax.trainer import data
 from pid_jax.trainer import disk
 from pid_jax.trainer import evaluation
@@ -90,6 +92,8 @@ def train(
       of the step that it came in.
   """
   # Set-up. All that can be wrong is found here, before anything is written.
+  claim = claim_lib.Claim(model_dir, enabled=jax.process_index() == 0)
+  claim.check()
   checkpoint_cfg = checkpoint_cfg or checkpointer_lib.CheckpointConfig()
   partitioner = partitioner or partitioning.Partitioner()
   partitioner.check_batch_size(train_dataset_cfg.batch_size, num_microbatches)
@@ -133,6 +137,8 @@ def train(
 
   with contextlib.ExitStack() as stack:
     stack.enter_context(_failures_explained(model_dir))
+    stack.enter_context(claim)
+    hosts.barrier('claim')
     start.describe(model, model_dir, train_dataset_cfg, checkpoint_cfg)
     checkpointer = stack.enter_context(
       checkpointer_lib.Checkpointer(model_dir, checkpoint_cfg)
@@ -175,6 +181,7 @@ def train(
       if not _all_finite(state.params):
         raise reporting.NonFiniteError(step)
       if checkpointer.last_saved != step:
+        claim.still_held()
         position = iterator.save() if checkpoint_cfg.save_dataset else None
         checkpointer.save(step, state, position, metrics)
 
