@@ -40,6 +40,7 @@ def main(args: argparse.Namespace) -> None:
   import gin
 
   from pid_jax import checkpoints
+  from pid_jax import hosts
   from pid_jax import trainer
 
   task = checkpoints.read_config(args.model_dir)['task']
@@ -72,8 +73,8 @@ def main(args: argparse.Namespace) -> None:
     output_dir=args.output,
     param_dtype=args.param_dtype,
   )
-  print(trainer.table(values))
-  print(f'written to {output}')
+  if hosts.index() == 0:
+    print(f'{trainer.table(values)}\nwritten to {output}')
 
 
 if __name__ == '__main__':

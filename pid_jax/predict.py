@@ -11,7 +11,8 @@ Each line of --input is an object
 and each line of --output the same with an "id", and in each subtask a
 "prediction" (with --scores a "score", too: its log-probability): one of its
 "choices", if it has such a list. "inputs_truncated": true marks inputs that the
-model could not read to the end. The output appears when it is complete.
+model could not read to the end. The output appears when it is complete; until
+then the same command goes on with the results in OUTPUT.parts.
 """
 
 import argparse
@@ -51,16 +52,20 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> None:
   """Answers the file."""
+  from pid_jax import checkpoints
   from pid_jax import decoding
+  from pid_jax import hosts
   from pid_jax import inference
 
   step = int(args.step) if (args.step or '').isdigit() else args.step
+  opened = checkpoints.open_checkpoint(args.model_dir, step)
   num_lines = inference.answer_file(
     lambda: inference.PromptInDecoder.from_pretrained(
       args.model_dir, step, param_dtype=args.param_dtype
     ),
     args.input,
     args.output,
+    model_name=f'{opened.path} {args.param_dtype}',
     max_new_tokens=args.max_new_tokens,
     with_scores=args.scores,
     batch_size=args.batch_size,
@@ -70,7 +75,8 @@ def main(args: argparse.Namespace) -> None:
     beam_size=args.beam_size,
     length_penalty=args.length_penalty,
   )
-  print(f'{num_lines} examples written to {args.output}')
+  if hosts.index() == 0:
+    print(f'{num_lines} examples written to {args.output}')
 
 
 if __name__ == '__main__':

@@ -196,13 +196,14 @@ class Checkpointer:
   def restore(
     self,
     shapes: step_lib.TrainState,
-    wanted: Callable[[str], bool] = lambda name: True,
+    wanted: Callable[[str], bool] = lambda name: False,
   ) -> tuple[step_lib.TrainState, dict[str, bytes] | None] | None:
     """Reads the last step.
 
     Args:
       shapes: the run's state as ShapeDtypeStructs with shardings.
-      wanted: which files of the position in the data to read, by name.
+      wanted: which files of the position in the data to read, by name; none by
+        default.
 
     Returns:
       The state and the position in the data (None where none was saved); or

@@ -18,6 +18,7 @@ from typing import IO
 from etils import epath
 
 from pid_jax import errors
+from pid_jax import hosts
 
 _FILE = 'run.lock'
 
@@ -69,6 +70,26 @@ class Claim:
   def __exit__(self, *unused) -> None:
     if self._file is not None:
       self._file.close()
+
+  def check_shared(self, seconds: float = 60.0) -> None:
+    """Checks that all processes see the folder of the first one.
+
+    Args:
+      seconds: until what the first has written must be seen.
+
+    Raises:
+      UserError: this one does not.
+    """
+    words = hosts.gather('claim', self._words)[0]
+    end = time.monotonic() + seconds
+    while not self._path.exists() or self._path.read_text() != words:
+      if time.monotonic() > end:
+        raise errors.UserError(
+          f'{self._path.parent} is not the same on host {socket.gethostname()} '
+          'as on that of process 0: MODEL_DIR must be on a file system that '
+          'all hosts share, or in a bucket.'
+        )
+      time.sleep(1.0)
 
   def still_held(self) -> None:
     """Raises UserError if another run has come since; asked before a write."""

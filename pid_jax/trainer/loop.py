@@ -13,7 +13,6 @@ import jax.numpy as jnp
 
 from pid_jax import checkpoints
 from pid_jax import errors
-from pid_jax import hosts
 from pid_jax import model as model_lib
 from pid_jax import partitioning
 from pid_jax import progress as progress_lib
@@ -138,7 +137,7 @@ def train(
   with contextlib.ExitStack() as stack:
     stack.enter_context(_failures_explained(model_dir))
     stack.enter_context(claim)
-    hosts.barrier('claim')
+    claim.check_shared()
     start.describe(model, model_dir, train_dataset_cfg, checkpoint_cfg)
     checkpointer = stack.enter_context(
       checkpointer_lib.Checkpointer(model_dir, checkpoint_cfg)
