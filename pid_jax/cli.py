@@ -53,7 +53,7 @@ def run(
   use_gin: bool = False,
   preload: Sequence[str] = (),
   use_jax: bool = True,
-  many_hosts: bool = False,
+  join: bool = False,
   argv: Sequence[str] | None = None,
 ) -> NoReturn:
   """Parses the flags, calls `main(args)` and exits with its status.
@@ -67,7 +67,7 @@ def run(
     preload: modules that `main` will need and whose libraries write to standard
       error when loaded, whatever one sets; loaded first, with it shut.
     use_jax: whether to start JAX; False for what computes nothing.
-    many_hosts: whether several processes may run the command together; see
+    join: whether several processes may run the command together, see
       `pid_jax.hosts`.
     argv: arguments without the program's name; those of the process if None.
 
@@ -87,7 +87,7 @@ def run(
   if use_gin:
     _add_gin_flags(parser)
     argv = [_rewrite_gin_flag(arg) for arg in argv]
-  if many_hosts:
+  if join:
     hosts.add_flags(parser)
   parser.add_argument(
     '--verbose',
@@ -102,12 +102,11 @@ def run(
     compilation.keep_memory()
     compilation.use_cache()
   try:
-    if many_hosts:
+    if join:
       hosts.join(args)
+      hosts.agree('what they run', _describe(args))
     if use_jax and not args.verbose:
       _load_in_silence(preload)
-    if many_hosts:
-      hosts.agree('what they run', _describe(args))
     status = main(args) or 0
   except KeyboardInterrupt:
     status = _end('interrupted', 130, args.verbose)
@@ -139,6 +138,8 @@ def _end(message: str, status: int, verbose: bool) -> int:
 
 def _describe(args: argparse.Namespace) -> str:
   """What all processes of a run must have in common, line by line."""
+  if not hosts.is_joined():
+    return ''
   import jax
 
   package = pathlib.Path(__file__).parent
@@ -155,6 +156,12 @@ def _describe(args: argparse.Namespace) -> str:
       f'--num_processes={hosts.count()}',
     ]
   )
+
+
+def say(text: str) -> None:
+  """Prints a command's result; of many processes the first one does."""
+  if hosts.index() == 0:
+    print(text)
 
 
 def quieten(verbose: bool = False) -> None:

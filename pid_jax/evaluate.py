@@ -40,7 +40,6 @@ def main(args: argparse.Namespace) -> None:
   import gin
 
   from pid_jax import checkpoints
-  from pid_jax import hosts
   from pid_jax import trainer
 
   task = checkpoints.read_config(args.model_dir)['task']
@@ -66,23 +65,14 @@ def main(args: argparse.Namespace) -> None:
     mixture_or_task_name=args.task or cfg.mixture_or_task_name,
     num_examples=args.num_examples or cfg.num_examples,
   )
+  options = dict(output_dir=args.output, param_dtype=args.param_dtype)
   values, output = trainer.evaluate(
-    args.model_dir,
-    cfg,
-    step=args.step,
-    output_dir=args.output,
-    param_dtype=args.param_dtype,
+    args.model_dir, cfg, step=args.step, **options
   )
-  if hosts.index() == 0:
-    print(f'{trainer.table(values)}\nwritten to {output}')
+  cli.say(f'{trainer.table(values)}\nwritten to {output}')
 
 
 if __name__ == '__main__':
   cli.run(
-    main,
-    __doc__,
-    define_flags,
-    use_gin=True,
-    preload=['seqio'],
-    many_hosts=True,
+    main, __doc__, define_flags, use_gin=True, preload=['seqio'], join=True
   )

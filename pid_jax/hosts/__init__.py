@@ -9,6 +9,7 @@ but one process. The devices are not needed for any of it.
     launch    joins the processes: flags, environment, cluster
     group     what they tell one another: `gather`, `agree`, `barrier`
     ending    one word to the user when one of them ends, and all stop together
+    claim     one run at a time in a MODEL_DIR
     relay     turns what C++ says of a process that is gone into that word
 """
 

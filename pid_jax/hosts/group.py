@@ -118,9 +118,10 @@ def agree(what: str, text: str) -> None:
   # Only two texts travel, however many hosts there are.
   mine = text if index() in (0, other) else ''
   texts = gather(f'differ/{what}', mine)
+  other_name = f'process {other}'
   raise errors.UserError(
     f'the hosts do not agree on {what}: '
-    f'{first_difference(texts[0], texts[other], "process 0", f"{other}")}. '
+    f'{first_difference(texts[0], texts[other], "process 0", other_name)}. '
     'Start the same command, from the same files, on all of them.'
   )
 

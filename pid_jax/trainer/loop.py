@@ -16,8 +16,8 @@ from pid_jax import errors
 from pid_jax import model as model_lib
 from pid_jax import partitioning
 from pid_jax import progress as progress_lib
+from pid_jax.hosts import claim as claim_lib
 from pid_jax.trainer import checkpointer as checkpointer_lib
-from pid_jax.trainer import claim as claim_lib
 from pid_jax.trainer import data
 from pid_jax.trainer import disk
 from pid_jax.trainer import evaluation

@@ -18,7 +18,7 @@ from typing import IO
 from etils import epath
 
 from pid_jax import errors
-from pid_jax import hosts
+from pid_jax.hosts import group
 
 _FILE = 'run.lock'
 
@@ -80,7 +80,7 @@ class Claim:
     Raises:
       UserError: this one does not.
     """
-    words = hosts.gather('claim', self._words)[0]
+    words = group.gather('claim', self._words)[0]
     end = time.monotonic() + seconds
     while not self._path.exists() or self._path.read_text() != words:
       if time.monotonic() > end:
