@@ -13,18 +13,16 @@ import pathlib
 import signal
 import time
 
-import numpy as np
-import trainer_toy as toy
-
 from pid_jax import cli
-from pid_jax import hosts
-from pid_jax import trainer
-from pid_jax.trainer import step as step_lib
 
 
 def note_steps(args) -> None:
   """Makes each step note itself in LOG.PROCESS, and then do as told."""
   import jax
+  import numpy as np
+  import trainer_toy as toy
+
+  from pid_jax.trainer import step as step_lib
 
   compile_train_step = step_lib.compile_train_step
   path = pathlib.Path(f'{args.log}.{jax.process_index()}')
@@ -57,7 +55,11 @@ def note_steps(args) -> None:
 
 
 def main(args) -> None:
-  hosts.agree('the steps', f'steps = {args.steps}')
+  import trainer_toy as toy
+
+  from pid_jax import partitioning
+  from pid_jax import trainer
+
   note_steps(args)
   toy.train(
     args.model_dir,
@@ -68,7 +70,7 @@ def main(args) -> None:
     train_eval_dataset_cfg=toy.dataset_config(
       'validation', pack=True, batch_size=4
     ),
-    eval_period=args.eval_period,
+    partitioner=partitioning.Partitioner(args.num_partitions),
     log_period=2,
   )
 
@@ -79,7 +81,7 @@ def flags(parser: argparse.ArgumentParser) -> None:
   add('--log')
   add('--steps', type=int, default=50)
   add('--period', type=int, default=1000)
-  add('--eval_period', type=int, default=1000)
+  add('--num_partitions', type=int, default=1)
   add('--num_shards', type=int)
   add('--at', type=json.loads, help='[process, step, signal]')
 
