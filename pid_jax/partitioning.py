@@ -152,12 +152,20 @@ class Partitioner:
 
     Processes that share a row of the mesh hold the same ones.
     """
+    if batch_size in self._known_rows:
+      return self._known_rows[batch_size]
     rows: dict[int, set[int]] = {}
     places = self.batch_sharding.devices_indices_map((batch_size,))
     for device, (index,) in places.items():
       own = rows.setdefault(device.process_index, set())
       own.update(range(*index.indices(batch_size)))
-    return {process: np.array(sorted(own)) for process, own in rows.items()}
+    known = {process: np.array(sorted(own)) for process, own in rows.items()}
+    self._known_rows[batch_size] = known
+    return known
+
+  @functools.cached_property
+  def _known_rows(self) -> dict[int, dict[int, np.ndarray]]:
+    return {}
 
   def put_batch(
     self, batch: Mapping[str, np.ndarray], batch_size: int | None = None

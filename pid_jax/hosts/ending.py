@@ -26,7 +26,7 @@ from pid_jax.hosts import relay
 
 _NOW = group.PREFIX + 'now/'
 _END, _STOP = _NOW + 'end', _NOW + 'stop'
-_PERIOD = 0.5  # Seconds between two looks at what the others say.
+_PERIOD = 1.0  # Seconds between two looks at what the others say.
 _GRACE = 5.0  # Seconds to come to one's own end when another has one.
 
 _relay: subprocess.Popen | None = None

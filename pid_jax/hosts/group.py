@@ -10,6 +10,7 @@ that service; orbax takes the same one.
 import collections
 import hashlib
 import itertools
+import sys
 from typing import Any
 
 from pid_jax import errors
@@ -18,11 +19,16 @@ PREFIX = 'pid_jax/'
 _calls: dict[str, int] = collections.defaultdict(int)
 
 
+def _state() -> Any:
+  """JAX's, where JAX is loaded; it alone is not worth loading it."""
+  module = sys.modules.get('jax._src.distributed')
+  return None if module is None else module.global_state
+
+
 def client() -> Any:
   """JAX's client of the service in process 0, or None before `join`."""
-  from jax._src import distributed  # Not above: --help must answer at once.
-
-  return distributed.global_state.client
+  state = _state()
+  return None if state is None else state.client
 
 
 def is_joined() -> bool:
@@ -32,16 +38,12 @@ def is_joined() -> bool:
 
 def index() -> int:
   """The number of this process, from 0; does not start JAX's backend."""
-  from jax._src import distributed
-
-  return distributed.global_state.process_id
+  return _state().process_id if is_joined() else 0
 
 
 def count() -> int:
   """The number of processes; does not start JAX's backend."""
-  from jax._src import distributed
-
-  return distributed.global_state.num_processes
+  return _state().num_processes if is_joined() else 1
 
 
 def gather(name: str, text: str, timeout: float = 600.0) -> list[str]:
@@ -110,6 +112,8 @@ def agree(what: str, text: str) -> None:
     UserError: they differ, in all processes with the same message, which shows
       the first line that does.
   """
+  if not is_joined():
+    return
   digest = hashlib.sha256(text.encode()).hexdigest()
   digests = gather(f'agree/{what}', digest)
   other = next((i for i, d in enumerate(digests) if d != digests[0]), None)

@@ -58,7 +58,7 @@ def explain(
   is_are, its = ('is', 'its') if len(gone) == 1 else ('are', 'their')
   return (
     f'error: {", ".join(names)} {is_are} gone: killed, or {its} host is down. '
-    'All others end, too; the same command goes on from the last checkpoint'
+    'All others end, too; start all of them again to go on'
   )
 
 

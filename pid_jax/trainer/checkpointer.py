@@ -22,6 +22,7 @@ from pid_jax import checkpoints
 from pid_jax import errors
 from pid_jax import hosts
 from pid_jax.trainer import disk
+from pid_jax.trainer import reporting
 from pid_jax.trainer import step as step_lib
 
 PyTree = Any
@@ -236,13 +237,13 @@ class Checkpointer:
   def __exit__(self, unused_kind, error, unused_traceback) -> None:
     """Waits until everything is on disk; after a fault of the disk, sweeps.
 
-    Of many processes each may fail alone: then none waits for the others. What
-    is left half-written is swept when the run goes on.
+    A process of many that fails alone does not wait for the others, which may
+    never come. What is left half-written is swept when the run goes on.
     """
-    if not disk.fault(error) and not hosts.comes_from_another(error):
-      self._manager.close()
+    if hosts.is_joined() and not _is_common(error):
       return
-    if hosts.is_joined():  # Others may have no fault, and do not come here.
+    if not disk.fault(error):
+      self._manager.close()
       return
     with contextlib.suppress(Exception):  # It would only tell the same again.
       self._manager.close()
@@ -251,6 +252,12 @@ class Checkpointer:
       for path in self._path.iterdir():
         if '.orbax-checkpoint-tmp' in path.name:
           path.rmtree(missing_ok=True)
+
+
+def _is_common(error: BaseException | None) -> bool:
+  """Whether all processes of a run come to such an end together."""
+  known = errors.UserError | reporting.NonFiniteError
+  return not isinstance(error, Exception) or isinstance(error, known)
 
 
 def _num_bytes(
