@@ -129,7 +129,9 @@ def test_fifty_steps_of_two_and_four_are_those_of_one(tmp_path, cache):
     runs[count, partitions] = run = Run(
       tmp_path / f'{count}-{partitions}', cache
     )
-    ended = run.train(count, num_shards=4, num_partitions=partitions)
+    ended = run.train(
+      count, num_shards=4, num_partitions=partitions, evaluate=1
+    )
     assert [e.status for e in ended] == [0] * count, ended
     if count > 1:
       assert ended[0].err and not any(e.err for e in ended[1:])

@@ -241,6 +241,14 @@ def test_a_run_that_was_killed_has_no_claim(tmp_path):
     pass
 
 
+def test_a_model_dir_that_the_hosts_do_not_share(tmp_path, monkeypatch):
+  with claim.Claim(tmp_path) as first:
+    monkeypatch.setattr(group, 'gather', lambda name, text: [first._words])
+    claim.Claim(tmp_path, enabled=False).check_shared(0.0)
+    with pytest.raises(errors.UserError, match='a file system that all hosts'):
+      claim.Claim(tmp_path / 'local', enabled=False).check_shared(0.0)
+
+
 def test_in_a_bucket_the_last_one_counts(tmp_path, monkeypatch):
   first, second = claim.Claim(tmp_path), claim.Claim(tmp_path)
   for one in (first, second):

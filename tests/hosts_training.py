@@ -61,15 +61,18 @@ def main(args) -> None:
   from pid_jax import trainer
 
   note_steps(args)
+  evaluations = dict(
+    infer_eval_dataset_cfg=toy.dataset_config('validation'),
+    train_eval_dataset_cfg=toy.dataset_config(
+      'validation', pack=True, batch_size=4
+    ),
+  )
   toy.train(
     args.model_dir,
     total_steps=args.steps,
     train_dataset_cfg=toy.dataset_config(num_shards=args.num_shards),
     checkpoint_cfg=trainer.CheckpointConfig(period=args.period),
-    infer_eval_dataset_cfg=toy.dataset_config('validation'),
-    train_eval_dataset_cfg=toy.dataset_config(
-      'validation', pack=True, batch_size=4
-    ),
+    **(evaluations if args.evaluate else {}),
     partitioner=partitioning.Partitioner(args.num_partitions),
     log_period=2,
   )
@@ -81,6 +84,7 @@ def flags(parser: argparse.ArgumentParser) -> None:
   add('--log')
   add('--steps', type=int, default=50)
   add('--period', type=int, default=1000)
+  add('--evaluate', type=int, default=0)
   add('--num_partitions', type=int, default=1)
   add('--num_shards', type=int)
   add('--at', type=json.loads, help='[process, step, signal]')
