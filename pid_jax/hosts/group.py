@@ -46,13 +46,14 @@ def count() -> int:
   return _state().num_processes if is_joined() else 1
 
 
-def gather(name: str, text: str, timeout: float = 600.0) -> list[str]:
+def gather(name: str, text: str, timeout: float = 3600.0) -> list[str]:
   """Exchanges a text; all processes must call it, in the same order.
 
   Args:
     name: what it is about; may be used again.
     text: of this process.
-    timeout: seconds to wait for the others.
+    timeout: seconds to wait for the others, which may just be slow: who is gone
+      is found out sooner.
 
   Returns:
     The texts of all processes, in their order.
@@ -73,7 +74,7 @@ def gather(name: str, text: str, timeout: float = 600.0) -> list[str]:
   return [texts[i] for i in sorted(texts)]
 
 
-def barrier(name: str, timeout: float = 600.0) -> None:
+def barrier(name: str, timeout: float = 3600.0) -> None:
   """Waits until all processes have come here.
 
   Args:

@@ -44,12 +44,12 @@ class Place(NamedTuple):
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
   """Adds the flags of a command that runs on many hosts; named as in JAX."""
-  group_ = parser.add_argument_group(
+  flags = parser.add_argument_group(
     'many hosts',
     'The same command on every host; TPU pods, SLURM, Open MPI and indexed '
     'jobs of Kubernetes need no flags (docs/launch.md).',
   )
-  add = group_.add_argument
+  add = flags.add_argument
   add(
     '--coordinator_address',
     metavar='HOST:PORT',

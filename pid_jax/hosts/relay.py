@@ -17,6 +17,7 @@ _LOG_LINE = re.compile(r'[IWEF]\d{4} [\d:.]+ ')
 _NOISE = re.compile(
   r'\[Gloo\] |[IWE]\d{4} .*(coordination_service|preemption_sync_manager)'
 )
+_MOST_LINES = 5
 PEERS = '\x1e'  # Begins the line that says who the processes are.
 
 
@@ -96,7 +97,7 @@ def main() -> None:
   """Relays standard input to standard error."""
   address, count, me, timeout = sys.argv[1:]
   place = (address, int(count), int(me))
-  peers, fatal, is_noise = None, None, False
+  peers, fatal, num_more = None, None, 0
   for raw in sys.stdin.buffer:
     line = raw.decode(errors='replace')
     if line.startswith(PEERS):
@@ -112,10 +113,11 @@ def main() -> None:
     elif _FATAL in line:
       fatal = [line]
     else:
-      # A message of the noise may have more lines.
-      is_more = is_noise and not _LOG_LINE.match(line)
-      is_noise = bool(_NOISE.match(line)) or (is_more and line[0] != '[')
-      if not is_noise:
+      # A message of the noise has a few lines more.
+      num_more = 0 if _LOG_LINE.match(line) else num_more - 1
+      if _NOISE.match(line):
+        num_more = _MOST_LINES
+      if num_more <= 0:
         sys.stderr.write(line)
         sys.stderr.flush()
 

@@ -23,6 +23,7 @@ from typing import Any
 
 from etils import epath
 
+import pid_jax
 from pid_jax import atomic
 from pid_jax import hosts
 from pid_jax import progress
@@ -71,6 +72,7 @@ def answer_file(
     output_file.with_name(output_file.name + '.parts'),
     {
       'model': model_name,
+      'version': pid_jax.__version__,  # Of which the batches are.
       'input': hashlib.sha256(json.dumps(examples).encode()).hexdigest(),
       'options': repr([max_new_tokens, *sorted(options.items())]),
     },

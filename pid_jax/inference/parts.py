@@ -96,12 +96,14 @@ class Parts:
     self._written_at = time.monotonic()
 
   def gather(self, num_batches: int) -> dict[int, Arrays]:
-    """Waits for all processes, and returns the results of all batches.
+    """Waits until all processes have written, and returns all results.
+
+    Args:
+      num_batches: of the job.
 
     Raises:
       UserError: what another process has written is not here.
     """
-    self.write()
     hosts.barrier('predicted', timeout=24 * 3600.0)
     end = time.monotonic() + self._patience
     while len(self._read()) < num_batches:

@@ -42,8 +42,11 @@ def run_ahead(
   left = [k for k in range(len(batches)) if k not in parts.known]
   own = left[hosts.index() :: hosts.count()]
   work = [batches[k] for k in own]
-  for k, (_, arrays) in zip(own, _results(run, work, progress), strict=True):
-    parts.add(k, arrays)
+  try:
+    for k, (_, arrays) in zip(own, _results(run, work, progress), strict=True):
+      parts.add(k, arrays)
+  finally:  # Also of a job that is interrupted.
+    parts.write()
   known = parts.gather(len(batches))
   return buckets.unbatch((b, known[k]) for k, b in enumerate(batches))
 
