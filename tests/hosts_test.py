@@ -146,7 +146,7 @@ def test_what_is_said_of_who_is_gone(text, me, peers, said):
 
 def test_the_relay_passes_on_what_it_does_not_know():
   text = (
-    '[Gloo] Rank 0 is connected to 1 peer ranks.\n'
+    '[Gloo] Rank 0 is connected to 1 peer ranks.\na word of Python\n'
     f'{relay.PEERS}{json.dumps(_PEERS)}\n'
     'E1126 14:57:27.0 99 coordination_service.cc:1549] Use error polling:\n'
     '1\n'
@@ -160,8 +160,8 @@ def test_the_relay_passes_on_what_it_does_not_know():
     text=True,
     check=True,
   )
-  first, second = done.stderr.splitlines()
-  assert first.endswith('a word of C++')
+  zeroth, first, second = done.stderr.splitlines()
+  assert zeroth == 'a word of Python' and first.endswith('a word of C++')
   assert second.startswith('error: process 1 of 4 (host a, pid 11), process 3')
 
 

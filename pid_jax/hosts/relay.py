@@ -113,10 +113,10 @@ def main() -> None:
     elif _FATAL in line:
       fatal = [line]
     else:
-      # A message of the noise has a few lines more.
-      num_more = 0 if _LOG_LINE.match(line) else num_more - 1
-      if _NOISE.match(line):
-        num_more = _MOST_LINES
+      is_new = _LOG_LINE.match(line)
+      num_more = 0 if is_new else num_more - 1
+      if _NOISE.match(line):  # A message may have a few lines more.
+        num_more = _MOST_LINES if is_new else 1
       if num_more <= 0:
         sys.stderr.write(line)
         sys.stderr.flush()
