@@ -111,7 +111,8 @@ def run(
   except KeyboardInterrupt:
     status = _end('interrupted', 130, args.verbose)
   except BrokenPipeError:  # The output went to `head`, which has had enough.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    output = sys.stdout.fileno() if hosts.is_joined() else 1
+    os.dup2(os.open(os.devnull, os.O_WRONLY), output)
     status = 141
   except Exception as e:  # pylint: disable=broad-except
     message = user_message(e)
