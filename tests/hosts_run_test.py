@@ -101,6 +101,7 @@ def metrics(run: Run) -> dict[str, float]:
   )
 
 
+@pytest.mark.slow
 def test_a_signal_to_one_of_two_leads_to_one_checkpoint(tmp_path, cache):
   run = Run(tmp_path, cache)
   ended = run.train(2, steps=40, at=[1, 3, signal.SIGTERM])
