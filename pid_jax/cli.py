@@ -14,6 +14,7 @@ and the noise is off before TensorFlow is loaded.
 import argparse
 from collections.abc import Callable
 from collections.abc import Sequence
+import hashlib
 import importlib
 import importlib.resources
 import importlib.util  # gin.resource_reader uses it without importing it.
@@ -32,6 +33,7 @@ from etils import epath
 import gin
 
 from pid_jax import errors
+from pid_jax import hosts
 from pid_jax import progress
 
 _QUIET_ENVIRONMENT = {
@@ -51,6 +53,7 @@ def run(
   use_gin: bool = False,
   preload: Sequence[str] = (),
   use_jax: bool = True,
+  join: bool = False,
   argv: Sequence[str] | None = None,
 ) -> NoReturn:
   """Parses the flags, calls `main(args)` and exits with its status.
@@ -64,6 +67,8 @@ def run(
     preload: modules that `main` will need and whose libraries write to standard
       error when loaded, whatever one sets; loaded first, with it shut.
     use_jax: whether to start JAX; False for what computes nothing.
+    join: whether several processes may run the command together, see
+      `pid_jax.hosts`.
     argv: arguments without the program's name; those of the process if None.
 
   Raises:
@@ -82,6 +87,8 @@ def run(
   if use_gin:
     _add_gin_flags(parser)
     argv = [_rewrite_gin_flag(arg) for arg in argv]
+  if join:
+    hosts.add_flags(parser)
   parser.add_argument(
     '--verbose',
     action='store_true',
@@ -95,22 +102,67 @@ def run(
     compilation.keep_memory()
     compilation.use_cache()
   try:
+    if join:
+      hosts.join(args)
+      hosts.agree('what they run', _describe(args))
     if use_jax and not args.verbose:
       _load_in_silence(preload)
     status = main(args) or 0
   except KeyboardInterrupt:
-    _complain('interrupted', args.verbose)
-    status = 130
+    status = _end('interrupted', 130, args.verbose)
   except BrokenPipeError:  # The output went to `head`, which has had enough.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    output = sys.stdout.fileno() if hosts.is_joined() else 1
+    os.dup2(os.open(os.devnull, os.O_WRONLY), output)
     status = 141
   except Exception as e:  # pylint: disable=broad-except
     message = user_message(e)
-    if message is None:
+    if message is not None:
+      status = _end(f'error: {message}', 2, args.verbose)
+    elif not hosts.is_joined():
       raise
-    _complain(f'error: {message}', args.verbose)
-    status = 2
+    else:
+      if hosts.comes_from_another(e):
+        hosts.await_word()
+      status = _end(traceback.format_exc(), 1, False)
   sys.exit(status)
+
+
+def _end(message: str, status: int, verbose: bool) -> int:
+  """Tells the user why the command ends; of many processes one does."""
+  if not hosts.is_joined():
+    _complain(message, verbose)
+    return status
+  if hosts.tells(message, status):
+    _complain(message, verbose)
+  hosts.leave(status)
+
+
+def _describe(args: argparse.Namespace) -> str:
+  """What all processes of a run must have in common, line by line."""
+  if not hosts.is_joined():
+    return ''
+  import jax
+
+  package = pathlib.Path(__file__).parent
+  code = hashlib.sha256()
+  for path in sorted(package.rglob('*.py')):
+    code.update(path.read_bytes())
+  flags = vars(args).items()
+  return '\n'.join(
+    [
+      f'jax {jax.__version__}',
+      f'Python {sys.version_info[0]}.{sys.version_info[1]}',
+      f'pid_jax with the code {code.hexdigest()[:12]}',
+      *(f'--{k}={v}' for k, v in flags if k not in hosts.FLAGS),
+      f'--num_processes={hosts.count()}',
+    ]
+  )
+
+
+def say(text: str) -> None:
+  """Prints a command's result; of many processes the first one does."""
+  if hosts.index() == 0:
+    print(text)
 
 
 def quieten(verbose: bool = False) -> None:
@@ -170,7 +222,8 @@ def parse_gin(
 
   Raises:
     UserError: a file that cannot be found or read, a binding that nothing
-      uses, a required value that is missing.
+      uses, a required value that is missing; or the processes of a run have
+      read different things.
   """
   if needs_file and not args.gin_file:
     raise errors.UserError('name a --gin_file; --help shows an example')
@@ -193,6 +246,7 @@ def parse_gin(
   if missing:
     flags = ' '.join(f'--gin.{name}=VALUE' for name in missing)
     raise errors.UserError(f'a required value is missing: give {flags}')
+  hosts.agree('the gin configuration', gin.config_str())
   gin.finalize()
 
 

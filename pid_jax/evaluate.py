@@ -65,16 +65,14 @@ def main(args: argparse.Namespace) -> None:
     mixture_or_task_name=args.task or cfg.mixture_or_task_name,
     num_examples=args.num_examples or cfg.num_examples,
   )
+  options = dict(output_dir=args.output, param_dtype=args.param_dtype)
   values, output = trainer.evaluate(
-    args.model_dir,
-    cfg,
-    step=args.step,
-    output_dir=args.output,
-    param_dtype=args.param_dtype,
+    args.model_dir, cfg, step=args.step, **options
   )
-  print(trainer.table(values))
-  print(f'written to {output}')
+  cli.say(f'{trainer.table(values)}\nwritten to {output}')
 
 
 if __name__ == '__main__':
-  cli.run(main, __doc__, define_flags, use_gin=True, preload=['seqio'])
+  cli.run(
+    main, __doc__, define_flags, use_gin=True, preload=['seqio'], join=True
+  )

@@ -146,17 +146,36 @@ class Partitioner:
         f'{self.mesh.size} devices). Choose a multiple of {pieces}, or '
         'another Partitioner.num_partitions.'
       )
-    if batch_size % jax.process_count():
-      raise errors.UserError(
-        f'The global batch of {batch_size} is not divisible by the '
-        f'{jax.process_count()} processes.'
-      )
 
-  def put_batch(self, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
+  def rows_of_processes(self, batch_size: int) -> dict[int, np.ndarray]:
+    """Returns which rows of a batch of B each process holds, in rising order.
+
+    Processes that share a row of the mesh hold the same ones.
+    """
+    if batch_size in self._known_rows:
+      return self._known_rows[batch_size]
+    rows: dict[int, set[int]] = {}
+    places = self.batch_sharding.devices_indices_map((batch_size,))
+    for device, (index,) in places.items():
+      own = rows.setdefault(device.process_index, set())
+      own.update(range(*index.indices(batch_size)))
+    known = {process: np.array(sorted(own)) for process, own in rows.items()}
+    self._known_rows[batch_size] = known
+    return known
+
+  @functools.cached_property
+  def _known_rows(self) -> dict[int, dict[int, np.ndarray]]:
+    return {}
+
+  def put_batch(
+    self, batch: Mapping[str, np.ndarray], batch_size: int | None = None
+  ) -> dict[str, jax.Array]:
     """Moves this process's rows of a batch to its devices.
 
     Args:
-      batch: arrays [B / processes, ...], the same rows for every feature.
+      batch: arrays [b, ...], the same b rows for every feature: those of
+        `rows_of_processes`.
+      batch_size: B; None in a run of one process, which holds all rows.
 
     Returns:
       Global arrays [B, ...] with `batch_sharding`. Returns at once; the copy
@@ -164,10 +183,19 @@ class Partitioner:
     """
     if jax.process_count() == 1:
       return jax.device_put(dict(batch), self.batch_sharding)
-    return {
-      name: jax.make_array_from_process_local_data(self.batch_sharding, value)
-      for name, value in batch.items()
-    }
+    rows = self.rows_of_processes(batch_size)[jax.process_index()]
+
+    def put(value):
+      def part(index):
+        first, stop, _ = index[0].indices(batch_size)
+        start = np.searchsorted(rows, first)
+        return value[start : start + stop - first]
+
+      return jax.make_array_from_callback(
+        (batch_size, *value.shape[1:]), self.batch_sharding, part
+      )
+
+    return {name: put(value) for name, value in batch.items()}
 
   def param_shardings(self, params: PyTree, params_axes: PyTree) -> PyTree:
     """Shardings of the parameters by their logical axes.

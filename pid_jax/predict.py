@@ -11,7 +11,8 @@ Each line of --input is an object
 and each line of --output the same with an "id", and in each subtask a
 "prediction" (with --scores a "score", too: its log-probability): one of its
 "choices", if it has such a list. "inputs_truncated": true marks inputs that the
-model could not read to the end. The output appears when it is complete.
+model could not read to the end. The output appears when complete; until then
+its results are in OUTPUT.parts, with which the same command goes on.
 """
 
 import argparse
@@ -40,9 +41,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
   add('--temperature', type=float, help='draw predictions, sharper below 1')
   add('--top_k', type=int, metavar='K', help='draw from the K likeliest tokens')
   add('--top_p', type=float, metavar='P', help='draw from the likeliest P of 1')
-  add(
-    '--lookup', action='store_true', help='copy drafts from the input: faster'
-  )
+  add('--lookup', action='store_true', help='copy drafts from inputs: faster')
   add('--beam_size', type=int, metavar='N', help='search with N beams instead')
   add('--length_penalty', type=float, default=0.6, help='default: 0.6')
   add('--param_dtype', default='float32', help='faster: bfloat16 or int8')
@@ -51,16 +50,19 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> None:
   """Answers the file."""
+  from pid_jax import checkpoints
   from pid_jax import decoding
   from pid_jax import inference
 
   step = int(args.step) if (args.step or '').isdigit() else args.step
+  model = checkpoints.open_checkpoint(args.model_dir, step)
   num_lines = inference.answer_file(
     lambda: inference.PromptInDecoder.from_pretrained(
       args.model_dir, step, param_dtype=args.param_dtype
     ),
     args.input,
     args.output,
+    model_name=f'{model.path} {args.param_dtype}',
     max_new_tokens=args.max_new_tokens,
     with_scores=args.scores,
     batch_size=args.batch_size,
@@ -70,8 +72,8 @@ def main(args: argparse.Namespace) -> None:
     beam_size=args.beam_size,
     length_penalty=args.length_penalty,
   )
-  print(f'{num_lines} examples written to {args.output}')
+  cli.say(f'{num_lines} examples written to {args.output}')
 
 
 if __name__ == '__main__':
-  cli.run(main, doc=__doc__, flags=add_flags)
+  cli.run(main, doc=__doc__, flags=add_flags, join=True)

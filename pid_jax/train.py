@@ -47,4 +47,4 @@ def write_config(model_dir: str, writer, step: int) -> None:
 
 
 if __name__ == '__main__':
-  cli.run(main, doc=__doc__, use_gin=True, preload=['seqio'])
+  cli.run(main, doc=__doc__, use_gin=True, preload=['seqio'], join=True)

@@ -38,7 +38,7 @@ _FLOORS = (
   ('subtasks',),
   ('network',),
   ('config',),
-  ('atomic', 'compilation', 'progress', 'vocabulary'),
+  ('atomic', 'compilation', 'hosts', 'progress', 'vocabulary'),
   ('errors',),
 )
 _HEIGHT = {

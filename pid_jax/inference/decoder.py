@@ -30,6 +30,7 @@ from pid_jax.decoding import steps
 from pid_jax.decoding import streaming
 from pid_jax.inference import choices as choices_lib
 from pid_jax.inference import options
+from pid_jax.inference import parts as parts_lib
 from pid_jax.inference import pipeline
 from pid_jax.inference import runner
 from pid_jax.inference import stream as stream_lib
@@ -77,6 +78,7 @@ class PromptInDecoder(runner.Runner):
     length_penalty: float = 0.6,
     batch_size: int = 16,
     progress: Callable[[int], None] | None = None,
+    parts: parts_lib.Parts | None = None,
   ) -> Texts | tuple[Texts, Scores]:
     """Answers the prompts of each input.
 
@@ -103,6 +105,8 @@ class PromptInDecoder(runner.Runner):
         by their probability alone, more favours longer ones.
       batch_size: encoded inputs that are decoded together, at most.
       progress: called now and then with the number of prompts answered so far.
+      parts: a folder of results, to go on with a job that was stopped, and for
+        processes to share it; None: this process does all, now.
 
     Returns:
       For each input the list of its outputs, in order. With `return_scores` a
@@ -142,7 +146,7 @@ class PromptInDecoder(runner.Runner):
       return generated.tokens, generated.log_probs
 
     batches = self.lay_out(inputs, prompts, roots=roots, batch_size=batch_size)
-    rows = pipeline.run_ahead(run, batches, progress)
+    rows = pipeline.run_ahead(run, batches, progress, parts)
     texts = [self.read(tokens) for tokens, _ in rows]
     if not return_scores:
       return texts_lib.split(texts, prompts)

@@ -3,7 +3,9 @@
 """Answers the prompts of a JSONL file in another one.
 
 Mistakes in the input are found before anything is computed, and the output
-appears only when it is complete. subtasks.examples describes the input's lines.
+appears only when it is complete. Until then results are in OUTPUT.parts: the
+same command goes on with them, and many processes share the work there, on a
+file system that all of them see. subtasks.examples describes the input's lines.
 An output line is
   {"id": "...", "inputs": "...", "subtasks": [{"name": "...", "prompt": "...",
                                                "prediction": "..."}, ...]}
@@ -15,15 +17,19 @@ true where the model could not read all of an input.
 from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Sequence
+import hashlib
 import json
 from typing import Any
 
 from etils import epath
 
+import pid_jax
 from pid_jax import atomic
+from pid_jax import hosts
 from pid_jax import progress
 from pid_jax import subtasks
 from pid_jax.inference import decoder
+from pid_jax.inference import parts as parts_lib
 
 
 def answer_file(
@@ -33,6 +39,7 @@ def answer_file(
   *,
   max_new_tokens: int | None = None,
   with_scores: bool = False,
+  model_name: str = '',
   **options: Any,
 ) -> int:
   """Answers a file.
@@ -43,6 +50,8 @@ def answer_file(
     output_file: JSONL, in a folder that exists; local, or gs://.
     max_new_tokens: where outputs are cut; None: as in training, else at 32.
     with_scores: whether to write scores.
+    model_name: which model it is, of all there are; results of another one are
+      not gone on with.
     **options: of PromptInDecoder.generate.
 
   Returns:
@@ -58,8 +67,21 @@ def answer_file(
   if max_new_tokens is None:
     max_new_tokens = model.task.get('feature_lengths', {}).get('targets', 32)
   prompts = [example['prompts'] for example in examples]
+  output_file = epath.Path(output_file)
+  parts = parts_lib.Parts(
+    output_file.with_name(output_file.name + '.parts'),
+    {
+      'model': model_name,
+      'version': pid_jax.__version__,  # Of which the batches are.
+      'input': hashlib.sha256(json.dumps(examples).encode()).hexdigest(),
+      'options': repr([max_new_tokens, *sorted(options.items())]),
+    },
+  )
   with progress.Progress(
-    sum(map(len, prompts)), label='predict', unit='prompt'
+    sum(map(len, prompts)) // hosts.count(),
+    label='predict',
+    unit='prompt',
+    enabled=hosts.index() == 0,
   ) as shown:
     outputs, scores = model.generate(
       [example['inputs'] for example in examples],
@@ -68,6 +90,7 @@ def answer_file(
       choices=[example['choices'] for example in examples],
       return_scores=True,
       progress=shown.update,
+      parts=parts,
       **options,
     )
   lines = []
@@ -77,7 +100,9 @@ def answer_file(
       record['inputs_truncated'] = True
     record['subtasks'] = list(_subtasks(example, texts, values, with_scores))
     lines.append(json.dumps(record, ensure_ascii=False) + '\n')
-  atomic.write(output_file, ''.join(lines).encode())
+  if hosts.index() == 0:
+    atomic.write(output_file, ''.join(lines).encode())
+  parts.remove()
   return len(lines)
 
 

@@ -4,18 +4,22 @@
 
 from collections.abc import Callable
 from collections.abc import Iterable
+from collections.abc import Iterator
 import itertools
 
 import jax
 import numpy as np
 
+from pid_jax import hosts
 from pid_jax.decoding import buckets
+from pid_jax.inference import parts as parts_lib
 
 
 def run_ahead(
   run: Callable[[buckets.Batch], tuple[jax.Array, ...]],
   batches: Iterable[buckets.Batch],
   progress: Callable[[int], None] | None,
+  parts: parts_lib.Parts | None = None,
 ) -> list[tuple[np.ndarray, ...]]:
   """Runs each batch before the results of the one before are read.
 
@@ -23,18 +27,41 @@ def run_ahead(
 
   Args:
     run: starts the work on a batch; returns arrays [B, U, ...].
-    batches: of `buckets.batches`.
+    batches: of `buckets.batches`; the same ones in all processes.
     progress: called with the number of prompts done so far, or None.
+    parts: where results are kept, so that those that are there already are not
+      computed again, and processes share the work. None: nowhere, and this
+      process does all.
 
   Returns:
     For every prompt of every request, in order, its part of the results.
   """
-  results, ahead, num_done = [], None, 0
+  if parts is None:
+    return buckets.unbatch(_results(run, batches, progress))
+  batches = list(batches)
+  left = [k for k in range(len(batches)) if k not in parts.known]
+  own = left[hosts.index() :: hosts.count()]
+  work = [batches[k] for k in own]
+  try:
+    for k, (_, arrays) in zip(own, _results(run, work, progress), strict=True):
+      parts.add(k, arrays)
+  finally:  # Also of a job that is interrupted.
+    parts.write()
+  known = parts.gather(len(batches))
+  return buckets.unbatch((b, known[k]) for k, b in enumerate(batches))
+
+
+def _results(
+  run: Callable[[buckets.Batch], tuple[jax.Array, ...]],
+  batches: Iterable[buckets.Batch],
+  progress: Callable[[int], None] | None,
+) -> Iterator[tuple[buckets.Batch, tuple[np.ndarray, ...]]]:
+  """Yields the batches with their results."""
+  ahead, num_done = None, 0
   for batch in itertools.chain(batches, [None]):
     before, ahead = ahead, None if batch is None else (batch, run(batch))
     if before is not None:
-      results.append((before[0], jax.device_get(before[1])))
+      yield before[0], jax.device_get(before[1])
       num_done += int(before[0].row_mask.sum())
       if progress is not None:
         progress(num_done)
-  return buckets.unbatch(results)

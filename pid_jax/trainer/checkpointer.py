@@ -8,6 +8,7 @@ when, the newest step is whole and its parts belong together.
 """
 
 import asyncio
+from collections.abc import Callable
 from collections.abc import Mapping
 import contextlib
 import dataclasses
@@ -19,7 +20,9 @@ import orbax.checkpoint as ocp
 
 from pid_jax import checkpoints
 from pid_jax import errors
+from pid_jax import hosts
 from pid_jax.trainer import disk
+from pid_jax.trainer import reporting
 from pid_jax.trainer import step as step_lib
 
 PyTree = Any
@@ -68,7 +71,10 @@ class CheckpointConfig:
 
 
 class FilesHandler(ocp.AsyncCheckpointHandler):
-  """Writes named files of each process: an item of an orbax checkpoint."""
+  """Writes named files: an item of an orbax checkpoint.
+
+  Each process writes its own, under names that no other one uses.
+  """
 
   async def async_save(self, directory, args):
     return [
@@ -79,30 +85,18 @@ class FilesHandler(ocp.AsyncCheckpointHandler):
 
   async def _write(self, directory: epath.Path, files: Mapping[str, bytes]):
     for name, content in files.items():
-      (directory / (_process_prefix() + name)).write_bytes(content)
+      (directory / name).write_bytes(content)
 
   def save(self, directory, args):
     asyncio.run(self._write(directory, args.files))
 
-  def restore(self, directory: epath.Path, args=None) -> dict[str, bytes]:
-    """Returns the files of this process.
-
-    Raises:
-      UserError: there are none: as many processes must go on as stopped.
-    """
-    prefix = _process_prefix()
-    files = {
-      path.name.removeprefix(prefix): path.read_bytes()
+  def restore(self, directory: epath.Path, args) -> dict[str, bytes]:
+    """Returns the files that are wanted, whichever process wrote them."""
+    return {
+      path.name: path.read_bytes()
       for path in epath.Path(directory).iterdir()
-      if path.name.startswith(prefix)
+      if args.wanted(path.name)
     }
-    if not files:
-      raise errors.UserError(
-        f'{directory} holds no position in the data for process '
-        f'{jax.process_index()} of {jax.process_count()}: go on with as many '
-        'processes as the run was started with.'
-      )
-    return files
 
 
 @ocp.args.register_with_handler(FilesHandler, for_save=True)
@@ -116,13 +110,18 @@ class FilesSave(ocp.args.CheckpointArgs):
 @ocp.args.register_with_handler(FilesHandler, for_restore=True)
 @dataclasses.dataclass
 class FilesRestore(ocp.args.CheckpointArgs):
-  """Nothing to choose."""
+  """Which to read, by name."""
 
-  pass
+  wanted: Callable[[str], bool]
 
 
-def _process_prefix() -> str:
-  return f'process_{jax.process_index()}_of_{jax.process_count()}.'
+def saved_files(model_dir: epath.PathLike) -> list[str]:
+  """Names of the files of the last step's position in the data."""
+  steps = checkpoints.steps(model_dir)
+  if not steps:
+    return []
+  folder = checkpoints.checkpoints_path(model_dir) / str(steps[-1]) / 'data'
+  return [path.name for path in folder.iterdir()] if folder.is_dir() else []
 
 
 class Checkpointer:
@@ -196,12 +195,16 @@ class Checkpointer:
       raise errors.unknown('CheckpointConfig.best_metric', best, metrics)
 
   def restore(
-    self, shapes: step_lib.TrainState
+    self,
+    shapes: step_lib.TrainState,
+    wanted: Callable[[str], bool] = lambda name: False,
   ) -> tuple[step_lib.TrainState, dict[str, bytes] | None] | None:
     """Reads the last step.
 
     Args:
       shapes: the run's state as ShapeDtypeStructs with shardings.
+      wanted: which files of the position in the data to read, by name; none by
+        default.
 
     Returns:
       The state and the position in the data (None where none was saved); or
@@ -223,7 +226,7 @@ class Checkpointer:
       'state': ocp.args.StandardRestore(rest),
     }
     if self._cfg.save_dataset and (folder / 'data').exists():
-      items['data'] = FilesRestore()
+      items['data'] = FilesRestore(wanted)
     restored = self._manager.restore(step, args=ocp.args.Composite(**items))
     state = _join(restored['params'], restored['state'])
     return state, restored.get('data')
@@ -232,7 +235,13 @@ class Checkpointer:
     return self
 
   def __exit__(self, unused_kind, error, unused_traceback) -> None:
-    """Waits until everything is on disk; after a fault of the disk, sweeps."""
+    """Waits until everything is on disk; after a fault of the disk, sweeps.
+
+    A process of many that fails alone does not wait for the others, which may
+    never come. What is left half-written is swept when the run goes on.
+    """
+    if hosts.is_joined() and not _is_common(error):
+      return
     if not disk.fault(error):
       self._manager.close()
       return
@@ -243,6 +252,12 @@ class Checkpointer:
       for path in self._path.iterdir():
         if '.orbax-checkpoint-tmp' in path.name:
           path.rmtree(missing_ok=True)
+
+
+def _is_common(error: BaseException | None) -> bool:
+  """Whether all processes of a run come to such an end together."""
+  known = errors.UserError | reporting.NonFiniteError
+  return not isinstance(error, Exception) or isinstance(error, known)
 
 
 def _num_bytes(

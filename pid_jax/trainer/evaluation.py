@@ -16,7 +16,6 @@ from typing import Any
 
 from etils import epath
 import jax
-from jax.experimental import multihost_utils
 import numpy as np
 import seqio
 import tensorflow as tf
@@ -138,7 +137,7 @@ class PredictionEvaluator:
       counters = [k for k, v in batch.items() if v.ndim == 1]
       batch = {k: v for k, v in batch.items() if k not in counters}
       with self._partitioner.scope():
-        output = fn(params, self._partitioner.put_batch(self._own_rows(batch)))
+        output = fn(params, _put_own_rows(self._partitioner, batch, size))
       output = jax.device_get(output)
       output, more = output if isinstance(output, tuple) else (output, {})
       indices.extend(int(i) for i in index)
@@ -146,18 +145,6 @@ class PredictionEvaluator:
       for name, values in more.items():
         aux.setdefault(name, []).extend(values[: len(index)])
     return list(zip(indices, outputs, strict=True)), aux
-
-  def _own_rows(self, batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Pads a batch to its full size and takes this process's rows."""
-    rows = self._cfg.batch_size // jax.process_count()
-    first = rows * jax.process_index()
-
-    def take(x):
-      missing = self._cfg.batch_size - len(x)
-      x = np.pad(x, [(0, missing)] + [(0, 0)] * (x.ndim - 1))
-      return x[first : first + rows]
-
-    return {name: take(x) for name, x in batch.items()}
 
 
 class LossEvaluator:
@@ -182,11 +169,12 @@ class LossEvaluator:
     data.check_split(data.get_task(cfg.mixture_or_task_name), cfg.split)
     self._name = cfg.mixture_or_task_name
     self._partitioner = partitioner
+    self._batch_size = cfg.batch_size
     ds = data.dataset(cfg, num_epochs=1).as_numpy_iterator()
-    batches = list(itertools.islice(ds, num_batches))
-    # All processes must take part in each batch.
-    counts = multihost_utils.process_allgather(np.array(len(batches)))
-    self._batches = batches[: np.min(counts)]
+    self._batches = [
+      _own_rows(partitioner, batch, cfg.batch_size)
+      for batch in itertools.islice(ds, num_batches)
+    ]
     if not self._batches:
       raise errors.UserError(
         f'The {cfg.split} split of {self._name!r} fills no batch of '
@@ -202,7 +190,7 @@ class LossEvaluator:
     """Returns 'TASK/target_loss' and 'TASK/target_accuracy', per token."""
     with self._partitioner.scope():
       per_batch = [
-        self._eval(params, self._partitioner.put_batch(batch))
+        self._eval(params, self._partitioner.put_batch(batch, self._batch_size))
         for batch in self._batches
       ]
     merged = functools.reduce(step_lib.merge, jax.device_get(per_batch))
@@ -275,6 +263,31 @@ class PredictionsWriter(seqio.Logger):
       line['prediction'] = prediction
       lines.append(json.dumps(line, default=_plain, ensure_ascii=False) + '\n')
     (folder / f'{task_name}.jsonl').write_text(''.join(lines))
+
+
+def _own_rows(
+  partitioner: partitioning.Partitioner,
+  batch: Mapping[str, np.ndarray],
+  batch_size: int,
+) -> dict[str, np.ndarray]:
+  """Takes this process's rows of a batch that may not be full."""
+  rows = partitioner.rows_of_processes(batch_size)[jax.process_index()]
+
+  def take(x):
+    missing = batch_size - len(x)
+    return np.pad(x, [(0, missing)] + [(0, 0)] * (x.ndim - 1))[rows]
+
+  return {name: take(x) for name, x in batch.items()}
+
+
+def _put_own_rows(
+  partitioner: partitioning.Partitioner,
+  batch: Mapping[str, np.ndarray],
+  batch_size: int,
+) -> dict[str, jax.Array]:
+  """Moves this process's rows of a batch that may not be full."""
+  own = _own_rows(partitioner, batch, batch_size)
+  return partitioner.put_batch(own, batch_size)
 
 
 def _text(value: bytes | None) -> str | None:

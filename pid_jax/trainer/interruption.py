@@ -9,15 +9,20 @@ SIGINT: a run that is not finished must not look so to `make` or a scheduler.
 import signal
 import threading
 
+from pid_jax import hosts
+
 
 class Interruption:
   """A context in which SIGTERM and SIGINT set a flag.
 
-  A second SIGINT has its usual effect, for the impatient.
+  A second SIGINT has its usual effect, for the impatient. Of many processes it
+  is enough that one hears the signal: the flag is set for all, at the same
+  place, if all look at it equally often.
   """
 
   def __init__(self):
     self.signal: signal.Signals | None = None
+    self._heard: signal.Signals | None = None
     self._previous = {}
 
   def __enter__(self) -> 'Interruption':
@@ -31,11 +36,18 @@ class Interruption:
       signal.signal(number, handler)
 
   def _note(self, number, unused_frame) -> None:
-    self.signal = signal.Signals(number)
+    self._heard = signal.Signals(number)
+    if hosts.is_joined():
+      hosts.ask_to_stop(number)
     if number == signal.SIGINT:
       signal.signal(number, self._previous[number])
 
   def __bool__(self) -> bool:
+    if self.signal is None:
+      if not hosts.is_joined():
+        self.signal = self._heard
+      elif hosts.must_stop():
+        self.signal = signal.Signals(hosts.stop_signal())
     return self.signal is not None
 
   @property

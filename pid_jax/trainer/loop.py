@@ -16,6 +16,7 @@ from pid_jax import errors
 from pid_jax import model as model_lib
 from pid_jax import partitioning
 from pid_jax import progress as progress_lib
+from pid_jax.hosts import claim as claim_lib
 from pid_jax.trainer import checkpointer as checkpointer_lib
 from pid_jax.trainer import data
 from pid_jax.trainer import disk
@@ -90,10 +91,18 @@ def train(
       of the step that it came in.
   """
   # Set-up. All that can be wrong is found here, before anything is written.
+  claim = claim_lib.Claim(model_dir, enabled=jax.process_index() == 0)
+  claim.check()
   checkpoint_cfg = checkpoint_cfg or checkpointer_lib.CheckpointConfig()
   partitioner = partitioner or partitioning.Partitioner()
   partitioner.check_batch_size(train_dataset_cfg.batch_size, num_microbatches)
   train_dataset_cfg = data.with_seed(train_dataset_cfg, random_seed)
+  num_shards = data.find_num_shards(
+    train_dataset_cfg,
+    checkpointer_lib.saved_files(model_dir)
+    if checkpoint_cfg.save_dataset
+    else [],
+  )
   start.find_vocabulary(model, train_dataset_cfg)
   shapes = step_lib.abstract_state(
     model, optimizer, partitioner, ema=ema_decay is not None
@@ -118,10 +127,17 @@ def train(
     loss_batches=eval_steps,
     should_stop=lambda: bool(stop),
   )
-  iterator = data.TrainIterator(data.dataset(train_dataset_cfg, None))
+  batch_size = train_dataset_cfg.batch_size
+  iterator = data.ShardedIterator(
+    train_dataset_cfg,
+    num_shards,
+    partitioner.rows_of_processes(batch_size),
+  )
 
   with contextlib.ExitStack() as stack:
     stack.enter_context(_failures_explained(model_dir))
+    stack.enter_context(claim)
+    claim.check_shared()
     start.describe(model, model_dir, train_dataset_cfg, checkpoint_cfg)
     checkpointer = stack.enter_context(
       checkpointer_lib.Checkpointer(model_dir, checkpoint_cfg)
@@ -130,7 +146,7 @@ def train(
     stack.callback(writer.flush)
 
     # The first state, or that of the last checkpoint.
-    restored = checkpointer.restore(shapes)
+    restored = checkpointer.restore(shapes, iterator.needs)
     if restored is None:
       state = start.first_state(
         model,
@@ -164,12 +180,13 @@ def train(
       if not _all_finite(state.params):
         raise reporting.NonFiniteError(step)
       if checkpointer.last_saved != step:
+        claim.still_held()
         position = iterator.save() if checkpoint_cfg.save_dataset else None
         checkpointer.save(step, state, position, metrics)
 
     # Steps.
     for step in range(first_step + 1, total_steps + 1):
-      batch = partitioner.put_batch(next(iterator))
+      batch = partitioner.put_batch(next(iterator), batch_size)
       state, metrics = train_step(state, batch)
       reporter.add(step, metrics)
 

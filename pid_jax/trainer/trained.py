@@ -7,6 +7,7 @@ import json
 import os
 
 from etils import epath
+import jax
 
 from pid_jax import checkpoints
 from pid_jax import model as model_lib
@@ -67,9 +68,10 @@ def evaluate(
   with disk.faults_explained(output_dir):
     values = evaluator.evaluate(params, step)
     results = {'step': step, 'split': dataset_cfg.split, 'metrics': values}
-    output_dir.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(results, indent=2) + '\n'
-    (output_dir / 'metrics.json').write_text(text)
+    if jax.process_index() == 0:
+      output_dir.mkdir(parents=True, exist_ok=True)
+      text = json.dumps(results, indent=2) + '\n'
+      (output_dir / 'metrics.json').write_text(text)
   return values, os.fspath(output_dir)
 
 

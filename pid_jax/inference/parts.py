@@ -1,0 +1,135 @@
+# Copyright 2026 The pid_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Results of a long job, kept as they come, by whichever process has them.
+
+    OUTPUT.parts/job.json             what the job is
+    OUTPUT.parts/FIRST-PROCESS.npz    results of some batches, FIRST the first
+
+A job that was stopped goes on with the batches that no part holds, on any
+number of processes: each takes its share of them, and reads what the others
+have done when all have come to the end. A job of other inputs, options or model
+begins anew.
+"""
+
+from collections.abc import Mapping
+import io
+import json
+import logging
+import time
+
+from etils import epath
+import numpy as np
+
+from pid_jax import atomic
+from pid_jax import errors
+from pid_jax import hosts
+
+Arrays = tuple[np.ndarray, ...]
+
+logger = logging.getLogger('pid_jax.inference')
+
+_JOB = 'job.json'
+_SUFFIX = '.npz'
+
+
+class Parts:
+  """The folder of a job's results, shared by its processes."""
+
+  def __init__(
+    self,
+    folder: epath.PathLike,
+    job: Mapping[str, str],
+    seconds_between_writes: float = 30.0,
+    seconds_to_appear: float = 90.0,
+  ):
+    """Opens the folder, or makes it; all processes must do so.
+
+    Args:
+      folder: beside the output; local, or gs://.
+      job: what results depend on.
+      seconds_between_writes: results of so many seconds are lost at most.
+      seconds_to_appear: until what another process has written must be seen.
+    """
+    self._folder = epath.Path(folder)
+    self._seconds = seconds_between_writes
+    self._patience = seconds_to_appear
+    self._pending: dict[int, Arrays] = {}
+    self._written_at = time.monotonic()
+    if hosts.index() == 0:
+      self._prepare(json.dumps(dict(job), indent=2, sort_keys=True) + '\n')
+    hosts.barrier('parts')
+    self.known = self._read()
+    if self.known and hosts.index() == 0:
+      logger.info('%s: goes on with the rest', self._folder)
+    # All must have looked before one adds to it: they share out what is left.
+    hosts.barrier('parts')
+
+  def _prepare(self, job: str) -> None:
+    path = self._folder / _JOB
+    if self._folder.is_dir():
+      if path.exists() and path.read_text() == job:
+        return
+      logger.info('%s is of another job: begins anew', self._folder)
+      self._folder.rmtree()
+    self._folder.mkdir()
+    atomic.write(path, job.encode())
+
+  def add(self, number: int, results: Arrays) -> None:
+    """Keeps the results of a batch; writes them now and then."""
+    self._pending[number] = results
+    if time.monotonic() - self._written_at >= self._seconds:
+      self.write()
+
+  def write(self) -> None:
+    """Writes the results that are not written yet."""
+    if self._pending:
+      content = io.BytesIO()
+      arrays = {
+        f'{number}/{i}': array
+        for number, results in self._pending.items()
+        for i, array in enumerate(results)
+      }
+      np.savez(content, **arrays)
+      name = f'{min(self._pending):08d}-{hosts.index()}{_SUFFIX}'
+      atomic.write(self._folder / name, content.getvalue())
+    self._pending = {}
+    self._written_at = time.monotonic()
+
+  def gather(self, num_batches: int) -> dict[int, Arrays]:
+    """Waits until all processes have written, and returns all results.
+
+    Args:
+      num_batches: of the job.
+
+    Raises:
+      UserError: what another process has written is not here.
+    """
+    hosts.barrier('predicted', timeout=24 * 3600.0)
+    end = time.monotonic() + self._patience
+    while len(self._read()) < num_batches:
+      if time.monotonic() > end:
+        raise errors.UserError(
+          f'{self._folder} lacks results that other hosts have written: the '
+          'output must be on a file system that all hosts share.'
+        )
+      time.sleep(1.0)
+    return self._read()
+
+  def remove(self) -> None:
+    """Deletes the folder, when all processes are done with it."""
+    hosts.barrier('parts')
+    if hosts.index() == 0:
+      self._folder.rmtree()
+
+  def _read(self) -> dict[int, Arrays]:
+    results: dict[int, dict[int, np.ndarray]] = {}
+    for path in self._folder.iterdir():
+      if path.name.endswith(_SUFFIX):
+        with np.load(io.BytesIO(path.read_bytes())) as arrays:
+          for name, array in arrays.items():
+            number, i = map(int, name.split('/'))
+            results.setdefault(number, {})[i] = array
+    return {
+      number: tuple(arrays[i] for i in sorted(arrays))
+      for number, arrays in results.items()
+    }

@@ -1,0 +1,211 @@
+# Copyright 2026 The pid_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""What each process reads and computes of a job, without other processes."""
+
+import numpy as np
+import pytest
+import seqio
+import tensorflow as tf
+import trainer_toy as toy
+
+from pid_jax import errors
+from pid_jax import hosts
+from pid_jax.decoding import buckets
+from pid_jax.inference import parts as parts_lib
+from pid_jax.inference import pipeline
+from pid_jax.trainer import data
+
+SHARDS = 2
+NUM_EXAMPLES = 200
+
+
+def numbers_config() -> data.DatasetConfig:
+  """A task from a source of one part: SeqIO divides it by examples."""
+  feature = seqio.Feature(
+    seqio.PassThroughVocabulary(NUM_EXAMPLES), add_eos=False, dtype=tf.int32
+  )
+  if 'numbers' not in seqio.TaskRegistry.names():
+    seqio.TaskRegistry.add(
+      'numbers',
+      source=seqio.FunctionDataSource(
+        lambda split, shuffle_files, seed=None: tf.data.Dataset.range(
+          NUM_EXAMPLES, output_type=tf.int32
+        ).map(lambda n: {'inputs': n[None] + 1, 'targets': n[None] + 1}),
+        splits=['train'],
+      ),
+      preprocessors=[],
+      output_features={'inputs': feature, 'targets': feature},
+      shuffle_buffer_size=20,
+    )
+  return data.DatasetConfig(
+    'numbers',
+    {'inputs': 1, 'targets': 1},
+    batch_size=8,
+    seed=0,
+    pack=False,
+    num_threads=1,
+  )
+
+
+def iterators(num_processes: int) -> list[data.ShardedIterator]:
+  """One for each process; they hold equal blocks of the rows."""
+  cfg = numbers_config()
+  rows = np.split(np.arange(cfg.batch_size), num_processes)
+  return [
+    data.ShardedIterator(cfg, SHARDS, dict(enumerate(rows)), process)
+    for process in range(num_processes)
+  ]
+
+
+def test_any_number_of_processes_goes_on_with_the_same_batches():
+  """Two stop, one goes on and stops, four go on, two of them on each shard."""
+  (whole,) = iterators(1)
+  batches, position, saved_by = [], {}, []
+  for count in (2, 1, 4):
+    readers = iterators(count)
+    for reader in readers:
+      if position:
+        reader.restore(position)
+    for _ in range(3):
+      parts = [next(reader) for reader in readers]
+      batch = {k: np.concatenate([p[k] for p in parts]) for k in parts[0]}
+      batches.append(batch['encoder_input_tokens'][:, 0] - 1)
+      expected = next(whole)
+      assert batch.keys() == expected.keys()
+      for name, value in expected.items():
+        np.testing.assert_array_equal(batch[name], value, err_msg=name)
+    own = [reader.save() for reader in readers]
+    saved_by.append([sorted({name[:12] for name in files}) for files in own])
+    position = {name: x for files in own for name, x in files.items()}
+    assert len(position) == sum(map(len, own))
+  first, second = 'shard_0_of_2', 'shard_1_of_2'
+  assert saved_by == [
+    [[first], [second]],
+    [[first, second]],
+    [[first], [], [second], []],
+  ]
+  numbers = np.concatenate(batches)
+  assert len(set(numbers)) == len(numbers) == 72
+  # Block i of a batch is of shard i.
+  np.testing.assert_array_equal(
+    np.array(batches) % SHARDS, np.repeat([[0, 1]], 4, axis=1).repeat(9, axis=0)
+  )
+
+
+def test_one_shard_gives_the_batches_of_old_and_reads_their_positions():
+  cfg = toy.dataset_config(seed=0)
+  old = data.TrainIterator(data.dataset(cfg, None))
+  new = data.ShardedIterator(cfg, 1)
+  for _ in range(2):
+    expected, batch = next(old), next(new)
+    for name, value in expected.items():
+      np.testing.assert_array_equal(batch[name], value, err_msg=name)
+  saved = {f'process_0_of_1.{k}': v for k, v in old.save().items()}
+  assert data.find_num_shards(cfg, saved) == 1
+  again = data.ShardedIterator(cfg, 1)
+  assert not again.needs('commit_success.txt')
+  again.restore(saved)
+  np.testing.assert_array_equal(
+    next(again)['encoder_input_tokens'], next(old)['encoder_input_tokens']
+  )
+
+
+def test_number_of_shards():
+  cfg = lambda num_shards: toy.dataset_config(num_shards=num_shards)
+  saved = ['shard_0_of_4.iterator.index', 'commit_success.txt']
+  assert data.find_num_shards(cfg(None), []) == 1
+  assert data.find_num_shards(cfg(None), saved) == 4
+  assert data.find_num_shards(cfg(4), saved) == 4
+  assert data.find_num_shards(cfg(8), []) == 8
+  with pytest.raises(errors.UserError, match='is 2, but .* for 4 shards'):
+    data.find_num_shards(cfg(2), saved)
+  with pytest.raises(errors.UserError, match='batch of 8 cannot be made of 3'):
+    data.find_num_shards(cfg(3), [])
+
+
+class Stopped(Exception):
+  pass
+
+
+def batches() -> list[buckets.Batch]:
+  """Seven batches of one request with two prompts each."""
+  return [
+    buckets.Batch(
+      request_ids=np.array([n]),
+      encoder_input_tokens=np.full((1, 4), n),
+      prompt_tokens=np.ones((1, 2, 1), np.int32),
+      target_tokens=np.zeros((1, 2, 0, 0), np.int32),
+      row_mask=np.ones((1, 2), bool),
+      roots=np.zeros((1, 2), np.int32),
+    )
+    for n in range(7)
+  ]
+
+
+class Worker:
+  """Answers row u of request n with 10 n + u; stops before a batch."""
+
+  def __init__(self, stop_before=None):
+    self.ran, self._stop = [], stop_before
+
+  def __call__(self, batch):
+    number = int(batch.request_ids[0])
+    if number == self._stop:
+      raise Stopped
+    self.ran.append(number)
+    return (10 * number + np.arange(2)[None],)
+
+
+EXPECTED = [(10 * n + u,) for n in range(7) for u in range(2)]
+
+
+def open_parts(folder, job='a job'):
+  return parts_lib.Parts(
+    folder,
+    {'job': job},
+    seconds_between_writes=0.0,
+    seconds_to_appear=0.0,
+  )
+
+
+def test_a_job_goes_on_where_it_stopped(tmp_path):
+  folder = tmp_path / 'out.parts'
+  first = Worker(stop_before=5)
+  with pytest.raises(Stopped):
+    pipeline.run_ahead(first, batches(), None, open_parts(folder))
+  done = len(open_parts(folder).known)
+  assert 0 < done < len(first.ran)  # The last one had not been read.
+
+  second = Worker()
+  parts = open_parts(folder)
+  assert pipeline.run_ahead(second, batches(), None, parts) == EXPECTED
+  assert second.ran == list(range(done, 7))
+  parts.remove()
+  assert not folder.exists()
+
+
+def test_another_job_begins_anew(tmp_path):
+  folder = tmp_path / 'out.parts'
+  pipeline.run_ahead(Worker(), batches(), None, open_parts(folder))
+  worker = Worker()
+  assert open_parts(folder).known.keys() == set(range(7))
+  parts = open_parts(folder, 'another')
+  assert pipeline.run_ahead(worker, batches(), None, parts) == EXPECTED
+  assert worker.ran == list(range(7))
+
+
+def test_processes_share_a_job(tmp_path, monkeypatch):
+  """One after the other: the first does not find what the second will do."""
+  folder = tmp_path / 'out.parts'
+  monkeypatch.setattr(hosts, 'count', lambda: 2)
+  opened, workers = [open_parts(folder) for _ in range(2)], []
+  for me, parts in enumerate(opened):
+    monkeypatch.setattr(hosts, 'index', lambda me=me: me)
+    workers.append(Worker())
+    if me == 0:
+      with pytest.raises(errors.UserError, match='must be on a file system'):
+        pipeline.run_ahead(workers[0], batches(), None, parts)
+    else:
+      rows = pipeline.run_ahead(workers[1], batches(), None, parts)
+      assert rows == EXPECTED
+  assert [worker.ran for worker in workers] == [[0, 2, 4, 6], [1, 3, 5]]
