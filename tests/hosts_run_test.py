@@ -126,7 +126,7 @@ def test_a_signal_to_one_of_two_leads_to_one_checkpoint(tmp_path, cache):
 @pytest.mark.slow
 def test_fifty_steps_of_two_and_four_are_those_of_one(tmp_path, cache):
   runs = {}
-  for count, partitions in ((1, 1), (2, 1), (2, 2), (4, 1)):
+  for count, partitions in ((1, 1), (2, 1), (4, 1), (4, 2)):
     runs[count, partitions] = run = Run(
       tmp_path / f'{count}-{partitions}', cache
     )
