@@ -230,6 +230,7 @@ def abstract_params(
   """Shapes, dtypes and shardings of a network's parameters."""
   if partitioner is None:
     partitioner = partitioning.Partitioner(devices=jax.local_devices()[:1])
+  partitioner.check_model(config)
   tokens = jnp.ones((1, 8), jnp.int32)
   init = functools.partial(
     network.Transformer(config).init, enable_dropout=False

@@ -100,7 +100,11 @@ class Embed(nn.Module):
 
   def __call__(self, tokens: jax.Array) -> jax.Array:
     """Looks up int32 [B, L] and returns [B, L, E]."""
-    return jnp.take(self.embedding, tokens, axis=0).astype(self.dtype)
+    # Whole rows: else each device looks up its part of the features for all
+    # tokens of the global batch, which it then exchanges for those of its own.
+    embedding = with_sharding_constraint(self.embedding, ('vocab', None))
+    x = jnp.take(embedding, tokens, axis=0).astype(self.dtype)
+    return with_sharding_constraint(x, ('batch', 'length', 'embed'))
 
   def attend(self, x: jax.Array) -> jax.Array:
     """Returns products of float32 [B, L, E] with all embeddings, [B, L, V]."""
