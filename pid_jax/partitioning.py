@@ -151,6 +151,13 @@ class Partitioner:
     spec = jax.sharding.PartitionSpec(BATCH_AXES)
     return jax.sharding.NamedSharding(self.mesh, spec)
 
+  def sharding(self, *names: str) -> jax.sharding.NamedSharding:
+    """Returns the sharding of an array by its logical axes."""
+    spec = flax_partitioning.logical_to_mesh_axes(
+      names, tuple(self.logical_axis_rules)
+    )
+    return jax.sharding.NamedSharding(self.mesh, spec)
+
   @contextlib.contextmanager
   def scope(self) -> Iterator[None]:
     """Trace and run model code under this: names resolve to this mesh."""
