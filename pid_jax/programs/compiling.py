@@ -165,7 +165,7 @@ def advise(
     if is_training:
       name, value = 'trainer.train.num_microbatches', 2 * num_microbatches
     ways.append(f'{name} = {value}')
-  elif is_training and num_fsdp > 1:
+  elif is_training and num_data == 1 < num_fsdp:
     # As many rows for twice the devices.
     ways.append(f'NUM_PARTITIONS = {2 * num_model}, NUM_FSDP = {num_fsdp // 2}')
   return '; or '.join([*ways, 'a greater slice'])

@@ -218,7 +218,8 @@ def count_flops(jaxpr: Any) -> float:
       (contracted, _), _ = eqn.params['dimension_numbers']
       shape = eqn.invars[0].aval.shape
       depth = math.prod(shape[axis] for axis in contracted)
-      total += 2.0 * depth * math.prod(eqn.outvars[0].aval.shape)
+      if depth > 1:  # Else it spreads one number; no device multiplies.
+        total += 2.0 * depth * math.prod(eqn.outvars[0].aval.shape)
       continue
     inner = [count_flops(sub) for sub in _inner(eqn.params.values())]
     if name == 'scan':

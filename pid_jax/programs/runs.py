@@ -87,12 +87,13 @@ def from_gin(devices: Sequence[Any]) -> Run:
       devices.
   """
   try:
-    arguments = gin.get_bindings(trainer.train)
+    gin.get_configurable(trainer.train)
   except ValueError as e:
     raise errors.UserError(
       'the gin files do not configure trainer.train: include '
       "'runs/train_base.gin'"
     ) from e
+  arguments = gin.get_bindings(trainer.train)
   partitioner = arguments.get('partitioner') or partitioning.Partitioner()
   partitioner = dataclasses.replace(partitioner, devices=devices)
   _ = partitioner.mesh  # Complains.
