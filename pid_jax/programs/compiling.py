@@ -100,11 +100,9 @@ def compile_program(
   return Result(
     fits=True,
     seconds=seconds,
-    peak_bytes=memory.argument_size_in_bytes
-    + memory.output_size_in_bytes
-    - memory.alias_size_in_bytes
-    + memory.temp_size_in_bytes
-    + memory.generated_code_size_in_bytes,
+    # Of the parts that it gives besides, no sum is that peak: outputs take the
+    # room of what is no longer needed.
+    peak_bytes=memory.peak_memory_in_bytes,
     summary=summary,
     estimated_seconds=summary.cycles * chip.seconds_per_cycle,
     **facts,
