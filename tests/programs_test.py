@@ -23,6 +23,7 @@ from pid_jax.programs import compiling
 from pid_jax.programs import hlo
 from pid_jax.programs import lowering
 from pid_jax.programs import tpu
+from pid_jax.trainer import step as step_lib
 
 _CHILD = pathlib.Path(__file__).parent / 'programs_child.py'
 GIB = 2**30
@@ -175,7 +176,10 @@ def advice(name, mesh, resident_gib, batch, micro=1, remat='full'):
   leaf = jax.ShapeDtypeStruct(
     (int(resident_gib * GIB),), jnp.int8, sharding=partitioner.replicated
   )
-  program = lowering.Program(name, None, partitioner, leaf, batch)
+  resident = leaf
+  if name == 'train':
+    resident = step_lib.TrainState(step=None, params=leaf, opt_state=None)
+  program = lowering.Program(name, None, partitioner, resident, batch)
   cfg = config.T5Config(vocab_size=128, remat_policy=remat)
   return compiling.advise(program, cfg, 16 * GIB, micro)
 
@@ -191,12 +195,14 @@ def test_advice():
   assert advice('train', (1, 8, 1), 6, 64, 2) == more.format(4) + slice
   fewer = 'NUM_PARTITIONS = 2, NUM_FSDP = 4; or '
   assert advice('train', (1, 8, 1), 6, 64, 8) == fewer + slice
-  state = 'a greater slice (parameters and state alone fill 10 devices)'
+  assert advice('train', (1, 8, 1), 6, 24) == more.format(3) + slice
+  # Gradients need as much as parameters: 2 x 20 GiB on each of 8.
+  state = (
+    'a greater slice (parameters, state and gradients alone fill 20 devices)'
+  )
   assert advice('train', (1, 4, 2), 20, 64) == state
   assert advice('step', (1, 1, 4), 2, 64) == 'EVAL_BATCH_SIZE = 32; or ' + slice
-  assert (
-    advice('step', (4, 1, 1), 20, 4) == 'NUM_PARTITIONS above 1; or ' + slice
-  )
+  assert advice('step', (4, 1, 1), 20, 4) == 'NUM_PARTITIONS = 2; or ' + slice
   assert advice('encode', (1, 1, 2), 18, 4) == (
     'a greater slice (parameters alone fill 3 devices)'
   )
@@ -372,4 +378,4 @@ def test_what_does_not_fit_is_told():
     r'train: does not fit: needs ([\d.]+) of 15.75', done.stdout
   )
   assert float(needed[1]) > 20  # Parameters and gradients are 2 x 10.6 GiB.
-  assert 'would fit with        trainer.train.num_microbatches' in done.stdout
+  assert 'state and gradients alone fill 2 devices' in done.stdout

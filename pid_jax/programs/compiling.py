@@ -145,27 +145,29 @@ def advise(
   mesh = program.partitioner.mesh
   num_data, num_fsdp, num_model = mesh.devices.shape
   is_training = program.name == 'train'
-  if num_data == 1 and program.resident_bytes >= hbm_bytes:
-    least = -(-program.resident_bytes * mesh.size // hbm_bytes)
-    what = 'parameters and state' if is_training else 'parameters'
+  if num_data == 1 and program.least_bytes >= hbm_bytes:
+    least = -(-program.least_bytes * mesh.size // hbm_bytes)
+    what = 'parameters, state and gradients' if is_training else 'parameters'
     return f'a greater slice ({what} alone fill {least} devices)'
   ways = []
   if is_training and config.remat_policy != 'full':
     ways.append("network.T5Config.remat_policy = 'full'")
   if num_data > 1 and is_training:
     ways.append(f'NUM_FSDP = {num_fsdp * num_data}')
-  if not is_training and program.resident_bytes > hbm_bytes // 4:
+  more = 2 * num_model
+  can_divide = config.num_heads % more == 0 and num_data * num_fsdp % 2 == 0
+  if not is_training and program.resident_bytes > hbm_bytes // 4 and can_divide:
     # To gather parameters for each token would cost more than to divide them.
-    ways.append(f'NUM_PARTITIONS above {num_model}')
+    ways.append(f'NUM_PARTITIONS = {more}')
   rows = program.batch_size // (num_data * num_fsdp * num_microbatches)
-  if rows > 1:
-    name, value = 'EVAL_BATCH_SIZE', program.batch_size // 2
-    if is_training:
-      name, value = 'trainer.train.num_microbatches', 2 * num_microbatches
-    ways.append(f'{name} = {value}')
-  elif is_training and num_data == 1 < num_fsdp:
+  part = rows if rows % 2 else 2
+  if rows > 1 and is_training:
+    ways.append(f'trainer.train.num_microbatches = {num_microbatches * part}')
+  elif rows > 1:
+    ways.append(f'EVAL_BATCH_SIZE = {program.batch_size // part}')
+  elif is_training and num_data == 1 and can_divide:
     # As many rows for twice the devices.
-    ways.append(f'NUM_PARTITIONS = {2 * num_model}, NUM_FSDP = {num_fsdp // 2}')
+    ways.append(f'NUM_PARTITIONS = {more}, NUM_FSDP = {num_fsdp // 2}')
   return '; or '.join([*ways, 'a greater slice'])
 
 

@@ -56,10 +56,14 @@ class Program:
   @property
   def resident_bytes(self) -> int:
     """Bytes of `resident` on one device."""
-    return sum(
-      math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
-      for leaf in jax.tree.leaves(self.resident)
-    )
+    return _device_bytes(self.resident)
+
+  @property
+  def least_bytes(self) -> int:
+    """The same, and in training those of gradients: no batch needs less."""
+    if self.name != 'train':
+      return self.resident_bytes
+    return self.resident_bytes + _device_bytes(self.resident.params)
 
   @property
   def flops(self) -> float:
@@ -229,6 +233,13 @@ def count_flops(jaxpr: Any) -> float:
     else:
       total += sum(inner)
   return total
+
+
+def _device_bytes(tree: PyTree) -> int:
+  return sum(
+    math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
+    for leaf in jax.tree.leaves(tree)
+  )
 
 
 def _inner(values: Any) -> Iterator[Any]:
