@@ -140,7 +140,8 @@ def decode_programs(
   after_step = (partitioner.sharding('batch', 'vocab'), shardings(cache))
 
   def trace(name: str, phase: Callable[..., Any], *args, **options) -> Program:
-    jitted = jax.jit(phase, **options)
+    # Parameters that a phase does not use are in memory all the same.
+    jitted = jax.jit(phase, keep_unused=True, **options)
     with partitioner.scope():
       traced = jitted.trace(params, *args)
     return Program(name, traced, partitioner, params, sizes.batch_size)
