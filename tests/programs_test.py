@@ -341,6 +341,8 @@ def test_a_small_run_is_compiled_for_a_tpu():
   done = run_command(
     '--topology=v5e:2x2',
     *_QUICKSTART,
+    '--gin.network.T5Config.num_encoder_layers=1',
+    '--gin.network.T5Config.num_decoder_layers=1',
     '--gin.NUM_FSDP=2',
     '--programs=train,step',
   )
