@@ -53,11 +53,12 @@ def main(args: argparse.Namespace) -> None:
   from pid_jax.benchmarks import plots
   from pid_jax.benchmarks import report
   from pid_jax.benchmarks import tpu
+  from pid_jax.programs import tpu as programs_tpu
 
   chosen, points = jobs.choose(args.job, args.sweep)
   model = config.named(args.size)
   folder = report.check_folder(args.output)
-  tpu_part = tpu.analyse() if args.tpu or tpu.is_installed() else None
+  tpu_part = tpu.analyse() if args.tpu or programs_tpu.is_installed() else None
   results = benchmarks.run(
     chosen, points, model, announce=lambda line: print(line, flush=True)
   )

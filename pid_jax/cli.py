@@ -193,17 +193,10 @@ def _load_in_silence(modules: Sequence[str]) -> None:
 
   TensorFlow and libtpu log from C++ before their log levels apply.
   """
-  sys.stderr.flush()
-  kept = os.dup(2)
-  try:
-    with open(os.devnull, 'w') as nowhere:
-      os.dup2(nowhere.fileno(), 2)
+  with progress.stderr_silenced():
     for module in (*modules, 'jax'):
       importlib.import_module(module)
     sys.modules['jax'].devices()
-  finally:
-    os.dup2(kept, 2)
-    os.close(kept)
 
 
 def parse_gin(

@@ -3,9 +3,18 @@
 """Which device holds which piece of an array.
 
 The network names the axes of its parameters once ('embed', 'joined_kv', ...);
-here those names meet a mesh of devices. The rules are T5X's, so that a
-configuration tuned there means the same here. Everything else (the trainer,
-evaluation, checkpoints) asks a `Partitioner` and never builds a sharding.
+here those names meet a mesh of devices, whose axes are
+
+    data     splits the batch; parameters are copied
+    fsdp     splits the batch, and parameters and their optimizer state, too:
+             each layer's are gathered when it is their turn
+    model    splits heads, feed-forward and vocabulary: each device computes
+             with its part
+
+The rules are T5X's, so that a configuration tuned there means the same here;
+T5X has no 'fsdp' of its own (there 'data' can play both parts). Everything else
+(the trainer, evaluation, checkpoints) asks a `Partitioner` and never builds a
+sharding.
 """
 
 from collections.abc import Iterator
@@ -20,15 +29,20 @@ from typing import Any
 import flax
 from flax.linen import partitioning as flax_partitioning
 import jax
+from jax.experimental import mesh_utils
 import numpy as np
 
+from pid_jax import config as config_lib
 from pid_jax import errors
 
 PyTree = Any
-LogicalAxisRules = Sequence[tuple[str, str | None]]
+MeshAxes = str | tuple[str, ...] | None
+LogicalAxisRules = Sequence[tuple[str, MeshAxes]]
 
 DATA_AXIS = 'data'
+FSDP_AXIS = 'fsdp'
 MODEL_AXIS = 'model'
+BATCH_AXES = (DATA_AXIS, FSDP_AXIS)
 
 
 def standard_logical_axis_rules(
@@ -36,17 +50,21 @@ def standard_logical_axis_rules(
   parameter_partitioning_dims: int = 1,
   additional_rules: LogicalAxisRules = (),
 ) -> LogicalAxisRules:
-  """T5X's standard table of logical axis -> mesh axis.
+  """T5X's standard table of logical axis -> mesh axis, with 'fsdp' added.
+
+  Where that axis has one device, the table means what T5X's does.
 
   Args:
     activation_partitioning_dims: 2 splits the embedding axis of activations
       over 'model' too.
     parameter_partitioning_dims: 2 splits the embedding axis of parameters and
-      optimizer state over 'data' too (fully sharded parameters).
+      optimizer state over 'data' too, as 'fsdp' does for as many devices as one
+      likes.
     additional_rules: appended to the table.
 
   Returns:
-    A sequence of (logical axis, mesh axis or None), first match wins.
+    A sequence of (logical axis, mesh axis, or several, or None). The first
+    whose mesh axes no other axis of the same array has taken wins.
 
   Raises:
     UserError: when either number is neither 1 nor 2.
@@ -58,7 +76,7 @@ def standard_logical_axis_rules(
         f'1 or 2, got {dims}.'
       )
   rules = [
-    ('batch', DATA_AXIS),
+    ('batch', BATCH_AXES),
     ('vocab', MODEL_AXIS),
     ('mlp', MODEL_AXIS),
     ('heads', MODEL_AXIS),
@@ -68,8 +86,9 @@ def standard_logical_axis_rules(
   if activation_partitioning_dims == 2:
     rules.append(('embed', MODEL_AXIS))
   if parameter_partitioning_dims == 2:
-    rules.append(('embed', DATA_AXIS))
+    rules.append(('embed', BATCH_AXES))
   rules += [
+    ('embed', FSDP_AXIS),
     ('embed', None),
     ('relpos_buckets', None),
     ('length', None),
@@ -82,16 +101,18 @@ def standard_logical_axis_rules(
 
 @dataclasses.dataclass(frozen=True)
 class Partitioner:
-  """A ('data', 'model') mesh over all devices and the rules of its use.
+  """A ('data', 'fsdp', 'model') mesh over all devices, and how it is used.
 
   Attributes:
-    num_partitions: devices that share one copy of the parameters (the size of
-      the 'model' axis); the others of the mesh form the 'data' axis.
+    num_partitions: the size of the 'model' axis (T5X's name for it).
+    num_fsdp_partitions: the size of the 'fsdp' axis. All other devices form the
+      'data' axis.
     logical_axis_rules: see `standard_logical_axis_rules`.
     devices: defaults to all devices of all processes.
   """
 
   num_partitions: int = 1
+  num_fsdp_partitions: int = 1
   logical_axis_rules: LogicalAxisRules = dataclasses.field(
     default_factory=standard_logical_axis_rules
   )
@@ -100,18 +121,25 @@ class Partitioner:
   @functools.cached_property
   def mesh(self) -> jax.sharding.Mesh:
     devices = self.devices or jax.devices()
-    if len(devices) % self.num_partitions:
+    sizes = (self.num_fsdp_partitions, self.num_partitions)
+    if min(sizes) < 1 or len(devices) % math.prod(sizes):
       raise errors.UserError(
         f'{len(devices)} devices cannot be split into groups of '
-        f'num_partitions={self.num_partitions}; choose a divisor of '
-        f'{len(devices)}.'
+        f'num_fsdp_partitions={sizes[0]} x num_partitions={sizes[1]}: their '
+        f'product must divide {len(devices)}.'
       )
-    grid = np.asarray(devices).reshape(-1, self.num_partitions)
-    return jax.sharding.Mesh(grid, (DATA_AXIS, MODEL_AXIS))
+    # Neighbours on the last axes are neighbours on a TPU's network.
+    grid = mesh_utils.create_device_mesh(
+      (len(devices) // math.prod(sizes), *sizes),
+      devices=devices,
+      allow_split_physical_axes=True,
+    )
+    return jax.sharding.Mesh(grid, (*BATCH_AXES, MODEL_AXIS))
 
   @property
   def num_data_shards(self) -> int:
-    return self.mesh.shape[DATA_AXIS]
+    """Parts that a batch is split into."""
+    return self._num_parts(BATCH_AXES)
 
   @property
   def replicated(self) -> jax.sharding.NamedSharding:
@@ -119,8 +147,15 @@ class Partitioner:
 
   @property
   def batch_sharding(self) -> jax.sharding.NamedSharding:
-    """Splits the first axis of every array of a batch over 'data'."""
-    spec = jax.sharding.PartitionSpec(DATA_AXIS)
+    """Splits the first axis of every array of a batch."""
+    spec = jax.sharding.PartitionSpec(BATCH_AXES)
+    return jax.sharding.NamedSharding(self.mesh, spec)
+
+  def sharding(self, *names: str) -> jax.sharding.NamedSharding:
+    """Returns the sharding of an array by its logical axes."""
+    spec = flax_partitioning.logical_to_mesh_axes(
+      names, tuple(self.logical_axis_rules)
+    )
     return jax.sharding.NamedSharding(self.mesh, spec)
 
   @contextlib.contextmanager
@@ -143,8 +178,33 @@ class Partitioner:
       raise errors.UserError(
         f'The global batch of {batch_size} is not divisible by {pieces}: the '
         f'mesh has {self.num_data_shards} data shards{micro} ({mesh} over '
-        f'{self.mesh.size} devices). Choose a multiple of {pieces}, or '
-        'another Partitioner.num_partitions.'
+        f'{self.mesh.size} devices). Choose a multiple of {pieces}, or a '
+        'greater Partitioner.num_partitions.'
+      )
+
+  def check_model(self, config: config_lib.T5Config) -> None:
+    """Raises UserError unless the mesh divides what the rules split over it.
+
+    Heads are not an axis of any parameter ('joined_kv' is): a mesh may divide
+    all parameters, and yet not the activations.
+    """
+    sizes = {
+      'heads': ('num_heads', config.num_heads),
+      'mlp': ('mlp_dim', config.mlp_dim),
+      'vocab': ('vocab_size', config.vocab_size),
+      'embed': ('emb_dim', config.emb_dim),
+    }
+    faults = {
+      f'{sizes[name][0]}={sizes[name][1]} by {self._num_parts(axes)} '
+      f'({" x ".join(_as_tuple(axes))})': None
+      for name, axes in self.logical_axis_rules
+      if name in sizes and sizes[name][1] % self._num_parts(axes)
+    }
+    if faults:
+      raise errors.UserError(
+        f'The mesh does not divide the model: {", ".join(faults)}. Choose '
+        'other Partitioner.num_partitions (model) or num_fsdp_partitions '
+        '(fsdp).'
       )
 
   def rows_of_processes(self, batch_size: int) -> dict[int, np.ndarray]:
@@ -226,8 +286,7 @@ class Partitioner:
 
     def to_sharding(path, leaf, spec):
       for size, axis in zip(leaf.shape, spec, strict=False):
-        axes = axis if isinstance(axis, tuple) else (axis,)
-        parts = math.prod(self.mesh.shape[a] for a in axes if a)
+        parts = self._num_parts(axis)
         if size % parts:
           name = jax.tree_util.keystr(path, simple=True, separator='/')
           faults.append(f'{name} {leaf.shape} by {parts} over {axis!r}')
@@ -238,7 +297,8 @@ class Partitioner:
       raise errors.UserError(
         f'The mesh {dict(self.mesh.shape)} does not divide: '
         + '; '.join(faults)
-        + '. Choose a smaller Partitioner.num_partitions.'
+        + '. Choose a smaller Partitioner.num_partitions or '
+        'num_fsdp_partitions.'
       )
     return shardings
 
@@ -247,8 +307,8 @@ class Partitioner:
 
     A leaf belongs to the parameter whose path ends its own path (Adam's
     `mu/encoder/...` to `encoder/...`) and takes its sharding if the ranks
-    agree. Everything else, counters and Adafactor's factored rows and columns
-    among them, is small and replicated.
+    agree. Everything else is replicated: counters, and Adafactor's factored
+    rows and columns, which of all parameters of T5 XXL have 18 MB.
 
     Args:
       state: any pytree of ShapeDtypeStructs or arrays.
@@ -271,6 +331,15 @@ class Partitioner:
       return self.replicated
 
     return jax.tree_util.tree_map_with_path(to_sharding, state)
+
+  def _num_parts(self, axes: MeshAxes) -> int:
+    return math.prod(self.mesh.shape[axis] for axis in _as_tuple(axes))
+
+
+def _as_tuple(axes: MeshAxes) -> tuple[str, ...]:
+  if axes is None:
+    return ()
+  return (axes,) if isinstance(axes, str) else tuple(axes)
 
 
 def _key_name(key) -> str:

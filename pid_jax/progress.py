@@ -8,7 +8,10 @@ something is shown.
 """
 
 from collections.abc import Callable
+from collections.abc import Iterator
 from collections.abc import Mapping
+import contextlib
+import os
 import sys
 import time
 from typing import Any, TextIO
@@ -120,3 +123,17 @@ def _number(value: Any) -> str:
 def write_line(line: str, stream: TextIO | None = None) -> None:
   """Writes a line to standard error (or `stream`) without breaking a bar."""
   tqdm.tqdm.write(line, file=stream or sys.stderr)
+
+
+@contextlib.contextmanager
+def stderr_silenced() -> Iterator[None]:
+  """Shuts file descriptor 2 of the process, for libraries that log from C++."""
+  sys.stderr.flush()
+  kept = os.dup(2)
+  try:
+    with open(os.devnull, 'w') as nowhere:
+      os.dup2(nowhere.fileno(), 2)
+    yield
+  finally:
+    os.dup2(kept, 2)
+    os.close(kept)

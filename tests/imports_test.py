@@ -30,6 +30,7 @@ _SOURCES = sorted(
 _FLOORS = (
   ('cli',),
   ('benchmarks', 't5x_model'),
+  ('programs',),
   ('trainer',),
   ('inference', 'model', 'pages'),
   ('decoding',),

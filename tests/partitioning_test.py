@@ -25,8 +25,8 @@ _CHILD = pathlib.Path(__file__).parent / 'partitioning_child.py'
 
 
 @pytest.fixture(scope='module')
-def losses():
-  """Losses of some steps on each mesh of eight devices, and on one."""
+def runs():
+  """What some steps came to on each mesh of eight devices, and on one."""
   flags = os.environ.get('XLA_FLAGS', '')
   result = subprocess.run(
     [sys.executable, str(_CHILD)],
@@ -43,18 +43,109 @@ def losses():
   return json.loads(result.stdout.splitlines()[-1])
 
 
-@pytest.mark.parametrize('mesh', ['8x1', '4x2', '2x4', '4x2 2d'])
-def test_meshes_give_the_losses_of_one_device(losses, mesh):
-  assert losses['1x1'][0] > 1.5 * losses['1x1'][-1]  # It does learn.
-  np.testing.assert_allclose(losses[mesh], losses['1x1'], rtol=0, atol=1e-4)
+@pytest.mark.parametrize('mesh', ['fsdp', 'data, fsdp, model'])
+def test_meshes_give_the_losses_and_the_update_of_one_device(runs, mesh):
+  one, many = runs['one'], runs[mesh]
+  assert one['losses'][0] > 1.5 * one['losses'][-1]  # It does learn.
+  np.testing.assert_allclose(many['losses'], one['losses'], rtol=0, atol=1e-4)
+  for got, expected in zip(many['params'], one['params'], strict=True):
+    np.testing.assert_allclose(got, expected, rtol=0, atol=1e-5)
 
 
-def sizes(num_partitions: int):
+@pytest.mark.parametrize(
+  'mesh, batch, embed, model',
+  [
+    ('one', '-', '-', '-'),
+    ('fsdp', 'fsdp', 'fsdp', '-'),
+    ('data, fsdp, model', 'data+fsdp', 'fsdp', 'model'),
+  ],
+)
+def test_state_and_activations_are_sharded_as_the_rules_say(
+  runs, mesh, batch, embed, model
+):
+  """Read from the arrays of a trained state, and from the compiler."""
+  assert runs[mesh]['activations'] == {
+    'batch length embed': f'{batch} - -',
+    'batch length heads kv': f'{batch} - {model} -',
+    'batch length joined_kv': f'{batch} - {model}',
+    'batch length mlp': f'{batch} - {model}',
+  }
+  shardings = runs[mesh]['shardings']
+  inwards, outwards = f'{embed} {model}', f'{model} {embed}'
+  attention = {'query': inwards, 'key': inwards, 'value': inwards}
+  attention = {f'{k}/kernel': v for k, v in attention.items()}
+  attention['out/kernel'] = outwards
+  mlp = {'mlp/wi/kernel': inwards, 'mlp/wo/kernel': outwards}
+
+  def within(prefix, specs):
+    return {f'{prefix}/{name}': spec for name, spec in specs.items()}
+
+  def norms(prefix, *names):
+    return {f'{prefix}/{name}_norm/scale': embed for name in names}
+
+  encoder, decoder = 'encoder/layers_0', 'decoder/layers_0'
+  expected = {
+    'token_embedder/embedding': outwards,
+    'decoder/logits_dense/kernel': inwards,
+    'encoder/relpos_bias/rel_embedding': f'{model} -',
+    'decoder/relpos_bias/rel_embedding': f'{model} -',
+    **within(f'{encoder}/attention', attention),
+    **within(f'{decoder}/self_attention', attention),
+    **within(f'{decoder}/encoder_decoder_attention', attention),
+    **within(encoder, mlp),
+    **within(decoder, mlp),
+    **norms(encoder, 'pre_attention_layer', 'pre_mlp_layer'),
+    **norms(decoder, 'pre_self_attention_layer'),
+    **norms(decoder, 'pre_cross_attention_layer', 'pre_mlp_layer'),
+    **norms('encoder', 'encoder'),
+    **norms('decoder', 'decoder'),
+  }
+  prefix = 'params/'
+  params = {
+    name.removeprefix(prefix): spec
+    for name, spec in shardings.items()
+    if name.startswith(prefix)
+  }
+  assert params == expected
+  # Of Adafactor's state, second moments that are whole lie as their parameters
+  # do: those of position biases, here. Rows and columns are everywhere.
+  moments = {k: v for k, v in shardings.items() if k.startswith('opt_state/')}
+  whole = {k: v for k, v in moments.items() if '/v/' in k and ' ' in v}
+  assert set(whole.values()) == {f'{model} -'} and len(whole) == 2
+  norm_moments = [v for k, v in moments.items() if '/v/' in k and 'norm/' in k]
+  assert len(norm_moments) == 7 and set(norm_moments) == {embed}
+  factored = [v for k, v in moments.items() if '/v_row/' in k or '/v_col/' in k]
+  assert factored and set(factored) == {'-'}
+
+
+def test_rules_without_fsdp_are_those_of_t5x():
+  """Each parameter's axes under T5X's table, for its one and two dimensions."""
+  by_hand = {
+    # (activation, parameter dimensions): the specs of `arrays`
+    (1, 1): [(None, 'model'), (None,), ('data', None)],
+    (1, 2): [('data', 'model'), ('data',), ('data', None)],
+    (2, 1): [(None, 'model'), ('model',), ('data', 'model')],
+    (2, 2): [('data', 'model'), ('model',), ('data', 'model')],
+  }
+  arrays = [('embed', 'mlp'), ('embed',), ('batch', 'embed')]
+  for dims, expected in by_hand.items():
+    rules = partitioning.standard_logical_axis_rules(*dims)
+    partitioner = partitioning.Partitioner(
+      2, logical_axis_rules=rules, devices=[jax.devices()[0]] * 8
+    )
+    for names, spec in zip(arrays, expected, strict=True):
+      got = partitioning.flax_partitioning.logical_to_mesh_axes(names, rules)
+      sharding = jax.sharding.NamedSharding(partitioner.mesh, got)
+      same = jax.sharding.PartitionSpec(*spec)
+      same = jax.sharding.NamedSharding(partitioner.mesh, same)
+      assert sharding.is_equivalent_to(same, len(names)), (dims, names, got)
+
+
+def sizes(num_partitions: int, num_fsdp_partitions: int = 1):
   """A partitioner over an abstract mesh of eight devices."""
-  partitioner = partitioning.Partitioner(
-    num_partitions, devices=[jax.devices()[0]] * 8
+  return partitioning.Partitioner(
+    num_partitions, num_fsdp_partitions, devices=[jax.devices()[0]] * 8
   )
-  return partitioner
 
 
 def test_batch_must_be_divisible():
@@ -64,11 +155,37 @@ def test_batch_must_be_divisible():
     partitioner.check_batch_size(6)
   with pytest.raises(errors.UserError, match='of 8 is not divisible by 16'):
     partitioner.check_batch_size(8, num_microbatches=4)
+  # Devices that share parameters by fsdp have different rows.
+  with pytest.raises(errors.UserError, match='4 data shards .data=2, fsdp=2,'):
+    sizes(2, 2).check_batch_size(6)
 
 
-def test_devices_must_be_divisible():
-  with pytest.raises(errors.UserError, match='num_partitions=3'):
-    _ = sizes(3).mesh
+@pytest.mark.parametrize('num, num_fsdp', [(3, 1), (1, 3), (4, 4), (2, 0)])
+def test_devices_must_be_divisible(num, num_fsdp):
+  message = f'8 devices .*num_fsdp_partitions={num_fsdp} x num_partitions={num}'
+  with pytest.raises(errors.UserError, match=message):
+    _ = sizes(num, num_fsdp).mesh
+
+
+@pytest.mark.parametrize(
+  'fields, num, num_fsdp, message',
+  [
+    # 6 heads of 8: 'joined_kv' could be split into 4, the heads cannot.
+    ({'num_heads': 6}, 4, 1, r'model: num_heads=6 by 4 \(model\)\. Choose'),
+    ({'mlp_dim': 33}, 2, 1, r'model: mlp_dim=33 by 2 \(model\)\. Choose'),
+    ({'emb_dim': 12}, 1, 8, r'model: emb_dim=12 by 8 \(fsdp\)\. Choose'),
+  ],
+)
+def test_a_mesh_that_does_not_divide_the_model(fields, num, num_fsdp, message):
+  fields = dict(vocab_size=128, num_heads=8, emb_dim=16, head_dim=8) | fields
+  cfg = config.T5Config(**fields)
+  with pytest.raises(errors.UserError, match=message):
+    step_lib.abstract_state(
+      model.EncoderDecoderModel(network.Transformer(cfg)),
+      optimizers.adafactor(1e-3),
+      sizes(num, num_fsdp),
+    )
+  sizes(2, 2).check_model(config.T5Config(vocab_size=128))
 
 
 def test_parameters_that_the_mesh_does_not_divide_are_named():
@@ -82,20 +199,24 @@ def test_parameters_that_the_mesh_does_not_divide_are_named():
     sizes(4).param_shardings(params, axes)
   shardings = sizes(2).param_shardings(params, axes)
   assert shardings['b']['kernel'].spec == jax.sharding.PartitionSpec(
-    None, 'model'
+    'fsdp', 'model'
   )
 
 
 @pytest.mark.parametrize('name', ['adamw', 'adafactor', 'muon'])
-def test_optimizer_state_lies_with_its_parameters(name):
+@pytest.mark.parametrize('by', ['fsdp', 'data'])
+def test_optimizer_state_lies_with_its_parameters(name, by):
   """Each leaf as large as its parameter is split as that is (no arrays)."""
   cfg = config.named('t5_1_1_xxl', scan_layers=True)
   optimizer = getattr(optimizers, name)(1e-3)
   rules = partitioning.standard_logical_axis_rules(
-    parameter_partitioning_dims=2
+    parameter_partitioning_dims=2 if by == 'data' else 1
   )
   partitioner = partitioning.Partitioner(
-    4, logical_axis_rules=rules, devices=[jax.devices()[0]] * 8
+    4,
+    2 if by == 'fsdp' else 1,
+    logical_axis_rules=rules,
+    devices=[jax.devices()[0]] * 8,
   )
   state = step_lib.abstract_state(
     model.EncoderDecoderModel(network.Transformer(cfg)),

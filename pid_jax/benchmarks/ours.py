@@ -4,21 +4,24 @@
 
 from collections.abc import Callable
 import dataclasses
+import functools
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from pid_jax import config as config_lib
 from pid_jax import decoding
 from pid_jax import network
+from pid_jax import partitioning
 from pid_jax.benchmarks import jobs
 from pid_jax.benchmarks import models
 from pid_jax.decoding import buckets
 from pid_jax.decoding import grid as grid_lib
+from pid_jax.decoding import phases
 from pid_jax.decoding import steps
 from pid_jax.decoding import streaming
+from pid_jax.programs import lowering
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,8 +86,7 @@ class Engine:
     """Returns functions that stop after encode, and after prefill, of PiD."""
     inputs, prompts, new_tokens = lay_out('pid', job, batch)
     slots = job.prompt_length + new_tokens
-    programs = _programs(self.module, slots)
-    encode = jax.jit(programs['encode'])
+    encode = jax.jit(functools.partial(phases.encode, self.module))
     prefill = jax.jit(
       lambda params, inputs, prompts: grid_lib.prefill(
         self.module, params, inputs, prompts, slots
@@ -151,67 +153,18 @@ def compiled_phases(
   Returns:
     Compiled programs by phase; nothing is allocated.
   """
-  device = device or jax.devices()[0]
-  sharding = jax.sharding.SingleDeviceSharding(device)
-  spec = lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
-  ids = lambda *shape: jax.ShapeDtypeStruct(shape, jnp.int32, sharding=sharding)
-  module = network.Transformer(config)
-  sizes = job.sizes
   batch, length = job.num_inputs, job.input_length
-  rows, prompt, new_tokens = (
-    batch * job.num_prompts, job.prompt_length, job.new_tokens
+  prompts, prompt, new_tokens = (
+    job.num_prompts, job.prompt_length, job.new_tokens
   )  # fmt: skip
   if layout == 'pie':
-    batch, length, prompt = rows, length + prompt, 0
+    batch, prompts = batch * prompts, 1
+    length, prompt = length + prompt, 0
   elif layout == 'joint':
-    rows, prompt, new_tokens = batch, 0, sizes['num_prompts'] * new_tokens
-  slots = prompt + new_tokens
-  programs = _programs(module, slots)
-
-  def init(rng):
-    tokens = jnp.ones((1, 2), jnp.int32)
-    return module.init(rng, tokens, tokens, enable_dropout=False)['params']
-
-  params = jax.tree.map(spec, jax.eval_shape(init, jax.random.key(0)))
-  inputs = ids(batch, length)
-  cross = jax.tree.map(spec, jax.eval_shape(programs['encode'], params, inputs))
-  cache = jax.tree.map(
-    spec, jax.eval_shape(lambda: module.empty_cache(rows, slots))
+    prompts, prompt, new_tokens = 1, 0, prompts * new_tokens
+  programs = lowering.decode_programs(
+    config,
+    partitioning.Partitioner(devices=[device or jax.devices()[0]]),
+    lowering.Sizes(batch, prompts, length, prompt, new_tokens),
   )
-  lower = lambda name, *args, **kwargs: (
-    jax.jit(programs[name], **kwargs).lower(params, *args).compile()
-  )
-  return {
-    'encode': lower('encode', inputs),
-    'prefill': lower('prefill', inputs, cross, ids(rows, prompt + 1)),
-    'step': lower(
-      'step', inputs, cross, cache, ids(rows, 1), ids(), donate_argnums=(3,)
-    ),
-  }
-
-
-def _programs(
-  module: network.Transformer, num_slots: int
-) -> dict[str, Callable[..., Any]]:
-  """The phases of `decoding.generate`, apart."""
-  apply = lambda params, *args, **kwargs: grid_lib.apply(
-    module, params, *args, **kwargs
-  )
-
-  def encode(params, inputs):
-    encoded = apply(params, inputs, method='encode', enable_dropout=False)
-    return apply(params, encoded, method='cross_key_values')
-
-  def extend(params, inputs, cross, cache, tokens, slot):
-    grid = grid_lib.Grid(
-      cross=cross,
-      encoder_mask=inputs != grid_lib.PAD_ID,
-      slot_mask=jnp.ones((tokens.shape[0], num_slots), bool),
-    )
-    return grid_lib.extend(module, params, grid, cache, tokens, slot)
-
-  def prefill(params, inputs, cross, tokens):
-    cache = module.empty_cache(tokens.shape[0], num_slots)
-    return extend(params, inputs, cross, cache, tokens, 0)
-
-  return {'encode': encode, 'prefill': prefill, 'step': extend}
+  return {program.name: program.compile() for program in programs}

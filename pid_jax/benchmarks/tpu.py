@@ -12,29 +12,20 @@ own total (`optimal_seconds`) can be negative. They are good for ratios of
 similar programs, and are no measurement.
 """
 
-import importlib.util
 import json
 import math
-import os
 import re
-import subprocess
-import sys
 
 from pid_jax import config as config_lib
-from pid_jax import errors
 from pid_jax.benchmarks import jobs
 from pid_jax.benchmarks import ours
+from pid_jax.programs import tpu
 
 SIZE = 't5_1_1_base'
 TOPOLOGY = 'v5e:1x1'
 _TIMEOUT = 600  # Seconds.
 _ESTIMATE = re.compile(r'"estimated_cycles":"?(\d+)')
 _SHAPE = re.compile(r'\b(?:f32|bf16|f16|s32|u32|pred)\[([\d,]+)\]')
-
-
-def is_installed() -> bool:
-  """Whether libtpu is there to compile with."""
-  return importlib.util.find_spec('libtpu') is not None
 
 
 def analyse() -> dict:
@@ -46,34 +37,7 @@ def analyse() -> dict:
   Raises:
     UserError: libtpu is missing, or failed.
   """
-  if not is_installed():
-    raise errors.UserError(
-      "libtpu is missing, which compiles for TPUs: pip install 'pid_jax[tpu]'"
-    )
-  environment = {
-    **os.environ,
-    'JAX_PLATFORMS': 'cpu',
-    'TPU_SKIP_MDS_QUERY': '1',
-    # No chip is touched, so another process may compile at the same time.
-    'ALLOW_MULTIPLE_LIBTPU_LOAD': '1',
-  }
-  try:
-    done = subprocess.run(
-      [sys.executable, '-m', 'pid_jax.benchmarks.tpu'],
-      env=environment,
-      capture_output=True,
-      text=True,
-      timeout=_TIMEOUT,
-      check=False,
-    )
-  except subprocess.TimeoutExpired as e:
-    raise errors.UserError(
-      f'compiling for a TPU took more than {_TIMEOUT} s; leave --tpu away'
-    ) from e
-  if done.returncode:
-    lines = done.stderr.strip().splitlines() or ['it wrote nothing']
-    raise errors.UserError(f'compiling for a TPU failed: {lines[-1]}')
-  return json.loads(done.stdout.splitlines()[-1])
+  return tpu.run_apart('pid_jax.benchmarks.tpu', timeout=_TIMEOUT)
 
 
 def compile_phases() -> dict:
@@ -85,16 +49,12 @@ def compile_phases() -> dict:
     vocabulary's size); and 'tiled', the elements of one layer's keys if they
     existed once per prompt.
   """
-  from jax.experimental import topologies
-
-  topology = topologies.get_topology_desc(
-    platform='tpu', topology_name=TOPOLOGY, chips_per_host_bounds=(1, 1, 1)
-  )
+  device, *_ = tpu.devices(TOPOLOGY)
   config = config_lib.named(SIZE, dtype='bfloat16')
   job = jobs.JOBS['dst']
   layouts = {}
   for layout in ('pid', 'pie'):
-    programs = ours.compiled_phases(config, layout, job, topology.devices[0])
+    programs = ours.compiled_phases(config, layout, job, device)
     layouts[layout] = {
       phase: {
         'flops': program.cost_analysis()['flops'],

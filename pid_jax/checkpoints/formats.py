@@ -230,12 +230,14 @@ def abstract_params(
   """Shapes, dtypes and shardings of a network's parameters."""
   if partitioner is None:
     partitioner = partitioning.Partitioner(devices=jax.local_devices()[:1])
-  tokens = jnp.ones((1, 8), jnp.int32)
+  partitioner.check_model(config)
+  # Made before: in scope, they would be put on the mesh, which may be none.
+  inputs = (jax.random.key(0), *[jnp.ones((1, 8), jnp.int32)] * 2)
   init = functools.partial(
     network.Transformer(config).init, enable_dropout=False
   )
   with partitioner.scope():
-    variables = jax.eval_shape(init, jax.random.key(0), tokens, tokens)
+    variables = jax.eval_shape(init, *inputs)
   shardings = partitioner.param_shardings(
     variables['params'], variables.get('params_axes', {})
   )

@@ -4,8 +4,8 @@
 
 A step of few rows waits for the weights, and a processor multiplies narrow
 numbers at a multiple of its rate for float32. `cast_params` turns trained
-parameters into such a form once; the layers take every form, through
-`product`. A form that is narrower than float32 is for inference alone.
+parameters into such a form once, for inference alone; the layers take every
+form, the narrow ones through `product`.
 
 In 'bfloat16' everything is bfloat16, and products are summed in float32. In
 'int8', by part of the network:
@@ -103,19 +103,17 @@ def cast_params(params: PyTree, param_dtype: str) -> PyTree:
 def product(
   x: jax.Array, kernel: jax.Array, scale: jax.Array | None, dtype: str
 ) -> jax.Array:
-  """Multiplies rows with a kernel of any form.
+  """Multiplies rows with a kernel in a form that `cast_params` made.
 
   Args:
     x: [M, K].
-    kernel: [K, N], float32, bfloat16 or int8.
+    kernel: [K, N], bfloat16 or int8.
     scale: float32 [N] of an int8 kernel, else None.
-    dtype: of the result, and of the factors where the kernel is float32.
+    dtype: of the result.
 
   Returns:
     [M, N].
   """
-  if kernel.dtype == jnp.float32:
-    return jnp.dot(x.astype(dtype), kernel.astype(dtype))
   num_rows = x.shape[0]
   x = jnp.pad(x, ((0, max(0, _MIN_ROWS - num_rows)), (0, 0)))
   if scale is not None:

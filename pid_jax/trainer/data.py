@@ -108,6 +108,26 @@ def feature_converter(cfg: DatasetConfig) -> seqio.FeatureConverter:
   return subtasks.PromptInDecoderFeatureConverter(pack=cfg.pack)
 
 
+def row_shapes(
+  cfg: DatasetConfig,
+) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
+  """Shape and dtype of each feature of one row of a training batch.
+
+  Reads no data.
+  """
+  converter = feature_converter(cfg)
+  lengths = converter.get_model_feature_lengths(dict(cfg.task_feature_lengths))
+  specs = converter.MODEL_FEATURES
+  int32 = np.dtype(np.int32)  # Of what SeqIO adds in packing.
+  return {
+    name: (
+      (length,),
+      specs[name].dtype.as_numpy_dtype if name in specs else int32,
+    )
+    for name, length in lengths.items()
+  }
+
+
 def dataset(
   cfg: DatasetConfig,
   num_epochs: int | None,

@@ -84,8 +84,9 @@ def abstract_state(
     A TrainState of ShapeDtypeStructs with shardings.
 
   Raises:
-    UserError: the mesh does not divide some parameters.
+    UserError: the mesh does not divide the model.
   """
+  partitioner.check_model(model.module.config)
   rng = jax.random.key(0)
   with partitioner.scope():
     variables = jax.eval_shape(model.get_initial_variables, rng)
@@ -203,7 +204,7 @@ def merge(
   return {name: metric.merge(b[name]) for name, metric in a.items()}
 
 
-def compile_train_step(
+def jit_train_step(
   model: model_lib.EncoderDecoderModel,
   optimizer: optimizers.Optimizer,
   partitioner: partitioning.Partitioner,
@@ -212,8 +213,10 @@ def compile_train_step(
   seed: int,
   num_microbatches: int = 1,
   ema_decay: float | None = None,
-) -> Callable[..., tuple[TrainState, dict[str, clu_metrics.Metric]]]:
+) -> Any:
   """The step, jitted over the mesh, with the old state's memory reused.
+
+  To be traced in the partitioner's scope.
 
   Args:
     model: gives the loss.
@@ -225,7 +228,7 @@ def compile_train_step(
     ema_decay: see `train_step`.
 
   Returns:
-    (state, batch) -> (state, metrics); compiled at the first call of a shape.
+    What jax.jit returns of (state, batch) -> (state, metrics).
   """
   if ema_decay is not None and not 0 < ema_decay < 1:
     raise errors.UserError(
@@ -244,12 +247,26 @@ def compile_train_step(
     )
 
   shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
-  jitted = jax.jit(
+  return jax.jit(
     step,
     in_shardings=(shardings, partitioner.batch_sharding),
     out_shardings=(shardings, partitioner.replicated),
     donate_argnums=(0,),
   )
+
+
+def compile_train_step(
+  model: model_lib.EncoderDecoderModel,
+  optimizer: optimizers.Optimizer,
+  partitioner: partitioning.Partitioner,
+  state: TrainState,
+  **options: Any,
+) -> Callable[..., tuple[TrainState, dict[str, clu_metrics.Metric]]]:
+  """Returns (state, batch) -> (state, metrics), compiled when first called.
+
+  Arguments are those of `jit_train_step`.
+  """
+  jitted = jit_train_step(model, optimizer, partitioner, state, **options)
 
   def call(state, batch):
     with partitioner.scope():

@@ -1,0 +1,75 @@
+# Copyright 2026 The pid_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+r"""Compiles a run for TPUs that one does not have, and says whether it fits.
+
+Example:
+  python -m pid_jax.precompile --topology=v5e:16x16 \
+    --gin_file=runs/finetune.gin --gin_file=models/t5_1_1_xxl.gin \
+    --gin_file=pods/scanned.gin --gin_file=tasks/todsum_domain.gin \
+    --gin.NUM_FSDP=64 --gin.NUM_PARTITIONS=4 --gin.BATCH_SIZE=256
+
+Needs libtpu (pip install 'pid_jax[tpu]'), and neither a TPU nor the data. All
+numbers are those of one device; the estimate of time is the compiler's own, for
+comparing one mesh with another. Ends with status 1 if a program does not fit.
+"""
+
+import argparse
+import os
+
+from pid_jax import cli
+from pid_jax.programs import tpu
+
+_PROGRAMS = ('train', 'encode', 'prefill', 'step')
+# What a run must be given, and what does not change its programs.
+_NOT_NEEDED = (
+  "MODEL_DIR = '/model'",
+  'INITIAL_CHECKPOINT_PATH = None',
+  'TRAIN_STEPS = 1000',
+)
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+  """Adds the command's own flags."""
+  parser.add_argument(
+    '--topology', required=True, help='chips, such as v5e:4x4 or v5p:2x2x4'
+  )
+  parser.add_argument(
+    '--programs',
+    default=','.join(_PROGRAMS),
+    help='which of %(default)s; encode, prefill and step have EVAL_BATCH_SIZE '
+    'inputs of the lengths that TASK_FEATURE_LENGTHS names',
+  )
+  parser.add_argument(
+    '--param_dtype',
+    default='float32',
+    choices=('float32', 'bfloat16'),
+    help='of the parameters in decoding: %(default)s, as in evaluation',
+  )
+
+
+def main(args: argparse.Namespace) -> int:
+  """Compiles one program after another; prints as they are done."""
+  from pid_jax import errors
+  from pid_jax.programs import compiling
+  from pid_jax.programs import runs
+
+  names = args.programs.split(',')
+  for name in set(names) - set(_PROGRAMS):
+    raise errors.unknown('program', name, _PROGRAMS)
+  chip = tpu.find_chip(args.topology)
+  cli.parse_gin(args, _NOT_NEEDED)
+  run = runs.from_gin(tpu.devices(args.topology))
+  print(runs.describe(run, args.topology, chip), flush=True)
+  fit = True
+  for program in run.programs(names, args.param_dtype):
+    result = compiling.compile_program(
+      program, chip, run.config, run.num_microbatches
+    )
+    print(compiling.describe(result), flush=True)
+    fit = fit and result.fits
+  return 0 if fit else 1
+
+
+if __name__ == '__main__':
+  os.environ.update(tpu.ENVIRONMENT)
+  cli.run(main, doc=__doc__, flags=add_flags, use_gin=True, preload=['seqio'])

@@ -1,0 +1,183 @@
+# Copyright 2026 The pid_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""TPUs that are not there: libtpu compiles for them on any machine.
+
+It starts once in a process, writes to standard error what it likes, and ends
+the process when it is asked for something that it did not foresee. So what may
+fail is run in a process of its own (`run_apart`). Run as a script, this module
+prints what libtpu knows of a topology.
+"""
+
+from collections.abc import Mapping
+from collections.abc import Sequence
+import dataclasses
+import importlib.util
+import json
+import math
+import os
+import re
+import subprocess
+import sys
+from typing import Any
+
+from pid_jax import errors
+from pid_jax import progress
+
+# For a process that compiles, to be set before JAX is imported.
+ENVIRONMENT: Mapping[str, str] = {
+  'JAX_PLATFORMS': 'cpu',
+  'TPU_SKIP_MDS_QUERY': '1',
+  # No chip is touched, so another process may compile at the same time.
+  'ALLOW_MULTIPLE_LIBTPU_LOAD': '1',
+  # A program that was not compiled would not tell how long that takes.
+  'JAX_COMPILATION_CACHE_DIR': '',
+}
+_NAMES = (
+  'v5e and v6e have two dimensions (v5e:4x4, at most 16x16), v4 and v5p three '
+  '(v5p:2x2x4)'
+)
+_MAX_SIDE = {'v5e': 16, 'v6e': 16}
+_HBM = re.compile(r'available HBM \(([\d.]+)([MGT])\)')
+_UNITS = {'M': 2**20, 'G': 2**30, 'T': 2**40}
+_CYCLES = re.compile(r'"estimated_cycles":"?(\d+)')
+
+
+@dataclasses.dataclass(frozen=True)
+class Chip:
+  """What libtpu knows of a topology, each device of which is like the others.
+
+  Attributes:
+    kind: such as 'TPU v5 lite'.
+    num_devices: as JAX counts them; those of v4 are its cores.
+    hbm_bytes: memory of a device that programs may use.
+    seconds_per_cycle: of the compiler's estimates, for a large product.
+  """
+
+  kind: str
+  num_devices: int
+  hbm_bytes: int
+  seconds_per_cycle: float
+
+
+def is_installed() -> bool:
+  """Whether libtpu is there to compile with."""
+  return importlib.util.find_spec('libtpu') is not None
+
+
+def check_installed() -> None:
+  """Raises UserError unless libtpu is there."""
+  if not is_installed():
+    raise errors.UserError(
+      "libtpu is missing, which compiles for TPUs: pip install 'pid_jax[tpu]'"
+    )
+
+
+def run_apart(module: str, *args: str, timeout: float) -> Any:
+  """Runs a module as a script in a process that may load libtpu.
+
+  Args:
+    module: its name; it prints JSON as its last line.
+    *args: of its command line.
+    timeout: seconds.
+
+  Returns:
+    What it printed.
+
+  Raises:
+    UserError: libtpu is missing, or failed, or took too long.
+  """
+  check_installed()
+  try:
+    done = subprocess.run(
+      [sys.executable, '-m', module, *args],
+      env={**os.environ, **ENVIRONMENT},
+      capture_output=True,
+      text=True,
+      timeout=timeout,
+      check=False,
+    )
+  except subprocess.TimeoutExpired as e:
+    raise errors.UserError(
+      f'compiling for a TPU took more than {timeout:.0f} s'
+    ) from e
+  if done.returncode:
+    lines = done.stderr.strip().splitlines() or ['it wrote nothing']
+    # A failed check of libtpu's is not the last line that it writes.
+    fatal = [line for line in lines if 'Check failed' in line]
+    raise errors.UserError(
+      f'compiling for a TPU failed: {(fatal or lines)[-1]}'
+    )
+  return json.loads(done.stdout.splitlines()[-1])
+
+
+def find_chip(topology: str) -> Chip:
+  """Asks libtpu about a topology such as 'v5e:4x4'.
+
+  Raises:
+    UserError: libtpu is missing, or does not know the name.
+  """
+  kind, _, sides = topology.partition(':')
+  numbers = sides.split('x')
+  fault = None
+  if not all(n.isdigit() and int(n) for n in numbers):
+    fault = 'names are KIND:SIDExSIDE'
+  elif max(map(int, numbers)) > _MAX_SIDE.get(kind, 1024):
+    fault = f'a slice of {kind} has at most {_MAX_SIDE[kind]} chips on a side'
+  else:
+    try:
+      found = run_apart('pid_jax.programs.tpu', topology, timeout=300)
+      return Chip(**found)
+    except errors.UserError as e:
+      if 'INVALID_ARGUMENT' not in str(e) and 'Check failed' not in str(e):
+        raise
+      fault = str(e)
+  raise errors.UserError(f'unknown topology {topology!r}; {_NAMES}. ({fault})')
+
+
+def devices(topology: str) -> Sequence[Any]:
+  """Returns the devices of a topology that `find_chip` knows.
+
+  JAX must have been started with `ENVIRONMENT`.
+  """
+  from jax.experimental import topologies
+
+  sides = [int(n) for n in topology.partition(':')[2].split('x')]
+  # Four chips, as 2 x 2, have one host, where there are so many.
+  bounds = [min(side, most) for side, most in zip(sides, (2, 2), strict=False)]
+  with progress.stderr_silenced():
+    described = topologies.get_topology_desc(
+      platform='tpu',
+      topology_name=topology,
+      chips_per_host_bounds=(*bounds, 1),
+    )
+  return described.devices
+
+
+def describe(topology: str) -> Chip:
+  """Makes libtpu compile two small programs, which tell what it knows."""
+  import jax
+  import jax.numpy as jnp
+
+  first, *others = devices(topology)
+  sharding = jax.sharding.SingleDeviceSharding(first)
+  spec = lambda *shape: jax.ShapeDtypeStruct(
+    shape, jnp.bfloat16, sharding=sharding
+  )
+  compiled = lambda fn, x: jax.jit(fn).lower(x).compile()
+  try:
+    compiled(lambda x: x + 1, spec(2**40))
+    raise AssertionError('a terabyte fits on a chip')
+  except jax.errors.JaxRuntimeError as e:
+    amount, unit = _HBM.search(str(e)).groups()
+  product = compiled(lambda x: x @ x, spec(4096, 4096))
+  cycles = sum(map(int, _CYCLES.findall(product.as_text())))
+  return Chip(
+    kind=first.device_kind,
+    num_devices=1 + len(others),
+    hbm_bytes=math.floor(float(amount) * _UNITS[unit]),
+    seconds_per_cycle=product.cost_analysis()['optimal_seconds'] / cycles,
+  )
+
+
+if __name__ == '__main__':
+  print(json.dumps(dataclasses.asdict(describe(sys.argv[1]))))
