@@ -87,12 +87,14 @@ def from_gin(devices: Sequence[Any]) -> Run:
       devices.
   """
   try:
-    gin.get_configurable(trainer.train)
-  except ValueError as e:
+    arguments = gin.get_bindings(trainer.train, resolve_references=False)
+  except ValueError:  # No gin file has named it.
+    arguments = {}
+  if not {'model', 'train_dataset_cfg'} <= arguments.keys():
     raise errors.UserError(
       'the gin files do not configure trainer.train: include '
       "'runs/train_base.gin'"
-    ) from e
+    )
   arguments = gin.get_bindings(trainer.train)
   partitioner = arguments.get('partitioner') or partitioning.Partitioner()
   partitioner = dataclasses.replace(partitioner, devices=devices)
