@@ -260,3 +260,27 @@ def test_in_a_bucket_the_last_one_counts(tmp_path, monkeypatch):
       second.still_held()
       with pytest.raises(errors.UserError, match='taken over .*pid 99 on'):
         first.still_held()
+
+
+@pytest.mark.parametrize('first', ['exists', 'makedirs'])
+def test_a_bucket_without_permission_is_told(first, monkeypatch):
+  import tensorflow as tf
+
+  words = (
+    'Error executing an HTTP request: HTTP response code 403 with body '
+    "'someone does not have storage.objects.create access'\n\t when writing"
+  )
+
+  def deny(*unused_args, **unused_kwargs):
+    raise tf.errors.PermissionDeniedError(None, None, words)
+
+  monkeypatch.setattr(tf.io.gfile, 'exists', lambda path: False)
+  monkeypatch.setattr(tf.io.gfile, first, deny)
+  with pytest.raises(errors.UserError) as e:
+    held = claim.Claim('gs://theirs/model')
+    held.check()
+    assert first != 'exists'
+    held.__enter__()
+  told = str(e.value)
+  assert told.startswith('Cannot write to MODEL_DIR gs://theirs/model: Error ')
+  assert 'storage.objects.create access' in told and '\n' not in told

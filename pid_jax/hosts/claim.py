@@ -8,6 +8,8 @@ however that ended. Buckets have no locks: there the last run that came is the
 one that counts, and another one ends when it finds that out, before it writes.
 """
 
+from collections.abc import Iterator
+import contextlib
 import fcntl
 import json
 import os
@@ -50,17 +52,22 @@ class Claim:
     self._file: IO[str] | None = None
 
   def check(self) -> None:
-    """Raises UserError if another run has the folder; makes nothing."""
-    if self._enabled and not self._is_bucket and self._path.exists():
+    """Raises UserError if the folder cannot be taken; makes nothing."""
+    if not self._enabled:
+      return
+    with self._access_explained():
+      exists = self._path.exists()
+    if exists and not self._is_bucket:
       self._lock().close()
 
   def __enter__(self) -> 'Claim':
     if not self._enabled:
       return self
-    self._model_dir.mkdir(parents=True, exist_ok=True)
-    if self._is_bucket:
-      self._path.write_text(self._words)
-      return self
+    with self._access_explained():
+      self._model_dir.mkdir(parents=True, exist_ok=True)
+      if self._is_bucket:
+        self._path.write_text(self._words)
+        return self
     self._file = self._lock()
     self._file.truncate(0)
     self._file.write(self._words)
@@ -102,6 +109,19 @@ class Claim:
         f'({_name(words)}); this one ends, and has written nothing since.'
       )
 
+  @contextlib.contextmanager
+  def _access_explained(self) -> Iterator[None]:
+    """Turns what a bucket's errors say into a UserError; passes others on."""
+    try:
+      yield
+    except Exception as e:  # TensorFlow's are of many kinds.
+      if not self._is_bucket:
+        raise
+      raise errors.UserError(
+        f'Cannot write to MODEL_DIR {self._model_dir}: {_first_line(e)}. Mend '
+        'its name, or let the account of this machine read and write there.'
+      ) from e
+
   def _lock(self) -> IO[str]:
     file = open(self._path, 'a+')
     try:
@@ -117,6 +137,10 @@ class Claim:
     except OSError:
       pass  # A file system without locks.
     return file
+
+
+def _first_line(error: Exception) -> str:
+  return str(error).partition('\n')[0].rstrip('. ')
 
 
 def _name(words: str) -> str:
