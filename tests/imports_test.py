@@ -36,7 +36,7 @@ _FLOORS = (
   ('checkpoints',),
   ('partitioning',),
   ('subtasks',),
-  ('network',),
+  ('costs', 'network'),
   ('config',),
   ('atomic', 'compilation', 'progress', 'vocabulary'),
   ('errors',),

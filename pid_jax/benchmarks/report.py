@@ -69,7 +69,7 @@ _JOB = {
   'stepwise': str,
   # Its seconds.
   'phases': _PHASES,
-  # formulas.Phases.seconds at the speed of each turn; its ratio to that.
+  # costs.Phases.seconds at the speed of each turn; its ratio to that.
   'floor': {
     'seconds': _SPREAD,
     'ratio': _SPREAD,
