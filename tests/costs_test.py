@@ -87,9 +87,7 @@ def _train_step_share(
   """The compiler's FLOPs of the trainer's step, over the formula's."""
   module = model_lib.EncoderDecoderModel(network.Transformer(config))
   optimizer = optimizers.adafactor(1e-3)
-  state = step_lib.abstract_state(
-    module, optimizer, partitioning.Partitioner()
-  )
+  state = step_lib.abstract_state(module, optimizer, partitioning.Partitioner())
   step = functools.partial(
     step_lib.train_step, model=module, optimizer=optimizer
   )
