@@ -29,6 +29,7 @@ _SOURCES = sorted(
 # line. Commands, which are the modules that end in `cli.run`, stand above all.
 _FLOORS = (
   ('cli',),
+  ('comparison',),
   ('benchmarks', 't5x_model'),
   ('programs',),
   ('trainer',),
@@ -37,7 +38,7 @@ _FLOORS = (
   ('checkpoints',),
   ('partitioning',),
   ('subtasks',),
-  ('network',),
+  ('costs', 'network'),
   ('config',),
   ('atomic', 'compilation', 'hosts', 'progress', 'vocabulary'),
   ('errors',),

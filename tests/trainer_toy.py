@@ -88,6 +88,7 @@ def register() -> str:
     source=subtasks.InMemoryDataSource(splits),
     vocabulary=vocabulary(),
     metric_fns=[metrics.joint_goal_accuracy, metrics.exact_match],
+    joint_separator=' 0 ',  # All else is unknown to the vocabulary.
   )
   return 'toy'
 

@@ -3,8 +3,9 @@
 """How fast PiD, PiE and joint are, beside other libraries and the machine.
 
 `jobs` says what is timed, `models` with which weights, `ours` and `peers` who
-does it, `timing` in which order, `machine` and `formulas` how fast it could be
-at best. `runner` puts them together, `report` and `plots` write what came out.
+does it, `timing` in which order, `machine` and `pid_jax.costs` how fast it
+could be at best. `runner` puts them together, `report` and `plots` write what
+came out.
 """
 
 from pid_jax.benchmarks.jobs import JOBS

@@ -108,7 +108,7 @@ class Job:
 
   @property
   def sizes(self) -> dict[str, int]:
-    """Arguments of `formulas.generate`."""
+    """Arguments of `costs.generate`."""
     return {
       'num_inputs': self.num_inputs,
       'input_length': self.input_length,

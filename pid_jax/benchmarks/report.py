@@ -69,7 +69,7 @@ _JOB = {
   'stepwise': str,
   # Its seconds.
   'phases': _PHASES,
-  # formulas.Phases.seconds at the speed of each turn; its ratio to that.
+  # costs.Phases.seconds at the speed of each turn; its ratio to that.
   'floor': {
     'seconds': _SPREAD,
     'ratio': _SPREAD,
@@ -118,7 +118,7 @@ def assemble(
     'format': _FORMAT,
     'command': command,
     'date': now.isoformat(timespec='seconds'),
-    'versions': _versions(),
+    'versions': versions(),
     'threads': machine.num_cores(),
     **results,
     'tpu': tpu,
@@ -285,11 +285,12 @@ def _check_type(value: Any, types: Any, where: str) -> None:
     raise ValueError(f'{where} is {type(value).__name__}, not {types}')
 
 
-def _versions() -> dict[str, str]:
-  versions = {}
+def versions() -> dict[str, str]:
+  """Returns the versions of those packages that are installed and matter."""
+  found = {}
   for package in _PACKAGES:
     try:
-      versions[package] = importlib.metadata.version(package)
+      found[package] = importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
       pass
-  return versions
+  return found

@@ -17,7 +17,7 @@ import jax
 import numpy as np
 
 from pid_jax import config as config_lib
-from pid_jax.benchmarks import formulas
+from pid_jax import costs
 from pid_jax.benchmarks import jobs as jobs_lib
 from pid_jax.benchmarks import machine
 from pid_jax.benchmarks import models
@@ -190,11 +190,11 @@ def work(
   config: config_lib.T5Config, layout: str, job: jobs_lib.Job
 ) -> dict[str, dict[str, float]]:
   """FLOPs and bytes of each phase, by formula and by the compiler."""
-  phases = formulas.generate(config, layout, **job.sizes)
+  phases = costs.generate(config, layout, **job.sizes)
   by_formula = {
     'encode': phases.encode,
     'prefill': phases.prefill,
-    'step': phases.steps[0] if phases.steps else formulas.Work(),
+    'step': phases.steps[0] if phases.steps else costs.Work(),
   }
   rows = {}
   for name, program in ours.compiled_phases(config, layout, job).items():
@@ -263,7 +263,7 @@ def _floor(timings, job, batch, config) -> dict[str, Any]:
   left = [
     int(np.sum(batch.lengths > step)) for step in range(1, job.new_tokens)
   ]
-  phases = formulas.generate(config, 'pid', **job.sizes, rows_left=left)
+  phases = costs.generate(config, 'pid', **job.sizes, rows_left=left)
   seconds, ratios, apart = [], [], []
   for turn in timings.turns(job.stepwise):
     speed = (turn.flop_rate, turn.bandwidth)

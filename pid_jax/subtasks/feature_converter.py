@@ -180,8 +180,9 @@ class PromptInDecoderFeatureConverter(seqio.FeatureConverter):
     self, ds: tf.data.Dataset, task_feature_lengths: Mapping[str, int]
   ) -> tf.data.Dataset:
     """See base class."""
-    convert = self._rows if self.pack else self._grid
-    convert = functools.partial(convert, lengths=task_feature_lengths)
+    lengths = {**task_feature_lengths, 'decoder': self._decoder_length}
+    convert = self.pack_window if self.pack else self._grid
+    convert = functools.partial(convert, lengths=lengths)
     convert = tf.autograph.experimental.do_not_convert(convert)
     # The task may carry more: strings, say.
     ds = ds.map(
@@ -194,14 +195,27 @@ class PromptInDecoderFeatureConverter(seqio.FeatureConverter):
     ds = ds.map(convert, num_parallel_calls=tf.data.AUTOTUNE)
     return ds.unbatch() if self.pack else ds
 
-  def _rows(
+  @property
+  def window(self) -> int:
+    """So many consecutive inputs are packed together."""
+    return self._window
+
+  def pack_window(
     self, window: Mapping[str, tf.Tensor], lengths: Mapping[str, int]
   ) -> dict[str, tf.Tensor]:
-    """Packs the examples of a window."""
+    """Packs the examples of a window as this converter does.
+
+    Args:
+      window: TASK_FEATURES of W examples, padded with 0.
+      lengths: S as `inputs` and L as `decoder`.
+
+    Returns:
+      The model's features, with the number of rows before their dimensions.
+    """
     return packing.pack_window(
       window,
       encoder_length=lengths['inputs'],
-      decoder_length=self._decoder_length,
+      decoder_length=lengths['decoder'],
       max_inputs_per_row=self._max_inputs_per_row or self._window,
       max_empty_subtasks=self._max_empty_subtasks,
       bos_id=self.bos_id,

@@ -123,6 +123,60 @@ def pack_window(
   }
 
 
+def pack_pairs(
+  inputs: tf.Tensor,
+  targets: tf.Tensor,
+  weights: tf.Tensor,
+  *,
+  encoder_length: int,
+  decoder_length: int,
+  bos_id: int,
+) -> dict[str, tf.Tensor]:
+  """Packs K inputs, each with one target, into R rows, as `pack_window` does.
+
+  Args:
+    inputs: int32 [K, s], padded with 0; K > 0.
+    targets: int32 [K, t], padded with 0.
+    weights: float32 [K], of the targets in the loss.
+    encoder_length: S; no input is longer.
+    decoder_length: L; no target is longer.
+    bos_id: first decoder input token of every target.
+
+  Returns:
+    int32 `encoder_` and `decoder_` `input_tokens`, `segment_ids` and
+    `positions`, `decoder_target_tokens`, and float32 `decoder_loss_weights`:
+    [R, S] and [R, L].
+  """
+  input_lengths, target_lengths = _num_tokens(inputs), _num_tokens(targets)
+  size = [input_lengths, target_lengths, tf.ones_like(input_lengths)]
+  row = _first_fit(
+    tf.stack(size, axis=1), [encoder_length, decoder_length, tf.int32.max]
+  )
+  order = tf.argsort(row, stable=True)
+  row = tf.gather(row, order)
+  segment = _number_within(row)
+  encoder = _encoder_rows(
+    tf.gather(inputs, order),
+    tf.gather(input_lengths, order),
+    row,
+    segment,
+    encoder_length,
+  )
+  decoder = _decoder_rows(
+    tf.zeros([tf.size(row), 0], tf.int32),
+    tf.zeros_like(row),
+    tf.gather(targets, order),
+    tf.gather(target_lengths, order),
+    tf.gather(weights, order),
+    row,
+    segment,
+    decoder_length,
+    bos_id,
+  )
+  del decoder['decoder_subtask_ids']  # Segments say it.
+  return encoder | decoder
+
+
 def _num_tokens(tokens: tf.Tensor) -> tf.Tensor:
   """[..., n] -> [...]; no token has id 0."""
   return tf.math.count_nonzero(tokens, axis=-1, dtype=tf.int32)

@@ -1,6 +1,6 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""FLOPs and bytes that the phases of PiD, PiE and joint need.
+"""FLOPs and bytes that PiD, PiE and joint need, in training and inference.
 
 A product of [m, k] and [k, n] is 2 m k n FLOPs. Only matrix products count: all
 else (norms, softmax, activations) is a few per cent, and depends on how it is
@@ -206,12 +206,17 @@ def train_step(
 ) -> Work:
   """Forward, backward and update for [B, S] inputs and [B, L] decoder rows.
 
-  The forward pass is `encode` plus `decode` of B rows with L queries against L
-  slots, all logits wanted. The backward pass has two products for each of the
-  forward pass (a gradient for either factor): three times the FLOPs. Parameters
-  are read forward, backward and by the update, which writes them; gradients are
-  written and read: six times their bytes, without the optimizer's own state.
-  With `remat_policy` none: recomputing adds up to one forward pass.
+  The rows may be packed ones of PiD, or padded ones of PiE and joint: masks
+  save no product. The forward pass is `encode` plus `decode` of B rows with L
+  queries against L slots, all logits wanted. The backward pass has two products
+  for each of the forward pass (a gradient for either factor): three times the
+  FLOPs. What `remat_policy` recomputes comes on top: 'minimal' the products of
+  queries, keys and values; 'full' all of each layer but its last product, whose
+  result the backward pass does not ask for.
+
+  Parameters are read forward, backward and by the update, which writes them;
+  gradients are written and read: six times their bytes, without the optimizer's
+  own state.
   """
   forward = encode(config, batch, length) + decode(
     config,
@@ -222,7 +227,19 @@ def train_step(
     slots=packed_length,
     num_logits=packed_length,
   )
-  return Work(3 * forward.flops, 6 * _WEIGHT_BYTES * num_weights(config))
+  encoded = batch * length * config.num_encoder_layers
+  decoded = batch * packed_length * config.num_decoder_layers
+  recomputed = 0.0
+  if config.remat_policy == 'minimal':
+    pairs = encoded * length + decoded * (packed_length + length)
+    recomputed = 4 * pairs * _joined_kv(config)
+  elif config.remat_policy == 'full':
+    head = 2 * batch * packed_length * config.emb_dim * config.vocab_size
+    last = 2 * (encoded + decoded) * config.emb_dim * config.mlp_dim
+    recomputed = forward.flops - head - last
+  return Work(
+    3 * forward.flops + recomputed, 6 * _WEIGHT_BYTES * num_weights(config)
+  )
 
 
 def num_weights(config: config_lib.T5Config) -> int:

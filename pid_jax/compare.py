@@ -1,0 +1,74 @@
+# Copyright 2026 The pid_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+r"""Trains PiD, PiE and joint alike, and says what each buys and costs.
+
+Examples:
+  python -m pid_jax.compare --gin_file=runs/quickstart.gin --output=/tmp/compare
+  python -m pid_jax.compare --gin_file=runs/jsonl.gin --output=/tmp/mine \
+    --seeds=1 --layouts=pid,pie --gin.TRAIN_FILE="'train.jsonl'" ...
+
+The gin file is one for `train`, of PiD on a task with prompts; its bindings
+hold for all runs, but for MODEL_DIR. The three layouts begin with the same
+weights and see the same examples in the same updates. The same command goes on
+where the last one stopped. What came out lies in DIR/report.json.
+"""
+
+import argparse
+import shlex
+import sys
+
+from pid_jax import cli
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+  """Adds the command's own flags."""
+  add = parser.add_argument
+  add('--output', required=True, metavar='DIR', help='for everything')
+  add('--seeds', type=int, default=3, help='runs of a layout: %(default)s')
+  add('--layouts', default='pid,pie,joint', help='default: %(default)s')
+  add('--equal', default='updates', help="'updates' or 'seconds' of training")
+  add('--sweep', default='', metavar='U,S,B', help='time more of inference')
+
+
+def main(args: argparse.Namespace) -> None:
+  """Runs what is left to do, writes the report and prints its table."""
+  import gin
+
+  from pid_jax import comparison
+  from pid_jax import errors
+  from pid_jax import trainer
+
+  settings = comparison.Settings(
+    tuple(args.layouts.split(',')), args.seeds, args.equal
+  )
+  cli.parse_gin(args, bindings=["MODEL_DIR = ''"])
+
+  try:
+    gin.get_configurable(trainer.train)
+  except ValueError as e:
+    raise errors.UserError(
+      'the gin files do not configure trainer.train: include '
+      "'runs/train_base.gin'"
+    ) from e
+
+  def configure(total_steps):
+    if total_steps is not None:
+      with gin.unlock_config():  # Schedules depend on it.
+        gin.parse_config(f'TRAIN_STEPS = {total_steps}')
+    return gin.get_bindings(trainer.train)
+
+  results = comparison.run(
+    configure,
+    settings,
+    args.output,
+    config_text=gin.config_str(),
+    sweep=args.sweep,
+    announce=lambda line: print(line, flush=True),
+  )
+  command = shlex.join(['python', '-m', 'pid_jax.compare', *sys.argv[1:]])
+  report = comparison.write(results, command, args.output)
+  print('\n' + comparison.table(report))
+
+
+if __name__ == '__main__':
+  cli.run(main, doc=__doc__, flags=add_flags, use_gin=True, preload=['seqio'])

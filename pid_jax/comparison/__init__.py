@@ -1,0 +1,15 @@
+# Copyright 2026 The pid_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""PiD, PiE and joint on one task, trained and timed like with like.
+
+`updates` gives the three the same examples in the same updates, `training` what
+else a run needs, `inference` times how they answer, `runner` does it all and
+resumes where it was stopped, and `report` says what came out.
+"""
+
+from pid_jax.comparison.report import table
+from pid_jax.comparison.report import write
+from pid_jax.comparison.runner import Settings
+from pid_jax.comparison.runner import run
+
+__all__ = ['Settings', 'run', 'table', 'write']

@@ -1,0 +1,355 @@
+# Copyright 2026 The pid_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""A comparison: what its runs are fed, how it resumes, what it refuses."""
+
+import dataclasses
+import itertools
+import json
+import pathlib
+
+import jax
+import numpy as np
+import pytest
+import trainer_toy as toy
+
+from pid_jax import comparison
+from pid_jax import errors
+from pid_jax import subtasks
+from pid_jax import trainer
+from pid_jax.comparison import inference
+from pid_jax.comparison import report
+from pid_jax.comparison import runner
+from pid_jax.comparison import training
+from pid_jax.trainer import optimizers
+from pid_jax.trainer import step as step_lib
+
+LAYOUTS = ('pid', 'pie', 'joint')
+SHAPE = [field.name for field in dataclasses.fields(runner.updates.Shape)]
+SPREAD = dict.fromkeys(('min', 'quartile_1', 'median', 'quartile_3'), 0.5)
+
+
+def _configure(total_steps: int | None = None, **overrides) -> dict:
+  arguments = dict(
+    model=toy.t5_model(),
+    model_dir='',
+    train_dataset_cfg=toy.dataset_config(batch_size=4),
+    infer_eval_dataset_cfg=toy.dataset_config('validation', batch_size=4),
+    optimizer=optimizers.adafactor(1e-2),
+    total_steps=total_steps or 3,
+    checkpoint_cfg=trainer.CheckpointConfig(
+      period=2, best_metric='toy/exact_match'
+    ),
+    log_period=1,
+    random_seed=5,
+  )
+  return {**arguments, **overrides}
+
+
+def _run(output, *, configure=_configure, config_text='', sweep='', **settings):
+  return comparison.run(
+    configure,
+    comparison.Settings(**{'num_seeds': 1, **settings}),
+    output,
+    config_text=config_text,
+    sweep=sweep,
+    announce=lambda line: None,
+  )
+
+
+@pytest.fixture
+def quick_costs(monkeypatch):
+  """Times nothing: update n of `LAYOUTS` takes n + 1 seconds."""
+  monkeypatch.setattr(
+    training,
+    'time_updates',
+    lambda arguments, shapes: {
+      layout: {**SPREAD, 'median': 1.0 + i} for i, layout in enumerate(shapes)
+    },
+  )
+  monkeypatch.setattr(
+    inference,
+    'measure',
+    lambda job, config, announce: {
+      'name': job.name,
+      'contenders': {
+        v.name: {'seconds': {**SPREAD, 'median': 1.0 + i}}
+        for i, v in enumerate(job.variants)
+      },
+    },
+  )
+
+
+def _numbers(batch) -> list[list[int]]:
+  """The numbers of the examples in each row of a batch, sorted."""
+  digits = {toy.vocabulary().encode(d)[0]: d for d in '0123456789'}
+  found = set()
+  for tokens, segments in zip(
+    np.asarray(batch['encoder_input_tokens']),
+    np.asarray(batch['encoder_segment_ids']),
+    strict=True,
+  ):
+    for segment in range(1, segments.max() + 1):
+      own = [digits[t] for t in tokens[segments == segment] if t in digits]
+      found.add(int(''.join(own)))
+  return sorted(found)
+
+
+@pytest.fixture
+def fed(monkeypatch):
+  """Notes first weights and the examples of each update, by run."""
+  runs = []
+  compile_train_step = step_lib.compile_train_step
+
+  def compile_and_note(*args, **kwargs):
+    step = compile_train_step(*args, **kwargs)
+    run = {'examples': []}
+    runs.append(run)
+
+    def noted(state, batch):
+      if not run['examples']:
+        run['step'] = int(state.step)
+        run['params'] = jax.device_get(state.params)
+      run['examples'].append(_numbers(batch))
+      return step(state, batch)
+
+    return noted
+
+  monkeypatch.setattr(step_lib, 'compile_train_step', compile_and_note)
+  return runs
+
+
+def test_runs_are_alike_and_resume_where_they_were_killed(
+  tmp_path, monkeypatch, quick_costs, fed
+):
+  output, train = tmp_path / 'compared', trainer.train
+  killed_before = ['pie-5', 'joint-5']
+
+  def train_or_die(**arguments):
+    if pathlib.Path(arguments['model_dir']).name in killed_before:
+      killed_before.pop(0)
+      raise KeyboardInterrupt
+    return train(**arguments)
+
+  monkeypatch.setattr(trainer, 'train', train_or_die)
+  for _ in range(2):
+    with pytest.raises(KeyboardInterrupt):
+      _run(output)
+  # Killed between the end of a training and its entry: it is not done again.
+  monkeypatch.setattr(runner, '_result', lambda *args: 1 / 0)
+  with pytest.raises(ZeroDivisionError):
+    _run(output)
+  monkeypatch.undo()
+  results = _run(output)
+  assert list(results['runs']) == ['pid-5', 'pie-5', 'joint-5']
+  assert json.loads((output / runner.FILE).read_text()) == results
+
+  trained = [run for run in fed if run['examples']]
+  assert len(trained) == 3
+  for run in trained:
+    assert run['step'] == 0
+    assert run['examples'] == trained[0]['examples']
+    for mine, first in zip(
+      jax.tree.leaves(run['params']),
+      jax.tree.leaves(trained[0]['params']),
+      strict=True,
+    ):
+      np.testing.assert_array_equal(mine, first)
+  assert len(set(map(str, trained[0]['examples']))) == 3
+  # Two subtasks to an input, each with a letter and EOS as its target.
+  shapes = {n.split('-')[0]: s for n, s in results['shapes'].items()}
+  assert shapes['pid']['inputs'] == sum(map(len, trained[0]['examples']))
+  assert shapes['pie']['pairs'] == 2 * shapes['pid']['inputs']
+  assert shapes['joint']['pairs'] == shapes['pid']['inputs']
+
+  for layout in LAYOUTS:
+    metrics = results['runs'][f'{layout}-5']['curves']
+    ((update, value),) = metrics['exact_match']
+    assert update == 3 and 0 <= value <= 1
+    task = training.task_name('toy', layout)
+    saved = output / f'runs/{layout}-5/checkpoints/3/metrics/metrics'
+    in_training = json.loads(saved.read_text())
+    assert in_training[f'{task}/exact_match'] == pytest.approx(value)
+    config = json.loads((output / f'runs/{layout}-5/config.json').read_text())
+    assert config['task']['layout'] == layout
+  # Nothing is left to do.
+  assert _run(output) == results
+  written = comparison.write(results, 'the command', output)
+  assert 'exact_match, mean' in comparison.table(written)
+
+
+def test_equal_seconds(tmp_path, monkeypatch, quick_costs):
+  updates = {}
+  monkeypatch.setattr(
+    trainer,
+    'train',
+    lambda **a: updates.update({a['model_dir'].split('/')[-1]: a}),
+  )
+  monkeypatch.setattr(runner, '_result', lambda *args: {})
+  shape = dict.fromkeys(SHAPE, 8)
+  monkeypatch.setattr(training, 'measure', lambda *args: {**shape, 'inputs': 9})
+  configure = lambda n=None: _configure(n or 6)
+  results = _run(
+    tmp_path / 'out', configure=configure, equal='seconds', num_seeds=2
+  )
+  # An update of PiE takes 2 s, one of joint 3.
+  assert results['updates'] == {'pid': 6, 'pie': 3, 'joint': 2}
+  steps = {name: a['total_steps'] for name, a in updates.items()}
+  assert steps == {
+    f'{layout}-{seed}': results['updates'][layout]
+    for seed in (5, 6)
+    for layout in LAYOUTS
+  }
+  for name, arguments in updates.items():
+    assert arguments['random_seed'] == int(name[-1])
+    layout = name.split('-')[0]
+    task = training.task_name('toy', layout)
+    assert arguments['infer_eval_dataset_cfg'].mixture_or_task_name == task
+    best = arguments['checkpoint_cfg'].best_metric
+    assert best == f'{task}/exact_match'
+
+
+def test_a_task_without_metrics_gives_costs_alone(tmp_path, quick_costs):
+  subtasks.register(
+    'unmeasured',
+    source=subtasks.InMemoryDataSource(
+      {'train': [toy.example(i, 'train') for i in range(50)]}
+    ),
+    vocabulary=toy.vocabulary(),
+    joint_separator=' 0 ',
+  )
+  cfg = toy.dataset_config(mixture_or_task_name='unmeasured', batch_size=2)
+  configure = lambda n=None: _configure(
+    n, train_dataset_cfg=cfg, checkpoint_cfg=None
+  )
+  results = _run(tmp_path / 'out', configure=configure, sweep='u')
+  assert not results['runs'] and not (tmp_path / 'out/runs').exists()
+  assert list(results['inference'])[:3] == ['task', 'U=1', 'U=2']
+  table = comparison.table(comparison.write(results, '', tmp_path / 'out'))
+  assert 'Costs alone: the task has no metrics' in table
+
+
+def test_updates_are_timed_in_turns(monkeypatch):
+  arguments = _configure()
+  shapes = {}
+  for layout in ('pid', 'pie'):
+    fields = training.measure(arguments, layout, 5, 6)
+    del fields['inputs']
+    shapes[layout] = runner.updates.Shape(**fields)
+  taken = []
+  take = training._Updates.take
+  monkeypatch.setattr(
+    training._Updates,
+    'take',
+    lambda self, i: taken.append((self, i)) or take(self, i),
+  )
+  seconds = training.time_updates(arguments, shapes)
+  assert [i for _, i in taken] == [i for i in range(6) for _ in range(2)]
+  assert all(a is not b for (a, _), (b, _) in itertools.pairwise(taken))
+  assert {s['num'] for s in seconds.values()} == {5}
+  assert all(s['min'] > 0 for s in seconds.values())
+
+
+@pytest.mark.parametrize(
+  'settings, message',
+  [
+    ({'layouts': ('pid', 'piee')}, "unknown layout 'piee'; did you mean"),
+    ({'layouts': ('pie', 'joint')}, 'pid among them'),
+    ({'layouts': ('pid', 'pid')}, 'each layout once'),
+    ({'equal': 'hours'}, "unknown kind of equality 'hours'"),
+    ({'num_seeds': 0}, 'at least 1. Got 0'),
+  ],
+)
+def test_settings_that_make_no_sense(settings, message):
+  with pytest.raises(errors.UserError, match=message):
+    comparison.Settings(**settings)
+
+
+@pytest.mark.parametrize(
+  'overrides, message',
+  [
+    (
+      {'train_dataset_cfg': lambda: toy.dataset_config(
+        mixture_or_task_name='toy_pie')},
+      "'toy_pie' cannot be compared",
+    ),
+    (
+      {'train_dataset_cfg': lambda: toy.dataset_config(pack=False)},
+      'pack = True',
+    ),
+    (
+      {'infer_eval_dataset_cfg': lambda: toy.dataset_config(
+        'validation', num_examples=3)},
+      'num_examples .* counts rows',
+    ),
+  ],
+)  # fmt: skip
+def test_configurations_that_cannot_be_compared(tmp_path, overrides, message):
+  toy.register()
+  made = {name: make() for name, make in overrides.items()}
+  with pytest.raises(errors.UserError, match=message):
+    _run(tmp_path / 'out', configure=lambda n=None: _configure(n, **made))
+  assert not (tmp_path / 'out').exists()
+
+
+def test_folders_of_others_are_left_alone(tmp_path, quick_costs):
+  with pytest.raises(errors.UserError, match="unknown sweep 'Q'"):
+    _run(tmp_path / 'new', sweep='Q')
+  assert not (tmp_path / 'new').exists()
+  (tmp_path / 'letter').write_text('dear')
+  with pytest.raises(errors.UserError, match='holds other files'):
+    _run(tmp_path)
+  assert [p.name for p in tmp_path.iterdir()] == ['letter']
+  file = tmp_path / 'ours' / runner.FILE
+  file.parent.mkdir()
+  file.write_text('{"format": 1')
+  with pytest.raises(errors.UserError, match='is damaged'):
+    _run(tmp_path / 'ours')
+  runner._State(tmp_path / 'theirs', {'task': 'toy', 'config': 'a'})
+  with pytest.raises(errors.UserError, match='with other config: name'):
+    runner._State(tmp_path / 'theirs', {'task': 'toy', 'config': 'b'})
+
+
+def test_summary_by_hand():
+  shape = {
+    'rows': 2, 'encoder_length': 10, 'decoder_length': 6, 'pairs': 12,
+    'encoder_tokens': 48, 'decoder_tokens': 24, 'inputs': 9,
+  }  # fmt: skip
+  runs = {
+    f'{layout}-{seed}': {
+      'layout': layout,
+      'curves': {'f1': [[3, value], [6, value + seed / 10]]},
+    }
+    for layout, value in (('pid', 0.5), ('pie', 0.6))
+    for seed in (0, 1)
+  }
+  results = {
+    'task': 'toy', 'metric': 'f1', 'runs': runs,
+    'updates': {'pid': 3, 'pie': 3},
+    'settings': {'equal': 'updates'}, 'model': toy.t5_config().to_dict(),
+    'shapes': {'pid-0-3': shape, 'pie-0-3': {**shape, 'rows': 4}},
+    'update_seconds': {'pid': {'median': 0.5}, 'pie': {'median': 1.25}},
+    'inference': {
+      job: {
+        'name': job,
+        'contenders': {
+          'pid': {'seconds': {'median': 2.0}},
+          'pie': {'seconds': {'median': seconds}},
+        },
+      }
+      for job, seconds in (('task', 9.0), ('U=1', 1.0))
+    },
+  }  # fmt: skip
+  summary = report.summary(results)
+  assert summary['pid']['quality'] == {'f1': [0.5, 0.6]}
+  assert summary['pid']['inputs_per_second'] == 9 / 3 / 0.5
+  assert summary['pid']['padding'] == pytest.approx(1 - 72 / (3 * 2 * 16))
+  assert summary['pie']['padding'] == pytest.approx(1 - 72 / (3 * 4 * 16))
+  flops = [summary[layout]['update_flops'] for layout in ('pid', 'pie')]
+  assert flops[1] == 2 * flops[0]
+  table = report.table({**results, 'summary': summary})
+  assert (
+    'On toy an update of PiE takes 2.50 times as long as one of PiD and '
+    'answering 4.50 times as long; f1 0.550 for PiD against 0.650 (-0.100): '
+    'here PiD loses.'
+  ) in table
+  assert 'PiD is slower than PiE in U=1.' in table

@@ -1,0 +1,198 @@
+# Copyright 2026 The pid_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""PiE's and joint's updates hold the examples of PiD's, no more and no less."""
+
+import collections
+import dataclasses
+import functools
+import itertools
+
+import numpy as np
+import pytest
+import seqio
+import trainer_toy as toy
+
+from pid_jax import subtasks
+from pid_jax.comparison import updates
+from pid_jax.trainer import data
+
+NUM_UPDATES = 5
+# Six rows of 24 and 13 tokens: up to two inputs share one; an input with more
+# subtasks than fit into a row is split.
+LENGTHS = {
+  'inputs': 24,
+  'prompts': 2,
+  'targets': 3,
+  'subtasks': 5,
+  'decoder': 13,
+}
+
+
+def _example(index: int) -> dict:
+  """Up to five subtasks; the answer is a letter, two, or nothing ('a')."""
+  rng = np.random.default_rng(index)
+  letters = rng.choice(list(toy.LETTERS[1:]), 6)
+  names = [('first', 'last', 'first first', 'last first', 'last last')[i]
+           for i in range(rng.integers(1, 6))]  # fmt: skip
+  answers = [letters[0], 'a', f'{letters[1]} {letters[2]}', 'a', 'a']
+  return {
+    'example_id': str(index),
+    'inputs': ' '.join([*f'{index:04d}', *letters[: rng.integers(1, 7)]]),
+    'prompts': names,
+    'targets': answers[: len(names)],
+    'subtasks': names,
+    'subtask_weights': [1.0, 0.5, 1.0, 1.0, 2.0][: len(names)],
+  }
+
+
+@functools.cache
+def _task() -> str:
+  subtasks.register(
+    'updates',
+    source=subtasks.InMemoryDataSource(
+      {'train': [_example(i) for i in range(60)]}
+    ),
+    vocabulary=toy.vocabulary(),
+    empty_target='a',
+    joint_separator=' 9 ',
+  )
+  return 'updates'
+
+
+def _config(**overrides) -> data.DatasetConfig:
+  converter = functools.partial(
+    subtasks.PromptInDecoderFeatureConverter, max_empty_subtasks=2, window=16
+  )
+  fields = dict(
+    mixture_or_task_name=_task(),
+    task_feature_lengths=LENGTHS,
+    batch_size=6,
+    seed=3,
+    num_threads=1,
+    feature_converter=converter,
+  )
+  return data.DatasetConfig(**{**fields, **overrides})
+
+
+def _batches(cfg: data.DatasetConfig) -> list[dict[str, np.ndarray]]:
+  """As the trainer reads them."""
+  iterator = data.TrainIterator(data.dataset(cfg, None))
+  return list(itertools.islice(iterator, NUM_UPDATES))
+
+
+def _texts(batch, decoder_ids: str) -> list[tuple[str, str, str, str]]:
+  """(input, what the loss is not on, target, weights) of each target."""
+  read = lambda tokens: toy.vocabulary().decode(
+    [int(t) for t in tokens if t > 1]
+  )
+  found = []
+  for i in range(len(batch['encoder_input_tokens'])):
+    row = {name: value[i] for name, value in batch.items()}
+    for number in range(1, row[decoder_ids].max() + 1):
+      mine = row[decoder_ids] == number
+      segment = row['decoder_segment_ids'][mine][0]
+      tokens, weights = (
+        row[name][mine]
+        for name in ('decoder_target_tokens', 'decoder_loss_weights')
+      )
+      # The decoder reads the start, then what it should have written.
+      np.testing.assert_array_equal(
+        row['decoder_input_tokens'][mine], [0, *tokens[:-1]]
+      )
+      assert tokens[-1] == 1
+      of_input = row['encoder_segment_ids'] == segment
+      inputs = row['encoder_input_tokens'][of_input]
+      assert inputs[-1] == 1 and 1 not in inputs[:-1]
+      found.append(
+        (
+          read(inputs),
+          read(tokens[weights == 0]),
+          read(tokens[weights > 0]),
+          str(weights[weights > 0]),
+        )
+      )
+  return found
+
+
+@functools.cache
+def _pid() -> list[list[tuple[str, str, str, str]]]:
+  return [_texts(b, 'decoder_subtask_ids') for b in _batches(_config())]
+
+
+def _trained_on(layout: str) -> list[list[tuple[str, str, str, str]]]:
+  shape, _ = updates.measure(_config(), layout, NUM_UPDATES)
+  cfg = updates.train_config(_config(), layout, shape)
+  assert cfg.mixture_or_task_name == f'updates_{layout}'
+  batches = _batches(cfg)
+  rows = [np.any(b['encoder_input_tokens'] > 0, axis=1).sum() for b in batches]
+  assert max(rows) == shape.rows == len(batches[0]['encoder_input_tokens'])
+  texts = [_texts(b, 'decoder_segment_ids') for b in batches]
+  assert sum(map(len, texts)) == shape.pairs
+  total = sum((b['encoder_input_tokens'] > 0).sum() for b in batches)
+  assert total == shape.encoder_tokens
+  return texts
+
+
+def test_updates_of_pie_are_those_of_pid():
+  for pid, pie in zip(_pid(), _trained_on('pie'), strict=True):
+    expected = collections.Counter(
+      (f'{prompt} {text}', '', target, weights)
+      for text, prompt, target, weights in pid
+    )
+    assert collections.Counter(pie) == expected
+
+
+def test_updates_of_joint_are_those_of_pid():
+  by_input = {_example(i)['inputs']: _example(i) for i in range(60)}
+  seen = set()
+  for pid, joint in zip(_pid(), _trained_on('joint'), strict=True):
+    inputs = {text for text, *_ in pid}
+    # An input whose subtasks go on in the next update came with the first.
+    assert {text for text, *_ in joint} | (seen & inputs) == inputs
+    assert len(joint) == len({text for text, *_ in joint})
+    for text, nothing, target, _ in joint:
+      assert not nothing
+      assert target == ' 9 '.join(by_input[text]['targets'])
+    seen = inputs
+
+
+def test_what_pid_is_fed_is_counted():
+  shape, num_inputs = updates.measure(_config(), 'pid', NUM_UPDATES)
+  batches = _batches(_config())
+  assert shape.pairs == sum(map(len, _pid()))
+  tokens = sum((b['decoder_target_tokens'] > 0).sum() for b in batches)
+  assert shape.decoder_tokens == tokens
+  assert num_inputs == len({text for update in _pid() for text, *_ in update})
+  repeated = sum(b['inputs_repeated'].sum() for b in batches)
+  assert repeated, 'no input was split: the case is too easy'
+
+
+def test_the_position_in_the_updates_can_be_saved():
+  shape, _ = updates.measure(_config(), 'pie', NUM_UPDATES)
+  cfg = updates.train_config(_config(), 'pie', shape)
+  iterator = data.TrainIterator(data.dataset(cfg, None))
+  next(iterator)
+  position = iterator.save()
+  expected = next(iterator)
+  again = data.TrainIterator(data.dataset(cfg, None))
+  again.restore(position)
+  for name, value in next(again).items():
+    np.testing.assert_array_equal(value, expected[name])
+
+
+def test_a_fuller_update_than_measured_is_an_error():
+  shape, _ = updates.measure(_config(), 'pie', NUM_UPDATES)
+  cfg = updates.train_config(
+    _config(), 'pie', dataclasses.replace(shape, rows=shape.rows - 1)
+  )
+  with pytest.raises(Exception, match='more than the .* rows'):
+    _batches(cfg)
+
+
+def test_nothing_is_cut_that_pid_does_not_cut():
+  pie = updates.text_lengths('pie', LENGTHS, 1)
+  assert pie == {'inputs': 26, 'targets': 3}
+  joint = updates.text_lengths('joint', LENGTHS, 2)
+  # Five targets of two tokens, four separators, EOS.
+  assert joint == {'inputs': 24, 'targets': 19}
+  assert seqio.get_mixture_or_task(f'{_task()}_joint')
