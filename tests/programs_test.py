@@ -16,9 +16,9 @@ import pytest
 
 from pid_jax import cli
 from pid_jax import config
+from pid_jax import costs
 from pid_jax import partitioning
 from pid_jax import precompile
-from pid_jax.benchmarks import formulas
 from pid_jax.programs import compiling
 from pid_jax.programs import hlo
 from pid_jax.programs import lowering
@@ -138,9 +138,9 @@ def test_flops_of_decoding_are_those_of_the_formulas(scan_layers):
   flops = {
     p.name: p.flops for p in lowering.decode_programs(cfg, partitioner, sizes)
   }
-  assert flops['encode'] == formulas.encode(cfg, 4, 24).flops
+  assert flops['encode'] == costs.encode(cfg, 4, 24).flops
   decode = functools.partial(
-    formulas.decode, cfg, batch=4, length=24, rows=12, slots=11
+    costs.decode, cfg, batch=4, length=24, rows=12, slots=11
   )
   assert flops['prefill'] == decode(queries=6).flops
   assert flops['step'] == decode(queries=1).flops
