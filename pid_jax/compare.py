@@ -10,7 +10,8 @@ Examples:
 The gin file is one for `train`, of PiD on a task with prompts; its bindings
 hold for all runs, but for MODEL_DIR. The three layouts begin with the same
 weights and see the same examples in the same updates. The same command goes on
-where the last one stopped. What came out lies in DIR/report.json.
+where the last one stopped. What came out lies in DIR: report.html, report.json
+and, where matplotlib is installed, plots.
 """
 
 import argparse

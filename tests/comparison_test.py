@@ -17,7 +17,6 @@ from pid_jax import errors
 from pid_jax import subtasks
 from pid_jax import trainer
 from pid_jax.comparison import inference
-from pid_jax.comparison import report
 from pid_jax.comparison import runner
 from pid_jax.comparison import training
 from pid_jax.trainer import optimizers
@@ -25,6 +24,7 @@ from pid_jax.trainer import step as step_lib
 
 LAYOUTS = ('pid', 'pie', 'joint')
 SHAPE = [field.name for field in dataclasses.fields(runner.updates.Shape)]
+PHASES = ('encode', 'prefill', 'steps')
 SPREAD = dict.fromkeys(('min', 'quartile_1', 'median', 'quartile_3'), 0.5)
 
 
@@ -74,6 +74,15 @@ def quick_costs(monkeypatch):
       'contenders': {
         v.name: {'seconds': {**SPREAD, 'median': 1.0 + i}}
         for i, v in enumerate(job.variants)
+      },
+      'sizes': job.sizes,
+      'phases': dict.fromkeys(PHASES, 0.1),
+      'floor': {'phases': dict.fromkeys(PHASES, 0.1)},
+      'machine': {
+        'processor': 'Zx',
+        'cores': 2,
+        'device': 'cpu',
+        'probe': {'flop_rate': 1e9, 'bandwidth': 1e9},
       },
     },
   )
@@ -307,49 +316,3 @@ def test_folders_of_others_are_left_alone(tmp_path, quick_costs):
   runner._State(tmp_path / 'theirs', {'task': 'toy', 'config': 'a'})
   with pytest.raises(errors.UserError, match='with other config: name'):
     runner._State(tmp_path / 'theirs', {'task': 'toy', 'config': 'b'})
-
-
-def test_summary_by_hand():
-  shape = {
-    'rows': 2, 'encoder_length': 10, 'decoder_length': 6, 'pairs': 12,
-    'encoder_tokens': 48, 'decoder_tokens': 24, 'inputs': 9,
-  }  # fmt: skip
-  runs = {
-    f'{layout}-{seed}': {
-      'layout': layout,
-      'curves': {'f1': [[3, value], [6, value + seed / 10]]},
-    }
-    for layout, value in (('pid', 0.5), ('pie', 0.6))
-    for seed in (0, 1)
-  }
-  results = {
-    'task': 'toy', 'metric': 'f1', 'runs': runs,
-    'updates': {'pid': 3, 'pie': 3},
-    'settings': {'equal': 'updates'}, 'model': toy.t5_config().to_dict(),
-    'shapes': {'pid-0-3': shape, 'pie-0-3': {**shape, 'rows': 4}},
-    'update_seconds': {'pid': {'median': 0.5}, 'pie': {'median': 1.25}},
-    'inference': {
-      job: {
-        'name': job,
-        'contenders': {
-          'pid': {'seconds': {'median': 2.0}},
-          'pie': {'seconds': {'median': seconds}},
-        },
-      }
-      for job, seconds in (('task', 9.0), ('U=1', 1.0))
-    },
-  }  # fmt: skip
-  summary = report.summary(results)
-  assert summary['pid']['quality'] == {'f1': [0.5, 0.6]}
-  assert summary['pid']['inputs_per_second'] == 9 / 3 / 0.5
-  assert summary['pid']['padding'] == pytest.approx(1 - 72 / (3 * 2 * 16))
-  assert summary['pie']['padding'] == pytest.approx(1 - 72 / (3 * 4 * 16))
-  flops = [summary[layout]['update_flops'] for layout in ('pid', 'pie')]
-  assert flops[1] == 2 * flops[0]
-  table = report.table({**results, 'summary': summary})
-  assert (
-    'On toy an update of PiE takes 2.50 times as long as one of PiD and '
-    'answering 4.50 times as long; f1 0.550 for PiD against 0.650 (-0.100): '
-    'here PiD loses.'
-  ) in table
-  assert 'PiD is slower than PiE in U=1.' in table

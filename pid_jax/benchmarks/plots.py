@@ -43,13 +43,13 @@ def write(report: Mapping[str, Any], folder: epath.Path) -> list[str]:
   written = []
   if report['jobs']:
     figure = _latency(report['jobs'])
-    written += _save(figure, folder, 'latency')
+    written += save(figure, folder, 'latency')
   for letter in _LETTERS:
     prefix = f'sweep_{letter}_'
     points = [j for j in report['sweeps'] if j['name'].startswith(prefix)]
     if len(points) > 1:
-      figure = _speed_up(points, letter)
-      written += _save(figure, folder, f'speed_up_over_{letter}')
+      figure = speed_up(points, letter)
+      written += save(figure, folder, f'speed_up_over_{letter}')
   return written
 
 
@@ -58,7 +58,7 @@ def _latency(jobs: Sequence[Mapping[str, Any]]):
 
   Every job has its own scale: they differ by factors of ten.
   """
-  figure = _figure((2.4 * len(jobs) + 1, 3.6))
+  figure = new_figure((2.4 * len(jobs) + 1, 3.6))
   axes = figure.subplots(1, len(jobs), squeeze=False)[0]
   for ax, job in zip(axes, jobs, strict=True):
     bars = {job['stepwise']: job['phases'], 'floor': job['floor']['phases']}
@@ -73,9 +73,9 @@ def _latency(jobs: Sequence[Mapping[str, Any]]):
   return figure
 
 
-def _speed_up(points: Sequence[Mapping[str, Any]], letter: str):
+def speed_up(points: Sequence[Mapping[str, Any]], letter: str):
   """How many times as long as the reference each contender takes."""
-  figure = _figure((5.2, 4.2))
+  figure = new_figure((5.2, 4.2))
   ax = figure.subplots()
   sizes = [job['sizes'][_SIZES[letter]] for job in points]
   names = dict.fromkeys(n for job in points for n in job['contenders'])
@@ -118,13 +118,15 @@ def _is_steady(job: Mapping[str, Any]) -> bool:
   return all(row['steady'] for row in job['contenders'].values())
 
 
-def _figure(size: tuple[float, float]):
+def new_figure(size: tuple[float, float]):
+  """Returns an empty figure of a size in inches."""
   from matplotlib import figure  # No pyplot: no display, no global state.
 
   return figure.Figure(figsize=size, layout='constrained')
 
 
-def _save(figure, folder: epath.Path, name: str) -> list[str]:
+def save(figure, folder: epath.Path, name: str) -> list[str]:
+  """Writes NAME.svg and NAME.png; returns their names."""
   names = [f'{name}.svg', f'{name}.png']
   for file in names:
     figure.savefig(folder / file, dpi=150)

@@ -4,12 +4,13 @@
 
 `updates` gives the three the same examples in the same updates, `training` what
 else a run needs, `inference` times how they answer, `runner` does it all and
-resumes where it was stopped, and `report` says what came out.
+resumes where it was stopped. `summary` says what came out, `page` and `plots`
+show it, `report` writes it down.
 """
 
-from pid_jax.comparison.report import table
 from pid_jax.comparison.report import write
 from pid_jax.comparison.runner import Settings
 from pid_jax.comparison.runner import run
+from pid_jax.comparison.summary import table
 
 __all__ = ['Settings', 'run', 'table', 'write']
