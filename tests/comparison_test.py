@@ -237,6 +237,7 @@ def test_a_task_without_metrics_gives_costs_alone(tmp_path, quick_costs):
   assert 'Costs alone: the task has no metrics' in table
 
 
+@pytest.mark.slow
 def test_updates_are_timed_in_turns(monkeypatch):
   arguments = _configure()
   shapes = {}
