@@ -2,12 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A mesh changes where things are, never what comes out."""
 
-import json
-import os
-import pathlib
-import subprocess
-import sys
-
+import eight_devices
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -21,26 +16,11 @@ from pid_jax import partitioning
 from pid_jax.trainer import optimizers
 from pid_jax.trainer import step as step_lib
 
-_CHILD = pathlib.Path(__file__).parent / 'partitioning_child.py'
-
 
 @pytest.fixture(scope='module')
 def runs():
   """What some steps came to on each mesh of eight devices, and on one."""
-  flags = os.environ.get('XLA_FLAGS', '')
-  result = subprocess.run(
-    [sys.executable, str(_CHILD)],
-    env={
-      **os.environ,
-      'XLA_FLAGS': f'{flags} --xla_force_host_platform_device_count=8',
-      'JAX_PLATFORMS': 'cpu',
-    },
-    capture_output=True,
-    text=True,
-    check=False,
-  )
-  assert result.returncode == 0, result.stderr
-  return json.loads(result.stdout.splitlines()[-1])
+  return eight_devices.run('partitioning_child.py')
 
 
 @pytest.mark.parametrize('mesh', ['fsdp', 'data, fsdp, model'])

@@ -3,13 +3,12 @@
 """What is read in a compiled program is what runs; verdicts follow from it."""
 
 import functools
-import json
-import os
 import pathlib
 import re
 import subprocess
 import sys
 
+import eight_devices
 import jax
 import jax.numpy as jnp
 import pytest
@@ -25,27 +24,13 @@ from pid_jax.programs import lowering
 from pid_jax.programs import tpu
 from pid_jax.trainer import step as step_lib
 
-_CHILD = pathlib.Path(__file__).parent / 'programs_child.py'
 GIB = 2**30
 
 
 @pytest.fixture(scope='module')
 def compiled():
   """What a child process with eight devices reads in its programs."""
-  flags = os.environ.get('XLA_FLAGS', '')
-  result = subprocess.run(
-    [sys.executable, str(_CHILD)],
-    env={
-      **os.environ,
-      'XLA_FLAGS': f'{flags} --xla_force_host_platform_device_count=8',
-      'JAX_PLATFORMS': 'cpu',
-    },
-    capture_output=True,
-    text=True,
-    check=False,
-  )
-  assert result.returncode == 0, result.stderr
-  return json.loads(result.stdout.splitlines()[-1])
+  return eight_devices.run('programs_child.py')
 
 
 def test_collectives_in_a_loop_are_counted_as_often_as_they_run(compiled):
