@@ -59,12 +59,19 @@ def main(args: argparse.Namespace) -> None:
   model = config.named(args.size)
   folder = report.check_folder(args.output)
   tpu_part = tpu.analyse() if args.tpu or programs_tpu.is_installed() else None
-  results = benchmarks.run(
-    chosen, points, model, announce=lambda line: print(line, flush=True)
-  )
   command = shlex.join(['python', '-m', 'pid_jax.benchmark', *sys.argv[1:]])
+
+  def keep(results):
+    report.write(report.assemble(results, tpu_part, command), folder)
+
+  results = benchmarks.run(
+    chosen,
+    points,
+    model,
+    announce=lambda line: print(line, flush=True),
+    keep=keep,  # A run that is stopped keeps the jobs that are done.
+  )
   written = report.assemble(results, tpu_part, command)
-  report.write(written, folder)
   print('\n' + report.table(written) + f'\n\n{folder / report.FILE} written')
   if plots.is_installed():
     print(*plots.write(written, folder))

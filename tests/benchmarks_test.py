@@ -302,6 +302,7 @@ def test_what_is_missing_is_named(monkeypatch):
 @pytest.fixture(scope='module')
 def written():
   """A report of small jobs, without peers."""
+  kept = []
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(timing, 'PAUSE', 0.0)
     patch.setattr(peers, 'missing', lambda name: ['ctranslate2'])
@@ -315,7 +316,16 @@ def written():
       settings=runner.Settings(1, 0.0),
       sweep_settings=runner.Settings(1, 0.0),
       announce=lambda line: None,
+      keep=lambda known: kept.append(json.dumps(assemble(known))),
     )  # fmt: skip
+  # A run that is stopped has kept whole reports of what was done.
+  done = [[len(json.loads(k)[part]) for part in ('jobs', 'sweeps')]
+          for k in kept]  # fmt: skip
+  assert done == [[1, 0], [1, 1], [1, 2]]
+  return assemble(results)
+
+
+def assemble(results):
   return report.assemble(results, None, 'python -m pid_jax.benchmark')
 
 

@@ -12,11 +12,11 @@ from collections.abc import Mapping
 import datetime
 import importlib.metadata
 import json
-import os
 from typing import Any
 
 from etils import epath
 
+from pid_jax import atomic
 from pid_jax import errors
 from pid_jax.benchmarks import machine
 from pid_jax.benchmarks import peers
@@ -176,9 +176,7 @@ def check_folder(folder: str) -> epath.Path:
 
 def write(report: Mapping[str, Any], folder: epath.Path) -> None:
   """Writes benchmark.json, whole or not at all."""
-  part = folder / f'{FILE}.part'
-  part.write_text(json.dumps(report, indent=1) + '\n')
-  os.replace(part, folder / FILE)
+  atomic.write(folder / FILE, (json.dumps(report, indent=1) + '\n').encode())
 
 
 def table(report: Mapping[str, Any]) -> str:

@@ -54,6 +54,7 @@ def run(
   settings: Settings = Settings(),
   sweep_settings: Settings = SWEEP_SETTINGS,
   announce: Callable[[str], None] = print,
+  keep: Callable[[dict[str, Any]], None] = lambda results: None,
 ) -> dict[str, Any]:
   """Measures the machine, then runs the jobs one after another.
 
@@ -64,6 +65,7 @@ def run(
     settings: of jobs.
     sweep_settings: of sweeps.
     announce: is told what begins.
+    keep: gets what is returned, as far as it is known, after each job.
 
   Returns:
     'machine', 'missing' (packages, by peer), 'jobs' and 'sweeps' of a report.
@@ -75,7 +77,7 @@ def run(
   wanted = [name for job in (*jobs, *sweeps) for name in job.peers]
   absent = {name: peers_lib.missing(name) for name in dict.fromkeys(wanted)}
   absent = {name: packages for name, packages in absent.items() if packages}
-  results = {'jobs': [], 'sweeps': []}
+  results = {'machine': described, 'missing': absent, 'jobs': [], 'sweeps': []}
   todo = [('jobs', job, settings) for job in jobs]
   todo += [('sweeps', job, sweep_settings) for job in sweeps]
   with tempfile.TemporaryDirectory(prefix='pid_jax_benchmark_') as folder:
@@ -94,7 +96,8 @@ def run(
           with_compiler=kind == 'jobs',
         )
       )
-  return {'machine': described, 'missing': absent, **results}
+      keep(results)
+  return results
 
 
 class _Models:
