@@ -11,6 +11,7 @@ import importlib.util
 import inspect
 import itertools
 import json
+import math
 
 import jax
 import numpy as np
@@ -28,6 +29,7 @@ from pid_jax.benchmarks import models
 from pid_jax.benchmarks import ours
 from pid_jax.benchmarks import peers
 from pid_jax.benchmarks import plots
+from pid_jax.benchmarks import profiling
 from pid_jax.benchmarks import report
 from pid_jax.benchmarks import runner
 from pid_jax.benchmarks import timing
@@ -352,6 +354,38 @@ def test_report_follows_its_schema(written, tmp_path):
              job['work'].values())  # fmt: skip
   with pytest.raises(errors.UserError, match='exists'):
     report.check_folder(tmp_path / 'new')
+
+
+def test_operations_are_told_apart_by_where_they_come_from():
+  text = """
+  %dot.1 = f32[2]{0} dot(%a, %b), metadata={op_name="jit(f)/Transformer.encode/encoder/layers_0/attention/query/dot_general"}
+  ROOT %fusion.2 = f32[2]{0} fusion(%a), calls=%c, metadata={op_type="x" op_name="jit(f)/while/body/Transformer.decode_cached/layers_1/encoder_decoder_attention/reduce_max" source_line=3}
+  dot.3 = f32[2]{0} dot(%a, %b), metadata={op_name="jit(f)/Transformer.decode_cached/decoder/layers_0/mlp/wi_0/dot_general"}
+  %sort.4 = f32[2]{0} sort(%a), metadata={op_name="jit(f)/while/body/sort"}
+  %dot.5 = f32[2]{0} dot(%a, %b)
+"""  # noqa: E501
+  events = [('dot.1', 3.0), ('fusion.2', 4.0), ('dot.3', 1.0), ('sort.4', 1.0),
+            ('fusion.2', 1.0), ('dot.5', 50.0), ('Await', 9.0)]  # fmt: skip
+  assert profiling.shares(text, events) == {
+    'encode': {'self-attention': 0.3},
+    'prefill': {'mlp': 0.1},
+    'steps': {'cross-attention': 0.5, 'other': 0.1},
+  }
+
+
+def test_all_phases_and_parts_are_found_in_a_real_profile(written):
+  if not hasattr(jax.profiler, 'ProfileData'):
+    pytest.skip('this JAX cannot read its own profiles')
+  assert all(row['profile'] is None for row in written['sweeps'])
+  profile = written['jobs'][0]['profile']
+  decoder = {'self-attention', 'cross-attention', 'mlp', 'logits', 'other'}
+  assert set(profile) == {'encode', 'prefill', 'steps'}
+  assert set(profile['encode']) == {'self-attention', 'mlp', 'other'}
+  assert set(profile['steps']) == decoder >= set(profile['prefill'])
+  assert math.isclose(sum(sum(p.values()) for p in profile.values()), 1.0)
+  lines = report.table(written).splitlines()
+  (line,) = [line for line in lines if '%' in line and ' steps ' in line]
+  assert line.startswith('dst           encode ')
 
 
 def test_schema_is_held_to(written):

@@ -16,6 +16,7 @@ from pid_jax import network
 from pid_jax import partitioning
 from pid_jax.benchmarks import jobs
 from pid_jax.benchmarks import models
+from pid_jax.benchmarks import profiling
 from pid_jax.decoding import buckets
 from pid_jax.decoding import grid as grid_lib
 from pid_jax.decoding import phases
@@ -51,22 +52,10 @@ class Engine:
     params = self.params
     if variant.param_dtype != 'float32':
       params = network.cast_params(params, variant.param_dtype)
-    exact = job.lengths == 'exact'
     if variant.pool:
       settings = steps.Settings(self.module, new_tokens)
       return lambda: _stream(settings, params, variant.pool, inputs, prompts)
-    options = {
-      'max_new_tokens': new_tokens,
-      'min_new_tokens': new_tokens if exact else 0,
-      **variant.options,
-    }
-
-    @jax.jit
-    def generate(params, inputs, prompts):
-      return decoding.generate(
-        self.module, params, inputs, prompts, **options
-      ).tokens
-
+    generate = self._generate(variant, job, new_tokens)
     shape = (job.num_inputs, -1, new_tokens)
     size = job.batch_size or len(inputs)
     starts = range(0, len(inputs), size)
@@ -79,6 +68,34 @@ class Engine:
       return np.concatenate(batches).reshape(shape)
 
     return run
+
+  def _generate(
+    self, variant: jobs.Variant, job: jobs.Job, new_tokens: int
+  ) -> Any:
+    """Returns the jitted program of a batch: int32 [B, U, T] tokens."""
+    exact = job.lengths == 'exact'
+    options = {
+      'max_new_tokens': new_tokens,
+      'min_new_tokens': new_tokens if exact else 0,
+      **variant.options,
+    }
+    return jax.jit(
+      lambda params, inputs, prompts: (
+        decoding.generate(
+          self.module, params, inputs, prompts, **options
+        ).tokens
+      )
+    )
+
+  def profile(self, job: jobs.Job, batch: models.Batch) -> dict | None:
+    """Where the time of `job.stepwise` goes, see `profiling.profile`."""
+    (variant,) = (v for v in job.variants if v.name == job.stepwise)
+    inputs, prompts, new_tokens = lay_out('pid', job, batch)
+    args = self.params, inputs[: job.batch_size], prompts[: job.batch_size]
+    program = self._generate(variant, job, new_tokens).lower(*args).compile()
+    run = lambda: jax.block_until_ready(program(*args))
+    run()
+    return profiling.profile(program, run)
 
   def phases(
     self, job: jobs.Job, batch: models.Batch

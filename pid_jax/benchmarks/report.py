@@ -77,6 +77,9 @@ _JOB = {
     'steady': bool,
     'phases': _PHASES,
   },
+  # By phase and part of the network, the share of the time of `stepwise` that
+  # operations take, see profiling.py; None in sweeps, and before JAX 0.7.
+  'profile': (dict, type(None)),
   # By layout and phase; empty in sweeps. 'step' is one step.
   'work': {
     str: {
@@ -234,7 +237,20 @@ def _job_lines(job: Mapping[str, Any]) -> list[str]:
     f'{job["name"]:<14}{subject:<26}{"":>10}'
     f'{_ratio(floor["ratio"]):>24}  at most {floor["target"]:g} {met}; {each}'
   )
+  if job['profile']:
+    lines.append(f'{job["name"]:<14}{_profile(job["profile"])}')
   return [*lines, '']
+
+
+def _profile(profile: Mapping[str, Mapping[str, float]]) -> str:
+  """Shares of phases and their parts in percent, the greatest first."""
+  percent = lambda share: f'{100 * share:.0f}'
+  phases = []
+  for phase, parts in profile.items():
+    ordered = sorted(parts.items(), key=lambda item: -item[1])
+    each = ', '.join(f'{part} {percent(share)}' for part, share in ordered)
+    phases.append(f'{phase} {percent(sum(parts.values()))} % ({each})')
+  return '; '.join(phases)
 
 
 def _line(job, name, seconds, ratio, notes) -> str:

@@ -93,7 +93,7 @@ def run(
           peers,
           probe,
           own,
-          with_compiler=kind == 'jobs',
+          with_analysis=kind == 'jobs',
         )
       )
       keep(results)
@@ -128,7 +128,7 @@ def run_job(
   probe: Callable[[], machine.Speed],
   settings: Settings,
   *,
-  with_compiler: bool = True,
+  with_analysis: bool = True,
 ) -> dict[str, Any]:
   """Times one job and checks what came of it.
 
@@ -138,7 +138,8 @@ def run_job(
     peers: theirs, of the same weights.
     probe: of the machine.
     settings: how long.
-    with_compiler: whether to ask the compiler for FLOPs and bytes.
+    with_analysis: whether to ask the compiler for FLOPs and bytes, and JAX's
+      profiler where the time goes.
 
   Returns:
     A row of a report.
@@ -182,10 +183,12 @@ def run_job(
     'phases': _phases(timings, job.stepwise),
     'floor': _floor(timings, job, batch, engine.config),
     'work': {},
+    'profile': None,
   }
-  if with_compiler:
+  if with_analysis:
     for layout in dict.fromkeys(v.layout for v in job.variants):
       result['work'][layout] = work(engine.config, layout, job)
+    result['profile'] = engine.profile(job, batch)
   return result
 
 
