@@ -60,18 +60,12 @@ def main(args: argparse.Namespace) -> None:
   folder = report.check_folder(args.output)
   tpu_part = tpu.analyse() if args.tpu or programs_tpu.is_installed() else None
   command = shlex.join(['python', '-m', 'pid_jax.benchmark', *sys.argv[1:]])
-
-  def keep(results):
-    report.write(report.assemble(results, tpu_part, command), folder)
-
-  results = benchmarks.run(
-    chosen,
-    points,
-    model,
-    announce=lambda line: print(line, flush=True),
-    keep=keep,  # A run that is stopped keeps the jobs that are done.
+  keep = lambda results: report.write(results, tpu_part, command, folder)
+  announce = lambda line: print(line, flush=True)
+  # A run that is stopped has kept the jobs that were done.
+  written = keep(
+    benchmarks.run(chosen, points, model, announce=announce, keep=keep)
   )
-  written = report.assemble(results, tpu_part, command)
   print('\n' + report.table(written) + f'\n\n{folder / report.FILE} written')
   if plots.is_installed():
     print(*plots.write(written, folder))

@@ -9,9 +9,9 @@ import dataclasses
 import functools
 import importlib.util
 import inspect
-import itertools
 import json
 import math
+from unittest import mock
 
 import jax
 import numpy as np
@@ -24,7 +24,6 @@ from pid_jax import decoding
 from pid_jax import errors
 from pid_jax import inference
 from pid_jax.benchmarks import jobs
-from pid_jax.benchmarks import machine
 from pid_jax.benchmarks import models
 from pid_jax.benchmarks import ours
 from pid_jax.benchmarks import peers
@@ -63,7 +62,6 @@ STREAM = dataclasses.replace(
   **{**SMALL, 'num_inputs': 5, 'new_tokens': 12},
   batch_size=2,
 )
-STEADY = machine.Speed(1e9, 1e9)
 
 
 @pytest.fixture(autouse=True)
@@ -75,109 +73,6 @@ def _no_pauses(monkeypatch):
 def _engine(weights):
   params = models.make_params(CONFIG, weights)
   return ours.Engine(CONFIG, jax.device_put(params))
-
-
-# --- Interleaving ---
-
-
-class Clock:
-  """Time that passes only when a contender works."""
-
-  def __init__(self):
-    self.now = 0.0
-    self.log = []
-
-  def __call__(self):
-    return self.now
-
-  def contender(self, name, seconds):
-    def run():
-      self.now += seconds
-      self.log.append(name)
-      return name.upper()
-
-    return run
-
-
-def _interleave(clock, probe, num_rounds=3, budget=1000.0):
-  contenders = {
-    'fast': clock.contender('fast', 2.0),
-    'slow': clock.contender('slow', 6.0),
-  }
-  return timing.interleave(
-    contenders, probe, num_rounds=num_rounds, budget=budget,
-    clock=clock, sleep=lambda seconds: None,
-  )  # fmt: skip
-
-
-def test_contenders_take_turns_after_a_warm_up():
-  clock = Clock()
-  timings = _interleave(clock, lambda: STEADY)
-  assert clock.log == ['fast', 'slow'] + ['fast', 'slow', 'fast'] * 3
-  assert timings.seconds('slow') == [6.0] * 3
-  assert timings.ratios('slow') == [3.0] * 3
-  assert timings.outputs == {'fast': 'FAST', 'slow': 'SLOW'}
-
-
-def test_the_reference_has_a_turn_between_any_two_others():
-  clock = Clock()
-  names = 'rabc'
-  contenders = {n: clock.contender(n, 1.0 + i) for i, n in enumerate(names)}
-  timing.interleave(
-    contenders, lambda: STEADY, num_rounds=1, budget=9.0,
-    clock=clock, sleep=lambda seconds: None,
-  )  # fmt: skip
-  assert ''.join(clock.log) == 'rabc' + 'rarbrcr'
-
-
-def test_a_contender_is_compared_with_its_neighbours():
-  turn = lambda name, seconds: timing.Turn(name, seconds, STEADY, STEADY)
-  turns = [turn('r', 1.0), turn('a', 6.0), turn('r', 3.0), turn('b', 10.0),
-           turn('r', 2.0)]  # fmt: skip
-  timings = timing.Timings([turns], {})
-  assert timings.ratios('a') == [3.0]
-  assert timings.ratios('b') == [4.0]
-  assert timings.seconds('r') == [1.0, 3.0, 2.0]
-
-
-def test_rounds_end_with_the_budget_but_not_before_two():
-  clock = Clock()
-  assert len(_interleave(clock, lambda: STEADY, 9, budget=1.0).rounds) == 2
-  clock = Clock()
-  # The warm-up takes 8 s, a round 10 s: the fourth would end at 48 s.
-  assert len(_interleave(clock, lambda: STEADY, 9, budget=45.0).rounds) == 3
-
-
-def test_comparisons_in_which_the_machine_changed_its_speed_do_not_count():
-  # One probe to begin with, then three a round; the second round is disturbed.
-  rates = [4, 4, 4, 4, 4, 2, 4, 4, 4, 4, 4, 4, 4]
-  speeds = iter([machine.Speed(rate, 1.0) for rate in rates])
-  timings = _interleave(Clock(), lambda: next(speeds))
-  assert len(timings.rounds) == 4
-  assert timings.is_steady('slow')
-  assert len(timings.ratios('slow')) == 3
-  assert len(timings.seconds('fast')) == 7  # Of 8 turns: around one it changed.
-  assert timings.rounds[1][1].flop_rate == 3.0
-
-
-def test_a_machine_that_never_holds_still_is_reported():
-  rates = itertools.cycle([4, 2])
-  timings = _interleave(
-    Clock(), lambda: machine.Speed(next(rates), 1.0), budget=50.0
-  )
-  assert not timings.is_steady('slow')
-  assert len(timings.ratios('slow')) == len(timings.rounds)
-
-
-def test_spread():
-  assert timing.spread([4.0, 1.0, 3.0, 2.0, 5.0]) == {
-    'min': 1.0,
-    'quartile_1': 2.0,
-    'median': 3.0,
-    'quartile_3': 4.0,
-    'num': 5,
-  }
-  assert timing.spread([2.0])['quartile_3'] == 2.0
 
 
 # --- Weights and token ids ---
@@ -344,7 +239,13 @@ def test_narrow_weights_are_compared_with_float32(written):
 
 
 def test_report_follows_its_schema(written, tmp_path):
-  report.write(written, report.check_folder(tmp_path / 'new'))
+  folder = report.check_folder(tmp_path / 'new')
+  names = ('machine', 'missing', 'jobs', 'sweeps')
+  results = {name: written[name] for name in names}
+  assert report.write(results, None, written['command'], folder) == {
+    **written,
+    'date': mock.ANY,
+  }
   read = json.loads((tmp_path / 'new' / report.FILE).read_text())
   report.check(read)
   job = read['jobs'][0]
@@ -358,14 +259,19 @@ def test_report_follows_its_schema(written, tmp_path):
 
 def test_operations_are_told_apart_by_where_they_come_from():
   text = """
+ENTRY %main (a: f32[2], b: f32[2]) -> f32[2] {
   %dot.1 = f32[2]{0} dot(%a, %b), metadata={op_name="jit(f)/Transformer.encode/encoder/layers_0/attention/query/dot_general"}
-  ROOT %fusion.2 = f32[2]{0} fusion(%a), calls=%c, metadata={op_type="x" op_name="jit(f)/while/body/Transformer.decode_cached/layers_1/encoder_decoder_attention/reduce_max" source_line=3}
-  dot.3 = f32[2]{0} dot(%a, %b), metadata={op_name="jit(f)/Transformer.decode_cached/decoder/layers_0/mlp/wi_0/dot_general"}
+  %fusion.2 = f32[2]{0} fusion(%a), calls=%c, metadata={op_type="x" op_name="jit(f)/while/body/Transformer.decode_cached/layers_1/encoder_decoder_attention/reduce_max" source_line=3}
+  %dot.3 = f32[2]{0} dot(%a, %b), metadata={op_name="jit(f)/Transformer.decode_cached/decoder/layers_0/mlp/wi_0/dot_general"}
   %sort.4 = f32[2]{0} sort(%a), metadata={op_name="jit(f)/while/body/sort"}
-  %dot.5 = f32[2]{0} dot(%a, %b)
+  %bitcast.5 = f32[2]{0} bitcast(%fusion.2)
+  %dot.6 = f32[2]{0} dot(%bitcast.5, %sort.4), lhs_contracting_dims={0}
+  ROOT %copy.7 = f32[2]{0} copy(%a)
+}
 """  # noqa: E501
+  # dot.6 is where its first operand comes from; copy.7 is nobody's.
   events = [('dot.1', 3.0), ('fusion.2', 4.0), ('dot.3', 1.0), ('sort.4', 1.0),
-            ('fusion.2', 1.0), ('dot.5', 50.0), ('Await', 9.0)]  # fmt: skip
+            ('dot.6', 1.0), ('copy.7', 50.0), ('Await', 9.0)]  # fmt: skip
   assert profiling.shares(text, events) == {
     'encode': {'self-attention': 0.3},
     'prefill': {'mlp': 0.1},

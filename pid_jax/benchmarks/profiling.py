@@ -11,12 +11,15 @@ is the time of threads, of which shares are told.
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
+import itertools
 import pathlib
 import re
 import tempfile
 from typing import Any
 
 import jax
+
+from pid_jax.programs import hlo
 
 # Parts of a layer by what is in the path of an operation, the first that fits.
 _PARTS = {
@@ -26,10 +29,7 @@ _PARTS = {
   'mlp': 'mlp',
   'logits': 'logits',
 }
-_OPERATION = re.compile(
-  r'^\s*(?:ROOT )?%?([\w.\-]+) = .*metadata=\{[^}]*op_name="([^"]*)"',
-  re.MULTILINE,
-)
+_PATH = re.compile(r'op_name="([^"]*)"')
 
 
 def profile(program: Any, run: Callable[[], Any]) -> dict | None:
@@ -61,13 +61,13 @@ def shares(
 
   Args:
     text: of the compiled program.
-    events: name of an operation and its time; names of no operation of the
+    events: name of an operation and its time; others than operations of the
       program are left out.
 
   Returns:
     As `profile`.
   """
-  paths = dict(_OPERATION.findall(text))
+  paths = _paths(text)
   found: dict[str, dict[str, float]] = {}
   for name, seconds in events:
     if name in paths:
@@ -89,6 +89,22 @@ def classify(path: str) -> tuple[str, str]:
     phase = 'steps' if 'while/body' in path else 'prefill'
   parts = (part for word, part in _PARTS.items() if word in path)
   return phase, next(parts, 'other')
+
+
+def _paths(text: str) -> dict[str, str]:
+  """By name of an operation, where in the network it comes from.
+
+  The compiler gives no path to some that it makes itself, among them products
+  of attention: these are where their operands come from.
+  """
+  computations, _ = hlo.parse(text)
+  paths = {}
+  for instruction in itertools.chain.from_iterable(computations.values()):
+    own = _PATH.search(instruction.attributes)
+    known = [paths[name] for name in instruction.operands if name in paths]
+    if own or known:
+      paths[instruction.name] = own[1] if own else known[0]
+  return {name.removeprefix('%'): path for name, path in paths.items()}
 
 
 def _events(read: Any) -> Iterator[tuple[str, float]]:

@@ -177,9 +177,24 @@ def check_folder(folder: str) -> epath.Path:
   return path
 
 
-def write(report: Mapping[str, Any], folder: epath.Path) -> None:
-  """Writes benchmark.json, whole or not at all."""
-  atomic.write(folder / FILE, (json.dumps(report, indent=1) + '\n').encode())
+def write(
+  results: Mapping[str, Any],
+  tpu: dict | None,
+  command: str,
+  folder: epath.Path,
+) -> dict[str, Any]:
+  """Writes benchmark.json, whole or not at all; returns what is in it.
+
+  Args:
+    results: as `assemble`, like the next two.
+    tpu: or None.
+    command: that was run.
+    folder: of `check_folder`.
+  """
+  report = assemble(results, tpu, command)
+  text = json.dumps(report, indent=1) + '\n'
+  atomic.write(folder / FILE, text.encode())
+  return report
 
 
 def table(report: Mapping[str, Any]) -> str:

@@ -54,7 +54,7 @@ def run(
   settings: Settings = Settings(),
   sweep_settings: Settings = SWEEP_SETTINGS,
   announce: Callable[[str], None] = print,
-  keep: Callable[[dict[str, Any]], None] = lambda results: None,
+  keep: Callable[[dict[str, Any]], Any] = lambda results: None,
 ) -> dict[str, Any]:
   """Measures the machine, then runs the jobs one after another.
 

@@ -131,6 +131,28 @@ def summarise(text: str) -> Summary:
   return _Program(text).summarise()
 
 
+def parse(text: str) -> tuple[dict[str, list[Instruction]], str]:
+  """Reads the text of an optimised program.
+
+  Returns:
+    The instructions by computation, operands before what they serve; and the
+    name of the computation that the program begins with.
+  """
+  computations: dict[str, list[Instruction]] = {}
+  lines: list[Instruction] = []
+  entry = ''
+  for line in text.splitlines():
+    head = _HEAD.match(line)
+    if head:
+      lines = computations[head[1]] = []
+      entry = head[1] if line.startswith('ENTRY') else entry
+      continue
+    name = _LINE.match(line)
+    if name:
+      lines.append(_parse_line(line, name))
+  return computations, entry
+
+
 def parse_arrays(text: str) -> tuple[Array, ...]:
   """Returns the arrays of a type, such as '(f32[2,3]{1,0}, s32[])'."""
   arrays = []
@@ -149,7 +171,7 @@ class _Program:
   """The computations of a program, and the walk through them."""
 
   def __init__(self, text: str):
-    self._computations, self._entry = _parse(text)
+    self._computations, self._entry = parse(text)
     self._num_unknown_loops = 0
     # (kind, channel) -> times, bytes, bytes of the largest array.
     self._channels: dict[tuple[str, str], tuple[int, int, int]] = {}
@@ -317,23 +339,6 @@ def _group_size(attributes: str) -> int:
   axes = re.search(r'replica_groups=mesh\[([^\]]*)\].*?\{([^}]*)\}', attributes)
   sizes = dict(re.findall(r"'(\w+)'=(\d+)", axes[1]))
   return math.prod(int(sizes[axis]) for axis in re.findall(r'\w+', axes[2]))
-
-
-def _parse(text: str) -> tuple[dict[str, list[Instruction]], str]:
-  """Returns the instructions by computation, and the entry's name."""
-  computations: dict[str, list[Instruction]] = {}
-  lines: list[Instruction] = []
-  entry = ''
-  for line in text.splitlines():
-    head = _HEAD.match(line)
-    if head:
-      lines = computations[head[1]] = []
-      entry = head[1] if line.startswith('ENTRY') else entry
-      continue
-    name = _LINE.match(line)
-    if name:
-      lines.append(_parse_line(line, name))
-  return computations, entry
 
 
 def _parse_line(line: str, name: re.Match) -> Instruction:
