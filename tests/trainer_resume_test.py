@@ -76,8 +76,8 @@ def wait_for_lines(log, number, process, seconds=600.0):
 def test_killed_at_random_ends_as_if_uninterrupted(tmp_path):
   whole, log = tmp_path / 'whole', tmp_path / 'whole.log'
   process = start(whole, log, tmp_path / 'cache')
-  assert process.communicate()[1] is not None
-  assert process.returncode == 0
+  message = process.communicate()[1]
+  assert process.returncode == 0, message
 
   killed, killed_log = tmp_path / 'killed', tmp_path / 'killed.log'
   rng = random.Random(os.getpid())
