@@ -26,7 +26,7 @@ import sys
 import tokenize
 import traceback
 from types import TracebackType
-from typing import IO, NoReturn
+from typing import IO, Any, NoReturn
 
 from absl import logging as absl_logging
 from etils import epath
@@ -43,6 +43,19 @@ _QUIET_ENVIRONMENT = {
   'TPU_MIN_LOG_LEVEL': '3',
   'TPU_STDERR_LOG_LEVEL': '3',
 }
+
+
+# What a run of many processes must have the same on each host.
+_CODE = ('pid_jax', 'pid_jax.tasks')
+
+
+def add_step_flag(parser: argparse.ArgumentParser) -> None:
+  """Adds `--step`, of a checkpoint: an int, 'best', 'last' or None."""
+  parser.add_argument(
+    '--step',
+    type=lambda value: int(value) if value.isdigit() else value,
+    help="a number, 'best' or 'last'; default: best if known, else last",
+  )
 
 
 def run(
@@ -143,10 +156,12 @@ def _describe(args: argparse.Namespace) -> str:
     return ''
   import jax
 
-  package = pathlib.Path(__file__).parent
+  # In an editable install the tasks lie elsewhere than the package.
+  folders = [importlib.resources.files(name) for name in _CODE]
   code = hashlib.sha256()
-  for path in sorted(package.rglob('*.py')):
-    code.update(path.read_bytes())
+  for folder in map(pathlib.Path, map(str, folders)):
+    for path in sorted(folder.rglob('*.py')):
+      code.update(path.read_bytes())
   flags = vars(args).items()
   return '\n'.join(
     [
@@ -241,6 +256,14 @@ def parse_gin(
     raise errors.UserError(f'a required value is missing: give {flags}')
   hosts.agree('the gin configuration', gin.config_str())
   gin.finalize()
+
+
+def bindings(configurable: Callable[..., Any]) -> dict[str, Any]:
+  """The arguments that gin gives a configurable; none if no file names it."""
+  try:
+    return gin.get_bindings(configurable)
+  except ValueError:
+    return {}
 
 
 def gin_configs() -> pathlib.Path:

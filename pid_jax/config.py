@@ -17,6 +17,7 @@ from pid_jax import errors
 DTYPES = ('float32', 'bfloat16')
 REMAT_POLICIES = ('none', 'minimal', 'full')
 INITIALIZERS = ('t5', 'copy')
+ACTIVATIONS = ('linear', 'relu', 'gelu', 'silu', 'swish')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,6 +82,8 @@ class T5Config:
     _check_choice('dtype', self.dtype, DTYPES)
     _check_choice('remat_policy', self.remat_policy, REMAT_POLICIES)
     _check_choice('initializer', self.initializer, INITIALIZERS)
+    for name in self.mlp_activations:
+      _check_choice('mlp_activations', name, ACTIVATIONS)
     if self.relpos_max_distance <= self.relpos_num_buckets // 2:
       raise errors.UserError(
         f'T5Config.relpos_max_distance is {self.relpos_max_distance}: it must '

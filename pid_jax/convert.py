@@ -33,7 +33,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     choices=_FORMATS,
     help='format of SOURCE; default: found out',
   )
-  add('--step', help="of SOURCE: a number, 'last', or of ours 'best'")
+  cli.add_step_flag(parser)
   add(
     '--dtype',
     choices=('float32', 'bfloat16'),
@@ -65,7 +65,7 @@ def main(args: argparse.Namespace) -> None:
     args.target,
     source_format=args.source_format,
     target_format=args.to,
-    step=int(args.step) if (args.step or '').isdigit() else args.step,
+    step=args.step,
     dtype=args.dtype,
     vocabulary=vocabulary,
     with_optimizer=args.optimizer_state,

@@ -7,9 +7,10 @@ Example:
   python -m pid_jax.evaluate --model_dir=/tmp/model --param_dtype=int8
 
 Task, lengths and modules are those of MODEL_DIR/config.gin, which training
-wrote; --gin_file and --gin.NAME=VALUE come on top. The results go to
-MODEL_DIR/evaluation/SPLIT-STEP: metrics.json and TASK.jsonl; of int8 weights to
-SPLIT-STEP-int8.
+wrote; --gin_file and --gin.NAME=VALUE come on top. The mesh is not: all
+devices share the batch unless --gin.NUM_PARTITIONS or NUM_FSDP say otherwise.
+The results go to MODEL_DIR/evaluation/SPLIT-STEP: metrics.json and TASK.jsonl;
+of another task, fewer examples or int8 to SPLIT-STEP-TASK, -first-N, -int8.
 """
 
 import argparse
@@ -19,16 +20,12 @@ import os
 from pid_jax import cli
 
 
-def define_flags(parser: argparse.ArgumentParser) -> None:
+def add_flags(parser: argparse.ArgumentParser) -> None:
   """Adds the command's own flags."""
   add = parser.add_argument
   add('--model_dir', required=True, help='of training')
   add('--split', default='test', help='default: test')
-  add(
-    '--step',
-    type=lambda value: int(value) if value.isdigit() else value,
-    help="a number, 'best' or 'last'; default: best if known, else last",
-  )
+  cli.add_step_flag(parser)
   add('--task', help='default: the one trained on')
   add('--num_examples', type=int, help='evaluate the first so many only')
   add('--output', help='default: MODEL_DIR/evaluation/SPLIT-STEP')
@@ -40,18 +37,17 @@ def main(args: argparse.Namespace) -> None:
   import gin
 
   from pid_jax import checkpoints
+  from pid_jax import partitioning
   from pid_jax import trainer
 
   task = checkpoints.read_config(args.model_dir)['task']
   config = os.path.join(args.model_dir, 'config.gin')
   if checkpoints.steps(args.model_dir) and os.path.exists(config):  # Not T5X's.
     args.gin_file.insert(0, config)
-  cli.parse_gin(args)
-  try:
-    with gin.config_scope('infer_eval'):
-      bound = gin.get_bindings(trainer.DatasetConfig)
-  except ValueError:  # No gin file mentions it.
-    bound = {'batch_size': 32, 'shuffle': False, 'seed': 42, 'pack': False}
+  cli.parse_gin(args, bindings=['NUM_PARTITIONS = 1', 'NUM_FSDP = 1'])
+  bound = {'batch_size': 32, 'shuffle': False, 'seed': 42, 'pack': False}
+  with gin.config_scope('infer_eval'):
+    bound = cli.bindings(trainer.DatasetConfig) or bound
   cfg = trainer.DatasetConfig(
     **{
       'mixture_or_task_name': task['name'],
@@ -65,14 +61,18 @@ def main(args: argparse.Namespace) -> None:
     mixture_or_task_name=args.task or cfg.mixture_or_task_name,
     num_examples=args.num_examples or cfg.num_examples,
   )
-  options = dict(output_dir=args.output, param_dtype=args.param_dtype)
   values, output = trainer.evaluate(
-    args.model_dir, cfg, step=args.step, **options
+    args.model_dir,
+    cfg,
+    step=args.step,
+    output_dir=args.output,
+    partitioner=partitioning.Partitioner(
+      **cli.bindings(partitioning.Partitioner)
+    ),
+    param_dtype=args.param_dtype,
   )
   cli.say(f'{trainer.table(values)}\nwritten to {output}')
 
 
 if __name__ == '__main__':
-  cli.run(
-    main, __doc__, define_flags, use_gin=True, preload=['seqio'], join=True
-  )
+  cli.run(main, __doc__, add_flags, use_gin=True, preload=['seqio'], join=True)

@@ -178,8 +178,9 @@ class Partitioner:
       raise errors.UserError(
         f'The global batch of {batch_size} is not divisible by {pieces}: the '
         f'mesh has {self.num_data_shards} data shards{micro} ({mesh} over '
-        f'{self.mesh.size} devices). Choose a multiple of {pieces}, or a '
-        'greater Partitioner.num_partitions.'
+        f'{self.mesh.size} devices). Choose a multiple of {pieces} (BATCH_SIZE '
+        'of training, EVAL_BATCH_SIZE of evaluation), or a greater '
+        'Partitioner.num_partitions.'
       )
 
   def check_model(self, config: config_lib.T5Config) -> None:

@@ -6,7 +6,8 @@ Example:
   python -m pid_jax.precompile --topology=v5e:16x16 \
     --gin_file=runs/finetune.gin --gin_file=models/t5_1_1_xxl.gin \
     --gin_file=pods/scanned.gin --gin_file=tasks/todsum_domain.gin \
-    --gin.NUM_FSDP=64 --gin.NUM_PARTITIONS=4 --gin.BATCH_SIZE=256
+    --gin.NUM_FSDP=64 --gin.NUM_PARTITIONS=4 --gin.BATCH_SIZE=256 \
+    --gin.EVAL_BATCH_SIZE=64
 
 Needs libtpu (pip install 'pid_jax[tpu]'), and neither a TPU nor the data. All
 numbers are those of one device; the estimate of time is the compiler's own, for

@@ -26,10 +26,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
   add('--model_dir', metavar='DIR', required=True, help='of training')
   add('--input', metavar='FILE', required=True, help='JSONL to answer')
   add('--output', metavar='FILE', required=True, help='JSONL to write')
-  add(
-    '--step',
-    help="a number, 'best' or 'last'; default: best if known, else last",
-  )
+  cli.add_step_flag(parser)
   add(
     '--max_new_tokens',
     type=int,
@@ -54,15 +51,14 @@ def main(args: argparse.Namespace) -> None:
   from pid_jax import decoding
   from pid_jax import inference
 
-  step = int(args.step) if (args.step or '').isdigit() else args.step
-  model = checkpoints.open_checkpoint(args.model_dir, step)
+  model = checkpoints.open_checkpoint(args.model_dir, args.step)
   num_lines = inference.answer_file(
     lambda: inference.PromptInDecoder.from_pretrained(
-      args.model_dir, step, param_dtype=args.param_dtype
+      model, param_dtype=args.param_dtype
     ),
     args.input,
     args.output,
-    model_name=f'{model.path} {args.param_dtype}',
+    model_name=f'{model.path} {model.fingerprint()} {args.param_dtype}',
     max_new_tokens=args.max_new_tokens,
     with_scores=args.scores,
     batch_size=args.batch_size,

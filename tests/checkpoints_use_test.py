@@ -6,6 +6,8 @@ import argparse
 import dataclasses
 import json
 import logging
+import os
+import shutil
 
 import checkpoints_data as data
 import jax
@@ -56,6 +58,54 @@ def test_every_format_alone_is_enough_to_predict(model, tmp_path):
   theirs = transformers.AutoTokenizer.from_pretrained(tmp_path / 'hugging_face')
   for text in ('book  the hotel\tfor <extra_id_0> nights', ' \nnights<extra'):
     assert theirs(text).input_ids == [*model.vocabulary.encode(text), 1]
+
+
+def test_a_folder_of_a_run_takes_no_other_one(model, tmp_path):
+  checkpoints.save(tmp_path / 'run', model)  # Trained on nobody knows what.
+  lengths = {'inputs': 8, 'targets': 4}
+  write = lambda **task: checkpoints.write_config(
+    tmp_path / 'run',
+    config=model.config,
+    vocabulary=model.vocabulary,
+    task={'name': 'slots', 'layout': 'pid', 'feature_lengths': lengths, **task},
+  )
+  write()
+  write()  # The same run goes on.
+  config = (tmp_path / 'run' / checkpoints.CONFIG_FILE).read_text()
+  for change, words in (
+    ({'name': 'notes'}, "the task's name was 'slots', is now 'notes'"),
+    ({'layout': 'pie'}, "layout was 'pid', is now 'pie'"),
+    (
+      {'feature_lengths': {**lengths, 'inputs': 9}},
+      "feature_lengths was {'inp",
+    ),
+  ):
+    with pytest.raises(errors.UserError, match=words):
+      write(**change)
+  assert (tmp_path / 'run' / checkpoints.CONFIG_FILE).read_text() == config
+
+
+def test_other_weights_in_the_same_place_are_told_apart(model, tmp_path):
+  found = []
+  for name in formats.FORMATS:
+    path = tmp_path / name
+    checkpoints.save(path, model, format=name)
+    found.append(checkpoints.open_checkpoint(path).fingerprint())
+    assert checkpoints.open_checkpoint(path).fingerprint() == found[-1]
+    shutil.rmtree(path)
+    checkpoints.save(path, model, format=name)
+    for file in path.rglob('*'):
+      os.utime(file, (1e9, 1e9))  # Whole seconds count.
+    found.append(checkpoints.open_checkpoint(path).fingerprint())
+  assert len(set(found)) == len(found)
+
+
+def test_evaluate_says_what_to_do_with_a_model_of_hugging_face(model, tmp_path):
+  checkpoints.save(tmp_path / 'theirs', model, format='hugging_face')
+  with pytest.raises(
+    errors.UserError, match="Hugging Face's.* pid_jax.convert"
+  ):
+    checkpoints.read_config(tmp_path / 'theirs')
 
 
 def test_the_tokenizer_that_transformers_5_writes(model, tmp_path):

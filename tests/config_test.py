@@ -58,6 +58,7 @@ def test_json_round_trip():
     ({'dtype': 'float16'}, 'overflows in float16: use bfloat16'),
     ({'num_tokens': 200}, 'raise vocab_size'),
     ({'remat_policy': 'all'}, 'remat_policy'),
+    ({'mlp_activations': ('gelu', 'liner')}, "mlp_activations.*'liner'"),
     ({'relpos_max_distance': 16}, 'must exceed half'),
   ],
 )

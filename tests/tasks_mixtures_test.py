@@ -15,6 +15,7 @@ from pid_jax import tasks
 from pid_jax.tasks import bookings
 from pid_jax.tasks import mixtures
 from pid_jax.tasks import preparation
+from pid_jax.trainer import start
 
 FIXTURES = pathlib.Path(__file__).parent / 'fixtures'
 FOLDERS = {
@@ -74,6 +75,16 @@ def test_tasks_of_different_numbers_of_subtasks_share_rows():
     len(np.unique(row[row > 0])) for row in batch['decoder_subtask_ids']
   ]
   assert len(set(counts)) > 2
+
+
+def test_a_model_of_a_mixture_answers_in_the_layout_of_its_training():
+  # Its tasks keep different ends of long inputs: none is kept in silence.
+  for name, layout in (('pid_all', 'pid'), ('pid_all_pie', 'pie')):
+    described = start.task_layout(seqio.MixtureRegistry.get(name))
+    assert described['layout'] == layout
+    assert described['long_inputs'] == 'error'
+  one = start.task_layout(seqio.TaskRegistry.get('multiwoz24_slot'))
+  assert one['long_inputs'] == 'keep_end'
 
 
 @pytest.mark.parametrize('layout', ['_pie', '_joint'])

@@ -63,7 +63,7 @@ def run(tmp_path, monkeypatch, capsys):
 
   def run_command(module, *argv):
     gin.clear_config()
-    flags = getattr(module, 'define_flags', None)
+    flags = getattr(module, 'add_flags', None)
     with pytest.raises(SystemExit) as e:
       cli.run(module.main, doc='', flags=flags, use_gin=True, argv=list(argv))
     captured = capsys.readouterr()
@@ -133,6 +133,17 @@ def test_train_then_evaluate(run, tmp_path):
   assert status == 2 and "unknown split of toy 'tests'" in err
 
   narrow = [f'--model_dir={model_dir}', '--split=validation']
+  # A part of the examples does not pass for all of them.
+  status, _, err = run(evaluate, *narrow, '--num_examples=3')
+  assert not status, err
+  assert json.loads((folder / 'metrics.json').read_text()) == results
+  part = model_dir / 'evaluation' / 'validation-2-first-3'
+  assert json.loads((part / 'metrics.json').read_text())['num_examples'] == 3
+  assert len((part / 'toy.jsonl').read_text().splitlines()) == 3
+  # The mesh is the user's; this machine has one device.
+  status, _, err = run(evaluate, *narrow, '--gin.NUM_PARTITIONS=2')
+  assert status == 2 and 'cannot be split into groups' in err
+
   status, _, err = run(evaluate, *narrow, '--param_dtype=int9')
   assert status == 2 and "param_dtype is 'int9'; choose one of" in err
   status, _, err = run(evaluate, *narrow, '--param_dtype=int8')

@@ -97,7 +97,7 @@ def open_checkpoint(
 
 
 def load(
-  path: epath.PathLike,
+  path: epath.PathLike | opened.Opened,
   step: int | str | None = None,
   partitioner: partitioning.Partitioner | None = None,
   *,
@@ -107,7 +107,7 @@ def load(
   """Loads a model from a checkpoint of any format.
 
   Args:
-    path: see `open_checkpoint`.
+    path: see `open_checkpoint`; or what that returned, and no step.
     step: a number, 'best' (of ours: by the metric that the run named), 'last',
       or None for 'best' where there is one, else 'last'.
     partitioner: places the parameters on its mesh; None on the first device.
@@ -119,7 +119,9 @@ def load(
       fit the configuration.
   """
   dtype = tensors_lib.parse_dtype(param_dtype)
-  model = open_checkpoint(path, step, format=format)
+  model = path
+  if not isinstance(path, opened.Opened):
+    model = open_checkpoint(path, step, format=format)
   vocabulary = model.read_vocabulary()
   config = with_num_tokens(model.config, vocabulary)
   params = model.restore(abstract_params(config, partitioner, dtype))

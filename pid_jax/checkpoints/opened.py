@@ -10,8 +10,11 @@ model reads them from any format.
 from collections.abc import Callable
 from collections.abc import Mapping
 import dataclasses
+import hashlib
+import os
 from typing import Any
 
+from etils import epath
 import numpy as np
 
 from pid_jax import config as config_lib
@@ -56,6 +59,16 @@ class Opened:
     """Whether all weights in the file are bfloat16."""
     half = tensors_lib.DTYPES['bfloat16']
     return all(tensor.dtype == half for tensor in self.tensors.values())
+
+  def fingerprint(self) -> str:
+    """Tells it from others that were at its path before, a second or more."""
+    path = epath.Path(self.path)
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    described = []
+    for file in files:
+      stat = file.stat()
+      described.append((os.fspath(file), stat.length, stat.mtime))
+    return hashlib.sha256(repr(described).encode()).hexdigest()[:16]
 
   def check(self, config: config_lib.T5Config | None = None) -> None:
     """Compares the checkpoint with a model.

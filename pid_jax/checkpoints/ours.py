@@ -236,6 +236,11 @@ def read_config(model_dir: epath.PathLike) -> dict[str, Any]:
     )
   try:
     description = json.loads(path.read_text())
+    if 'model_type' in description:
+      raise errors.UserError(
+        f"{model_dir} is a model of Hugging Face's, not the MODEL_DIR of a "
+        'training here: python -m pid_jax.convert makes one of it.'
+      )
     description['model'], description['task']
   except (json.JSONDecodeError, KeyError, TypeError) as e:
     raise errors.UserError(
@@ -293,7 +298,8 @@ def write_config(
       the best one.
 
   Raises:
-    UserError: the directory belongs to a model of another shape or vocabulary.
+    UserError: the directory belongs to a model of another shape, vocabulary or
+      task.
   """
   model_dir = epath.Path(model_dir)
   model_dir.mkdir(parents=True, exist_ok=True)
@@ -321,7 +327,7 @@ def write_config(
       'sha256': hashlib.sha256(content).hexdigest(),
     }
   if steps(model_dir):
-    _check_same_model(model_dir, read_config(model_dir), description)
+    _check_same_run(model_dir, read_config(model_dir), description)
   if content is not None:
     atomic.write(model_dir / VOCABULARY_FILE, content)
   text = json.dumps(description, indent=2) + '\n'
@@ -332,7 +338,7 @@ def write_config(
 _FREE_FIELDS = ('dtype', 'dropout_rate', 'remat_policy', 'initializer')
 
 
-def _check_same_model(model_dir, old, new):
+def _check_same_run(model_dir, old, new):
   """Raises UserError where a run would go on with another model's weights."""
   faults = [
     f'{name} was {value!r}, is now {new["model"].get(name)!r}'
@@ -341,10 +347,15 @@ def _check_same_model(model_dir, old, new):
   ]
   if old['vocabulary'] != new['vocabulary']:
     faults.append('the vocabulary is another one')
+  for name, was in old['task'].items():  # Of a converted model, not all.
+    now = new['task'].get(name)
+    if was != now:
+      faults.append(f"the task's {name} was {was!r}, is now {now!r}")
   if faults:
     raise errors.UserError(
-      f'{model_dir} holds checkpoints of another model: '
-      f'{"; ".join(faults)}. Choose another MODEL_DIR.'
+      f'{model_dir} holds checkpoints of another run: {"; ".join(faults)}. '
+      'Choose another MODEL_DIR; to begin with the weights of this one, let '
+      'INITIAL_CHECKPOINT_PATH name it.'
     )
 
 

@@ -77,7 +77,8 @@ class Limits:
       raise errors.UserError(
         f'{name} has {self._needed(ids, prompts)} tokens'
         f'{" with its longest prompt" if longest else ""}, and the model takes '
-        f'{limit}: shorten it, or raise max_input_tokens.'
+        f'{limit}: shorten it, raise max_input_tokens, or say by long_inputs '
+        'which end to keep.'
       )
     for before in prompts if self.layout == 'pie' else [[]]:
       room = len(ids) if limit is None else limit - 1 - len(before)

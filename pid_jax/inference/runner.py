@@ -87,7 +87,7 @@ class Runner:
   @classmethod
   def from_pretrained(
     cls: type[_Self],
-    path: epath.PathLike,
+    path: epath.PathLike | checkpoints.Opened,
     step: int | str | None = None,
     dtype: str | None = None,
     *,
@@ -98,7 +98,8 @@ class Runner:
 
     Args:
       path: MODEL_DIR of training, a folder of Hugging Face's, or a checkpoint
-        of T5X's; local, or gs://.
+        of T5X's; local, or gs://. Or what `checkpoints.open_checkpoint` made
+        of one, and no step.
       step: of a MODEL_DIR: a number, 'best', 'last', or None: best if known,
         else last.
       dtype: of the activations, 'float32' or 'bfloat16'; None: as in training.
@@ -115,8 +116,9 @@ class Runner:
     loaded = checkpoints.load(path, step, param_dtype=read_dtype)
     vocabulary = vocabulary or loaded.vocabulary
     if vocabulary is None:
+      where = getattr(path, 'path', path)
       raise errors.UserError(
-        f'The model in {path} has no SentencePiece vocabulary, so it cannot '
+        f'The model in {where} has no SentencePiece vocabulary, so it cannot '
         'read or write text: give it one (vocabulary).'
       )
     config = checkpoints.with_num_tokens(loaded.config, vocabulary)

@@ -66,6 +66,8 @@ class Run:
     Raises:
       UserError: the mesh does not divide the model or a batch.
     """
+    if set(names) - {'train'}:  # Before anything is compiled.
+      self.partitioner.check_batch_size(self.sizes.batch_size)
     if 'train' in names:
       yield lowering.train_program(self.arguments, self.partitioner)
     if set(names) - {'train'}:

@@ -75,7 +75,7 @@ def describe(
       config=model.module.config,
       task={
         'name': dataset_cfg.mixture_or_task_name,
-        **_layout(task),
+        **task_layout(task),
         'feature_lengths': dict(dataset_cfg.task_feature_lengths),
       },
       vocabulary_path=path,
@@ -85,8 +85,14 @@ def describe(
     )
 
 
-def _layout(task: seqio.Task | seqio.Mixture) -> dict[str, str]:
+def task_layout(task: seqio.Task | seqio.Mixture) -> dict[str, str]:
   """How inference must lay inputs and prompts out to match the training.
+
+  Args:
+    task: that a model is trained on.
+
+  Returns:
+    'layout', and where they are known 'long_inputs' and 'newline'.
 
   Raises:
     UserError: the tasks of a mixture write newlines as different sentinels.
@@ -102,11 +108,13 @@ def _layout(task: seqio.Task | seqio.Mixture) -> dict[str, str]:
   newline = {'newline': sentinels.pop()} if sentinels else {}
   if None in layouts:
     return {'layout': data.layout(task), **newline}
-  known = {(layout.name, layout.long_inputs) for layout in layouts}
-  if len(known) > 1:  # Of a mixture.
+  names = {layout.name for layout in layouts}
+  if len(names) > 1:  # Of a mixture.
     return {'layout': data.layout(task), **newline}
-  ((name, long_inputs),) = known
-  return {'layout': name, 'long_inputs': long_inputs, **newline}
+  ways = {layout.long_inputs for layout in layouts}
+  # Where tasks of a mixture keep different ends of an input, no way is right.
+  long_inputs = ways.pop() if len(ways) == 1 else 'error'
+  return {'layout': names.pop(), 'long_inputs': long_inputs, **newline}
 
 
 def first_state(

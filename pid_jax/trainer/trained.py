@@ -35,8 +35,9 @@ def evaluate(
     dataset_cfg: what to evaluate on; its task must be registered.
     step: see `checkpoints.load`.
     output_dir: receives metrics.json and, for each task, TASK.jsonl with a line
-      per example; by default MODEL_DIR/evaluation/SPLIT-STEP, of weights that
-      are not in float32 SPLIT-STEP-PARAM_DTYPE.
+      per example; by default MODEL_DIR/evaluation/SPLIT-STEP, to which is added
+      what is not the usual: the name of a task other than that of the training,
+      'first-N' where not all examples are read, `param_dtype`.
     partitioner: the mesh; all devices on the data axis by default.
     param_dtype: of the weights, see `network.weights`.
 
@@ -49,13 +50,18 @@ def evaluate(
   weights.check_param_dtype(param_dtype)
   partitioner = partitioner or partitioning.Partitioner()
   step = checkpoints.open_checkpoint(model_dir, step).step
-  if output_dir is None:
-    folder = f'{dataset_cfg.split}-{step}'
-    if param_dtype != 'float32':
-      folder += f'-{param_dtype}'
-    output_dir = epath.Path(model_dir) / 'evaluation' / folder
-  output_dir = epath.Path(output_dir)
   pretrained = checkpoints.load(model_dir, step, partitioner)
+  task = dataset_cfg.mixture_or_task_name
+  if output_dir is None:
+    parts = [dataset_cfg.split, str(step)]
+    if task != pretrained.task.get('name', task):
+      parts.append(task)
+    if dataset_cfg.num_examples is not None:
+      parts.append(f'first-{dataset_cfg.num_examples}')
+    if param_dtype != 'float32':
+      parts.append(param_dtype)
+    output_dir = epath.Path(model_dir) / 'evaluation' / '-'.join(parts)
+  output_dir = epath.Path(output_dir)
   params = weights.cast_params(pretrained.params, param_dtype)
   model = model_lib.EncoderDecoderModel(network.Transformer(pretrained.config))
   evaluator = evaluation.PredictionEvaluator(
@@ -67,7 +73,14 @@ def evaluate(
   )
   with disk.faults_explained(output_dir):
     values = evaluator.evaluate(params, step)
-    results = {'step': step, 'split': dataset_cfg.split, 'metrics': values}
+    results = {
+      'step': step,
+      'split': dataset_cfg.split,
+      'task': task,
+      'num_examples': dataset_cfg.num_examples,  # None: all.
+      'param_dtype': param_dtype,
+      'metrics': values,
+    }
     if jax.process_index() == 0:
       output_dir.mkdir(parents=True, exist_ok=True)
       text = json.dumps(results, indent=2) + '\n'
