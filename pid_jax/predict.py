@@ -38,7 +38,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
   add('--temperature', type=float, help='draw predictions, sharper below 1')
   add('--top_k', type=int, metavar='K', help='draw from the K likeliest tokens')
   add('--top_p', type=float, metavar='P', help='draw from the likeliest P of 1')
-  add('--lookup', action='store_true', help='copy drafts from inputs: faster')
+  add('--lookup', action='store_true', help='copy drafts from inputs')
   add('--beam_size', type=int, metavar='N', help='search with N beams instead')
   add('--length_penalty', type=float, default=0.6, help='default: 0.6')
   add('--param_dtype', default='float32', help='faster: bfloat16 or int8')

@@ -63,8 +63,6 @@ LAYOUTS = ('pid', 'pie', 'joint')
 
 # Metrics that must know which target says "nothing here".
 _WITH_EMPTY_TARGET = frozenset({'rouge', 'rouge_of_whole', 'slot_f1', 'squad'})
-# What each name was registered with.
-_registered: dict[str, dict[str, Any]] = {}
 
 read_examples = subtasks.read_examples
 
@@ -119,15 +117,8 @@ def register(
     raise errors.unknown('layout', layout, LAYOUTS)
   arguments = {k: v for k, v in locals().items() if k != 'layout'}
   task = name if layout == 'pid' else f'{name}_{layout}'
-  if name in _registered:
-    if _registered[name] != arguments:
-      raise errors.UserError(
-        f'the task {name!r} is registered already, with other files or '
-        'options; choose another name'
-      )
+  if not subtasks.is_new(name, __name__, arguments):
     return task
-  if name in seqio.TaskRegistry.names():
-    raise errors.UserError(f'the task {name!r} exists; choose another name')
 
   files = {'train': train, 'validation': validation, 'test': test}
   files = {k: epath.Path(v) for k, v in files.items() if v is not None}
@@ -155,7 +146,6 @@ def register(
     joint_separator=joint_separator,
     newline=newline,
   )
-  _registered[name] = arguments
   return task
 
 

@@ -25,6 +25,7 @@ import math
 import seqio
 
 from pid_jax import errors
+from pid_jax import subtasks
 from pid_jax import tasks as tasks_lib
 
 # About how many examples the training splits have: inputs encoded once.
@@ -46,9 +47,6 @@ ALL = (
   'todsum_domain',
 )
 _LAYOUTS = ('', '_pie', '_joint')
-
-# What each name was registered with.
-_registered: dict[str, dict[str, float]] = {}
 
 
 def register(
@@ -88,13 +86,8 @@ def register(
     task: rates[task] if task in rates else math.sqrt(SIZES[task])
     for task in tasks
   }
-  if _registered.setdefault(name, rates) != rates:
-    raise errors.UserError(
-      f'the mixture {name!r} is registered already, with other tasks or rates; '
-      'choose another name'
-    )
   for layout in _LAYOUTS:
-    if name + layout not in seqio.MixtureRegistry.names():
+    if subtasks.is_new(name + layout, __name__, rates):
       seqio.MixtureRegistry.add(
         name + layout, [(task + layout, rate) for task, rate in rates.items()]
       )

@@ -6,6 +6,7 @@ import dataclasses
 import gc
 import itertools
 import re
+from unittest import mock
 
 import jax
 import numpy as np
@@ -17,6 +18,7 @@ from pid_jax import errors
 from pid_jax import inference
 from pid_jax.decoding import buckets
 from pid_jax.decoding import streaming
+from pid_jax.inference import stream as stream_lib
 
 MAX_NEW_TOKENS = 8
 SIZE = {'batch_size': 4, 'num_places': 6, 'num_rows': 3}
@@ -285,6 +287,26 @@ def test_bad_requests_fail_alone(model):
   assert [(r.id, r.outputs) for r in answered] == [
     (r.id, r.outputs) for r in expected
   ]
+
+
+def test_what_good_requests_draw_does_not_depend_on_bad_ones(model):
+  inputs, prompts = _job(2)
+  good = list(_requests(inputs, prompts))
+  bad = dataclasses.replace(good[0], prompts=[])
+  draws = []
+  for first in (good[0], bad):
+    engine = mock.Mock(size=mock.Mock(batch_size=1))
+    answers = stream_lib.Answers(
+      [],
+      engine,
+      stream_lib.Layout(model, MAX_NEW_TOKENS, 40, 40),
+      in_order=True,
+      normalize_scores=False,
+    )
+    for request in (first, good[1]):
+      answers._submit(request)
+    draws.append(engine.submit.call_args.args[1])
+  assert draws == [1, 1]  # The number in the stream, as in `generate`.
 
 
 def test_long_inputs_are_cut_and_marked(model):

@@ -15,6 +15,7 @@ from pid_jax import tasks
 from pid_jax.tasks import bookings
 from pid_jax.tasks import mixtures
 from pid_jax.tasks import preparation
+from pid_jax.tasks import reading
 from pid_jax.trainer import start
 
 FIXTURES = pathlib.Path(__file__).parent / 'fixtures'
@@ -171,6 +172,10 @@ def test_mixtures_of_ones_own():
   assert mixture.get_rate(seqio.TaskRegistry.get('bookings')) == 2
   with pytest.raises(errors.UserError, match='registered already, with other'):
     mixtures.register(name, tasks=('todsum_domain',))
+  with pytest.raises(errors.UserError, match="'squad_v2' is registered alr"):
+    mixtures.register('squad_v2', tasks=('todsum_domain',))  # A task's.
+  with pytest.raises(errors.UserError, match="'todsum_domain' is registered"):
+    reading.register('todsum_domain', data='squad_v2')  # Another module's.
   with pytest.raises(errors.UserError, match='needs a rate of bookings'):
     mixtures.register('mixtures_test_2', tasks=('bookings',))
   with pytest.raises(errors.UserError, match="unknown task 'todsum'"):

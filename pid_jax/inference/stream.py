@@ -216,6 +216,7 @@ class Answers:
       laid_out = self._layout(request)
     except errors.UserError as error:
       self._ready[number] = Response(name, error=str(error))
+      self._num_parts += 1  # What others draw does not depend on it.
       return
     self._pending[number] = _Pending(
       Response(name, inputs_truncated=laid_out.is_cut), len(laid_out.parts)

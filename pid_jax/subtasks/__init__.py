@@ -27,12 +27,14 @@ if TYPE_CHECKING:
   from pid_jax.subtasks.measure import measure_lengths
   from pid_jax.subtasks.measure import packing_efficiency
   from pid_jax.subtasks.messages import user_error
+  from pid_jax.subtasks.registration import is_new
   from pid_jax.subtasks.registration import register
   from pid_jax.subtasks.source import InMemoryDataSource
 
 _HOMES = {
   'InMemoryDataSource': 'source',
   'PromptInDecoderFeatureConverter': 'feature_converter',
+  'is_new': 'registration',
   'iterate_examples': 'examples',
   'measure_lengths': 'measure',
   'packing_efficiency': 'measure',
@@ -44,6 +46,7 @@ _HOMES = {
 __all__ = [
   'InMemoryDataSource',
   'PromptInDecoderFeatureConverter',
+  'is_new',
   'iterate_examples',
   'measure_lengths',
   'packing_efficiency',

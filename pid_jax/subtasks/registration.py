@@ -13,6 +13,7 @@ from typing import Any
 import seqio
 import tensorflow as tf
 
+from pid_jax import errors
 from pid_jax import vocabulary as vocabulary_lib
 from pid_jax.subtasks import layouts
 from pid_jax.subtasks import newlines
@@ -22,6 +23,35 @@ from pid_jax.subtasks import wholes
 _SHUFFLE_BUFFER_SIZE = seqio.dataset_providers.SHUFFLE_BUFFER_SIZE
 
 LONG_INPUTS = ('keep_start', 'keep_end', 'error')
+
+
+# What each name of `is_new` was registered with.
+_arguments: dict[str, tuple[Any, ...]] = {}
+
+
+def is_new(name: str, *arguments: Any) -> bool:
+  """Whether a name is still to be registered in SeqIO.
+
+  For functions that register tasks or mixtures from gin, which calls them
+  wherever it uses the name: the same call again is none.
+
+  Args:
+    name: of a task or mixture.
+    *arguments: all that makes it what it is, the caller's module included.
+
+  Raises:
+    UserError: there is a task or mixture of that name, of other arguments.
+  """
+  known = seqio.TaskRegistry.names() | seqio.MixtureRegistry.names()
+  if name not in known:
+    _arguments[name] = arguments
+    return True
+  if _arguments.get(name) != arguments:
+    raise errors.UserError(
+      f'{name!r} is registered already, with other arguments; choose another '
+      'name'
+    )
+  return False
 
 
 def register(

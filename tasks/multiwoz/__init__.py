@@ -40,9 +40,6 @@ _METRICS = (
   metrics.active_domain_accuracy_any_alternative,
 )
 
-# What each name was registered with.
-_registered: dict[str, tuple[str, bool]] = {}
-
 
 def register(
   name: str, *, granularity: str = 'slot', possible_values: bool = True
@@ -66,12 +63,7 @@ def register(
   """
   if granularity not in GRANULARITIES:
     raise errors.unknown('granularity', granularity, GRANULARITIES)
-  arguments = (granularity, possible_values)
-  if _registered.get(name, arguments) != arguments:
-    raise errors.UserError(
-      f'the task {name!r} is registered with other options; choose another name'
-    )
-  if name in _registered:
+  if not subtasks.is_new(name, __name__, granularity, possible_values):
     return name
   if granularity == 'slot':
     make, features, metric_fns = slot_examples, ['answers'], _METRICS
@@ -91,7 +83,6 @@ def register(
     empty_target=ontology.NONE,
     long_inputs='keep_end',
   )
-  _registered[name] = arguments
   return name
 
 

@@ -25,8 +25,6 @@ from collections.abc import Iterator
 import functools
 from typing import Any
 
-import seqio
-
 from pid_jax import errors
 from pid_jax import subtasks
 from pid_jax.subtasks import metrics
@@ -43,9 +41,6 @@ DATA = {
 }
 WINDOW_WORDS = 256  # Some 400 of T5's tokens.
 OVERLAP_WORDS = 64
-
-# What each name was registered with.
-_registered: dict[str, tuple[Any, ...]] = {}
 
 
 def examples(
@@ -116,13 +111,7 @@ def register(
       f'windows of {window_words} words cannot share {overlap_words}: lower '
       'overlap_words'
     )
-  arguments = (data, window_words, overlap_words)
-  if _registered.setdefault(name, arguments) != arguments:
-    raise errors.UserError(
-      f'the task {name!r} is registered already, with other arguments; choose '
-      'another name'
-    )
-  if name in seqio.TaskRegistry.names():
+  if not subtasks.is_new(name, __name__, data, window_words, overlap_words):
     return name
   metric = functools.partial(metrics.squad, empty_target=UNANSWERABLE)
   if window_words is not None:

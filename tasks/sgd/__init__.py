@@ -25,16 +25,12 @@ from collections.abc import Iterator
 import functools
 from typing import Any
 
-from pid_jax import errors
 from pid_jax import subtasks
 from pid_jax.subtasks import metrics
 from pid_jax.tasks import prepared
 from pid_jax.tasks import vocabulary
 from pid_jax.tasks.sgd import builder
 from pid_jax.tasks.sgd import reader
-
-# What each name was registered with.
-_registered: dict[str, tuple[bool, ...]] = {}
 
 
 def register(
@@ -61,11 +57,7 @@ def register(
     UserError: the name was registered with other arguments.
   """
   arguments = (possible_values, service_description, schema_in_inputs)
-  if _registered.get(name, arguments) != arguments:
-    raise errors.UserError(
-      f'the task {name!r} is registered with other options; choose another name'
-    )
-  if name in _registered:
+  if not subtasks.is_new(name, __name__, *arguments):
     return name
   subtasks.register(
     name,
@@ -93,7 +85,6 @@ def register(
     empty_target=reader.NONE,
     long_inputs='keep_end',
   )
-  _registered[name] = arguments
   return name
 
 

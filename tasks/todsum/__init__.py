@@ -30,7 +30,6 @@ import json
 from typing import Any
 
 from etils import epath
-import seqio
 
 from pid_jax import errors
 from pid_jax import subtasks
@@ -46,8 +45,6 @@ NONE = 'none'
 GOLD = 'gold'
 _SPEAKERS = ('user', 'system')
 
-# What each name was registered with.
-_registered: dict[str, str | None] = {}
 
 States = Mapping[str, Mapping[str, Mapping[str, str]]]
 
@@ -117,12 +114,7 @@ def register(
   Raises:
     UserError: the name is registered with other states.
   """
-  if _registered.setdefault(name, states) != states:
-    raise errors.UserError(
-      f'the task {name!r} is registered already, with other states; choose '
-      'another name'
-    )
-  if name not in seqio.TaskRegistry.names():
+  if subtasks.is_new(name, __name__, states):
     subtasks.register(
       name,
       source=prepared.source(
