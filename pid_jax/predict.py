@@ -42,6 +42,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
   add('--beam_size', type=int, metavar='N', help='search with N beams instead')
   add('--length_penalty', type=float, default=0.6, help='default: 0.6')
   add('--param_dtype', default='float32', help='faster: bfloat16 or int8')
+  add('--long_inputs', help='keep_start, keep_end or error; else as trained')
+  add('--num_partitions', type=int, default=1, help='devices to a model')
   add('--seed', type=int, default=0, help='of drawing; default: 0')
 
 
@@ -54,7 +56,10 @@ def main(args: argparse.Namespace) -> None:
   model = checkpoints.open_checkpoint(args.model_dir, args.step)
   num_lines = inference.answer_file(
     lambda: inference.PromptInDecoder.from_pretrained(
-      model, param_dtype=args.param_dtype
+      model,
+      param_dtype=args.param_dtype,
+      num_partitions=args.num_partitions,
+      long_inputs=args.long_inputs,
     ),
     args.input,
     args.output,

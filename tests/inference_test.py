@@ -4,6 +4,7 @@
 
 import logging
 
+import eight_devices
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -201,6 +202,20 @@ def test_long_inputs_may_be_an_error(model):
     model.generate(['ant', ' '.join(WORDS[:10] * 5)], [['bee']] * 2)
 
 
+def test_the_end_to_keep_may_be_chosen_on_loading(vocabulary, tmp_path):
+  config, params = words_model.make_weights(vocabulary, num_layers=1)
+  task = {**words_model.TASK, 'long_inputs': 'error'}
+  saved = checkpoints.Pretrained(config, params, vocabulary, task, 1)
+  checkpoints.save(tmp_path / 'model', saved)
+  load = lambda **options: inference.PromptInDecoder.from_pretrained(
+    tmp_path / 'model', **options
+  )
+  assert load().long_inputs == 'error'
+  assert load(long_inputs='keep_end').long_inputs == 'keep_end'
+  with pytest.raises(errors.UserError, match="unknown long_inputs 'keep_ends'"):
+    load(long_inputs='keep_ends')
+
+
 @pytest.mark.parametrize(
   'inputs, prompts, message',
   [
@@ -332,3 +347,19 @@ def test_buckets(smallest):
   assert len(set(sizes)) <= 2 + 2 * np.log2(2000 / smallest)
   assert all(buckets.bucket(size, smallest) == size for size in sizes)
   assert buckets.bucket(0, smallest) == 0
+
+
+@pytest.mark.slow
+def test_devices_that_share_a_model_answer_as_one():
+  found = eight_devices.run('inference_mesh_child.py')
+  one, two = found['1'], found['2']
+  for name in ('generate', 'choose'):
+    assert two[name][0] == one[name][0]
+    flat = lambda scores: np.hstack([np.ravel(own) for own in scores])
+    np.testing.assert_allclose(
+      flat(two[name][1]), flat(one[name][1]), atol=1e-4
+    )
+  assert two['stream'] == one['stream'] == one['generate'][0]
+  # All but the position biases and norms are split.
+  assert one['bytes'] == one['all_bytes']
+  assert two['bytes'] < 0.51 * two['all_bytes']

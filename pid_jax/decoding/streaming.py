@@ -11,8 +11,10 @@ that takes steps, and one that makes the empty pool. Letters as in `grid` and
 `steps`.
 """
 
+from collections.abc import Callable
 from collections.abc import Hashable
 from collections.abc import Sequence
+import contextlib
 import dataclasses
 from typing import Any
 
@@ -137,6 +139,7 @@ class Stream:
     *,
     min_new_tokens: int = 0,
     seed: int = 0,
+    scope: Callable[[], Any] = contextlib.nullcontext,
   ):
     """Makes an empty pool.
 
@@ -148,14 +151,18 @@ class Stream:
       programs: what is compiled is added to it.
       min_new_tokens: see `generation.generate`.
       seed: of the random numbers.
+      scope: makes the context under which programs are compiled and run, such
+        as a partitioner's.
     """
+    self._scope = scope
     self._settings, self._params, self._shapes = settings, params, shapes
     self.size, self._programs = size, programs
     self._options = {'min_new_tokens': np.int32(min_new_tokens)}
     self._rng = jax.random.key(seed)
     pool_sizes = dataclasses.asdict(size)
     del pool_sizes['batch_size']
-    self._pool = _empty(settings, params, **pool_sizes)
+    with scope():
+      self._pool = _empty(settings, params, **pool_sizes)
     self._note('empty')
     self._tries = tries_lib.Growing()
     self._waiting: list[_Waiting] = []
@@ -232,13 +239,14 @@ class Stream:
 
   def _advance(self, max_open: int) -> tuple[jax.Array, pool_lib.Outputs]:
     self._note('advance')
-    self._pool, *results = _advance(
-      self._settings,
-      self._params,
-      self._pool,
-      max_open=np.int32(max_open),
-      **self._options,
-    )
+    with self._scope():
+      self._pool, *results = _advance(
+        self._settings,
+        self._params,
+        self._pool,
+        max_open=np.int32(max_open),
+        **self._options,
+      )
     return tuple(results)
 
   def _take(self, count: int) -> list[_Waiting]:
@@ -291,18 +299,19 @@ class Stream:
 
   def _run(self, batch: buckets.Batch) -> pool_lib.Admitted:
     self._note('admit', *batch.shape)
-    self._pool, admitted = _admit(
-      self._settings,
-      self._params,
-      self._pool,
-      batch.encoder_input_tokens,
-      batch.prompt_tokens,
-      row_mask=batch.row_mask,
-      rng=self._rng,
-      stream_ids=batch.request_ids,
-      roots=batch.roots,
-      **self._options,
-    )
+    with self._scope():
+      self._pool, admitted = _admit(
+        self._settings,
+        self._params,
+        self._pool,
+        batch.encoder_input_tokens,
+        batch.prompt_tokens,
+        row_mask=batch.row_mask,
+        rng=self._rng,
+        stream_ids=batch.request_ids,
+        roots=batch.roots,
+        **self._options,
+      )
     return admitted
 
   def _place(

@@ -321,14 +321,15 @@ class PromptInDecoder(runner.Runner):
 
     def run(batch: buckets.Batch) -> tuple[jax.Array, ...]:
       self._programs.add(('score', batch.shape))
-      scored = self._score(
-        self._module,
-        self._params,
-        batch.encoder_input_tokens,
-        batch.prompt_tokens,
-        batch.target_tokens,
-        row_mask=batch.row_mask,
-      )
+      with self._scope():
+        scored = self._score(
+          self._module,
+          self._params,
+          batch.encoder_input_tokens,
+          batch.prompt_tokens,
+          batch.target_tokens,
+          row_mask=batch.row_mask,
+        )
       return (scored.log_probs,)
 
     batches = self.lay_out(inputs, prompts, choices, batch_size=batch_size)

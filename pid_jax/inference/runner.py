@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
+import contextlib
 import dataclasses
 import functools
 from typing import Any, TypeVar
@@ -17,6 +18,7 @@ from pid_jax import checkpoints
 from pid_jax import decoding
 from pid_jax import errors
 from pid_jax import network
+from pid_jax import partitioning
 from pid_jax.config import T5Config
 from pid_jax.decoding import buckets
 from pid_jax.decoding import steps
@@ -25,6 +27,7 @@ from pid_jax.decoding import tries as tries_lib
 from pid_jax.inference import requests as requests_lib
 from pid_jax.inference import texts as texts_lib
 from pid_jax.network import weights
+from pid_jax.subtasks import examples
 from pid_jax.subtasks import newlines
 from pid_jax.vocabulary import AnyVocabulary
 
@@ -42,6 +45,7 @@ class Runner:
     params: Any,
     vocabulary: AnyVocabulary,
     task: Mapping[str, Any] | None = None,
+    partitioner: partitioning.Partitioner | None = None,
   ):
     """Takes a model that is in memory; see `from_pretrained`.
 
@@ -50,6 +54,8 @@ class Runner:
       params: nested dict, its 'params' collection.
       vocabulary: of inputs, prompts and outputs.
       task: as in checkpoints.Pretrained.
+      partitioner: of the mesh that `params` are on, which must not split the
+        batch; None: they are on one device.
 
     Raises:
       UserError: the model was trained in a layout without prompts.
@@ -72,6 +78,7 @@ class Runner:
     self._params = params
     self._module = network.Transformer(config)
     self._programs: set[tuple[Any, ...]] = set()
+    self._scope = partitioner.scope if partitioner else contextlib.nullcontext
     self._generate = jax.jit(
       decoding.generate,
       static_argnums=0,
@@ -93,6 +100,8 @@ class Runner:
     *,
     vocabulary: AnyVocabulary | None = None,
     param_dtype: str = 'float32',
+    num_partitions: int = 1,
+    long_inputs: str | None = None,
   ) -> _Self:
     """Loads a model that was trained here, or one of Hugging Face's or T5X's.
 
@@ -106,14 +115,25 @@ class Runner:
       vocabulary: for a checkpoint without one, such as T5X's public ones.
       param_dtype: of the parameters in memory, and of products with them:
         'float32', or faster 'bfloat16' or 'int8', see `network.weights`.
+      num_partitions: devices of this process that share the model between them,
+        heads, feed-forward and vocabulary; for what does not fit on one.
+      long_inputs: see the attribute; None: as in training.
 
     Raises:
-      UserError: no such model, step, vocabulary or param_dtype.
+      UserError: no such model, step, vocabulary, param_dtype or long_inputs; or
+        devices that are not there or do not divide the model.
     """
     weights.check_param_dtype(param_dtype)
+    if long_inputs not in (None, *examples.LONG_INPUTS):
+      raise errors.unknown('long_inputs', long_inputs, examples.LONG_INPUTS)
+    partitioner = None
+    if num_partitions != 1:
+      partitioner = partitioning.Partitioner(
+        num_partitions, devices=jax.local_devices()[:num_partitions]
+      )
     # int8 is made of float32; bfloat16 need not be there twice.
     read_dtype = 'float32' if param_dtype == 'int8' else param_dtype
-    loaded = checkpoints.load(path, step, param_dtype=read_dtype)
+    loaded = checkpoints.load(path, step, partitioner, param_dtype=read_dtype)
     vocabulary = vocabulary or loaded.vocabulary
     if vocabulary is None:
       where = getattr(path, 'path', path)
@@ -125,7 +145,10 @@ class Runner:
     if dtype is not None:
       config = dataclasses.replace(config, dtype=dtype)
     params = weights.cast_params(loaded.params, param_dtype)
-    return cls(config, params, vocabulary, loaded.task)
+    task = dict(loaded.task)
+    if long_inputs is not None:
+      task['long_inputs'] = long_inputs
+    return cls(config, params, vocabulary, task, partitioner)
 
   @property
   def num_programs(self) -> int:
@@ -164,18 +187,20 @@ class Runner:
       shape += tries.tokens.shape
     if beam_size is not None:
       self._programs.add(('beams', shape, max_new_tokens, beam_size))
-      return self._beam_search(
-        *job, **limits, beam_size=beam_size, length_penalty=length_penalty
-      )
+      with self._scope():
+        return self._beam_search(
+          *job, **limits, beam_size=beam_size, length_penalty=length_penalty
+        )
     self._programs.add(('generate', shape, max_new_tokens, sampler, lookup))
-    return self._generate(
-      *job,
-      **limits,
-      sampler=sampler,
-      lookup=lookup,
-      rng=jax.random.key(seed),
-      stream_ids=batch.request_ids,
-    )
+    with self._scope():
+      return self._generate(
+        *job,
+        **limits,
+        sampler=sampler,
+        lookup=lookup,
+        rng=jax.random.key(seed),
+        stream_ids=batch.request_ids,
+      )
 
   def lay_out(
     self,
@@ -274,7 +299,13 @@ class Runner:
   ) -> streaming.Stream:
     """Makes an engine for this model; see streaming.Stream."""
     return streaming.Stream(
-      settings, self._params, self.shapes, size, self._programs, **options
+      settings,
+      self._params,
+      self.shapes,
+      size,
+      self._programs,
+      scope=self._scope,
+      **options,
     )
 
   def write(

@@ -25,6 +25,9 @@ from pid_jax import errors
 
 Example = dict[str, Any]
 
+# What becomes of inputs that are too long.
+LONG_INPUTS = ('keep_start', 'keep_end', 'error')
+
 
 def read_examples(
   path: epath.PathLike, require_targets: bool = True

@@ -15,14 +15,13 @@ import tensorflow as tf
 
 from pid_jax import errors
 from pid_jax import vocabulary as vocabulary_lib
+from pid_jax.subtasks import examples
 from pid_jax.subtasks import layouts
 from pid_jax.subtasks import newlines
 from pid_jax.subtasks import tokenization
 from pid_jax.subtasks import wholes
 
 _SHUFFLE_BUFFER_SIZE = seqio.dataset_providers.SHUFFLE_BUFFER_SIZE
-
-LONG_INPUTS = ('keep_start', 'keep_end', 'error')
 
 
 # What each name of `is_new` was registered with.
@@ -114,9 +113,9 @@ def register(
   Raises:
     ValueError: a name is taken, or an argument makes no sense.
   """
-  if long_inputs not in LONG_INPUTS:
+  if long_inputs not in examples.LONG_INPUTS:
     raise ValueError(
-      f'long_inputs must be one of {LONG_INPUTS}. Got {long_inputs!r}.'
+      f'long_inputs must be one of {examples.LONG_INPUTS}. Got {long_inputs!r}.'
     )
   newlines.check_name(newline, joint_separator)
   vocabulary = _as_seqio(vocabulary)
