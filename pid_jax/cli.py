@@ -89,25 +89,7 @@ def run(
       standard error), 130 after an interrupt, 1 after anything unforeseen.
   """
   argv = sys.argv[1:] if argv is None else argv
-  parser = _Parser(
-    prog=_program(),
-    description=doc,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
-    allow_abbrev=False,
-  )
-  if flags is not None:
-    flags(parser)
-  if use_gin:
-    _add_gin_flags(parser)
-    argv = [_rewrite_gin_flag(arg) for arg in argv]
-  if join:
-    hosts.add_flags(parser)
-  parser.add_argument(
-    '--verbose',
-    action='store_true',
-    help="show the libraries' own messages, and tracebacks of errors",
-  )
-  args = parser.parse_args(argv)
+  args = parse_flags(argv, doc, flags, use_gin=use_gin, join=join)
   quieten(args.verbose)
   if use_jax:
     from pid_jax import compilation  # Not above: --help must answer at once.
@@ -138,6 +120,40 @@ def run(
         hosts.await_word()
       status = _end(traceback.format_exc(), 1, False)
   sys.exit(status)
+
+
+def parse_flags(
+  argv: Sequence[str],
+  doc: str,
+  flags: Callable[[argparse.ArgumentParser], None] | None,
+  *,
+  use_gin: bool,
+  join: bool,
+) -> argparse.Namespace:
+  """Parses a command line; the arguments are those of `run`.
+
+  Raises:
+    SystemExit: after `--help`, or with status 2 after a mistake.
+  """
+  parser = _Parser(
+    prog=_program(),
+    description=doc,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+    allow_abbrev=False,
+  )
+  if flags is not None:
+    flags(parser)
+  if use_gin:
+    _add_gin_flags(parser)
+    argv = [_rewrite_gin_flag(arg) for arg in argv]
+  if join:
+    hosts.add_flags(parser)
+  parser.add_argument(
+    '--verbose',
+    action='store_true',
+    help="show the libraries' own messages, and tracebacks of errors",
+  )
+  return parser.parse_args(argv)
 
 
 def _end(message: str, status: int, verbose: bool) -> int:
