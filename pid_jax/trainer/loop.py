@@ -104,6 +104,7 @@ def train(
     else [],
   )
   start.find_vocabulary(model, train_dataset_cfg)
+  optimizer.learning_rate(0)  # Raises if the schedule cannot be.
   shapes = step_lib.abstract_state(
     model, optimizer, partitioner, ema=ema_decay is not None
   )
