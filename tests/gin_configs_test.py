@@ -71,6 +71,26 @@ def test_run_lacks_nothing_but_what_it_requires(file):
   gin.finalize()
 
 
+@pytest.mark.parametrize('optimizer', [None, 'adamw'])
+@pytest.mark.parametrize('file', _RUNS)
+def test_learning_rate_of_run_is_reached_and_held(file, optimizer):
+  _parse(file)
+  if optimizer:
+    gin.parse_config(f'OPTIMIZER = @optimizers.{optimizer}()')
+  total, warmup, peak = (
+    gin.query_parameter(f'{macro}/gin.macro.value')
+    for macro in ('TRAIN_STEPS', 'WARMUP_STEPS', 'LEARNING_RATE')
+  )
+  made = gin.query_parameter('OPTIMIZER/gin.macro.value')
+  rates = [
+    float(made.scoped_configurable_fn().learning_rate(step))
+    for step in (0, warmup, total // 2, total)
+  ]
+  assert warmup <= total // 4
+  assert rates[1] == pytest.approx(peak, rel=0.1)
+  assert 0.4 * peak <= rates[2] <= peak and 0 <= rates[3] <= peak
+
+
 @pytest.mark.parametrize('file', _TASKS)
 def test_task_completes_a_fine_tuning_run(file):
   for part in ('runs/finetune.gin', 'models/t5_1_1_base.gin', file):
