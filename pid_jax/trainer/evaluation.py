@@ -70,7 +70,8 @@ class PredictionEvaluator:
       eval_split=cfg.split,
       use_cached=cfg.use_cached,
       seed=cfg.seed,
-      sequence_length=dict(cfg.task_feature_lengths),
+      # What is missing is measured.
+      sequence_length=data.feature_lengths(cfg, complete=False),
       num_examples=cfg.num_examples,
       shuffle=cfg.shuffle,
       logger_cls=loggers,

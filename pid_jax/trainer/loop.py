@@ -5,6 +5,7 @@
 from collections.abc import Callable
 from collections.abc import Iterator
 import contextlib
+import dataclasses
 from typing import Any
 
 from etils import epath
@@ -96,7 +97,10 @@ def train(
   checkpoint_cfg = checkpoint_cfg or checkpointer_lib.CheckpointConfig()
   partitioner = partitioner or partitioning.Partitioner()
   partitioner.check_batch_size(train_dataset_cfg.batch_size, num_microbatches)
-  train_dataset_cfg = data.with_seed(train_dataset_cfg, random_seed)
+  train_dataset_cfg = dataclasses.replace(
+    data.with_seed(train_dataset_cfg, random_seed),
+    task_feature_lengths=data.feature_lengths(train_dataset_cfg),
+  )
   num_shards = data.find_num_shards(
     train_dataset_cfg,
     checkpointer_lib.saved_files(model_dir)
