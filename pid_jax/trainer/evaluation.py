@@ -84,12 +84,18 @@ class PredictionEvaluator:
         'nothing to evaluate.'
       )
     self._predict = self._jit(model.predict_batch_with_aux)
-    self._score = self._jit(model.score_batch)
+    self._score = self._jit(
+      lambda params, batch, rng: model.score_batch(params, batch)
+    )
 
   def _jit(self, fn):
+    def call(params, batch, index):
+      rng = jax.random.key(self._cfg.seed or 0)
+      return fn(params, batch, jax.random.fold_in(rng, index))
+
     return jax.jit(
-      lambda params, batch: fn(params, batch),
-      in_shardings=(None, self._partitioner.batch_sharding),
+      call,
+      in_shardings=(None, self._partitioner.batch_sharding, None),
       out_shardings=self._partitioner.replicated,
     )
 
@@ -132,13 +138,15 @@ class PredictionEvaluator:
     """
     size = self._cfg.batch_size
     indices, outputs, aux = [], [], {}
-    for index, batch in ds.batch(size).prefetch(2).as_numpy_iterator():
+    batches = ds.batch(size).prefetch(2).as_numpy_iterator()
+    for number, (index, batch) in enumerate(batches):
       if self._should_stop():
         raise Interrupted
       counters = [k for k, v in batch.items() if v.ndim == 1]
       batch = {k: v for k, v in batch.items() if k not in counters}
       with self._partitioner.scope():
-        output = fn(params, _put_own_rows(self._partitioner, batch, size))
+        own = _put_own_rows(self._partitioner, batch, size)
+        output = fn(params, own, number)  # What is drawn differs by batch.
       output = jax.device_get(output)
       output, more = output if isinstance(output, tuple) else (output, {})
       indices.extend(int(i) for i in index)
