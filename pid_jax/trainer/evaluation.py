@@ -157,7 +157,11 @@ class PredictionEvaluator:
 
 
 class LossEvaluator:
-  """Loss and accuracy of a task's targets, each token given those before."""
+  """Loss and accuracy of a task's targets, each token given those before.
+
+  The last batch of a split may not be full: rows of zeros, which weigh nothing,
+  fill it.
+  """
 
   def __init__(
     self,
@@ -186,8 +190,8 @@ class LossEvaluator:
     ]
     if not self._batches:
       raise errors.UserError(
-        f'The {cfg.split} split of {self._name!r} fills no batch of '
-        f'{cfg.batch_size} rows: lower its batch_size.'
+        f'The {cfg.split} split of {self._name!r} is empty: there is nothing '
+        'to measure the loss on.'
       )
     self._eval = jax.jit(
       lambda params, batch: model.eval_fn(params, batch)[1],
