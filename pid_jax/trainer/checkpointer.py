@@ -37,7 +37,8 @@ class CheckpointConfig:
       end as well.
     keep: how many of the last to keep; None for all.
     keep_best: how many of the best to keep besides.
-    best_metric: what 'best' means, 'TASK/METRIC'; None: no step is best.
+    best_metric: what 'best' means, 'TASK/METRIC'; None: no step is best. For a
+      run of TASK_pie or TASK_joint, 'TASK/METRIC' means that of its own task.
     best_mode: 'max' or 'min'.
     save_dataset: whether to save the position in the training data, so that a
       run goes on exactly where it stopped.

@@ -88,6 +88,11 @@ class PredictionEvaluator:
       lambda params, batch, rng: model.score_batch(params, batch)
     )
 
+  @property
+  def tasks(self) -> list[str]:
+    """Names of the tasks with metrics."""
+    return [task.name for task in self._evaluator.eval_tasks]
+
   def _jit(self, fn):
     def call(params, batch, index):
       rng = jax.random.key(self._cfg.seed or 0)
@@ -199,6 +204,11 @@ class LossEvaluator:
       out_shardings=partitioner.replicated,
     )
 
+  @property
+  def names(self) -> list[str]:
+    """Of what it measures."""
+    return [f'{self._name}/target_{name}' for name in ('loss', 'accuracy')]
+
   def evaluate(self, params: PyTree) -> dict[str, float]:
     """Returns 'TASK/target_loss' and 'TASK/target_accuracy', per token."""
     with self._partitioner.scope():
@@ -237,6 +247,31 @@ class Evaluators:
 
   def __bool__(self) -> bool:
     return self._loss is not None or self._prediction is not None
+
+  def find_metric(self, name: str | None) -> str | None:
+    """Returns a metric's name as the evaluations give it.
+
+    What is configured for a task serves its baselines: of NAME_pie,
+    'NAME/METRIC' means 'NAME_pie/METRIC'.
+
+    Args:
+      name: 'TASK/METRIC', or None.
+
+    Raises:
+      UserError: the task is none of those evaluated. (Which metrics it has
+        shows in the first evaluation.)
+    """
+    if name is None or not self:
+      return name
+    task, _, metric = name.partition('/')
+    of_loss = [] if self._loss is None else self._loss.names
+    tasks = [] if self._prediction is None else self._prediction.tasks
+    for suffix in ('', '_pie', '_joint'):
+      known = f'{task}{suffix}/{metric}'
+      if f'{task}{suffix}' in tasks or known in of_loss:
+        return known
+    known = [*of_loss, *(f'{task}/{metric}' for task in tasks)]
+    raise errors.unknown('CheckpointConfig.best_metric', name, known)
 
   def evaluate(self, params: PyTree, step: int) -> dict[str, float] | None:
     """Returns the metrics of all evaluations, 'TASK/METRIC' -> value.

@@ -132,6 +132,10 @@ def train(
     loss_batches=eval_steps,
     should_stop=lambda: bool(stop),
   )
+  checkpoint_cfg = dataclasses.replace(
+    checkpoint_cfg,
+    best_metric=evaluators.find_metric(checkpoint_cfg.best_metric),
+  )
   batch_size = train_dataset_cfg.batch_size
   iterator = data.ShardedIterator(
     train_dataset_cfg,
