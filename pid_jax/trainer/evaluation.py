@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import functools
 import itertools
 import json
+import operator
 from typing import Any
 
 from etils import epath
@@ -24,9 +25,12 @@ from pid_jax import errors
 from pid_jax import model as model_lib
 from pid_jax import partitioning
 from pid_jax.trainer import data
+from pid_jax.trainer import reporting
 from pid_jax.trainer import step as step_lib
 
 PyTree = Any
+
+_TRUNCATED = '_truncated'  # Ends the names of counters of what was cut.
 
 
 class Interrupted(Exception):
@@ -34,7 +38,12 @@ class Interrupted(Exception):
 
 
 class PredictionEvaluator:
-  """Runs a task's metrics on what the model predicts (or scores)."""
+  """Runs a task's metrics on what the model predicts (or scores).
+
+  Attributes:
+    truncated: 'TASK/inputs_truncated' and 'TASK/targets_truncated' -> how many
+      do not fit the lengths, for tasks that tell.
+  """
 
   def __init__(
     self,
@@ -83,6 +92,7 @@ class PredictionEvaluator:
         f'The task {cfg.mixture_or_task_name!r} has no metrics: there is '
         'nothing to evaluate.'
       )
+    self.truncated = self._count_truncated()
     self._predict = self._jit(model.predict_batch_with_aux)
     self._score = self._jit(
       lambda params, batch, rng: model.score_batch(params, batch)
@@ -92,6 +102,20 @@ class PredictionEvaluator:
   def tasks(self) -> list[str]:
     """Names of the tasks with metrics."""
     return [task.name for task in self._evaluator.eval_tasks]
+
+  def _count_truncated(self) -> dict[str, float]:
+    counts = {}
+    for task in self.tasks:
+      ds = self._evaluator.cached_model_datasets[task]
+      names = [k for k in ds.element_spec[1] if k.endswith(_TRUNCATED)]
+      if not names:
+        continue
+      pick = lambda index, row, names=names: [row[name] for name in names]
+      ds = ds.map(tf.autograph.experimental.do_not_convert(pick))
+      rows = [row for row in ds.batch(1024).as_numpy_iterator()]
+      for name, values in zip(names, zip(*rows), strict=True):
+        counts[f'{task}/{name}'] = float(sum(x.sum() for x in values))
+    return counts
 
   def _jit(self, fn):
     def call(params, batch, index):
@@ -112,7 +136,7 @@ class PredictionEvaluator:
       step: for the loggers.
 
     Returns:
-      'TASK/METRIC' -> value, for the metrics that are numbers.
+      'TASK/METRIC' -> value, for the metrics that are numbers; and `truncated`.
 
     Raises:
       Interrupted: `should_stop` said so.
@@ -133,7 +157,8 @@ class PredictionEvaluator:
       for task, values in metrics.result().items()
       for name, value in values.items()
     }
-    return {name: x for name, x in values.items() if x is not None}
+    numbers = {name: x for name, x in values.items() if x is not None}
+    return numbers | self.truncated
 
   def _run(self, params, ds: tf.data.Dataset, fn):
     """Computes `fn` on batches of an enumerated dataset.
@@ -166,6 +191,9 @@ class LossEvaluator:
 
   The last batch of a split may not be full: rows of zeros, which weigh nothing,
   fill it.
+
+  Attributes:
+    truncated: as of `PredictionEvaluator`, in the batches that are read.
   """
 
   def __init__(
@@ -188,11 +216,13 @@ class LossEvaluator:
     self._name = cfg.mixture_or_task_name
     self._partitioner = partitioner
     self._batch_size = cfg.batch_size
+    self._batches, self.truncated = [], {}
     ds = data.dataset(cfg, num_epochs=1).as_numpy_iterator()
-    self._batches = [
-      _own_rows(partitioner, batch, cfg.batch_size)
-      for batch in itertools.islice(ds, num_batches)
-    ]
+    for batch in itertools.islice(ds, num_batches):
+      self._batches.append(_own_rows(partitioner, batch, cfg.batch_size))
+      for name in (k for k in batch if k.endswith(_TRUNCATED)):
+        before = self.truncated.get(f'{self._name}/{name}', 0.0)
+        self.truncated[f'{self._name}/{name}'] = before + batch[name].sum()
     if not self._batches:
       raise errors.UserError(
         f'The {cfg.split} split of {self._name!r} is empty: there is nothing '
@@ -210,17 +240,19 @@ class LossEvaluator:
     return [f'{self._name}/target_{name}' for name in ('loss', 'accuracy')]
 
   def evaluate(self, params: PyTree) -> dict[str, float]:
-    """Returns 'TASK/target_loss' and 'TASK/target_accuracy', per token."""
+    """Measures them.
+
+    Returns:
+      'TASK/target_loss' and 'TASK/target_accuracy', per token; and `truncated`.
+    """
     with self._partitioner.scope():
       per_batch = [
         self._eval(params, self._partitioner.put_batch(batch, self._batch_size))
         for batch in self._batches
       ]
     merged = functools.reduce(step_lib.merge, jax.device_get(per_batch))
-    return {
-      f'{self._name}/target_{name}': float(merged[name].compute())
-      for name in ('loss', 'accuracy')
-    }
+    values = (float(merged[name].compute()) for name in ('loss', 'accuracy'))
+    return dict(zip(self.names, values, strict=True)) | self.truncated
 
 
 class Evaluators:
@@ -244,6 +276,8 @@ class Evaluators:
       self._prediction = PredictionEvaluator(
         model, infer_cfg, partitioner, should_stop
       )
+    both = [x.truncated for x in (self._loss, self._prediction) if x]
+    reporting.warn_of_truncated(functools.reduce(operator.or_, both, {}))
 
   def __bool__(self) -> bool:
     return self._loss is not None or self._prediction is not None

@@ -174,6 +174,16 @@ def tell(line: str) -> None:
   logger.info('%s', line)
 
 
+def warn_of_truncated(counts: Mapping[str, float]) -> None:
+  """Warns of what an evaluation cuts, 'TASK/COUNTER' -> how many."""
+  found = [f'{name} {count:.0f}' for name, count in counts.items() if count]
+  if found:
+    logger.warning(
+      'evaluation: %s. Raise TASK_FEATURE_LENGTHS to keep them.',
+      ', '.join(found),
+    )
+
+
 def write_evaluation(
   writer: metric_writers.MetricWriter, step: int, values: Mapping[str, float]
 ) -> None:
