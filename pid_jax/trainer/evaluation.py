@@ -110,11 +110,12 @@ class PredictionEvaluator:
       names = [k for k in ds.element_spec[1] if k.endswith(_TRUNCATED)]
       if not names:
         continue
-      pick = lambda index, row, names=names: [row[name] for name in names]
-      ds = ds.map(tf.autograph.experimental.do_not_convert(pick))
-      rows = [row for row in ds.batch(1024).as_numpy_iterator()]
-      for name, values in zip(names, zip(*rows), strict=True):
-        counts[f'{task}/{name}'] = float(sum(x.sum() for x in values))
+      pick = lambda _, row, names=names: tf.stack([row[k] for k in names])
+      ds = ds.map(tf.autograph.experimental.do_not_convert(pick)).batch(1024)
+      totals = sum(rows.sum(axis=0) for rows in ds.as_numpy_iterator())
+      totals = np.broadcast_to(totals, [len(names)])  # Of no rows: 0.
+      for name, total in zip(names, totals, strict=True):
+        counts[f'{task}/{name}'] = float(total)
     return counts
 
   def _jit(self, fn):
@@ -222,7 +223,9 @@ class LossEvaluator:
       self._batches.append(_own_rows(partitioner, batch, cfg.batch_size))
       for name in (k for k in batch if k.endswith(_TRUNCATED)):
         before = self.truncated.get(f'{self._name}/{name}', 0.0)
-        self.truncated[f'{self._name}/{name}'] = before + batch[name].sum()
+        self.truncated[f'{self._name}/{name}'] = before + float(
+          batch[name].sum()
+        )
     if not self._batches:
       raise errors.UserError(
         f'The {cfg.split} split of {self._name!r} is empty: there is nothing '
