@@ -124,14 +124,15 @@ def train(
     ema_decay=ema_decay,
   )
   stop = interruption.Interruption()
-  evaluators = evaluation.Evaluators(
-    model,
-    partitioner,
-    infer_cfg=infer_eval_dataset_cfg,
-    loss_cfg=train_eval_dataset_cfg,
-    loss_batches=eval_steps,
-    should_stop=lambda: bool(stop),
-  )
+  with disk.reads_explained('the data to evaluate on'):
+    evaluators = evaluation.Evaluators(
+      model,
+      partitioner,
+      infer_cfg=infer_eval_dataset_cfg,
+      loss_cfg=train_eval_dataset_cfg,
+      loss_batches=eval_steps,
+      should_stop=lambda: bool(stop),
+    )
   checkpoint_cfg = dataclasses.replace(
     checkpoint_cfg,
     best_metric=evaluators.find_metric(checkpoint_cfg.best_metric),
@@ -157,14 +158,15 @@ def train(
     # The first state, or that of the last checkpoint.
     restored = checkpointer.restore(shapes, iterator.needs)
     if restored is None:
-      state = start.first_state(
-        model,
-        optimizer,
-        partitioner,
-        shapes,
-        seed=random_seed,
-        initial_checkpoint_path=initial_checkpoint_path,
-      )
+      with disk.reads_explained(f'{initial_checkpoint_path}'):
+        state = start.first_state(
+          model,
+          optimizer,
+          partitioner,
+          shapes,
+          seed=random_seed,
+          initial_checkpoint_path=initial_checkpoint_path,
+        )
     else:
       state, position = restored
       if position is not None:
@@ -195,7 +197,9 @@ def train(
 
     # Steps.
     for step in range(first_step + 1, total_steps + 1):
-      batch = partitioner.put_batch(next(iterator), batch_size)
+      with disk.reads_explained('the training data'):
+        own_rows = next(iterator)
+      batch = partitioner.put_batch(own_rows, batch_size)
       state, metrics = train_step(state, batch)
       reporter.add(step, metrics)
 
