@@ -258,6 +258,8 @@ class Checkpointer:
 def _is_common(error: BaseException | None) -> bool:
   """Whether all processes of a run come to such an end together."""
   known = errors.UserError | reporting.NonFiniteError
+  if isinstance(error, disk.ReadError):
+    return False
   return not isinstance(error, Exception) or isinstance(error, known)
 
 

@@ -40,6 +40,10 @@ _TEXTS = {
 }
 
 
+class ReadError(errors.UserError):
+  """What this process has to read cannot be read; others may have read theirs."""
+
+
 def fault(error: BaseException | None) -> str | None:
   """Says in words what is wrong with the disk, if that caused an error.
 
@@ -75,7 +79,7 @@ def faults_explained(model_dir: epath.PathLike) -> Iterator[None]:
       yield
   except Exception as e:
     words = fault(e)
-    if words is None or isinstance(e, errors.UserError):
+    if words is None:
       raise
     if isinstance(e, OSError) and e.strerror != os.strerror(e.errno):
       words += f' ({e.strerror})'
@@ -92,7 +96,7 @@ def faults_explained(model_dir: epath.PathLike) -> Iterator[None]:
 
 @contextlib.contextmanager
 def reads_explained(what: str) -> Iterator[None]:
-  """Turns faults in reading within the context into a UserError.
+  """Turns faults in reading within the context into a ReadError.
 
   So that they are not taken for faults in writing to MODEL_DIR.
 
@@ -106,7 +110,7 @@ def reads_explained(what: str) -> Iterator[None]:
     if words is None:
       raise
     line = str(e).strip().partition('\n')[0]
-    raise errors.UserError(
+    raise ReadError(
       f'Cannot read {what}: {words} ({line}). Mend that and give the same '
       'command again.'
     ) from e

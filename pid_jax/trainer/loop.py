@@ -158,7 +158,7 @@ def train(
     # The first state, or that of the last checkpoint.
     restored = checkpointer.restore(shapes, iterator.needs)
     if restored is None:
-      with disk.reads_explained(f'{initial_checkpoint_path}'):
+      with disk.reads_explained(f'the checkpoint {initial_checkpoint_path}'):
         state = start.first_state(
           model,
           optimizer,
