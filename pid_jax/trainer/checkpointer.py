@@ -12,12 +12,14 @@ from collections.abc import Callable
 from collections.abc import Mapping
 import contextlib
 import dataclasses
+import json
 from typing import Any
 
 from etils import epath
 import jax
 import orbax.checkpoint as ocp
 
+from pid_jax import atomic
 from pid_jax import checkpoints
 from pid_jax import errors
 from pid_jax import hosts
@@ -194,6 +196,27 @@ class Checkpointer:
     self.last_saved = step
     if not has_best:
       raise errors.unknown('CheckpointConfig.best_metric', best, metrics)
+
+  def add_metrics(self, step: int, metrics: Mapping[str, float]) -> None:
+    """Gives a step that was written without metrics those of its evaluation.
+
+    Args:
+      step: of a checkpoint.
+      metrics: of the evaluation.
+
+    Raises:
+      UserError: the evaluation lacks the metric to choose by.
+    """
+    best = self._cfg.best_metric
+    if best is not None and best not in metrics:
+      raise errors.unknown('CheckpointConfig.best_metric', best, metrics)
+    if jax.process_index() == 0:
+      folder = self._path / str(step) / 'metrics'
+      folder.mkdir(exist_ok=True)
+      content = json.dumps(dict(metrics)).encode()
+      atomic.write(folder / 'metrics', content)  # As orbax writes them.
+    hosts.barrier('the metrics of a step')
+    self._manager.reload()
 
   def restore(
     self,

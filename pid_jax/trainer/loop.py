@@ -195,8 +195,29 @@ def train(
         position = iterator.save() if checkpoint_cfg.save_dataset else None
         checkpointer.save(step, state, position, metrics)
 
+    def is_due(step: int) -> bool:
+      is_last = step == total_steps
+      return bool(evaluators) and (is_last or step % eval_period == 0)
+
+    def evaluate(step: int) -> dict[str, float] | None:
+      values = evaluators.evaluate(state.eval_params, step)
+      if values is not None:
+        reporting.write_evaluation(writer, step, values)
+      return values
+
+    # An evaluation that was interrupted is made up for.
+    end = total_steps
+    if restored is not None and is_due(first_step):
+      if not checkpoints.read_metrics(model_dir, first_step):
+        values = evaluate(first_step)
+        if values is None:
+          end = first_step
+        else:
+          checkpointer.add_metrics(first_step, values)
+        reporter.restart_clock()
+
     # Steps.
-    for step in range(first_step + 1, total_steps + 1):
+    for step in range(first_step + 1, end + 1):
       with disk.reads_explained('the training data'):
         own_rows = next(iterator)
       batch = partitioner.put_batch(own_rows, batch_size)
@@ -206,12 +227,9 @@ def train(
       is_last = step == total_steps
       if is_last or step % log_period == 0:
         reporter.flush()
-      if evaluators and (is_last or step % eval_period == 0):
+      if is_due(step):
         reporter.flush()
-        values = evaluators.evaluate(state.eval_params, step)
-        if values is not None:
-          reporting.write_evaluation(writer, step, values)
-        save(step, values)
+        save(step, evaluate(step))
         reporter.restart_clock()
       elif is_last or step % checkpoint_cfg.period == 0:
         save(step)
