@@ -272,6 +272,13 @@ def test_begins_with_the_parameters_of_another_run(tmp_path):
     (dict(ema_decay=1.0), 'ema_decay is 1.0'),
     (dict(initial_checkpoint_path='/nowhere'), '/nowhere does not exist'),
     (
+      dict(
+        infer_eval_dataset_cfg=('validation', {}),
+        checkpoint_cfg=trainer.CheckpointConfig(best_metric='toi/exact_match'),
+      ),
+      "best_metric 'toi/exact_match'; did you mean toy/exact_match",
+    ),
+    (
       dict(optimizer=optimizers.adamw(schedules.linear(1e-2, 8, 8))),
       'total_steps=8, before its decay begins at 8',
     ),

@@ -41,7 +41,7 @@ _TEXTS = {
 
 
 class ReadError(errors.UserError):
-  """What this process has to read cannot be read; others may have read theirs."""
+  """This process cannot read what it must; others may have read theirs."""
 
 
 def fault(error: BaseException | None) -> str | None:
