@@ -3,8 +3,8 @@
 """SeqIO's converter for text-to-text, which also tells what was cut.
 
 The layouts note in `inputs_truncated` and `targets_truncated` what they cut;
-`seqio.EncDecFeatureConverter` drops both. Packing could carry them as further
-sequences, in half as much time again. Here they ride on tokens.
+`seqio.EncDecFeatureConverter` drops both. SeqIO's packing, which is slow, could
+carry them as further sequences; here they ride on the tokens for nothing.
 """
 
 from __future__ import annotations
