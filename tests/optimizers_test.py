@@ -111,10 +111,6 @@ def test_weight_decay_spares_vectors():
     (schedules.linear(2.0, 10), {0: 2, 5: 1, 10: 0, 20: 0}),
     (schedules.linear(2.0, 12, 2, 0.5), {0: 1, 1: 2, 7: 1.5, 12: 1}),
     (schedules.cosine(2.0, 8), {0: 2, 2: 1 + np.sqrt(0.5), 4: 1, 8: 0}),
-    (
-      schedules.hold_then_linear(2.0, 10, decay_steps=4),
-      {0: 2, 6: 2, 8: 1, 10: 0},
-    ),
   ],
 )
 def test_schedules(schedule, values):

@@ -4,6 +4,7 @@
 
 import json
 import pathlib
+import re
 
 import gin
 import jax
@@ -182,6 +183,48 @@ def test_train_refuses_in_one_line(run, tmp_path, flags, message):
   assert err.startswith('error: ') and err.count('\n') == 1
   assert message in err
   assert not model_dir.exists()
+
+
+def test_baseline_with_the_configuration_of_its_task(run, tmp_path):
+  toy.register()
+  flags = ("--gin.MIXTURE_OR_TASK_NAME='toy_pie'", "--gin.MODEL_DIR='model'")
+  status, _, err = run(train, '--gin_file=toy.gin', *flags)
+  assert not status, err
+  metrics = checkpoints.read_metrics('model', 2)
+  assert {'toy_pie/target_loss', 'toy_pie/exact_match'} <= set(metrics)
+  description = json.loads(pathlib.Path('model/config.json').read_text())
+  assert description['selection']['metric'] == 'toy_pie/exact_match'
+  assert description['task']['feature_lengths'] == {'inputs': 24, 'targets': 2}
+  assert checkpoints.resolve_step('model', 'best') == 2
+
+  # The joint layout's targets, of two letters, do not fit, and that is told.
+  status, out, err = run(
+    evaluate, '--model_dir=model', '--task=toy_joint', '--split=validation'
+  )
+  assert not status, err
+  assert re.search(r'toy_joint/targets_truncated +10\.0', out)
+  path = pathlib.Path('model/evaluation/validation-2/toy_joint.jsonl')
+  assert len(path.read_text().splitlines()) == 10
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('layout', ['pie', 'joint'])
+def test_documented_command_of_a_baseline(run, layout):
+  status, _, err = run(
+    train,
+    '--gin_file=runs/finetune.gin',
+    '--gin_file=models/quickstart.gin',
+    '--gin_file=tasks/bookings_short.gin',
+    f"--gin.MIXTURE_OR_TASK_NAME='bookings_short_{layout}'",
+    '--gin.INITIAL_CHECKPOINT_PATH=None',
+    '--gin.TRAIN_STEPS=2',
+    '--gin.infer_eval/trainer.DatasetConfig.num_examples=4',
+    "--gin.MODEL_DIR='model'",
+  )
+  assert not status, err
+  metrics = checkpoints.read_metrics('model', 2)
+  assert f'bookings_short_{layout}/joint_goal_accuracy' in metrics
+  assert checkpoints.resolve_step('model', 'best') == 2
 
 
 def test_evaluate_needs_a_model(run, tmp_path):

@@ -22,6 +22,7 @@ from pid_jax.trainer import checkpointer
 from pid_jax.trainer import data
 from pid_jax.trainer import disk
 from pid_jax.trainer import optimizers
+from pid_jax.trainer import schedules
 from pid_jax.trainer import step as step_lib
 
 
@@ -270,6 +271,17 @@ def test_begins_with_the_parameters_of_another_run(tmp_path):
     ),
     (dict(ema_decay=1.0), 'ema_decay is 1.0'),
     (dict(initial_checkpoint_path='/nowhere'), '/nowhere does not exist'),
+    (
+      dict(
+        infer_eval_dataset_cfg=('validation', {}),
+        checkpoint_cfg=trainer.CheckpointConfig(best_metric='toi/exact_match'),
+      ),
+      "best_metric 'toi/exact_match'; did you mean toy/exact_match",
+    ),
+    (
+      dict(optimizer=optimizers.adamw(schedules.linear(1e-2, 8, 8))),
+      'total_steps=8, before its decay begins at 8',
+    ),
   ],
 )
 def test_refuses_before_anything_is_written(tmp_path, overrides, message):

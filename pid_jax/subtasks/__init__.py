@@ -11,7 +11,7 @@ A decomposable example is a dictionary
 and whatever else the metrics need. `register` makes three SeqIO tasks of a
 source of such examples (layouts.py says how each looks), and
 `PromptInDecoderFeatureConverter` turns the first of them into the model's
-packed or gridded features.
+packed or gridded features, `TextToTextFeatureConverter` the other two.
 
 Names are loaded when they are first used: reading examples and computing
 metrics for a prediction must not load TensorFlow.
@@ -27,13 +27,17 @@ if TYPE_CHECKING:
   from pid_jax.subtasks.measure import measure_lengths
   from pid_jax.subtasks.measure import packing_efficiency
   from pid_jax.subtasks.messages import user_error
+  from pid_jax.subtasks.registration import DecomposableTask
   from pid_jax.subtasks.registration import is_new
   from pid_jax.subtasks.registration import register
   from pid_jax.subtasks.source import InMemoryDataSource
+  from pid_jax.subtasks.text_converter import TextToTextFeatureConverter
 
 _HOMES = {
+  'DecomposableTask': 'registration',
   'InMemoryDataSource': 'source',
   'PromptInDecoderFeatureConverter': 'feature_converter',
+  'TextToTextFeatureConverter': 'text_converter',
   'is_new': 'registration',
   'iterate_examples': 'examples',
   'measure_lengths': 'measure',
@@ -44,8 +48,10 @@ _HOMES = {
 }
 
 __all__ = [
+  'DecomposableTask',
   'InMemoryDataSource',
   'PromptInDecoderFeatureConverter',
+  'TextToTextFeatureConverter',
   'is_new',
   'iterate_examples',
   'measure_lengths',

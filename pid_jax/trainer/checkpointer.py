@@ -12,12 +12,14 @@ from collections.abc import Callable
 from collections.abc import Mapping
 import contextlib
 import dataclasses
+import json
 from typing import Any
 
 from etils import epath
 import jax
 import orbax.checkpoint as ocp
 
+from pid_jax import atomic
 from pid_jax import checkpoints
 from pid_jax import errors
 from pid_jax import hosts
@@ -37,7 +39,8 @@ class CheckpointConfig:
       end as well.
     keep: how many of the last to keep; None for all.
     keep_best: how many of the best to keep besides.
-    best_metric: what 'best' means, 'TASK/METRIC'; None: no step is best.
+    best_metric: what 'best' means, 'TASK/METRIC'; None: no step is best. For a
+      run of TASK_pie or TASK_joint, 'TASK/METRIC' means that of its own task.
     best_mode: 'max' or 'min'.
     save_dataset: whether to save the position in the training data, so that a
       run goes on exactly where it stopped.
@@ -194,6 +197,27 @@ class Checkpointer:
     if not has_best:
       raise errors.unknown('CheckpointConfig.best_metric', best, metrics)
 
+  def add_metrics(self, step: int, metrics: Mapping[str, float]) -> None:
+    """Gives a step that was written without metrics those of its evaluation.
+
+    Args:
+      step: of a checkpoint.
+      metrics: of the evaluation.
+
+    Raises:
+      UserError: the evaluation lacks the metric to choose by.
+    """
+    best = self._cfg.best_metric
+    if best is not None and best not in metrics:
+      raise errors.unknown('CheckpointConfig.best_metric', best, metrics)
+    if jax.process_index() == 0:
+      folder = self._path / str(step) / 'metrics'
+      folder.mkdir(exist_ok=True)
+      content = json.dumps(dict(metrics)).encode()
+      atomic.write(folder / 'metrics', content)  # As orbax writes them.
+    hosts.barrier('the metrics of a step')
+    self._manager.reload()
+
   def restore(
     self,
     shapes: step_lib.TrainState,
@@ -257,6 +281,8 @@ class Checkpointer:
 def _is_common(error: BaseException | None) -> bool:
   """Whether all processes of a run come to such an end together."""
   known = errors.UserError | reporting.NonFiniteError
+  if isinstance(error, disk.ReadError):
+    return False
   return not isinstance(error, Exception) or isinstance(error, known)
 
 

@@ -32,14 +32,21 @@ from pid_jax import subtasks
 
 Lengths = Mapping[str, int]
 
+_LENGTHS_OF_ALL = ('inputs', 'targets')
+_LENGTHS_OF_PROMPTS = ('prompts', 'subtasks', 'decoder')
+
 
 @dataclasses.dataclass(frozen=True)
 class DatasetConfig:
-  """What to read; the fields are those of T5X's DatasetConfig.
+  """What to read.
+
+  The fields up to `pack` have the names and the meaning that they have in T5X's
+  DatasetConfig; the others are of this trainer alone.
 
   Attributes:
     mixture_or_task_name: registered with SeqIO.
-    task_feature_lengths: feature -> greatest number of tokens.
+    task_feature_lengths: feature -> greatest number of tokens. Those that only
+      a task with prompts has may stand there for its baselines, too.
     split: such as 'train'.
     batch_size: B, rows of a global batch (over all processes).
     shuffle: whether to shuffle, anew in each pass.
@@ -48,8 +55,9 @@ class DatasetConfig:
     pack: whether to put several examples in a row.
     num_examples: in evaluation, read so many examples; None reads all.
     feature_converter: (pack=...) -> seqio.FeatureConverter; None takes
-      `subtasks.PromptInDecoderFeatureConverter` for a task with prompts and
-      `seqio.EncDecFeatureConverter` for text-to-text.
+      `subtasks.PromptInDecoderFeatureConverter` for a task with prompts, and
+      for text-to-text `subtasks.TextToTextFeatureConverter`, or SeqIO's own if
+      the task does not say what it cuts.
     num_shards: of training data; None takes the checkpoint's, or at first the
       number of processes. For a run that may move to more hosts, their number.
     num_threads: of tf.data; None leaves half of the cores to the model, if the
@@ -103,9 +111,49 @@ def feature_converter(cfg: DatasetConfig) -> seqio.FeatureConverter:
   """The converter that makes model features of a task's examples."""
   if cfg.feature_converter is not None:
     return cfg.feature_converter(pack=cfg.pack)
-  if layout(get_task(cfg.mixture_or_task_name)) == 'text':
-    return seqio.EncDecFeatureConverter(pack=cfg.pack)
-  return subtasks.PromptInDecoderFeatureConverter(pack=cfg.pack)
+  task = get_task(cfg.mixture_or_task_name)
+  if layout(task) == 'pid':
+    return subtasks.PromptInDecoderFeatureConverter(pack=cfg.pack)
+  parts = seqio.get_subtasks(task)
+  if all(isinstance(part, subtasks.DecomposableTask) for part in parts):
+    return subtasks.TextToTextFeatureConverter(pack=cfg.pack)
+  return seqio.EncDecFeatureConverter(pack=cfg.pack)
+
+
+def feature_lengths(
+  cfg: DatasetConfig, *, complete: bool = True
+) -> dict[str, int]:
+  """The lengths that a task has: of a baseline, without those of prompts.
+
+  So that one TASK_FEATURE_LENGTHS serves a task in all its layouts.
+
+  Args:
+    cfg: what to read.
+    complete: whether none may be missing.
+
+  Raises:
+    UserError: a length is missing, or is of nothing that the task has.
+  """
+  task = get_task(cfg.mixture_or_task_name)
+  known = set(task.output_features)
+  needed = {*_LENGTHS_OF_ALL, *_LENGTHS_OF_PROMPTS} & known
+  if layout(task) == 'pid':
+    known.add('decoder')
+    needed |= {'decoder'} if cfg.pack else set()
+  lengths = {
+    name: length
+    for name, length in cfg.task_feature_lengths.items()
+    if name in known or name not in _LENGTHS_OF_PROMPTS
+  }
+  for name in sorted(set(lengths) - known):
+    raise errors.unknown(f'feature length of {task.name}', name, needed)
+  missing = sorted(needed - set(lengths))
+  if missing and complete:
+    raise errors.UserError(
+      f'TASK_FEATURE_LENGTHS has no length of {", ".join(missing)}, which '
+      f'{task.name!r} needs; it has {", ".join(sorted(lengths))}.'
+    )
+  return lengths
 
 
 def row_shapes(
@@ -116,16 +164,15 @@ def row_shapes(
   Reads no data.
   """
   converter = feature_converter(cfg)
-  lengths = converter.get_model_feature_lengths(dict(cfg.task_feature_lengths))
+  lengths = converter.get_model_feature_lengths(feature_lengths(cfg))
   specs = converter.MODEL_FEATURES
-  int32 = np.dtype(np.int32)  # Of what SeqIO adds in packing.
-  return {
-    name: (
-      (length,),
-      specs[name].dtype.as_numpy_dtype if name in specs else int32,
-    )
-    for name, length in lengths.items()
-  }
+  packed = seqio.FeatureConverter.FeatureSpec(dtype=tf.int32)  # SeqIO adds it.
+  shapes = {}
+  for name, length in lengths.items():
+    spec = specs.get(name, packed)
+    shape = (length,) if spec.rank else ()  # Of a counter.
+    shapes[name] = shape, np.dtype(spec.dtype.as_numpy_dtype)
+  return shapes
 
 
 def dataset(
@@ -144,24 +191,32 @@ def dataset(
     num_threads: in place of cfg's.
 
   Returns:
-    Batches of model features, [B / num_shards, ...]; a last batch that is not
-    full is dropped.
+    Batches of model features, [B / num_shards, ...]; the last one of a dataset
+    that ends may have fewer rows.
   """
-  check_split(get_task(cfg.mixture_or_task_name), cfg.split)
+  task = get_task(cfg.mixture_or_task_name)
+  check_split(task, cfg.split)
   num_shards = shard.num_shards if shard else 1
-  ds = seqio.get_dataset(
-    cfg.mixture_or_task_name,
-    task_feature_lengths=dict(cfg.task_feature_lengths),
-    dataset_split=cfg.split,
+  lengths, converter = feature_lengths(cfg), feature_converter(cfg)
+  counters = {}
+  if isinstance(task, seqio.Mixture) and isinstance(
+    converter, subtasks.TextToTextFeatureConverter
+  ):  # Mixtures drop what is no output feature.
+    counters['passthrough_features'] = list(converter.COUNTERS)
+  # As seqio.get_dataset, which has no way to pass features through a mixture.
+  ds = task.get_dataset(
+    lengths,
+    split=cfg.split,
     shuffle=cfg.shuffle,
     num_epochs=num_epochs,
-    feature_converter=feature_converter(cfg),
     shard_info=shard if num_shards > 1 else None,
     use_cached=cfg.use_cached,
     seed=cfg.seed,
-    verbose=False,
+    **counters,
   )
-  ds = ds.batch(cfg.batch_size // num_shards, drop_remainder=True)
+  ds = converter(ds, lengths)
+  size = cfg.batch_size // num_shards
+  ds = ds.batch(size, drop_remainder=num_epochs is None)
   ds = ds.prefetch(2)
   options = tf.data.Options()
   options.deterministic = True

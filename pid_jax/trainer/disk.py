@@ -1,6 +1,6 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""A disk that is full, told in one line.
+"""A disk that is full or may not be used, told in one line.
 
 Checkpoints are written by many threads of three libraries. When the disk gives
 out, each of them tells its own story, some long after; here those are kept
@@ -40,9 +40,16 @@ _TEXTS = {
 }
 
 
+class ReadError(errors.UserError):
+  """This process cannot read what it must; others may have read theirs."""
+
+
 def fault(error: BaseException | None) -> str | None:
-  """Says in words what is wrong with the disk, if that caused an error."""
-  while error is not None:
+  """Says in words what is wrong with the disk, if that caused an error.
+
+  What is explained already, as a UserError, is nothing of the disk's any more.
+  """
+  while error is not None and not isinstance(error, errors.UserError):
     if isinstance(error, OSError) and error.errno in _FAULTS:
       return _FAULTS[error.errno]
     words = _fault_in(str(error))
@@ -53,7 +60,7 @@ def fault(error: BaseException | None) -> str | None:
 
 
 def check_space(path: epath.PathLike, num_bytes: int) -> None:
-  """Raises UserError if a local disk has not so many bytes left."""
+  """Raises OSError (ENOSPC) if a local disk has not so many bytes left."""
   path = str(path)
   if '://' in path:
     return
@@ -72,7 +79,7 @@ def faults_explained(model_dir: epath.PathLike) -> Iterator[None]:
       yield
   except Exception as e:
     words = fault(e)
-    if words is None or isinstance(e, errors.UserError):
+    if words is None:
       raise
     if isinstance(e, OSError) and e.strerror != os.strerror(e.errno):
       words += f' ({e.strerror})'
@@ -84,6 +91,28 @@ def faults_explained(model_dir: epath.PathLike) -> Iterator[None]:
     raise errors.UserError(
       f'Cannot write to {model_dir}: {words}. {kept}. Mend that and give the '
       'same command again to go on.'
+    ) from e
+
+
+@contextlib.contextmanager
+def reads_explained(what: str) -> Iterator[None]:
+  """Turns faults in reading within the context into a ReadError.
+
+  So that they are not taken for faults in writing to MODEL_DIR.
+
+  Args:
+    what: is read, such as 'the training data'.
+  """
+  try:
+    yield
+  except Exception as e:
+    words = fault(e)
+    if words is None:
+      raise
+    line = str(e).strip().partition('\n')[0]
+    raise ReadError(
+      f'Cannot read {what}: {words} ({line}). Mend that and give the same '
+      'command again.'
     ) from e
 
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import functools
 import itertools
 import json
+import operator
 from typing import Any
 
 from etils import epath
@@ -24,9 +25,12 @@ from pid_jax import errors
 from pid_jax import model as model_lib
 from pid_jax import partitioning
 from pid_jax.trainer import data
+from pid_jax.trainer import reporting
 from pid_jax.trainer import step as step_lib
 
 PyTree = Any
+
+_TRUNCATED = '_truncated'  # Ends the names of counters of what was cut.
 
 
 class Interrupted(Exception):
@@ -34,7 +38,12 @@ class Interrupted(Exception):
 
 
 class PredictionEvaluator:
-  """Runs a task's metrics on what the model predicts (or scores)."""
+  """Runs a task's metrics on what the model predicts (or scores).
+
+  Attributes:
+    truncated: 'TASK/inputs_truncated' and 'TASK/targets_truncated' -> how many
+      do not fit the lengths, for tasks that tell.
+  """
 
   def __init__(
     self,
@@ -70,7 +79,8 @@ class PredictionEvaluator:
       eval_split=cfg.split,
       use_cached=cfg.use_cached,
       seed=cfg.seed,
-      sequence_length=dict(cfg.task_feature_lengths),
+      # What is missing is measured.
+      sequence_length=data.feature_lengths(cfg, complete=False),
       num_examples=cfg.num_examples,
       shuffle=cfg.shuffle,
       logger_cls=loggers,
@@ -82,13 +92,40 @@ class PredictionEvaluator:
         f'The task {cfg.mixture_or_task_name!r} has no metrics: there is '
         'nothing to evaluate.'
       )
+    self.truncated = self._count_truncated()
     self._predict = self._jit(model.predict_batch_with_aux)
-    self._score = self._jit(model.score_batch)
+    self._score = self._jit(
+      lambda params, batch, rng: model.score_batch(params, batch)
+    )
+
+  @property
+  def tasks(self) -> list[str]:
+    """Names of the tasks with metrics."""
+    return [task.name for task in self._evaluator.eval_tasks]
+
+  def _count_truncated(self) -> dict[str, float]:
+    counts = {}
+    for task in self.tasks:
+      ds = self._evaluator.cached_model_datasets[task]
+      names = [k for k in ds.element_spec[1] if k.endswith(_TRUNCATED)]
+      if not names:
+        continue
+      pick = lambda _, row, names=names: tf.stack([row[k] for k in names])
+      ds = ds.map(tf.autograph.experimental.do_not_convert(pick)).batch(1024)
+      totals = sum(rows.sum(axis=0) for rows in ds.as_numpy_iterator())
+      totals = np.broadcast_to(totals, [len(names)])  # Of no rows: 0.
+      for name, total in zip(names, totals, strict=True):
+        counts[f'{task}/{name}'] = float(total)
+    return counts
 
   def _jit(self, fn):
+    def call(params, batch, index):
+      rng = jax.random.key(self._cfg.seed or 0)
+      return fn(params, batch, jax.random.fold_in(rng, index))
+
     return jax.jit(
-      lambda params, batch: fn(params, batch),
-      in_shardings=(None, self._partitioner.batch_sharding),
+      call,
+      in_shardings=(None, self._partitioner.batch_sharding, None),
       out_shardings=self._partitioner.replicated,
     )
 
@@ -100,7 +137,7 @@ class PredictionEvaluator:
       step: for the loggers.
 
     Returns:
-      'TASK/METRIC' -> value, for the metrics that are numbers.
+      'TASK/METRIC' -> value, for the metrics that are numbers; and `truncated`.
 
     Raises:
       Interrupted: `should_stop` said so.
@@ -121,7 +158,8 @@ class PredictionEvaluator:
       for task, values in metrics.result().items()
       for name, value in values.items()
     }
-    return {name: x for name, x in values.items() if x is not None}
+    numbers = {name: x for name, x in values.items() if x is not None}
+    return numbers | self.truncated
 
   def _run(self, params, ds: tf.data.Dataset, fn):
     """Computes `fn` on batches of an enumerated dataset.
@@ -131,13 +169,15 @@ class PredictionEvaluator:
     """
     size = self._cfg.batch_size
     indices, outputs, aux = [], [], {}
-    for index, batch in ds.batch(size).prefetch(2).as_numpy_iterator():
+    batches = ds.batch(size).prefetch(2).as_numpy_iterator()
+    for number, (index, batch) in enumerate(batches):
       if self._should_stop():
         raise Interrupted
       counters = [k for k, v in batch.items() if v.ndim == 1]
       batch = {k: v for k, v in batch.items() if k not in counters}
       with self._partitioner.scope():
-        output = fn(params, _put_own_rows(self._partitioner, batch, size))
+        own = _put_own_rows(self._partitioner, batch, size)
+        output = fn(params, own, number)  # What is drawn differs by batch.
       output = jax.device_get(output)
       output, more = output if isinstance(output, tuple) else (output, {})
       indices.extend(int(i) for i in index)
@@ -148,7 +188,14 @@ class PredictionEvaluator:
 
 
 class LossEvaluator:
-  """Loss and accuracy of a task's targets, each token given those before."""
+  """Loss and accuracy of a task's targets, each token given those before.
+
+  The last batch of a split may not be full: rows of zeros, which weigh nothing,
+  fill it.
+
+  Attributes:
+    truncated: as of `PredictionEvaluator`, in the batches that are read.
+  """
 
   def __init__(
     self,
@@ -170,15 +217,19 @@ class LossEvaluator:
     self._name = cfg.mixture_or_task_name
     self._partitioner = partitioner
     self._batch_size = cfg.batch_size
+    self._batches, self.truncated = [], {}
     ds = data.dataset(cfg, num_epochs=1).as_numpy_iterator()
-    self._batches = [
-      _own_rows(partitioner, batch, cfg.batch_size)
-      for batch in itertools.islice(ds, num_batches)
-    ]
+    for batch in itertools.islice(ds, num_batches):
+      self._batches.append(_own_rows(partitioner, batch, cfg.batch_size))
+      for name in (k for k in batch if k.endswith(_TRUNCATED)):
+        before = self.truncated.get(f'{self._name}/{name}', 0.0)
+        self.truncated[f'{self._name}/{name}'] = before + float(
+          batch[name].sum()
+        )
     if not self._batches:
       raise errors.UserError(
-        f'The {cfg.split} split of {self._name!r} fills no batch of '
-        f'{cfg.batch_size} rows: lower its batch_size.'
+        f'The {cfg.split} split of {self._name!r} is empty: there is nothing '
+        'to measure the loss on.'
       )
     self._eval = jax.jit(
       lambda params, batch: model.eval_fn(params, batch)[1],
@@ -186,18 +237,25 @@ class LossEvaluator:
       out_shardings=partitioner.replicated,
     )
 
+  @property
+  def names(self) -> list[str]:
+    """Of what it measures."""
+    return [f'{self._name}/target_{name}' for name in ('loss', 'accuracy')]
+
   def evaluate(self, params: PyTree) -> dict[str, float]:
-    """Returns 'TASK/target_loss' and 'TASK/target_accuracy', per token."""
+    """Measures them.
+
+    Returns:
+      'TASK/target_loss' and 'TASK/target_accuracy', per token; and `truncated`.
+    """
     with self._partitioner.scope():
       per_batch = [
         self._eval(params, self._partitioner.put_batch(batch, self._batch_size))
         for batch in self._batches
       ]
     merged = functools.reduce(step_lib.merge, jax.device_get(per_batch))
-    return {
-      f'{self._name}/target_{name}': float(merged[name].compute())
-      for name in ('loss', 'accuracy')
-    }
+    values = (float(merged[name].compute()) for name in ('loss', 'accuracy'))
+    return dict(zip(self.names, values, strict=True)) | self.truncated
 
 
 class Evaluators:
@@ -221,9 +279,36 @@ class Evaluators:
       self._prediction = PredictionEvaluator(
         model, infer_cfg, partitioner, should_stop
       )
+    both = [x.truncated for x in (self._loss, self._prediction) if x]
+    reporting.warn_of_truncated(functools.reduce(operator.or_, both, {}))
 
   def __bool__(self) -> bool:
     return self._loss is not None or self._prediction is not None
+
+  def find_metric(self, name: str | None) -> str | None:
+    """Returns a metric's name as the evaluations give it.
+
+    What is configured for a task serves its baselines: of NAME_pie,
+    'NAME/METRIC' means 'NAME_pie/METRIC'.
+
+    Args:
+      name: 'TASK/METRIC', or None.
+
+    Raises:
+      UserError: the task is none of those evaluated. (Which metrics it has
+        shows in the first evaluation.)
+    """
+    if name is None or not self:
+      return name
+    task, _, metric = name.partition('/')
+    of_loss = [] if self._loss is None else self._loss.names
+    tasks = [] if self._prediction is None else self._prediction.tasks
+    for suffix in ('', '_pie', '_joint'):
+      known = f'{task}{suffix}/{metric}'
+      if f'{task}{suffix}' in tasks or known in of_loss:
+        return known
+    known = [*of_loss, *(f'{task}/{metric}' for task in tasks)]
+    raise errors.unknown('CheckpointConfig.best_metric', name, known)
 
   def evaluate(self, params: PyTree, step: int) -> dict[str, float] | None:
     """Returns the metrics of all evaluations, 'TASK/METRIC' -> value.

@@ -5,6 +5,7 @@
 from collections.abc import Callable
 from collections.abc import Iterator
 import contextlib
+import dataclasses
 from typing import Any
 
 from etils import epath
@@ -96,7 +97,10 @@ def train(
   checkpoint_cfg = checkpoint_cfg or checkpointer_lib.CheckpointConfig()
   partitioner = partitioner or partitioning.Partitioner()
   partitioner.check_batch_size(train_dataset_cfg.batch_size, num_microbatches)
-  train_dataset_cfg = data.with_seed(train_dataset_cfg, random_seed)
+  train_dataset_cfg = dataclasses.replace(
+    data.with_seed(train_dataset_cfg, random_seed),
+    task_feature_lengths=data.feature_lengths(train_dataset_cfg),
+  )
   num_shards = data.find_num_shards(
     train_dataset_cfg,
     checkpointer_lib.saved_files(model_dir)
@@ -104,6 +108,7 @@ def train(
     else [],
   )
   start.find_vocabulary(model, train_dataset_cfg)
+  optimizer.learning_rate(0)  # Raises if the schedule cannot be.
   shapes = step_lib.abstract_state(
     model, optimizer, partitioner, ema=ema_decay is not None
   )
@@ -119,13 +124,18 @@ def train(
     ema_decay=ema_decay,
   )
   stop = interruption.Interruption()
-  evaluators = evaluation.Evaluators(
-    model,
-    partitioner,
-    infer_cfg=infer_eval_dataset_cfg,
-    loss_cfg=train_eval_dataset_cfg,
-    loss_batches=eval_steps,
-    should_stop=lambda: bool(stop),
+  with disk.reads_explained('the data to evaluate on'):
+    evaluators = evaluation.Evaluators(
+      model,
+      partitioner,
+      infer_cfg=infer_eval_dataset_cfg,
+      loss_cfg=train_eval_dataset_cfg,
+      loss_batches=eval_steps,
+      should_stop=lambda: bool(stop),
+    )
+  checkpoint_cfg = dataclasses.replace(
+    checkpoint_cfg,
+    best_metric=evaluators.find_metric(checkpoint_cfg.best_metric),
   )
   batch_size = train_dataset_cfg.batch_size
   iterator = data.ShardedIterator(
@@ -148,14 +158,15 @@ def train(
     # The first state, or that of the last checkpoint.
     restored = checkpointer.restore(shapes, iterator.needs)
     if restored is None:
-      state = start.first_state(
-        model,
-        optimizer,
-        partitioner,
-        shapes,
-        seed=random_seed,
-        initial_checkpoint_path=initial_checkpoint_path,
-      )
+      with disk.reads_explained(f'the checkpoint {initial_checkpoint_path}'):
+        state = start.first_state(
+          model,
+          optimizer,
+          partitioner,
+          shapes,
+          seed=random_seed,
+          initial_checkpoint_path=initial_checkpoint_path,
+        )
     else:
       state, position = restored
       if position is not None:
@@ -184,21 +195,41 @@ def train(
         position = iterator.save() if checkpoint_cfg.save_dataset else None
         checkpointer.save(step, state, position, metrics)
 
+    def is_due(step: int) -> bool:
+      is_last = step == total_steps
+      return bool(evaluators) and (is_last or step % eval_period == 0)
+
+    def evaluate(step: int) -> dict[str, float] | None:
+      values = evaluators.evaluate(state.eval_params, step)
+      if values is not None:
+        reporting.write_evaluation(writer, step, values)
+      return values
+
+    # An evaluation that was interrupted is made up for.
+    end = total_steps
+    if restored is not None and is_due(first_step):
+      if not checkpoints.read_metrics(model_dir, first_step):
+        values = evaluate(first_step)
+        if values is None:
+          end = first_step
+        else:
+          checkpointer.add_metrics(first_step, values)
+        reporter.restart_clock()
+
     # Steps.
-    for step in range(first_step + 1, total_steps + 1):
-      batch = partitioner.put_batch(next(iterator), batch_size)
+    for step in range(first_step + 1, end + 1):
+      with disk.reads_explained('the training data'):
+        own_rows = next(iterator)
+      batch = partitioner.put_batch(own_rows, batch_size)
       state, metrics = train_step(state, batch)
       reporter.add(step, metrics)
 
       is_last = step == total_steps
       if is_last or step % log_period == 0:
         reporter.flush()
-      if evaluators and (is_last or step % eval_period == 0):
+      if is_due(step):
         reporter.flush()
-        values = evaluators.evaluate(state.eval_params, step)
-        if values is not None:
-          reporting.write_evaluation(writer, step, values)
-        save(step, values)
+        save(step, evaluate(step))
         reporter.restart_clock()
       elif is_last or step % checkpoint_cfg.period == 0:
         save(step)

@@ -37,7 +37,6 @@ def adafactor(
   learning_rate: schedules.Schedule | float,
   *,
   decay_rate: float = 0.8,
-  step_offset: int = 0,
   clipping_threshold: float | None = 1.0,
   multiply_by_parameter_scale: bool = True,
   min_dim_size_to_factor: int = 128,
@@ -54,7 +53,6 @@ def adafactor(
   Args:
     learning_rate: a schedule, or a number for a constant one.
     decay_rate: second moments decay as 1 - (step + 1) ** -decay_rate.
-    step_offset: subtracted from the step in that formula, when fine-tuning.
     clipping_threshold: bound on the root mean square of each update.
     multiply_by_parameter_scale: see above.
     min_dim_size_to_factor: kernels with a smaller second dimension keep full
@@ -68,7 +66,6 @@ def adafactor(
     learning_rate=schedule,
     min_dim_size_to_factor=min_dim_size_to_factor,
     decay_rate=decay_rate,
-    decay_offset=step_offset,
     multiply_by_parameter_scale=multiply_by_parameter_scale,
     clipping_threshold=clipping_threshold,
     momentum=beta1,

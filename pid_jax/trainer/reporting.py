@@ -26,7 +26,7 @@ from pid_jax.trainer import step as step_lib
 logger = logging.getLogger('pid_jax.trainer')
 
 # Counts that are rates, not overflow.
-RATES = {'examples': 'examples', 'subtasks': 'subtasks', 'tokens': 'tokens'}
+RATES = ('examples', 'subtasks', 'tokens')
 
 
 class NonFiniteError(Exception):
@@ -54,7 +54,7 @@ class Reporter:
     self._progress = progress
     self._pending: list[tuple[int, Mapping[str, clu_metrics.Metric]]] = []
     self._began, self._first = time.monotonic(), first_step
-    self.overflow: dict[str, int] = {}
+    self._warned: set[str] = set()
     self.last: dict[str, float] = {}
 
   def add(self, step: int, metrics: Mapping[str, clu_metrics.Metric]) -> None:
@@ -70,6 +70,9 @@ class Reporter:
 
   def flush(self) -> dict[str, float]:
     """Waits for all steps, checks them, and writes their averages.
+
+    Of overflow the counts are those since the last report, which a run that was
+    stopped and goes on gives, too.
 
     Returns:
       The values written, empty if there was no step since the last flush.
@@ -93,10 +96,10 @@ class Reporter:
     for name in counts:
       total = values.pop(name)
       if name in RATES:
-        values[f'{RATES[name]}_per_second'] = total / seconds
+        values[f'{name}_per_second'] = total / seconds
       else:
-        self._note_overflow(name, int(total), last)
-        values[f'overflow/{name}'] = self.overflow[name]
+        self._warn_of_overflow(name, int(total), last)
+        values[f'overflow/{name}'] = total
     self._began, self._first = now, last
     self._writer.write_scalars(
       last, {f'train/{k}': v for k, v in values.items()}
@@ -113,14 +116,14 @@ class Reporter:
     """Leaves the time since the last flush (an evaluation) out of the rates."""
     self._began = time.monotonic()
 
-  def _note_overflow(self, name: str, total: int, step: int) -> None:
-    before = self.overflow.get(name, 0)
-    self.overflow[name] = before + total
-    if total and not before and name.endswith(('_truncated', '_dropped')):
+  def _warn_of_overflow(self, name: str, total: int, step: int) -> None:
+    """Warns the first time; the curve tells of the others."""
+    if total and name not in self._warned and name.endswith('_truncated'):
+      self._warned.add(name)
       logger.warning(
-        'step %d: %s: %d so far; see train/overflow/%s. Raise '
-        'TASK_FEATURE_LENGTHS to keep them.',
-        *(step, name.replace('_', ' '), total, name),
+        'step %d: %s: %d in %d steps; see train/overflow/%s for each report. '
+        'Raise TASK_FEATURE_LENGTHS to keep them.',
+        *(step, name.replace('_', ' '), total, step - self._first, name),
       )
 
 
@@ -172,6 +175,16 @@ def announce(
 def tell(line: str) -> None:
   """Shows a line to the user."""
   logger.info('%s', line)
+
+
+def warn_of_truncated(counts: Mapping[str, float]) -> None:
+  """Warns of what an evaluation cuts, 'TASK/COUNTER' -> how many."""
+  found = [f'{name} {count:.0f}' for name, count in counts.items() if count]
+  if found:
+    logger.warning(
+      'evaluation: %s. Raise TASK_FEATURE_LENGTHS to keep them.',
+      ', '.join(found),
+    )
 
 
 def write_evaluation(

@@ -3,9 +3,9 @@
 """Learning rates over time.
 
 Each function returns a schedule: a function from the step (int32, from 0) to
-the learning rate of the update made in that step (float32). All begin with a
-linear warm-up from 0, because T5's optimizers have no memory of gradient sizes
-in their first steps.
+the learning rate of the update made in that step (float32). With `warmup_steps`
+it first rises in a line, because optimizers have no memory of gradient sizes in
+their first steps; `rsqrt` is flat for so long.
 """
 
 from collections.abc import Callable
@@ -69,23 +69,6 @@ def cosine(
   def schedule(step):
     done = _progress(step, total_steps, warmup_steps)
     left = 0.5 * (1.0 + jnp.cos(jnp.pi * done))
-    decay = end_factor + (1.0 - end_factor) * left
-    return learning_rate * _warmup(step, warmup_steps) * decay
-
-  return schedule
-
-
-def hold_then_linear(
-  learning_rate: float,
-  total_steps: int,
-  warmup_steps: int = 0,
-  decay_steps: int = 0,
-  end_factor: float = 0.0,
-) -> Schedule:
-  """Warm-up, a plateau, and a line down over the last decay_steps."""
-
-  def schedule(step):
-    left = 1.0 - _progress(step, total_steps, total_steps - decay_steps)
     decay = end_factor + (1.0 - end_factor) * left
     return learning_rate * _warmup(step, warmup_steps) * decay
 

@@ -17,6 +17,7 @@ from pid_jax.network import weights
 from pid_jax.trainer import data
 from pid_jax.trainer import disk
 from pid_jax.trainer import evaluation
+from pid_jax.trainer import reporting
 
 
 def evaluate(
@@ -71,6 +72,7 @@ def evaluate(
     loggers=[evaluation.PredictionsWriter],
     log_dir=os.fspath(output_dir),
   )
+  reporting.warn_of_truncated(evaluator.truncated)
   with disk.faults_explained(output_dir):
     values = evaluator.evaluate(params, step)
     results = {

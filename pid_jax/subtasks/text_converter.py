@@ -1,0 +1,86 @@
+# Copyright 2026 The pid_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""SeqIO's converter for text-to-text, which also tells what was cut.
+
+The layouts note in `inputs_truncated` and `targets_truncated` what they cut;
+`seqio.EncDecFeatureConverter` drops both. SeqIO's packing, which is slow, could
+carry them as further sequences; here they ride on the tokens for nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import seqio
+import tensorflow as tf
+
+_Spec = seqio.FeatureConverter.FeatureSpec
+
+_MARK = 1 << 30  # Greater than any token; on the first one of what was cut.
+
+
+class TextToTextFeatureConverter(seqio.EncDecFeatureConverter):
+  """`seqio.EncDecFeatureConverter` for the layouts pie and joint.
+
+  Its features are the base class's and, packed or not,
+    inputs_truncated   int32, inputs of the row that were cut
+    targets_truncated  int32, targets of the row that were cut
+  """
+
+  # What the layouts note -> the model feature whose sequences were cut.
+  COUNTERS = {
+    'inputs_truncated': 'encoder_input_tokens',
+    'targets_truncated': 'decoder_target_tokens',
+  }
+  MODEL_FEATURES = {
+    **seqio.EncDecFeatureConverter.MODEL_FEATURES,
+    **dict.fromkeys(COUNTERS, _Spec(dtype=tf.int32, rank=0)),
+  }
+
+  def __call__(
+    self, ds: tf.data.Dataset, task_feature_lengths: Mapping[str, int]
+  ) -> tf.data.Dataset:
+    """Converts `ds`, as in the base class.
+
+    Args:
+      ds: of `inputs`, `targets` and the counters of the layouts pie and joint.
+      task_feature_lengths: of `inputs` and `targets`.
+    """
+    plain = seqio.EncDecFeatureConverter(pack=self.pack, bos_id=self.bos_id)
+    ds = ds.map(_mark, num_parallel_calls=tf.data.AUTOTUNE)
+    ds = plain(ds, task_feature_lengths)
+    return ds.map(_count, num_parallel_calls=tf.data.AUTOTUNE)
+
+  def get_model_feature_lengths(
+    self, task_feature_lengths: Mapping[str, int]
+  ) -> Mapping[str, int]:
+    """Returns the length of each model feature (of a counter: 1)."""
+    lengths = super().get_model_feature_lengths(task_feature_lengths)
+    return {**lengths, **dict.fromkeys(self.COUNTERS, 1)}
+
+
+@tf.autograph.experimental.do_not_convert
+def _mark(example: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+  def mark(tokens, cut):
+    tokens = tf.cast(tokens, tf.int32)
+    return tf.concat([tokens[:1] + _MARK * cut, tokens[1:]], axis=0)
+
+  return {
+    'inputs': mark(example['inputs'], example['inputs_truncated']),
+    'targets': mark(example['targets'], example['targets_truncated']),
+  }
+
+
+@tf.autograph.experimental.do_not_convert
+def _count(row: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+  counts = {
+    name: tf.math.count_nonzero(row[feature] >= _MARK, dtype=tf.int32)
+    for name, feature in TextToTextFeatureConverter.COUNTERS.items()
+  }
+  # Of the decoder's inputs too, which are its targets moved.
+  tokens = {
+    name: tf.where(value >= _MARK, value - _MARK, value)
+    for name, value in row.items()
+    if name.endswith('_tokens')
+  }
+  return {**row, **tokens, **counts}

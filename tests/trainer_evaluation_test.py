@@ -1,0 +1,266 @@
+# Copyright 2026 The pid_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Evaluations miss no example, and none is lost when a run is stopped."""
+
+import dataclasses
+import os
+import signal
+
+import jax
+import numpy as np
+import pytest
+import seqio
+import tensorflow as tf
+import trainer_toy as toy
+
+from pid_jax import checkpoints
+from pid_jax import decoding
+from pid_jax import errors
+from pid_jax import model as model_lib
+from pid_jax import partitioning
+from pid_jax import trainer
+from pid_jax.trainer import data
+from pid_jax.trainer import evaluation
+from pid_jax.trainer import reporting
+
+_SHORT = {**toy.LENGTHS, 'inputs': 10, 'targets': 1}
+
+
+def _params(model):
+  return jax.jit(model.get_initial_variables)(jax.random.key(0))['params']
+
+
+def _text_task(name: str, num_examples: int, metric) -> str:
+  """A stock text-to-text task, of which all inputs are alike."""
+  feature = seqio.Feature(
+    seqio.PassThroughVocabulary(27, eos_id=1), add_eos=False, dtype=tf.int32
+  )
+  arrays = {
+    'inputs': np.tile(np.int32([5, 6, 7, 1]), (num_examples, 1)),
+    'targets': np.tile(np.int32([6, 5, 6, 5, 6, 1]), (num_examples, 1)),
+  }
+  seqio.TaskRegistry.add(
+    name,
+    source=seqio.FunctionDataSource(
+      lambda split, shuffle_files, seed=None: (
+        tf.data.Dataset.from_tensor_slices(arrays)
+      ),
+      splits=['test'],
+    ),
+    preprocessors=[],
+    output_features={'inputs': feature, 'targets': feature},
+    postprocess_fn=lambda output, is_target=False, **unused: output,
+    metric_fns=[metric],
+  )
+  return name
+
+
+# Rows of the split: 5, of two inputs each. One batch that is not full, two of
+# which the second is not, and as many as the batch has.
+@pytest.mark.parametrize('batch_size', [32, 4, 5])
+def test_loss_is_that_of_all_rows(batch_size):
+  model = toy.t5_model()
+  params = _params(model)
+  cfg = toy.dataset_config('validation', pack=True, batch_size=batch_size)
+  evaluator = evaluation.LossEvaluator(
+    model, cfg, partitioning.Partitioner(), num_batches=20
+  )
+  values = evaluator.evaluate(params)
+
+  whole = dataclasses.replace(cfg, batch_size=1)
+  rows = list(data.dataset(whole, 1).as_numpy_iterator())
+  assert len(rows) == 5
+  batch = {k: np.concatenate([row[k] for row in rows]) for k in rows[0]}
+  logits = np.asarray(model.logits(params, batch, None), np.float64)
+  log_z = np.log(np.exp(logits).sum(-1))
+  targets = batch['decoder_target_tokens']
+  log_probs = np.take_along_axis(logits, targets[..., None], -1)[..., 0] - log_z
+  weights = batch['decoder_loss_weights']
+  right = logits.argmax(-1) == targets
+  np.testing.assert_allclose(
+    [values['toy/target_loss'], values['toy/target_accuracy']],
+    [
+      -np.average(log_probs, weights=weights),
+      np.average(right, weights=weights),
+    ],
+    rtol=1e-5,
+  )
+
+
+def test_a_split_without_rows_is_refused():
+  name = _text_task('no_rows', 0, lambda targets, predictions: {})
+  cfg = data.DatasetConfig(
+    name, {'inputs': 4, 'targets': 6}, 'test', shuffle=False
+  )
+  with pytest.raises(
+    errors.UserError, match='test split of .no_rows. is empty'
+  ):
+    evaluation.LossEvaluator(
+      toy.t5_model(), cfg, partitioning.Partitioner(), num_batches=1
+    )
+
+
+def test_a_sampler_draws_anew_for_each_batch():
+  seen = {}
+
+  def note(targets, predictions):
+    seen['tokens'] = np.asarray(predictions)
+    return {'count': len(predictions)}
+
+  model = model_lib.EncoderDecoderModel(
+    toy.t5_model().module, sampler=decoding.Sample()
+  )
+  params = _params(model)
+  cfg = data.DatasetConfig(
+    _text_task('all_alike', 4, note),
+    {'inputs': 4, 'targets': 6},
+    'test',
+    batch_size=2,
+    shuffle=False,
+    pack=False,
+    seed=7,
+  )
+  evaluator = evaluation.PredictionEvaluator(
+    model, cfg, partitioning.Partitioner()
+  )
+  evaluator.evaluate(params, 0)
+  first, second = seen['tokens'].reshape(2, 2, 6)
+  assert np.any(first != second)
+  batch = {
+    'encoder_input_tokens': np.tile(np.int32([5, 6, 7, 1]), (2, 1)),
+    'decoder_target_tokens': np.ones((2, 6), np.int32),
+  }
+  predict = jax.jit(model.predict_batch)
+  for number, tokens in enumerate((first, second)):
+    rng = jax.random.fold_in(jax.random.key(7), number)
+    np.testing.assert_array_equal(predict(params, batch, rng), tokens)
+
+
+@pytest.mark.parametrize(
+  'layout, count', [('', 10), ('_pie', 20), ('_joint', 10)]
+)
+def test_what_is_cut_is_counted_and_told(layout, count, caplog):
+  caplog.set_level('WARNING', 'pid_jax')
+  infer = toy.dataset_config('validation', task_feature_lengths=_SHORT)
+  name = infer.mixture_or_task_name + layout
+  infer = dataclasses.replace(infer, mixture_or_task_name=name)
+  evaluators = evaluation.Evaluators(
+    toy.t5_model(),
+    partitioning.Partitioner(),
+    infer_cfg=infer,
+    loss_cfg=None,
+    loss_batches=20,
+    should_stop=lambda: False,
+  )
+  del evaluators
+  targets = 10 if layout == '_joint' else 20
+  assert (
+    f'evaluation: {name}/inputs_truncated {count}, '
+    f'{name}/targets_truncated {targets}. Raise' in caplog.text
+  )
+
+
+def test_what_is_cut_is_among_the_metrics():
+  model = toy.t5_model()
+  cfg = toy.dataset_config(
+    'validation', task_feature_lengths=_SHORT, pack=True, batch_size=4
+  )
+  evaluator = evaluation.LossEvaluator(
+    model, cfg, partitioning.Partitioner(), num_batches=20
+  )
+  values = evaluator.evaluate(_params(model))
+  assert values['toy/inputs_truncated'] == 10
+  assert values['toy/targets_truncated'] == 20
+
+
+@pytest.mark.parametrize('step', [2, 4])
+def test_an_interrupted_evaluation_is_made_up_for(tmp_path, monkeypatch, step):
+  options = dict(
+    total_steps=4,
+    infer_eval_dataset_cfg=toy.dataset_config('validation'),
+    eval_period=2,
+    checkpoint_cfg=trainer.CheckpointConfig(
+      period=1, keep=None, best_metric='toy/exact_match'
+    ),
+  )
+  evaluate = evaluation.Evaluators.evaluate
+
+  def interrupted(self, params, at):
+    if at == step:
+      os.kill(os.getpid(), signal.SIGTERM)
+    return evaluate(self, params, at)
+
+  with monkeypatch.context() as patch:
+    patch.setattr(evaluation.Evaluators, 'evaluate', interrupted)
+    with pytest.raises(SystemExit):
+      toy.train(tmp_path, **options)
+    assert checkpoints.steps(tmp_path)[-1] == step
+    assert not checkpoints.read_metrics(tmp_path, step)
+    # It may be interrupted once more: no step is made meanwhile.
+    with pytest.raises(SystemExit):
+      toy.train(tmp_path, **options)
+    assert checkpoints.steps(tmp_path)[-1] == step
+
+  state = toy.train(tmp_path, **options)
+  assert int(state.step) == 4
+  toy.train(tmp_path / 'whole', **options)
+  for at in (2, 4):
+    found = checkpoints.read_metrics(tmp_path, at)
+    assert found and found == checkpoints.read_metrics(tmp_path / 'whole', at)
+  best = checkpoints.resolve_step(tmp_path, 'best')
+  assert best == checkpoints.resolve_step(tmp_path / 'whole', 'best')
+
+
+def test_training_data_that_may_not_be_read(tmp_path, monkeypatch):
+  toy.train(tmp_path, total_steps=2)
+  message = '/data/train.tfrecord; Permission denied'
+  error = tf.errors.PermissionDeniedError(None, None, message)
+
+  def refuse(self):
+    raise error
+
+  monkeypatch.setattr(data.ShardedIterator, '__next__', refuse)
+  with pytest.raises(errors.UserError) as e:
+    toy.train(tmp_path, total_steps=4)
+  assert 'Cannot read the training data: permission denied' in str(e.value)
+  assert message in str(e.value) and 'Cannot write' not in str(e.value)
+  assert os.listdir(tmp_path / 'checkpoints') == ['2']
+
+
+class _Writer:
+  """Keeps what is written."""
+
+  def __init__(self):
+    self.scalars = {}
+
+  def write_scalars(self, step, scalars):
+    self.scalars[step] = scalars
+
+
+class _NoProgress:
+  def update(self, *unused):
+    pass
+
+
+def test_overflow_is_that_of_an_interval(caplog):
+  caplog.set_level('WARNING', 'pid_jax')
+  writer = _Writer()
+  average = lambda x: evaluation.step_lib._average(np.float32(x))
+  metrics = lambda count: {
+    **{k: average(1.0) for k in ('loss', 'accuracy', 'grad_norm')},
+    'examples': model_lib.Count(np.float32(8)),
+    'inputs_truncated': model_lib.Count(np.float32(count)),
+  }
+
+  def report(reporter, steps):
+    for step, count in steps.items():
+      reporter.add(step, metrics(count))
+    reporter.flush()
+    return writer.scalars[max(steps)]['train/overflow/inputs_truncated']
+
+  reporter = reporting.Reporter(writer, _NoProgress(), 0)
+  assert report(reporter, {1: 0, 2: 3, 3: 2}) == 5
+  assert 'step 3: inputs truncated: 5 in 3 steps' in caplog.text
+  assert report(reporter, {4: 1, 5: 0}) == 1
+  # A run that goes on after step 3 tells the same of the same steps.
+  assert report(reporting.Reporter(writer, _NoProgress(), 3), {4: 1, 5: 0}) == 1
