@@ -3,15 +3,16 @@
 r"""Trains PiD, PiE and joint alike, and says what each buys and costs.
 
 Examples:
-  python -m pid_jax.compare --gin_file=runs/quickstart.gin --output=/tmp/compare
+  python -m pid_jax.compare --output=/tmp/compare
   python -m pid_jax.compare --gin_file=runs/jsonl.gin --output=/tmp/mine \
     --seeds=1 --layouts=pid,pie --gin.TRAIN_FILE="'train.jsonl'" ...
 
 The gin file is one for `train`, of PiD on a task with prompts; its bindings
-hold for all runs, but for MODEL_DIR. The three layouts begin with the same
-weights and see the same examples in the same updates. The same command goes on
-where the last one stopped. What came out lies in DIR: report.html, report.json
-and, where matplotlib is installed, plots.
+hold for all runs, but for MODEL_DIR. All begin with the same weights and see the
+same examples in the same updates. The same command goes on where the last one
+stopped. What came out lies in DIR: report.html, report.json and, where
+matplotlib is installed, plots. Without a gin file, generated dialogues are
+compared on (runs/comparison.gin), 3 seeds in some 80 minutes on 2 CPU cores.
 """
 
 import argparse
@@ -28,7 +29,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
   add('--seeds', type=int, default=3, help='runs of a layout: %(default)s')
   add('--layouts', default='pid,pie,joint', help='default: %(default)s')
   add('--equal', default='updates', help="'updates' or 'seconds' of training")
-  add('--sweep', default='', metavar='U,S,B', help='time more of inference')
+  add('--sweep', default='U,S,B', help='times to answer over %(default)s')
 
 
 def main(args: argparse.Namespace) -> None:
@@ -39,11 +40,11 @@ def main(args: argparse.Namespace) -> None:
   from pid_jax import errors
   from pid_jax import trainer
 
-  settings = comparison.Settings(
+  args.gin_file = args.gin_file or ['runs/comparison.gin']
+  cli.parse_gin(args, bindings=["MODEL_DIR = ''"])
+  settings = gin.get_configurable(comparison.Settings)(
     tuple(args.layouts.split(',')), args.seeds, args.equal
   )
-  cli.parse_gin(args, bindings=["MODEL_DIR = ''"])
-
   try:
     gin.get_configurable(trainer.train)
   except ValueError as e:

@@ -17,6 +17,7 @@ from pid_jax.comparison import updates
 from pid_jax.trainer import data
 
 NUM_UPDATES = 5
+PIE = updates.Arm('pie')
 # Six rows of 24 and 13 tokens: up to two inputs share one; an input with more
 # subtasks than fit into a row is split.
 LENGTHS = {
@@ -120,8 +121,9 @@ def _pid() -> list[list[tuple[str, str, str, str]]]:
 
 
 def _trained_on(layout: str) -> list[list[tuple[str, str, str, str]]]:
-  shape, _ = updates.measure(_config(), layout, NUM_UPDATES)
-  cfg = updates.train_config(_config(), layout, shape)
+  arm = updates.Arm(layout)
+  shape, _ = updates.measure(_config(), arm, NUM_UPDATES)
+  cfg = updates.train_config(_config(), arm, shape)
   assert cfg.mixture_or_task_name == f'updates_{layout}'
   batches = _batches(cfg)
   rows = [np.any(b['encoder_input_tokens'] > 0, axis=1).sum() for b in batches]
@@ -157,7 +159,9 @@ def test_updates_of_joint_are_those_of_pid():
 
 
 def test_what_pid_is_fed_is_counted():
-  shape, num_inputs = updates.measure(_config(), 'pid', NUM_UPDATES)
+  shape, num_inputs = updates.measure(
+    _config(), updates.Arm('pid'), NUM_UPDATES
+  )
   batches = _batches(_config())
   assert shape.pairs == sum(map(len, _pid()))
   tokens = sum((b['decoder_target_tokens'] > 0).sum() for b in batches)
@@ -168,8 +172,8 @@ def test_what_pid_is_fed_is_counted():
 
 
 def test_the_position_in_the_updates_can_be_saved():
-  shape, _ = updates.measure(_config(), 'pie', NUM_UPDATES)
-  cfg = updates.train_config(_config(), 'pie', shape)
+  shape, _ = updates.measure(_config(), PIE, NUM_UPDATES)
+  cfg = updates.train_config(_config(), PIE, shape)
   iterator = data.TrainIterator(data.dataset(cfg, None))
   next(iterator)
   position = iterator.save()
@@ -181,9 +185,9 @@ def test_the_position_in_the_updates_can_be_saved():
 
 
 def test_a_fuller_update_than_measured_is_an_error():
-  shape, _ = updates.measure(_config(), 'pie', NUM_UPDATES)
+  shape, _ = updates.measure(_config(), PIE, NUM_UPDATES)
   cfg = updates.train_config(
-    _config(), 'pie', dataclasses.replace(shape, rows=shape.rows - 1)
+    _config(), PIE, dataclasses.replace(shape, rows=shape.rows - 1)
   )
   with pytest.raises(Exception, match='more than the .* rows'):
     _batches(cfg)

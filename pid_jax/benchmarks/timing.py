@@ -125,6 +125,7 @@ def interleave(
   *,
   num_rounds: int,
   budget: float,
+  pause: float = PAUSE,
   clock: Callable[[], float] = time.perf_counter,
   sleep: Callable[[float], None] = time.sleep,
 ) -> Timings:
@@ -136,6 +137,7 @@ def interleave(
     probe: measures the machine's speed.
     num_rounds: steady comparisons that are wanted of each.
     budget: seconds after which no further round begins; two are run anyhow.
+    pause: seconds before and after each turn.
     clock: in seconds.
     sleep: pauses.
 
@@ -153,11 +155,11 @@ def interleave(
   while True:
     turns = []
     for name in order:
-      sleep(PAUSE)
+      sleep(pause)
       before = clock()
       contenders[name]()
       seconds = clock() - before
-      sleep(PAUSE)
+      sleep(pause)
       last, speed = speed, probe()
       turns.append(Turn(name, seconds, last, speed))
     timings.rounds.append(turns)
