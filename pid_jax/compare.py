@@ -8,11 +8,11 @@ Examples:
     --seeds=1 --layouts=pid,pie --gin.TRAIN_FILE="'train.jsonl'" ...
 
 The gin file is one for `train`, of PiD on a task with prompts; its bindings
-hold for all runs, but for MODEL_DIR. All begin with the same weights and see the
-same examples in the same updates. The same command goes on where the last one
-stopped. What came out lies in DIR: report.html, report.json and, where
-matplotlib is installed, plots. Without a gin file, generated dialogues are
-compared on (runs/comparison.gin), 3 seeds in some 80 minutes on 2 CPU cores.
+hold for all runs, but for MODEL_DIR. All begin with the same weights, and see
+the same examples in the same updates. The same command goes on where the last
+one stopped. What came out lies in DIR: report.html, report.json and, where
+matplotlib is installed, plots. Without a gin file it is runs/comparison.gin, on
+generated dialogues.
 """
 
 import argparse
@@ -42,9 +42,12 @@ def main(args: argparse.Namespace) -> None:
 
   args.gin_file = args.gin_file or ['runs/comparison.gin']
   cli.parse_gin(args, bindings=["MODEL_DIR = ''"])
-  settings = gin.get_configurable(comparison.Settings)(
-    tuple(args.layouts.split(',')), args.seeds, args.equal
-  )
+  try:
+    make_settings = gin.get_configurable(comparison.Settings)
+  except ValueError:  # No gin file names it.
+    make_settings = comparison.Settings
+  layouts = tuple(args.layouts.split(','))
+  settings = make_settings(layouts, args.seeds, args.equal)
   try:
     gin.get_configurable(trainer.train)
   except ValueError as e:

@@ -15,6 +15,7 @@ on-chip traffic too.
 from __future__ import annotations
 
 from collections.abc import Mapping
+import dataclasses
 import json
 import sys
 from typing import Any
@@ -22,6 +23,7 @@ from typing import Any
 import jax
 
 from pid_jax import config as config_lib
+from pid_jax import costs
 from pid_jax import errors
 from pid_jax.benchmarks import jobs as jobs_lib
 from pid_jax.benchmarks import runner
@@ -60,18 +62,112 @@ def measure(
   return found
 
 
-def intensity(row: Mapping[str, float | None], kind: str) -> float | None:
-  """FLOPs for each byte.
+@dataclasses.dataclass(frozen=True)
+class Point:
+  """A phase of a layout on a machine.
+
+  Attributes:
+    layout: 'pid', 'pie' or 'joint'.
+    phase: of `PHASES`.
+    intensity: FLOPs for each byte, by formula.
+    by_compiler: the same as the compiler counts; None if it does not say.
+    measured: FLOP/s that were reached; None if nothing was run, or the phase
+      was too short to be told from the others.
+  """
+
+  layout: str
+  phase: str
+  intensity: float
+  by_compiler: float | None
+  measured: float | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Machine:
+  """A roof, and what stands below it.
+
+  Attributes:
+    name: of the device.
+    flop_rate: its peak, FLOP/s.
+    bandwidth: of its memory, bytes/s.
+    points: of all layouts and phases.
+  """
+
+  name: str
+  flop_rate: float
+  bandwidth: float
+  points: list[Point]
+
+  def allowed(self, intensity: float) -> float:
+    """FLOP/s that the machine allows at so many FLOPs for each byte."""
+    return min(self.flop_rate, intensity * self.bandwidth)
+
+  def is_bound_by_memory(self, intensity: float) -> bool:
+    return intensity * self.bandwidth < self.flop_rate
+
+  def roof(self) -> list[tuple[float, float]]:
+    """(FLOPs for each byte, FLOP/s allowed), from the left to the right."""
+    ridge = self.flop_rate / self.bandwidth
+    found = [point.intensity for point in self.points]
+    xs = sorted({min(found) / 2, ridge, max(*found, ridge) * 2})
+    return [(x, self.allowed(x)) for x in xs]
+
+
+def machines(results: Mapping[str, Any]) -> list[Machine]:
+  """This machine at the speed that was probed, and the TPU if there was libtpu.
 
   Args:
-    row: of `measure`.
-    kind: 'formula' or 'compiler'.
-
-  Returns:
-    None if there is no such program, or the compiler does not say.
+    results: contents of comparison.json, with `inference` and `roofline`.
   """
-  flops, moved = row[f'{kind}_flops'], row[f'{kind}_bytes']
-  return flops / moved if flops and moved else None
+  task = results['inference']['task']
+  probe, here = task['machine']['probe'], results['roofline']['here']
+  rates = {layout: _rates(results, layout, task) for layout in here['layouts']}
+  name = f'{task["machine"]["processor"]}, {here["dtype"]}'
+  found = [Machine(name, **probe, points=_points(here, rates))]
+  chip = results['roofline']['tpu']
+  if 'missing' not in chip:
+    peak = {key: chip[key] for key in TPU_PEAK}
+    name = f'{chip["device"]}, {chip["dtype"]}'
+    found.append(Machine(name, **peak, points=_points(chip, {})))
+  return found
+
+
+def _points(
+  place: Mapping[str, Any], rates: Mapping[str, Mapping[str, float]]
+) -> list[Point]:
+  return [
+    Point(
+      layout,
+      phase,
+      row['formula_flops'] / row['formula_bytes'],
+      row['compiler_flops'] / row['compiler_bytes']
+      if row['compiler_flops'] and row['compiler_bytes']
+      else None,
+      rates.get(layout, {}).get(phase),
+    )
+    for layout, phases in place['layouts'].items()
+    for phase, row in phases.items()
+    if row['formula_flops']  # With one token there is no step.
+  ]
+
+
+def _rates(
+  results: Mapping[str, Any], layout: str, job: Mapping[str, Any]
+) -> dict[str, float]:
+  """FLOP/s of the phases of a layout, as they were timed."""
+  config = config_lib.T5Config.from_dict(results['model'])
+  work = costs.generate(config, layout, **job['sizes'])
+  seconds = job['contenders'][layout]['phases']['measured']
+  flops = {
+    'encode': work.encode.flops,
+    'prefill': work.prefill.flops,
+    'steps': sum(step.flops for step in work.steps),
+  }
+  return {
+    phase: flops[timed] / seconds[timed]
+    for phase, timed in zip(PHASES, flops, strict=True)
+    if seconds[timed] > 0
+  }
 
 
 def _compile(

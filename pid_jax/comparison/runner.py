@@ -84,12 +84,13 @@ def run(
     'settings': json.loads(json.dumps(dataclasses.asdict(settings))),
     'config': config_text,
     'model': arguments['model'].module.config.to_dict(),
+    'untrained': settings_lib.why_untrained(arguments),
   }
   state = _State(epath.Path(output), asked)
   results = state.results
   _measure_costs(arguments, settings, state, sweep, announce)
-  if not settings_lib.has_metrics(arguments):
-    announce('The task has no metrics: no training, only costs.')
+  if results['untrained']:
+    announce(f'{results["untrained"]}: only costs.')
     return results
 
   # Training, all arms of a seed before the next.

@@ -97,12 +97,14 @@ def check(arguments: Mapping[str, Any], settings: Settings) -> None:
     )
 
 
-def has_metrics(arguments: Mapping[str, Any]) -> bool:
-  """Whether quality can be measured."""
+def why_untrained(arguments: Mapping[str, Any]) -> str | None:
+  """Why quality cannot be measured; None if it can be."""
+  if not arguments.get('infer_eval_dataset_cfg'):
+    return 'the run has no infer_eval_dataset_cfg, so that nothing was trained'
   name = arguments['train_dataset_cfg'].mixture_or_task_name
-  return bool(
-    arguments.get('infer_eval_dataset_cfg') and data.get_task(name).metric_fns
-  )
+  if not data.get_task(name).metric_fns:
+    return 'the task has no metrics, so that nothing was trained'
+  return None
 
 
 def _check_granularity(

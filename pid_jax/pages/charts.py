@@ -33,12 +33,21 @@ class Series:
     points: (x, y), finite, by rising x; at least one.
     spread: (least, greatest) at each of them, shaded; empty for none.
     letters: one to stand at each point in place of a line; None for a line.
+    is_dashed: a line that nobody measured.
+    colour: number of a colour; None: that of its place among the series.
   """
 
   name: str
   points: Sequence[Point]
   spread: Sequence[Point] = ()
   letters: str | None = None
+  is_dashed: bool = False
+  colour: int | None = None
+
+  def class_(self, place: int) -> str:
+    """Its CSS class, as the series of a place."""
+    colour = place if self.colour is None else self.colour
+    return f'series-{colour % 6}' + ' dashed' * self.is_dashed
 
 
 class _Axis:
@@ -111,7 +120,7 @@ def line_chart(
       element('text', number(x), x=left, y=_HEIGHT - 6, class_='of-x')
     )
   for index, line in enumerate(series):
-    parts += _drawn(line, f'series-{index % 6}', place)
+    parts += _drawn(line, line.class_(index), place)
   last = ', '.join(
     f'{line.name} {number(line.points[-1][1])}'.strip() for line in series
   )
@@ -123,7 +132,7 @@ def line_chart(
     aria_label=f'{title}; at the end: {last}',
   )
   legend = [
-    element('span', line.name, class_=f'legend series-{index % 6}')
+    element('span', line.name, class_=f'legend {line.class_(index)}')
     for index, line in enumerate(series if len(series) > 1 else [])
   ]
   end = element('span', f' {number(series[0].points[-1][1])}', class_='quiet')
