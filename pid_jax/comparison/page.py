@@ -21,6 +21,10 @@ from pid_jax.pages.markup import Element
 from pid_jax.pages.markup import element
 
 _PHASES = ('encode', 'prefill', 'steps')
+_FORMULA_NOTE = (
+  'By formula is the least that this machine needs for the FLOPs and bytes of '
+  'docs/costs.md; dashed in the charts below.'
+)
 _ROOFLINE_NOTE = (
   'E is encode, P prefill, S a step. The roof is what a machine allows: its '
   'peak, or its memory times the FLOPs that are done with each byte. Letters '
@@ -41,7 +45,8 @@ def page(report: Mapping[str, Any]) -> str:
     The whole document.
   """
   names = [summary_lib.name_of(arm) for arm in report['summary']]
-  compared = ', '.join(names[:-1]) + f' and {names[-1]}' if names[1:] else 'PiD'
+  layouts = list(map(summary_lib.name_of, report['settings']['layouts']))
+  compared = ' and '.join(filter(None, [', '.join(layouts[:-1]), layouts[-1]]))
   sections = [
     element(
       'header',
@@ -58,20 +63,10 @@ def page(report: Mapping[str, Any]) -> str:
   ]
   if report['runs']:
     sections.append(_section('Quality against cost', _quality(report)))
-  sections.append(_section('Time to answer by phase', _phases(report)))
-  sweeps = _sweeps(report)
-  if sweeps:
-    layouts = report['settings']['layouts']
-    section = _section('Time to answer over sizes', sweeps)
-    names = ['', *map(summary_lib.name_of, layouts)]
-    section.append(
-      element(
-        'details',
-        element('summary', 'The times in figures'),
-        _table(names, summary_lib.sweep_rows(report)),
-      )
-    )
-    sections.append(section)
+  if report['settings']['granularities']:
+    sections.append(_granularity(report))
+  sections.append(_phases(report))
+  sections += _sweeps(report)
   sections.append(_roofline(report))
   sections.append(
     element(
@@ -90,7 +85,7 @@ def _section(title: str, figures: Sequence[Element]) -> Element:
   return element(
     'section',
     element('h2', title),
-    element('div', *figures, class_='charts'),
+    element('div', *figures, class_='charts wide'),
   )
 
 
@@ -140,42 +135,64 @@ def _quality(report: Mapping[str, Any]) -> list[Element]:
   return figures
 
 
-def _phases(report: Mapping[str, Any]) -> list[Element]:
+def _granularity(report: Mapping[str, Any]) -> Element:
+  """One subtask for each prompt of the task, of others, and all in one."""
+  lines = {label: cells for label, cells in summary_lib.rows(report)}
+  arms = list(report['summary'])
+  said = {'pid': f'{report["task"]}, PiD', 'joint': 'all in one, joint'}
+  chosen = ['pid', *report['settings']['granularities'], 'joint']
+  return element(
+    'section',
+    element('h2', 'Granularity'),
+    _table(
+      ['', *lines],
+      [
+        (
+          said.get(arm, f'{arm}, PiD'),
+          [cells[arms.index(arm)] for cells in lines.values()],
+        )
+        for arm in chosen
+        if arm in arms
+      ],
+    ),
+  )
+
+
+def _phases(report: Mapping[str, Any]) -> Element:
   """Milliseconds of the task's phases, beside what the formulas allow."""
   rows = []
   for arm, row in report['inference']['task']['contenders'].items():
-    for kind, phases in row['phases'].items():
+    for kind, said in (('measured', ''), ('floor', ' by formula')):
+      phases = row['phases'][kind]
       cells = [f'{1000 * phases[phase]:.2f}' for phase in _PHASES]
       total = f'{1000 * sum(phases.values()):.2f}'
-      label = {'measured': 'measured', 'floor': 'by formula, at least'}[kind]
-      name = summary_lib.name_of(arm)
-      rows.append((f'{name}, {label}', [*cells, total]))
-  return [_table(['ms', *_PHASES, 'all'], rows)]
+      rows.append((summary_lib.name_of(arm) + said, [*cells, total]))
+  return element(
+    'section',
+    element('h2', 'Time to answer by phase'),
+    _table(['ms', *_PHASES, 'all'], rows),
+    element('p', _FORMULA_NOTE, class_='quiet'),
+  )
 
 
 def _sweeps(report: Mapping[str, Any]) -> list[Element]:
   """Measured times, phase by phase beside the formulas, and FLOPs."""
   config = config_lib.T5Config.from_dict(report['model'])
-  figures = []
+  layouts, sections = report['settings']['layouts'], []
   for letter, label in summary_lib.SWEEPS.items():
     found = summary_lib.swept(report, letter)
     if len(found) < 2:
       continue
-    lines = functools.partial(_lines, report['settings']['layouts'], found)
+    lines = functools.partial(_lines, layouts, found)
     charted = {
-      'ms': lines(
+      'all phases, ms': lines(
         lambda layout, job: (
           1000 * job['contenders'][layout]['seconds']['median']
         )
-      ),
-      'GFLOP by formula': lines(
-        lambda layout, job: (
-          costs.generate(config, layout, **job['sizes']).total.flops / 1e9
-        )
-      ),
+      )
     }
     for phase in _PHASES:
-      charted[f'{phase}: ms'] = [
+      charted[f'{phase}, ms'] = [
         *lines(
           lambda layout, job, p=phase: summary_lib.phase_ms(
             job, layout, 'measured', p
@@ -185,28 +202,40 @@ def _sweeps(report: Mapping[str, Any]) -> list[Element]:
           lambda layout, job, p=phase: summary_lib.phase_ms(
             job, layout, 'floor', p
           ),
-          said=' by formula',
+          by_formula=True,
         ),
       ]
-    figures += [
-      charts.line_chart(f'{title} over {label}', series, log_x=True, log_y=True)
+    charted['GFLOP by formula'] = lines(
+      lambda layout, job: (
+        costs.generate(config, layout, **job['sizes']).total.flops / 1e9
+      )
+    )
+    figures = [
+      charts.line_chart(title, series, log_x=True, log_y=True)
       for title, series in charted.items()
     ]
-  return figures
+    sections.append(_section(f'Time to answer over {label}', figures))
+  if sections:
+    names = ['', *map(summary_lib.name_of, layouts)]
+    figures = _table(names, summary_lib.sweep_rows(report))
+    sections[-1].append(
+      element('details', element('summary', 'All times in figures'), figures)
+    )
+  return sections
 
 
 def _lines(
   layouts: Sequence[str],
   found: Sequence[tuple[int, Mapping[str, Any]]],
   value: Callable[[str, Mapping[str, Any]], float],
-  said: str = '',
+  by_formula: bool = False,
 ) -> list[charts.Series]:
   """A line of each layout over the points of a sweep."""
   return [
     charts.Series(
-      summary_lib.name_of(layout) + said,
+      summary_lib.name_of(layout) + ' by formula' * by_formula,
       [(x, value(layout, job)) for x, job in found],
-      is_dashed=bool(said),
+      is_dashed=by_formula,
       colour=index,
     )
     for index, layout in enumerate(layouts)
@@ -215,57 +244,48 @@ def _lines(
 
 def _roofline(report: Mapping[str, Any]) -> Element:
   """FLOPs for each byte: a chart and a table for each machine."""
-  parts = []
+  figures, tables = [], []
   for machine in roofline.machines(report):
-    roof = [(x, y / 1e9) for x, y in machine.roof()]
     series, rows = [], []
+    unit, scale = roofline.unit(machine)
     for layout in report['settings']['layouts']:
-      points, letters = [], ''
-      for point in machine.points:
-        if point.layout == layout:
-          allowed = machine.allowed(point.intensity)
-          rate = point.measured or allowed
-          points.append((point.intensity, rate / 1e9))
-          letters += point.phase[0].upper()
-          rows.append((_title(point), _cells(machine, point)))
-      name = summary_lib.name_of(layout)
-      series.append(charts.Series(name, points, letters=letters))
+      own = [point for point in machine.points if point.layout == layout]
+      rates = [p.measured or machine.allowed(p.intensity) for p in own]
+      series.append(
+        charts.Series(
+          summary_lib.name_of(layout),
+          [(p.intensity, y / scale) for p, y in zip(own, rates, strict=True)],
+          letters=''.join(point.phase[0].upper() for point in own),
+        )
+      )
+      rows += [(_title(p), _cells(machine, p, scale)) for p in own]
+    roof = [(x, y / scale) for x, y in machine.roof()]
     series.append(charts.Series('roof', roof))
-    parts += [
+    title = f'{machine.name}: {unit} over FLOP for each byte'
+    figures.append(charts.line_chart(title, series, log_x=True, log_y=True))
+    head = ['FLOP/byte by formula', 'by the compiler', 'bound by']
+    tables += [
       element('h3', machine.name),
-      element(
-        'div',
-        charts.line_chart(
-          'GFLOP/s over FLOP for each byte', series, log_x=True, log_y=True
-        ),
-        class_='charts',
-      ),
-      _table(
-        [
-          '', 'FLOP/byte by formula', 'by the compiler', 'bound by',
-          'GFLOP/s allowed', 'measured',
-        ],
-        rows,
-      ),
-    ]  # fmt: skip
+      _table(['', *head, f'{unit} allowed', 'measured'], rows),
+    ]
+  section = _section('Roofline', figures)
+  section.append(element('p', _ROOFLINE_NOTE, class_='quiet'))
+  section.extend(tables)
   missing = report['roofline']['tpu'].get('missing')
   if missing:
-    parts.append(element('p', f'No TPU: {missing}.', class_='quiet'))
-  return element(
-    'section',
-    element('h2', 'Roofline'),
-    *parts,
-    element('p', _ROOFLINE_NOTE, class_='quiet'),
-  )
+    section.append(element('p', f'No TPU: {missing}.', class_='quiet'))
+  return section
 
 
 def _title(point: roofline.Point) -> str:
   return f'{summary_lib.name_of(point.layout)}, {point.phase}'
 
 
-def _cells(machine: roofline.Machine, point: roofline.Point) -> list[str]:
+def _cells(
+  machine: roofline.Machine, point: roofline.Point, scale: float
+) -> list[str]:
   number = lambda x: '-' if x is None else f'{x:.3g}'
-  rate = lambda x: '-' if x is None else f'{x / 1e9:,.3g}'
+  rate = lambda x: number(x and x / scale)
   is_bound = machine.is_bound_by_memory(point.intensity)
   return [
     number(point.intensity),

@@ -120,7 +120,7 @@ def _phases_over(report: Mapping[str, Any], letter: str, found):
         )
     ax.set_title(phase, fontsize=10)
     ax.set_xscale('log', base=2)
-    ax.set_yscale('log')
+    ax.set_yscale('log', base=2)
     ax.set_xticks(xs, [str(x) for x in xs])
     ax.yaxis.set_major_formatter('{x:g}')
     ax.set_xlabel(summary_lib.SWEEPS[letter])
@@ -136,13 +136,14 @@ def _roofline(report: Mapping[str, Any]):
   figure = plots.new_figure((5 * len(found), 4.2))
   axes = figure.subplots(1, len(found), squeeze=False)[0]
   for ax, machine in zip(axes, found, strict=True):
+    unit, scale = roofline.unit(machine)
     xs, ys = zip(*machine.roof(), strict=True)
-    ax.plot(xs, [y / 1e9 for y in ys], color='black', linewidth=1)
+    ax.plot(xs, [y / scale for y in ys], color='black', linewidth=1)
     for point in machine.points:
       rate = point.measured or machine.allowed(point.intensity)
       ax.plot(
         point.intensity,
-        rate / 1e9,
+        rate / scale,
         linestyle='',
         marker=_MARKERS[point.phase],
         color=_COLOURS[point.layout],
@@ -153,7 +154,8 @@ def _roofline(report: Mapping[str, Any]):
     ax.set_xscale('log')
     ax.set_yscale('log')
     ax.set_xlabel('FLOP for each byte, by formula')
-  axes[0].set_ylabel('GFLOP/s: allowed (line), measured')
+    has_run = any(point.measured for point in machine.points)
+    ax.set_ylabel(f'{unit}: allowed (line)' + ', measured' * has_run)
   handles, names = axes[0].get_legend_handles_labels()
   figure.legend(handles, names, loc='outside lower center', ncols=3, fontsize=8)
   return figure

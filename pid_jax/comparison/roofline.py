@@ -113,6 +113,13 @@ class Machine:
     return [(x, self.allowed(x)) for x in xs]
 
 
+def unit(machine: Machine) -> tuple[str, float]:
+  """In which FLOP/s of a machine are best written, and how many that is."""
+  if machine.flop_rate >= 1e13:
+    return 'TFLOP/s', 1e12
+  return 'GFLOP/s', 1e9
+
+
 def machines(results: Mapping[str, Any]) -> list[Machine]:
   """This machine at the speed that was probed, and the TPU if there was libtpu.
 

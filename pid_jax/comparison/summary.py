@@ -147,7 +147,7 @@ def rows(report: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
   if report['runs']:
     of = lambda row: row['quality'].get(metric)
     line(f'{metric}, mean', lambda row: _mean(of(row)))
-    line('  least to most', lambda row: _range(of(row)))
+    line('from least to most', lambda row: _range(of(row)))
   if report['update_seconds']:
     line('updates', lambda row: f'{row["updates"]:,}')
     line('seconds of an update', lambda row: f'{row["update_seconds"]:.3g}')
@@ -182,6 +182,8 @@ def sentences(report: Mapping[str, Any]) -> list[str]:
     if arm == 'pid':
       continue
     name, costs_said = name_of(arm), []
+    if arm in report['settings']['granularities']:
+      name += f' ({other["num_prompts"]} prompts, PiD)'
     if report['update_seconds']:
       training = other['update_seconds'] / pid['update_seconds']
       costs_said.append(

@@ -33,7 +33,7 @@ class Series:
     points: (x, y), finite, by rising x; at least one.
     spread: (least, greatest) at each of them, shaded; empty for none.
     letters: one to stand at each point in place of a line; None for a line.
-    is_dashed: a line that nobody measured.
+    is_dashed: a line that nobody measured; not in the legend.
     colour: number of a colour; None: that of its place among the series.
   """
 
@@ -116,8 +116,9 @@ def line_chart(
     )
   for x in across.ticks:
     left = place(x, y_ticks[0]).partition(',')[0]
+    class_ = 'of-x at-end' if across(x) > 0.95 else 'of-x'
     parts.append(
-      element('text', number(x), x=left, y=_HEIGHT - 6, class_='of-x')
+      element('text', number(x), x=left, y=_HEIGHT - 6, class_=class_)
     )
   for index, line in enumerate(series):
     parts += _drawn(line, line.class_(index), place)
@@ -134,6 +135,7 @@ def line_chart(
   legend = [
     element('span', line.name, class_=f'legend {line.class_(index)}')
     for index, line in enumerate(series if len(series) > 1 else [])
+    if not line.is_dashed
   ]
   end = element('span', f' {number(series[0].points[-1][1])}', class_='quiet')
   caption = element(
