@@ -17,15 +17,32 @@ from pid_jax import errors
 from pid_jax import subtasks
 from pid_jax import trainer
 from pid_jax.comparison import inference
+from pid_jax.comparison import roofline
 from pid_jax.comparison import runner
 from pid_jax.comparison import training
+from pid_jax.comparison import updates as updates_lib
 from pid_jax.trainer import optimizers
 from pid_jax.trainer import step as step_lib
 
 LAYOUTS = ('pid', 'pie', 'joint')
-SHAPE = [field.name for field in dataclasses.fields(runner.updates.Shape)]
+SHAPE = [field.name for field in dataclasses.fields(updates_lib.Shape)]
 PHASES = ('encode', 'prefill', 'steps')
 SPREAD = dict.fromkeys(('min', 'quartile_1', 'median', 'quartile_3'), 0.5)
+WORK = {
+  f'{who}_{what}': 2.0
+  for who in ('formula', 'compiler')
+  for what in ('flops', 'bytes')
+}
+ROOFLINE = {
+  'here': {
+    'dtype': 'float32',
+    'layouts': {
+      layout: dict.fromkeys(('encode', 'prefill', 'step'), WORK)
+      for layout in LAYOUTS
+    },
+  },
+  'tpu': {'missing': 'no libtpu'},
+}
 
 
 def _configure(total_steps: int | None = None, **overrides) -> dict:
@@ -58,34 +75,42 @@ def _run(output, *, configure=_configure, config_text='', sweep='', **settings):
 
 @pytest.fixture
 def quick_costs(monkeypatch):
-  """Times nothing: update n of `LAYOUTS` takes n + 1 seconds."""
+  """Times nothing: update n takes n + 1 seconds, and so do answers."""
   monkeypatch.setattr(
     training,
     'time_updates',
     lambda arguments, shapes: {
-      layout: {**SPREAD, 'median': 1.0 + i} for i, layout in enumerate(shapes)
+      arm.name: {**SPREAD, 'median': 1.0 + i} for i, arm in enumerate(shapes)
     },
   )
-  monkeypatch.setattr(
-    inference,
-    'measure',
-    lambda job, config, announce: {
-      'name': job.name,
-      'contenders': {
-        v.name: {'seconds': {**SPREAD, 'median': 1.0 + i}}
-        for i, v in enumerate(job.variants)
-      },
-      'sizes': job.sizes,
-      'phases': dict.fromkeys(PHASES, 0.1),
-      'floor': {'phases': dict.fromkeys(PHASES, 0.1)},
-      'machine': {
-        'processor': 'Zx',
-        'cores': 2,
-        'device': 'cpu',
-        'probe': {'flop_rate': 1e9, 'bandwidth': 1e9},
-      },
+
+  def measure(jobs, config, *, announce, keep):
+    for job in jobs:
+      keep(job.name, _timed(job))
+
+  monkeypatch.setattr(inference, 'measure', measure)
+  monkeypatch.setattr(roofline, 'measure', lambda job, config: ROOFLINE)
+
+
+def _timed(job) -> dict:
+  """A row of `inference.measure`."""
+  phases = {kind: dict.fromkeys(PHASES, 0.1) for kind in ('measured', 'floor')}
+  spread = lambda i: {**SPREAD, 'median': 1.0 + i}
+  return {
+    'name': job.name,
+    'contenders': {
+      v.name: {'seconds': spread(i), 'ratio': spread(i), 'phases': phases}
+      for i, v in enumerate(job.variants)
     },
-  )
+    'reference': 'pid',
+    'sizes': job.sizes,
+    'machine': {
+      'processor': 'Zx',
+      'cores': 2,
+      'device': 'cpu',
+      'probe': {'flop_rate': 1e9, 'bandwidth': 1e9},
+    },
+  }
 
 
 def _numbers(batch) -> list[list[int]]:
@@ -174,7 +199,7 @@ def test_runs_are_alike_and_resume_where_they_were_killed(
     metrics = results['runs'][f'{layout}-5']['curves']
     ((update, value),) = metrics['exact_match']
     assert update == 3 and 0 <= value <= 1
-    task = training.task_name('toy', layout)
+    task = updates_lib.Arm(layout).task('toy')
     saved = output / f'runs/{layout}-5/checkpoints/3/metrics/metrics'
     in_training = json.loads(saved.read_text())
     assert in_training[f'{task}/exact_match'] == pytest.approx(value)
@@ -211,7 +236,7 @@ def test_equal_seconds(tmp_path, monkeypatch, quick_costs):
   for name, arguments in updates.items():
     assert arguments['random_seed'] == int(name[-1])
     layout = name.split('-')[0]
-    task = training.task_name('toy', layout)
+    task = updates_lib.Arm(layout).task('toy')
     assert arguments['infer_eval_dataset_cfg'].mixture_or_task_name == task
     best = arguments['checkpoint_cfg'].best_metric
     assert best == f'{task}/exact_match'
@@ -241,10 +266,10 @@ def test_a_task_without_metrics_gives_costs_alone(tmp_path, quick_costs):
 def test_updates_are_timed_in_turns(monkeypatch):
   arguments = _configure()
   shapes = {}
-  for layout in ('pid', 'pie'):
-    fields = training.measure(arguments, layout, 5, 6)
+  for arm in (updates_lib.Arm('pid'), updates_lib.Arm('pie')):
+    fields = training.measure(arguments, arm, 5, 6)
     del fields['inputs']
-    shapes[layout] = runner.updates.Shape(**fields)
+    shapes[arm] = updates_lib.Shape(**fields)
   taken = []
   take = training._Updates.take
   monkeypatch.setattr(

@@ -137,24 +137,17 @@ def _quality(report: Mapping[str, Any]) -> list[Element]:
 
 def _granularity(report: Mapping[str, Any]) -> Element:
   """One subtask for each prompt of the task, of others, and all in one."""
-  lines = {label: cells for label, cells in summary_lib.rows(report)}
-  arms = list(report['summary'])
   said = {'pid': f'{report["task"]}, PiD', 'joint': 'all in one, joint'}
-  chosen = ['pid', *report['settings']['granularities'], 'joint']
+  kept, rows = summary_lib.key_rows(report), []
+  arms = list(report['summary'])
+  for arm in ('pid', *report['settings']['granularities'], 'joint'):
+    if arm in arms:
+      cells = [line[arms.index(arm)] for line in kept.values()]
+      rows.append((said.get(arm, f'{arm}, PiD'), cells))
   return element(
     'section',
     element('h2', 'Granularity'),
-    _table(
-      ['', *lines],
-      [
-        (
-          said.get(arm, f'{arm}, PiD'),
-          [cells[arms.index(arm)] for cells in lines.values()],
-        )
-        for arm in chosen
-        if arm in arms
-      ],
-    ),
+    _table(['', *kept], rows),
   )
 
 

@@ -161,6 +161,12 @@ def rows(report: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
   return lines
 
 
+def key_rows(report: Mapping[str, Any]) -> dict[str, list[str]]:
+  """Those lines of the table that matter most, by label."""
+  ends = ('prompts to an input', ', mean', 'seconds of an update')
+  return {k: cells for k, cells in rows(report) if k.endswith(ends)}
+
+
 def sweep_rows(report: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
   """The time to answer at each point of the sweeps, a cell for each layout."""
   summary, layouts = report['summary'], report['settings']['layouts']
@@ -183,7 +189,7 @@ def sentences(report: Mapping[str, Any]) -> list[str]:
       continue
     name, costs_said = name_of(arm), []
     if arm in report['settings']['granularities']:
-      name += f' ({other["num_prompts"]} prompts, PiD)'
+      name += f' (PiD, prompts: {other["num_prompts"]})'
     if report['update_seconds']:
       training = other['update_seconds'] / pid['update_seconds']
       costs_said.append(
@@ -213,14 +219,12 @@ def sentences(report: Mapping[str, Any]) -> list[str]:
       if gap < 0:
         text += ': here PiD loses'
     said.append(text + '.')
-    slower = losses(report, arm)
+    slower = [
+      f'{"this task" if job == "task" else job} ({ratio:.2f} times as long)'
+      for job, ratio in losses(report, arm)
+    ]
     if slower:
-      points = ', '.join(
-        f'{"the task itself" if job == "task" else job} ({ratio:.2f} times as '
-        'long)'
-        for job, ratio in slower
-      )
-      said.append(f'Slower than {name} is PiD at {points}.')
+      said.append(f'PiD answers slower than {name} at {", ".join(slower)}.')
   if not report['runs']:
     said.append(f'Costs alone: {report["untrained"]}.')
   return [*said, LIMITS]
