@@ -7,6 +7,7 @@ import itertools
 import json
 import pathlib
 
+import comparison_toy
 import jax
 import numpy as np
 import pytest
@@ -16,101 +17,20 @@ from pid_jax import comparison
 from pid_jax import errors
 from pid_jax import subtasks
 from pid_jax import trainer
-from pid_jax.comparison import inference
-from pid_jax.comparison import roofline
 from pid_jax.comparison import runner
 from pid_jax.comparison import training
 from pid_jax.comparison import updates as updates_lib
-from pid_jax.trainer import optimizers
 from pid_jax.trainer import step as step_lib
 
 LAYOUTS = ('pid', 'pie', 'joint')
 SHAPE = [field.name for field in dataclasses.fields(updates_lib.Shape)]
-PHASES = ('encode', 'prefill', 'steps')
-SPREAD = dict.fromkeys(('min', 'quartile_1', 'median', 'quartile_3'), 0.5)
-WORK = {
-  f'{who}_{what}': 2.0
-  for who in ('formula', 'compiler')
-  for what in ('flops', 'bytes')
-}
-ROOFLINE = {
-  'here': {
-    'dtype': 'float32',
-    'layouts': {
-      layout: dict.fromkeys(('encode', 'prefill', 'step'), WORK)
-      for layout in LAYOUTS
-    },
-  },
-  'tpu': {'missing': 'no libtpu'},
-}
-
-
-def _configure(total_steps: int | None = None, **overrides) -> dict:
-  arguments = dict(
-    model=toy.t5_model(),
-    model_dir='',
-    train_dataset_cfg=toy.dataset_config(batch_size=4),
-    infer_eval_dataset_cfg=toy.dataset_config('validation', batch_size=4),
-    optimizer=optimizers.adafactor(1e-2),
-    total_steps=total_steps or 3,
-    checkpoint_cfg=trainer.CheckpointConfig(
-      period=2, best_metric='toy/exact_match'
-    ),
-    log_period=1,
-    random_seed=5,
-  )
-  return {**arguments, **overrides}
-
-
-def _run(output, *, configure=_configure, config_text='', sweep='', **settings):
-  return comparison.run(
-    configure,
-    comparison.Settings(**{'num_seeds': 1, **settings}),
-    output,
-    config_text=config_text,
-    sweep=sweep,
-    announce=lambda line: None,
-  )
+_configure, _run = comparison_toy.configure, comparison_toy.run
 
 
 @pytest.fixture
 def quick_costs(monkeypatch):
-  """Times nothing: update n takes n + 1 seconds, and so do answers."""
-  monkeypatch.setattr(
-    training,
-    'time_updates',
-    lambda arguments, shapes: {
-      arm.name: {**SPREAD, 'median': 1.0 + i} for i, arm in enumerate(shapes)
-    },
-  )
-
-  def measure(jobs, config, *, announce, keep):
-    for job in jobs:
-      keep(job.name, _timed(job))
-
-  monkeypatch.setattr(inference, 'measure', measure)
-  monkeypatch.setattr(roofline, 'measure', lambda job, config: ROOFLINE)
-
-
-def _timed(job) -> dict:
-  """A row of `inference.measure`."""
-  phases = {kind: dict.fromkeys(PHASES, 0.1) for kind in ('measured', 'floor')}
-  spread = lambda i: {**SPREAD, 'median': 1.0 + i}
-  return {
-    'name': job.name,
-    'contenders': {
-      v.name: {'seconds': spread(i), 'ratio': spread(i), 'phases': phases}
-      for i, v in enumerate(job.variants)
-    },
-    'reference': 'pid',
-    'sizes': job.sizes,
-    'machine': {
-      'processor': 'Zx',
-      'cores': 2,
-      'device': 'cpu',
-      'probe': {'flop_rate': 1e9, 'bandwidth': 1e9},
-    },
-  }
+  """Times nothing; see comparison_toy."""
+  comparison_toy.stub_costs(monkeypatch.setattr)
 
 
 def _numbers(batch) -> list[list[int]]:

@@ -18,6 +18,11 @@ from pid_jax.trainer import data
 
 NUM_UPDATES = 5
 PIE = updates.Arm('pie')
+# One subtask to an input, whose target is all letters of the input.
+COARSE = updates.Arm(
+  'updates_coarse',
+  {'inputs': 24, 'prompts': 1, 'targets': 8, 'subtasks': 1, 'decoder': 16},
+)
 # Six rows of 24 and 13 tokens: up to two inputs share one; an input with more
 # subtasks than fit into a row is split.
 LENGTHS = {
@@ -58,6 +63,24 @@ def _task() -> str:
     joint_separator=' 9 ',
   )
   return 'updates'
+
+
+def _register_coarse(name: str, numbers) -> None:
+  def example(index):
+    inputs = _example(index)['inputs']
+    return {
+      'example_id': str(index),
+      'inputs': inputs,
+      'prompts': ['first'],
+      'targets': [' '.join(inputs.split()[4:])],
+      'subtasks': ['all'],
+    }
+
+  subtasks.register(
+    name,
+    source=subtasks.InMemoryDataSource({'train': [*map(example, numbers)]}),
+    vocabulary=toy.vocabulary(),
+  )
 
 
 def _config(**overrides) -> data.DatasetConfig:
@@ -156,6 +179,38 @@ def test_updates_of_joint_are_those_of_pid():
       assert not nothing
       assert target == ' 9 '.join(by_input[text]['targets'])
     seen = inputs
+
+
+def test_updates_of_another_task_have_the_inputs_of_pid():
+  _task()
+  _register_coarse(COARSE.name, range(60))
+  shape, num_inputs = updates.measure(_config(), COARSE, NUM_UPDATES)
+  cfg = updates.train_config(_config(), COARSE, shape)
+  assert cfg.mixture_or_task_name == COARSE.name
+  batches = _batches(cfg)
+  rows = [np.any(b['encoder_input_tokens'] > 0, axis=1).sum() for b in batches]
+  assert max(rows) == shape.rows == len(batches[0]['encoder_input_tokens'])
+  assert shape.decoder_length == batches[0]['decoder_input_tokens'].shape[1]
+  seen, tokens = set(), 0
+  for pid, batch in zip(_pid(), batches, strict=True):
+    inputs = {text for text, *_ in pid}
+    coarse = _texts(batch, 'decoder_subtask_ids')
+    assert {text for text, *_ in coarse} | (seen & inputs) == inputs
+    assert len(coarse) == len({text for text, *_ in coarse})
+    for text, prompt, target, _ in coarse:
+      assert (prompt, target) == ('first', ' '.join(text.split()[4:]))
+    seen = inputs
+    tokens += (batch['decoder_target_tokens'] > 0).sum()
+  assert num_inputs == shape.pairs
+  assert shape.decoder_tokens == tokens
+
+
+def test_another_task_with_other_inputs_is_refused():
+  _task()
+  _register_coarse('updates_backwards', range(59, -1, -1))
+  arm = updates.Arm('updates_backwards', COARSE.lengths)
+  with pytest.raises(Exception, match='has other inputs than .updates., or'):
+    updates.measure(_config(), arm, 1)
 
 
 def test_what_pid_is_fed_is_counted():

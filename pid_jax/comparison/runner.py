@@ -90,7 +90,7 @@ def run(
   results = state.results
   _measure_costs(arguments, settings, state, sweep, announce)
   if results['untrained']:
-    announce(f'{results["untrained"]}: only costs.')
+    announce(f'Costs alone: {results["untrained"]}.')
     return results
 
   # Training, all arms of a seed before the next.
@@ -139,7 +139,8 @@ def _measure_costs(
   """Times updates and answers, and asks compilers about programs."""
   results, total = state.results, arguments['total_steps']
   seed = _seeds(arguments, settings)[0]
-  if not results['update_seconds']:
+  pid = _shape(arguments, updates.Arm('pid'), seed, total, state, announce)
+  if settings_lib.has_targets(arguments) and not results['update_seconds']:
     shapes = {
       arm: _shape(arguments, arm, seed, total, state, announce)
       for arm in settings.arms
@@ -156,10 +157,10 @@ def _measure_costs(
       num_updates = max(1, round(total * medians['pid'] / median))
     results['updates'][name] = num_updates
   state.save()
-  pid = results['shapes'][f'pid-{seed}-{total}']
+  inputs = results['shapes'][f'pid-{seed}-{total}']['inputs']
   jobs = inference.jobs(
     arguments['train_dataset_cfg'].task_feature_lengths,
-    math.ceil(pid['encoder_tokens'] / pid['inputs']),
+    math.ceil(pid.encoder_tokens / inputs),
     settings.arms,
     sweep,
   )

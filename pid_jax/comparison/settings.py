@@ -97,14 +97,22 @@ def check(arguments: Mapping[str, Any], settings: Settings) -> None:
     )
 
 
+def has_targets(arguments: Mapping[str, Any]) -> bool:
+  """Whether there is something to train on."""
+  name = arguments['train_dataset_cfg'].mixture_or_task_name
+  return data.get_task(name).layout.has_targets
+
+
 def why_untrained(arguments: Mapping[str, Any]) -> str | None:
   """Why quality cannot be measured; None if it can be."""
-  if not arguments.get('infer_eval_dataset_cfg'):
-    return 'the run has no infer_eval_dataset_cfg, so that nothing was trained'
-  name = arguments['train_dataset_cfg'].mixture_or_task_name
-  if not data.get_task(name).metric_fns:
-    return 'the task has no metrics, so that nothing was trained'
-  return None
+  name, reason = arguments['train_dataset_cfg'].mixture_or_task_name, None
+  if not has_targets(arguments):
+    reason = 'the task has no targets'
+  elif not arguments.get('infer_eval_dataset_cfg'):
+    reason = 'the run has no infer_eval_dataset_cfg'
+  elif not data.get_task(name).metric_fns:
+    reason = 'the task has no metrics'
+  return reason and f'{reason}, so that nothing was trained'
 
 
 def _check_granularity(

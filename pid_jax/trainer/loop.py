@@ -106,6 +106,7 @@ def train(
     else [],
   )
   start.find_vocabulary(model, train_dataset_cfg)
+  start.check_targets(train_dataset_cfg)
   shapes = step_lib.abstract_state(
     model, optimizer, partitioner, ema=ema_decay is not None
   )
