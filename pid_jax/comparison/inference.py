@@ -37,7 +37,7 @@ _VARIANTS = {
   'pid': jobs_lib.PID, 'pie': jobs_lib.PIE, 'joint': jobs_lib.JOINT
 }  # fmt: skip
 # There are many jobs, and each has many parts.
-_SETTINGS = runner_lib.Settings(num_rounds=2, budget=30.0)
+_SETTINGS = runner_lib.Settings(num_rounds=5, budget=30.0)
 
 
 def jobs(
