@@ -211,8 +211,8 @@ def _sweeps(report: Mapping[str, Any]) -> list[Element]:
   if sections:
     names = ['', *map(summary_lib.name_of, layouts)]
     figures = _table(names, summary_lib.sweep_rows(report))
-    sections[-1].append(
-      element('details', element('summary', 'All times in figures'), figures)
+    sections.append(
+      element('section', element('h2', 'All times to answer'), figures)
     )
   return sections
 

@@ -78,10 +78,11 @@ def check(arguments: Mapping[str, Any], settings: Settings) -> None:
       'registration (subtasks.register), not a mixture nor one of its layouts'
     )
   evaluation = arguments.get('infer_eval_dataset_cfg')
+  is_trained = why_untrained(arguments) is None
   for arm in settings.arms:
     other = data.get_task(arm.task(task.name))
     data.check_split(other, cfg.split)
-    if evaluation is not None:
+    if is_trained:
       data.check_split(other, evaluation.split)
     if arm.lengths is not None:
       _check_granularity(arm, other, task, cfg.task_feature_lengths)
