@@ -32,6 +32,7 @@ def job(name: str, seconds: dict[str, float], **sizes) -> dict:
         'seconds': spread(x),
         'ratio': spread(x / 2),
         'steady': True,
+        'sizes': {**sizes, 'num_prompts': 1} if arm == 'coarse' else sizes,
         'phases': {
           'measured': {
             'encode': x / 8, 'prefill': x / 4, 'steps': 5 * x / 8

@@ -17,6 +17,7 @@ from pid_jax import comparison
 from pid_jax import errors
 from pid_jax import subtasks
 from pid_jax import trainer
+from pid_jax.comparison import inference
 from pid_jax.comparison import runner
 from pid_jax.comparison import training
 from pid_jax.comparison import updates as updates_lib
@@ -129,6 +130,50 @@ def test_runs_are_alike_and_resume_where_they_were_killed(
   assert _run(output) == results
   written = comparison.write(results, 'the command', output)
   assert 'exact_match, mean' in comparison.table(written)
+
+
+def test_jobs_have_the_sizes_of_a_mean_input():
+  subtasks.register(
+    'sized',
+    source=subtasks.InMemoryDataSource(
+      {'train': [toy.example(i, 'train') for i in range(50)]}
+    ),
+    vocabulary=toy.vocabulary(),
+    joint_separator=' 0 0 ',
+  )
+  cfg = toy.dataset_config(mixture_or_task_name='sized', shuffle=False)
+  pid, joint = (updates_lib.Arm(name) for name in ('pid', 'joint'))
+  sizes = inference.typical(cfg, pid, has_targets=True)
+  # Four digits, six letters and EOS; a word and a letter with EOS; joint: two
+  # letters, two tokens between them, EOS.
+  assert sizes == {
+    'input_length': 11, 'num_prompts': 2, 'prompt_length': 1, 'new_tokens': 2,
+    'joint_tokens': 5,
+  }  # fmt: skip
+  lengths = {**toy.LENGTHS, 'targets': 7}
+  longer = dataclasses.replace(cfg, task_feature_lengths=lengths)
+  unknown = inference.typical(longer, pid, has_targets=False)
+  assert (unknown['new_tokens'], unknown['joint_tokens']) == (7, 15)
+
+  coarse = updates_lib.Arm('coarse', lengths)
+  of_coarse = {**sizes, 'num_prompts': 1, 'new_tokens': 9}
+  task, *swept = inference.jobs(
+    {'pid': {**sizes, 'joint_tokens': 7}, 'coarse': of_coarse},
+    [joint, pid, coarse],
+    'U,B',
+  )
+  assert [v.name for v in task.variants] == ['pid', 'joint', 'coarse']
+  done = [
+    (s['input_length'], s['num_prompts'], s['new_tokens'])
+    for s in (task.of(v).sizes for v in task.variants)
+  ]
+  assert done == [(11, 2, 2), (11, 2, 4), (11, 1, 9)]
+  assert [job.name for job in swept[:2]] == ['U=1', 'U=2']
+  for job in swept:
+    assert [v.name for v in job.variants] == ['pid', 'joint']
+    assert getattr(
+      job, {'U': 'num_prompts', 'B': 'num_inputs'}[job.name[0]]
+    ) == int(job.name[2:])
 
 
 def test_equal_seconds(tmp_path, monkeypatch, quick_costs):

@@ -104,7 +104,12 @@ def _timed(job) -> dict:
   return {
     'name': job.name,
     'contenders': {
-      v.name: {'seconds': spread(i), 'ratio': spread(i), 'phases': phases}
+      v.name: {
+        'seconds': spread(i),
+        'ratio': spread(i),
+        'phases': phases,
+        'sizes': job.of(v).sizes,
+      }
       for i, v in enumerate(job.variants)
     },
     'reference': 'pid',

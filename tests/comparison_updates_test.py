@@ -249,9 +249,10 @@ def test_a_fuller_update_than_measured_is_an_error():
 
 
 def test_nothing_is_cut_that_pid_does_not_cut():
-  pie = updates.text_lengths('pie', LENGTHS, 1)
-  assert pie == {'inputs': 26, 'targets': 3}
-  joint = updates.text_lengths('joint', LENGTHS, 2)
-  # Five targets of two tokens, four separators, EOS.
-  assert joint == {'inputs': 24, 'targets': 19}
+  of = lambda arm: updates.lengths_of(_config(), arm)
+  assert of(updates.Arm('pid')) == LENGTHS
+  assert of(PIE) == {'inputs': 26, 'targets': 3}
+  # Five targets of two tokens, four separators of one, EOS.
+  assert of(updates.Arm('joint')) == {'inputs': 24, 'targets': 15}
+  assert of(COARSE) == COARSE.lengths
   assert seqio.get_mixture_or_task(f'{_task()}_joint')

@@ -63,6 +63,7 @@ _JOB = {
       # The share of tokens that are those of ours in the same layout, or those
       # that were planted; None where there is nothing to compare with.
       'equal_tokens': _MAYBE,
+      'sizes': {str: int},  # B, S, U, P, T, where they are its own.
       # Seconds, and the least that this machine needs; of `stepwise`, and of
       # other variants of ours where they were asked for.
       'phases': (dict, type(None)),

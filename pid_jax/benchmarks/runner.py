@@ -174,10 +174,12 @@ def run_job(
       'equal_tokens': _equal_tokens(
         timings.outputs[name], _expected(name, job, batch, timings, engine)
       ),
+      'sizes': job.sizes,
       'phases': None,
     }
   for variant in job.variants:
     name = variant.name
+    contenders[name]['sizes'] = job.of(variant).sizes
     if f'{name}: {_PARTS[0]}' in parts:
       least = _floor(
         timings, variant, job.of(variant), batches[name], engine.config

@@ -12,7 +12,6 @@ import statistics
 from typing import Any
 
 from pid_jax import config as config_lib
-from pid_jax import costs
 from pid_jax.comparison import roofline
 from pid_jax.comparison import summary as summary_lib
 from pid_jax.pages import charts
@@ -199,9 +198,7 @@ def _sweeps(report: Mapping[str, Any]) -> list[Element]:
         ),
       ]
     charted['GFLOP by formula'] = lines(
-      lambda layout, job: (
-        costs.generate(config, layout, **job['sizes']).total.flops / 1e9
-      )
+      lambda layout, job: summary_lib.gflops(config, layout, job)
     )
     figures = [
       charts.line_chart(title, series, log_x=True, log_y=True)

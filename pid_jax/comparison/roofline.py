@@ -42,7 +42,7 @@ def measure(
   """Compiles the phases of a job for this machine and for a TPU.
 
   Args:
-    job: whose layouts are compiled; variants with sizes of their own are not.
+    job: whose layouts are compiled; other tasks are not.
     config: of the model; for the TPU in bfloat16.
 
   Returns:
@@ -50,8 +50,8 @@ def measure(
     phase a row of `benchmarks.runner.work`. 'tpu' has 'flop_rate' and
     'bandwidth' besides; or nothing but 'missing', which says why.
   """
-  layouts = [v.layout for v in job.variants if not v.sizes]
-  asked = {'layouts': layouts, 'sizes': job.sizes, 'config': config.to_dict()}
+  sizes = {v.name: job.of(v).sizes for v in job.variants if v.name == v.layout}
+  asked = {'sizes': sizes, 'config': config.to_dict()}
   found = {'here': _compile(asked, config.dtype, jax.devices()[0])}
   try:
     found['tpu'] = tpu.run_apart(
@@ -163,8 +163,9 @@ def _rates(
 ) -> dict[str, float]:
   """FLOP/s of the phases of a layout, as they were timed."""
   config = config_lib.T5Config.from_dict(results['model'])
-  work = costs.generate(config, layout, **job['sizes'])
-  seconds = job['contenders'][layout]['phases']['measured']
+  row = job['contenders'][layout]
+  work = costs.generate(config, layout, **row['sizes'])
+  seconds = row['phases']['measured']
   flops = {
     'encode': work.encode.flops,
     'prefill': work.prefill.flops,
@@ -181,13 +182,14 @@ def _compile(
   asked: Mapping[str, Any], dtype: str, device: Any
 ) -> dict[str, Any]:
   config = config_lib.T5Config.from_dict({**asked['config'], 'dtype': dtype})
-  job = jobs_lib.Job('roofline', '', **asked['sizes'])
   return {
     'device': device.device_kind,
     'dtype': dtype,
     'layouts': {
-      layout: runner.work(config, layout, job, device)
-      for layout in asked['layouts']
+      layout: runner.work(
+        config, layout, jobs_lib.Job('roofline', '', **sizes), device
+      )
+      for layout, sizes in asked['sizes'].items()
     },
   }
 

@@ -17,7 +17,6 @@ from collections.abc import Callable
 from collections.abc import Mapping
 import dataclasses
 import json
-import math
 import statistics
 import time
 from typing import Any
@@ -34,6 +33,7 @@ from pid_jax.comparison import settings as settings_lib
 from pid_jax.comparison import training
 from pid_jax.comparison import updates
 from pid_jax.pages import curves
+from pid_jax.trainer import data
 
 FILE = 'comparison.json'
 _FORMAT = 2
@@ -139,8 +139,8 @@ def _measure_costs(
   """Times updates and answers, and asks compilers about programs."""
   results, total = state.results, arguments['total_steps']
   seed = _seeds(arguments, settings)[0]
-  pid = _shape(arguments, updates.Arm('pid'), seed, total, state, announce)
-  if settings_lib.has_targets(arguments) and not results['update_seconds']:
+  has_targets = settings_lib.has_targets(arguments)
+  if has_targets and not results['update_seconds']:
     shapes = {
       arm: _shape(arguments, arm, seed, total, state, announce)
       for arm in settings.arms
@@ -157,13 +157,11 @@ def _measure_costs(
       num_updates = max(1, round(total * medians['pid'] / median))
     results['updates'][name] = num_updates
   state.save()
-  inputs = results['shapes'][f'pid-{seed}-{total}']['inputs']
-  jobs = inference.jobs(
-    arguments['train_dataset_cfg'].task_feature_lengths,
-    math.ceil(pid.encoder_tokens / inputs),
-    settings.arms,
-    sweep,
-  )
+  cfg = data.with_seed(arguments['train_dataset_cfg'], seed)
+  for arm in settings.arms:
+    if arm.layout == 'pid' and arm.name not in results['sizes']:
+      state.add('sizes', arm.name, inference.typical(cfg, arm, has_targets))
+  jobs = inference.jobs(results['sizes'], settings.arms, sweep)
   left = [job for job in jobs if job.name not in results['inference']]
   config = arguments['model'].module.config
   if left:
@@ -215,8 +213,8 @@ class _State:
     """
     self.folder = folder
     self._path = folder / FILE
-    parts = ('shapes', 'update_seconds', 'updates', 'inference', 'roofline')
-    parts = (*parts, 'runs')
+    parts = ('shapes', 'update_seconds', 'updates', 'sizes', 'inference')
+    parts = (*parts, 'roofline', 'runs')
     self.results = {**asked, **{name: {} for name in parts}}
     if self._path.exists():
       try:

@@ -26,9 +26,10 @@ TRAINING_COSTS = {
   'minutes of training': lambda row: row['update_seconds'] / 60,
 }
 NOTE = (
-  'Updates and answers were timed in turns. Answers are to random weights: the '
-  'same prompts and numbers of tokens for all, the greatest that the task '
-  'allows. FLOPs are those of matrix products, by formula, padding included, '
+  'Updates and answers were timed in turns. Answers are of random weights, and '
+  'of the sizes that the task has in the mean: the tokens of an input, of its '
+  'longest prompt and of its longest answer; of joint, those of all answers '
+  'together. FLOPs are those of matrix products, by formula, padding included, '
   'without the optimizer.'
 )
 # True of the method, whatever was measured.
@@ -64,13 +65,12 @@ def summarize(results: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
       padding            share of all tokens of a batch that are none
   """
   settings, by_arm = results['settings'], {}
-  sizes = results['inference']['task']['sizes']
+  task = results['inference']['task']
   for arm in [*settings['layouts'], *settings['granularities']]:
-    lengths = settings['granularities'].get(arm)
     runs = [run for run in results['runs'].values() if run['arm'] == arm]
     metrics = sorted({name for run in runs for name in run['curves']})
     by_arm[arm] = {
-      'num_prompts': lengths['subtasks'] if lengths else sizes['num_prompts'],
+      'num_prompts': task['contenders'][arm]['sizes']['num_prompts'],
       'quality': {
         metric: [
           run['curves'][metric][-1][1]
@@ -272,6 +272,14 @@ def swept(
     for name, job in report['inference'].items()
     if name.startswith(f'{letter}=')
   ]
+
+
+def gflops(
+  config: config_lib.T5Config, layout: str, job: Mapping[str, Any]
+) -> float:
+  """GFLOP of a job, by formula."""
+  sizes = job['contenders'][layout]['sizes']
+  return costs.generate(config, layout, **sizes).total.flops / 1e9
 
 
 def phase_ms(job: Mapping[str, Any], arm: str, kind: str, phase: str) -> float:

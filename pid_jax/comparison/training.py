@@ -77,7 +77,7 @@ def arguments_of(
     infer = dataclasses.replace(
       infer,
       mixture_or_task_name=train.mixture_or_task_name,
-      task_feature_lengths=train.task_feature_lengths,
+      task_feature_lengths=updates.lengths_of(infer, arm),
       feature_converter=None,
     )
     if checkpoint is not None and checkpoint.best_metric is not None:

@@ -99,23 +99,25 @@ class Shape:
   decoder_tokens: int
 
 
-def text_lengths(
-  layout: str, lengths: Mapping[str, int], separator_tokens: int
-) -> dict[str, int]:
-  """The feature lengths under which nothing is cut that PiD does not cut.
+def lengths_of(cfg: data.DatasetConfig, arm: Arm) -> Mapping[str, int]:
+  """The feature lengths of an arm's task.
+
+  Those of PiE and joint are such that nothing is cut that PiD does not cut.
 
   Args:
-    layout: 'pie' or 'joint'.
-    lengths: of PiD's task features: S, P, T and U.
-    separator_tokens: between two targets of the joint layout.
-
-  Returns:
-    Lengths of `inputs` and `targets`.
+    cfg: what PiD reads.
+    arm: any.
   """
+  lengths = cfg.task_feature_lengths
   inputs, targets = lengths['inputs'], lengths['targets']
-  if layout == 'pie':
+  if arm.lengths is not None:
+    return {**arm.lengths, 'inputs': inputs}
+  if arm.name == 'pid':
+    return lengths
+  if arm.name == 'pie':
     return {'inputs': inputs + lengths['prompts'], 'targets': targets}
-  between = (lengths['subtasks'] - 1) * separator_tokens
+  between = len(separator(cfg.mixture_or_task_name))
+  between *= lengths['subtasks'] - 1
   return {
     'inputs': inputs,
     'targets': lengths['subtasks'] * (targets - 1) + between + 1,
@@ -192,15 +194,10 @@ def train_config(
   """
   if arm.name == 'pid':
     return cfg
-  lengths = arm.lengths
-  if lengths is None:
-    task = cfg.mixture_or_task_name
-    separator = len(_separator(task)) if arm.name == 'joint' else 0
-    lengths = text_lengths(arm.name, cfg.task_feature_lengths, separator)
   return dataclasses.replace(
     cfg,
     mixture_or_task_name=arm.task(cfg.mixture_or_task_name),
-    task_feature_lengths=lengths,
+    task_feature_lengths=lengths_of(cfg, arm),
     batch_size=shape.rows,
     feature_converter=lambda pack: SameUpdates(cfg, arm, shape),
   )
@@ -298,13 +295,13 @@ def _updates(cfg: data.DatasetConfig, arm: Arm) -> tf.data.Dataset:
   converter = data.feature_converter(cfg)
   lengths = dict(cfg.task_feature_lengths)
   task = cfg.mixture_or_task_name
-  separator = _separator(task) if arm.name == 'joint' else []
+  between = separator(task) if arm.name == 'joint' else []
 
   def pack(window: _Tensors, other: _Tensors) -> _Tensors:
     rows = converter.pack_window(rows_lib.coded(window), lengths)
     if other:
       return rows_lib.of_examples(other, rows)
-    return rows_lib.of_pairs(window, rows, arm.name, separator)
+    return rows_lib.of_pairs(window, rows, arm.name, between)
 
   def join(rows: _Tensors) -> _Tensors:
     """[B, m, ...] -> [K, ...]."""
@@ -314,11 +311,11 @@ def _updates(cfg: data.DatasetConfig, arm: Arm) -> tf.data.Dataset:
     joined = {name: tf.boolean_mask(x, there) for name, x in rows.items()}
     return {**joined, 'num_inputs': num_inputs}
 
-  ds = _examples(cfg, task, lengths)
+  ds = examples(cfg, task, lengths)
   if arm.lengths is None:
     ds = ds.map(lambda example: (example, {}))
   else:
-    ds = tf.data.Dataset.zip(ds, _examples(cfg, arm.name, arm.lengths))
+    ds = tf.data.Dataset.zip(ds, examples(cfg, arm.name, arm.lengths))
     ds = ds.map(_plain(functools.partial(_check_inputs, task, arm.name)))
   ds = ds.padded_batch(converter.window)
   ds = ds.map(_plain(pack), num_parallel_calls=tf.data.AUTOTUNE).unbatch()
@@ -326,10 +323,16 @@ def _updates(cfg: data.DatasetConfig, arm: Arm) -> tf.data.Dataset:
   return ds.map(_plain(join), num_parallel_calls=tf.data.AUTOTUNE)
 
 
-def _examples(
+def examples(
   cfg: data.DatasetConfig, task: str, lengths: Mapping[str, int]
 ) -> tf.data.Dataset:
-  """The features of a multi-prompt task, in the order of PiD's run."""
+  """The features of a multi-prompt task, in the order of PiD's run.
+
+  Args:
+    cfg: of PiD's run, with its seed.
+    task: its task, or another one on the same inputs.
+    lengths: of the task's features.
+  """
   ds = data.get_task(task).get_dataset(
     dict(lengths),
     cfg.split,
@@ -361,7 +364,7 @@ def _check_inputs(
   return example, of_other
 
 
-def _separator(name: str) -> list[int]:
+def separator(name: str) -> list[int]:
   """Token ids between the targets of `name`_joint."""
   task = data.get_task(f'{name}_joint')
   return layouts.separator_ids(
