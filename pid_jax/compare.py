@@ -32,8 +32,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
   add('--sweep', default='U,S,B', help='times to answer over %(default)s')
 
 
-def main(args: argparse.Namespace) -> None:
-  """Runs what is left to do, writes the report and prints its table."""
+def configured(args: argparse.Namespace):
+  """Reads the gin files: a `runner.Configure`, the settings, all in words."""
   import gin
 
   from pid_jax import comparison
@@ -42,18 +42,13 @@ def main(args: argparse.Namespace) -> None:
 
   args.gin_file = args.gin_file or ['runs/comparison.gin']
   cli.parse_gin(args, bindings=["MODEL_DIR = ''"])
-  try:
-    make_settings = gin.get_configurable(comparison.Settings)
-  except ValueError:  # No gin file names it.
-    make_settings = comparison.Settings
   layouts = tuple(args.layouts.split(','))
-  settings = make_settings(layouts, args.seeds, args.equal)
+  settings = comparison.Settings.from_gin(layouts, args.seeds, args.equal)
   try:
     gin.get_configurable(trainer.train)
   except ValueError as e:
     raise errors.UserError(
-      'the gin files do not configure trainer.train: include '
-      "'runs/train_base.gin'"
+      "the gin files do not configure trainer.train: include 'train_base.gin'"
     ) from e
 
   def configure(total_steps):
@@ -62,13 +57,16 @@ def main(args: argparse.Namespace) -> None:
         gin.parse_config(f'TRAIN_STEPS = {total_steps}')
     return gin.get_bindings(trainer.train)
 
+  return configure, settings, gin.config_str()
+
+
+def main(args: argparse.Namespace) -> None:
+  """Runs what is left to do, writes the report and prints its table."""
+  from pid_jax import comparison
+
+  configure, settings, text = configured(args)
   results = comparison.run(
-    configure,
-    settings,
-    args.output,
-    config_text=gin.config_str(),
-    sweep=args.sweep,
-    announce=lambda line: print(line, flush=True),
+    configure, settings, args.output, config_text=text, sweep=args.sweep
   )
   command = shlex.join(['python', '-m', 'pid_jax.compare', *sys.argv[1:]])
   report = comparison.write(results, command, args.output)

@@ -2,23 +2,28 @@
 # SPDX-License-Identifier: Apache-2.0
 """A comparison: what its runs are fed, how it resumes, what it refuses."""
 
+import argparse
 import dataclasses
 import itertools
 import json
 import pathlib
 
 import comparison_toy
+import gin
 import jax
 import numpy as np
 import pytest
 import trainer_toy as toy
 
+from pid_jax import cli
+from pid_jax import compare
 from pid_jax import comparison
 from pid_jax import errors
 from pid_jax import subtasks
 from pid_jax import trainer
 from pid_jax.comparison import inference
 from pid_jax.comparison import runner
+from pid_jax.comparison import settings as settings_lib
 from pid_jax.comparison import training
 from pid_jax.comparison import updates as updates_lib
 from pid_jax.trainer import step as step_lib
@@ -288,6 +293,44 @@ def test_configurations_that_cannot_be_compared(tmp_path, overrides, message):
   made = {name: make() for name, make in overrides.items()}
   with pytest.raises(errors.UserError, match=message):
     _run(tmp_path / 'out', configure=lambda n=None: _configure(n, **made))
+  assert not (tmp_path / 'out').exists()
+
+
+def test_the_command_compares_generated_dialogues_by_default():
+  gin.clear_config()
+  parser = argparse.ArgumentParser()
+  compare.add_flags(parser)
+  cli._add_gin_flags(parser)
+  args = parser.parse_args(['--output=x', '--seeds=2'])
+  try:
+    configure, settings, _ = compare.configured(args)
+    arguments = configure(None)
+  finally:
+    gin.clear_config()
+  settings_lib.check(arguments, settings)
+  assert settings.num_seeds == 2
+  assert [arm.task('bookings_short') for arm in settings.arms] == [
+    'bookings_short',
+    'bookings_short_pie',
+    'bookings_short_joint',
+    'bookings_short_domain',
+  ]
+  period = arguments['eval_period']
+  assert arguments['total_steps'] % period == 0
+  assert period % arguments['checkpoint_cfg'].period == 0
+
+
+@pytest.mark.parametrize(
+  'granularities, message',
+  [
+    ({'toy': toy.LENGTHS}, "'toy' is no multi-prompt task besides 'toy'"),
+    ({'toy_joint': toy.LENGTHS}, "'toy_joint' is no multi-prompt task"),
+    ({'toi': toy.LENGTHS}, "unknown task 'toi'; did you mean toy"),
+  ],
+)
+def test_granularities_that_are_none(tmp_path, granularities, message):
+  with pytest.raises(errors.UserError, match=message):
+    _run(tmp_path / 'out', granularities=granularities)
   assert not (tmp_path / 'out').exists()
 
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from collections.abc import Mapping
 import dataclasses
+import functools
 import json
 import statistics
 import time
@@ -49,7 +50,7 @@ def run(
   *,
   config_text: str,
   sweep: str = '',
-  announce: Callable[[str], None] = print,
+  announce: Callable[[str], None] = functools.partial(print, flush=True),
 ) -> dict[str, Any]:
   """Does what has not been done yet.
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import dataclasses
 from typing import Any
 
+import gin
 import jax
 
 from pid_jax import errors
@@ -50,6 +51,15 @@ class Settings:
       raise errors.unknown('kind of equality', self.equal, EQUAL)
     if self.num_seeds < 1:
       raise errors.UserError(f'seeds must be at least 1. Got {self.num_seeds}.')
+
+  @classmethod
+  def from_gin(cls, *args: Any) -> Settings:
+    """Made of these fields, and of what gin says of others."""
+    try:
+      make = gin.get_configurable(cls)
+    except ValueError:  # No gin file names it.
+      make = cls
+    return make(*args)
 
   @property
   def arms(self) -> list[updates.Arm]:
