@@ -39,6 +39,8 @@ from pid_jax.trainer import data
 FILE = 'comparison.json'
 _FORMAT = 2
 
+_print = functools.partial(print, flush=True)
+
 # total_steps, or None for what was configured -> arguments of trainer.train.
 Configure = Callable[[int | None], dict[str, Any]]
 
@@ -50,7 +52,7 @@ def run(
   *,
   config_text: str,
   sweep: str = '',
-  announce: Callable[[str], None] = functools.partial(print, flush=True),
+  announce: Callable[[str], None] = _print,
 ) -> dict[str, Any]:
   """Does what has not been done yet.
 
