@@ -209,7 +209,7 @@ def test_another_task_with_other_inputs_is_refused():
   _task()
   _register_coarse('updates_backwards', range(59, -1, -1))
   arm = updates.Arm('updates_backwards', COARSE.lengths)
-  with pytest.raises(Exception, match='has other inputs than .updates., or'):
+  with pytest.raises(Exception, match='has other inputs than'):
     updates.measure(_config(), arm, 1)
 
 
