@@ -34,6 +34,13 @@ def test_summary_by_hand():
   assert summary['pie']['inference'] == {'task': 9.0, 'U=1': 1.0, 'U=2': 4.0}
 
 
+def test_sizes_are_said():
+  assert summary_lib.sizes(comparison_data.report()) == (
+    'In tokens: an input of 8; PiD 3 prompts of 2, answers of 4; PiE 3 prompts '
+    'of 2, answers of 4; coarse 1 prompts of 2, answers of 4.'
+  )
+
+
 def test_table_says_where_pid_loses():
   table = comparison.table(comparison_data.report())
   assert SENTENCE in table

@@ -163,6 +163,7 @@ def _phases(report: Mapping[str, Any]) -> Element:
     'section',
     element('h2', 'Time to answer by phase'),
     _table(['ms', *_PHASES, 'all'], rows),
+    element('p', summary_lib.sizes(report), class_='quiet'),
     element('p', _FORMULA_NOTE, class_='quiet'),
   )
 

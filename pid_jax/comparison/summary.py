@@ -274,6 +274,23 @@ def swept(
   ]
 
 
+def sizes(report: Mapping[str, Any]) -> str:
+  """Says at which sizes answers were timed."""
+  contenders = report['inference']['task']['contenders']
+  said = []
+  for arm, row in contenders.items():
+    own = row['sizes']
+    answers = f'answers of {own["new_tokens"]}'
+    if arm == 'joint':
+      answers = f'one answer of {own["num_prompts"] * own["new_tokens"]}'
+    said.append(
+      f'{name_of(arm)} {own["num_prompts"]} prompts of '
+      f'{own["prompt_length"]}, {answers}'
+    )
+  length = contenders['pid']['sizes']['input_length']
+  return f'In tokens: an input of {length}; {"; ".join(said)}.'
+
+
 def gflops(
   config: config_lib.T5Config, layout: str, job: Mapping[str, Any]
 ) -> float:
