@@ -36,10 +36,12 @@ class Settings:
   Attributes:
     num_rounds: steady comparisons that are wanted of each contender.
     budget: seconds for a job, after which no further round begins.
+    least: seconds of a turn, see `timing.interleave`.
   """
 
   num_rounds: int = 5
   budget: float = 110.0
+  least: float = 0.0
 
 
 # A sweep has many points, and wants the shape of a curve.
@@ -163,6 +165,7 @@ def run_job(
     num_rounds=settings.num_rounds,
     budget=settings.budget,
     pause=timing.PAUSE if job.peers else 0.0,
+    least=settings.least,
   )
   contenders = {}
   for name in runs:
