@@ -39,7 +39,7 @@ _NAMES = {
 }
 _NUM_MEASURED = 1000  # Inputs.
 # There are many jobs, and each has many parts, some of a millisecond.
-_SETTINGS = runner_lib.Settings(num_rounds=5, budget=30.0, least=0.04)
+_SETTINGS = runner_lib.Settings(num_rounds=5, budget=15.0, least=0.04)
 
 
 def typical(
