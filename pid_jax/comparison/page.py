@@ -22,9 +22,9 @@ from pid_jax.pages.markup import element
 _PHASES = ('encode', 'prefill', 'steps')
 _FORMULA_NOTE = (
   'Programs that stop after encode and after prefill tell the phases apart: '
-  'short ones may drown in noise, even below zero. By formula is the least that '
-  'this machine needs for the FLOPs and bytes of docs/costs.md; dashed in the '
-  'charts below.'
+  'short ones may drown in noise, even below zero. By formula is the least '
+  'that this machine needs for the FLOPs and bytes of docs/costs.md; dashed in '
+  'the charts below.'
 )
 _ROOFLINE_NOTE = (
   'E is encode, P prefill, S a step. The roof is what a machine allows: its '
