@@ -22,7 +22,8 @@ of its batches of B packed rows is then laid out anew:
 The pairs of one update are packed, first fit, into as few rows as they need,
 and these are padded with empty rows to the number that the fullest update
 needs, because every update must have one shape. `measure` finds that number by
-reading through all updates beforehand.
+reading through all updates beforehand, and the length of decoder rows with
+which it makes for the fewest tokens in all.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ import dataclasses
 import functools
 import math
 
+import numpy as np
 import seqio
 import tensorflow as tf
 
@@ -44,6 +46,7 @@ from pid_jax.trainer import data
 
 LAYOUTS = ('pid', 'pie', 'joint')
 _MULTIPLE = 8  # Of lengths, for the sake of vector units.
+_SHARES = (0.6, 0.8, 1.0, 1.2)
 _FEATURES = (
   'inputs', 'inputs_truncated', 'prompts', 'subtasks', 'targets',
   'subtask_weights',
@@ -98,6 +101,11 @@ class Shape:
   encoder_tokens: int
   decoder_tokens: int
 
+  @property
+  def tokens(self) -> int:
+    """Of a batch, padding included."""
+    return self.rows * (self.encoder_length + self.decoder_length)
+
 
 def lengths_of(cfg: data.DatasetConfig, arm: Arm) -> Mapping[str, int]:
   """The feature lengths of an arm's task.
@@ -150,36 +158,46 @@ def measure(
     decoder_tokens += int(targets.sum())
     longest = max(longest, int(targets.max(initial=0)))
   lengths = cfg.task_feature_lengths
-  rows, encoder_length = cfg.batch_size, lengths['inputs']
-  decoder_length = (arm.lengths or lengths)['decoder']
+  encoder_length = lengths['inputs']
+  decoder_lengths = [(arm.lengths or lengths)['decoder']]
   if arm.name in ('pie', 'joint'):
     if arm.name == 'pie':
       encoder_length += lengths['prompts']
-    # A row that is full of inputs should have room for their targets.
-    beside = 1.1 * encoder_length * decoder_tokens / max(encoder_tokens, 1)
-    decoder_length = _MULTIPLE * math.ceil(max(longest, beside) / _MULTIPLE)
-  shape = Shape(
-    rows,
-    encoder_length,
-    decoder_length,
-    num_pairs,
-    encoder_tokens,
-    decoder_tokens,
-  )
-  if arm.name != 'pid':
-    pack = _packer(cfg, arm, shape)
-    # A dataset that is read again would be shuffled anew.
-    counts = (
-      _updates(cfg, arm)
-      .take(num_updates)
-      .map(
-        _plain(lambda update: tf.shape(pack(update)['decoder_positions'])),
-        num_parallel_calls=tf.data.AUTOTUNE,
-      )
+    # Beside a row that is full of inputs; how inputs and targets fit into rows
+    # together decides which share of it is best.
+    beside = encoder_length * decoder_tokens / max(encoder_tokens, 1)
+    wanted = {max(longest, share * beside) for share in _SHARES}
+    rounded = {_MULTIPLE * math.ceil(x / _MULTIPLE) for x in wanted}
+    decoder_lengths = sorted(rounded)
+  shapes = [
+    Shape(
+      cfg.batch_size,
+      encoder_length,
+      decoder_length,
+      num_pairs,
+      encoder_tokens,
+      decoder_tokens,
     )
-    fullest = max(int(n) for n, _ in counts.as_numpy_iterator())
-    shape = dataclasses.replace(shape, rows=fullest)
-  return shape, inputs
+    for decoder_length in decoder_lengths
+  ]
+  if arm.name == 'pid':
+    return shapes[0], inputs
+  packers = [_packer(cfg, arm, shape) for shape in shapes]
+
+  def count(update: _Tensors) -> tf.Tensor:
+    return tf.stack(
+      [tf.shape(pack(update)['decoder_positions'])[0] for pack in packers]
+    )
+
+  # A dataset that is read again would be shuffled anew.
+  counts = _updates(cfg, arm).take(num_updates)
+  counts = counts.map(_plain(count), num_parallel_calls=tf.data.AUTOTUNE)
+  fullest = np.max(list(counts.as_numpy_iterator()), axis=0)
+  shapes = [
+    dataclasses.replace(shape, rows=int(rows))
+    for shape, rows in zip(shapes, fullest, strict=True)
+  ]
+  return min(shapes, key=lambda shape: shape.tokens), inputs
 
 
 def train_config(
