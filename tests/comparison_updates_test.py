@@ -226,6 +226,19 @@ def test_what_pid_is_fed_is_counted():
   assert repeated, 'no input was split: the case is too easy'
 
 
+@pytest.mark.slow
+def test_decoder_rows_have_the_length_that_wastes_least(monkeypatch):
+  shares, sizes = updates._SHARES, []
+  joint = updates.Arm('joint')
+  chosen, _ = updates.measure(_config(), joint, NUM_UPDATES)
+  for share in shares:
+    monkeypatch.setattr(updates, '_SHARES', (share,))
+    shape, _ = updates.measure(_config(), joint, NUM_UPDATES)
+    sizes.append(shape.rows * (shape.encoder_length + shape.decoder_length))
+  assert len(set(sizes)) > 1, 'the case is too easy'
+  assert chosen.tokens == min(sizes)
+
+
 def test_the_position_in_the_updates_can_be_saved():
   shape, _ = updates.measure(_config(), PIE, NUM_UPDATES)
   cfg = updates.train_config(_config(), PIE, shape)

@@ -30,8 +30,6 @@ _SWEEPS = {
   'S': ('input_length', (128, 256, 512, 1024, 2048)),
   'B': ('num_inputs', (1, 2, 4, 8)),
 }
-
-
 _NAMES = {
   'U': 'by the number of prompts',
   'S': 'by the tokens of the input',

@@ -3,7 +3,7 @@
 """A comparison from its first to its last part, resumed wherever it stopped.
 
     OUTPUT/comparison.json    what was asked for, and what is known so far
-    OUTPUT/runs/LAYOUT-SEED   MODEL_DIR of a training run
+    OUTPUT/runs/NAME-SEED     MODEL_DIR of a training run, of a layout or task
 
 Every part is written down when it is done, whole or not at all, and is not done
 again. A training run that was stopped goes on from its last checkpoint. So the
