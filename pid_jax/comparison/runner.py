@@ -116,7 +116,7 @@ def run(
     minutes = sum(seconds[arm.name] for arm, _ in left[index:]) / 60
     announce(
       f'{name}: {num_updates} updates of {shape.rows} rows; '
-      f'{len(left) - index} runs to go, some {minutes:.0f} minutes'
+      f'{len(left) - index} runs to go, at least {minutes:.0f} minutes'
     )
     model_dir = state.folder / 'runs' / name
     start, is_whole = time.monotonic(), not model_dir.exists()
