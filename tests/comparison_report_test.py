@@ -74,10 +74,18 @@ def test_the_roof_by_hand():
   assert prefill.measured == pytest.approx(work.prefill.flops / (9 / 4))
   steps = sum(one.flops for one in work.steps)
   assert step.measured == pytest.approx(steps / (9 * 5 / 8))
+  assert [y for _, y in here.placed()] == [p.measured for p in here.points]
+  assert [y for _, y in chip.placed()][:3] == [1.6e13, 4e12, 5e11]
   assert roofline.unit(here)[0] == 'GFLOP/s'
   assert roofline.unit(chip) == ('TFLOP/s', 1e12)
   assert all(point.measured is None for point in chip.points)
   results = comparison_data.results()
+  phases = results['inference']['task']['contenders']['pie']['phases']
+  phases['measured']['prefill'] = -0.1  # Lost in noise: no place for it.
+  shown = [
+    (p.layout, p.phase) for p, _ in roofline.machines(results)[0].placed()
+  ]
+  assert ('pie', 'prefill') not in shown and len(shown) == 5
   results['roofline']['tpu'] = {'missing': 'no libtpu'}
   assert len(roofline.machines(results)) == 1
   text = ' '.join(_read(page.page(comparison_data.report(**results))).texts)

@@ -20,6 +20,7 @@ from pid_jax.pages.markup import Element
 from pid_jax.pages.markup import element
 
 _PHASES = ('encode', 'prefill', 'steps')
+_GREY = 5  # Of base.css.
 _FORMULA_NOTE = (
   'Programs that stop after encode and after prefill tell the phases apart: '
   'short ones may drown in noise, even below zero. By formula is the least '
@@ -241,19 +242,24 @@ def _roofline(report: Mapping[str, Any]) -> Element:
   for machine in roofline.machines(report):
     series, rows = [], []
     unit, scale = roofline.unit(machine)
-    for layout in report['settings']['layouts']:
-      own = [point for point in machine.points if point.layout == layout]
-      rates = [p.measured or machine.allowed(p.intensity) for p in own]
-      series.append(
-        charts.Series(
-          summary_lib.name_of(layout),
-          [(p.intensity, y / scale) for p, y in zip(own, rates, strict=True)],
-          letters=''.join(point.phase[0].upper() for point in own),
+    for index, layout in enumerate(report['settings']['layouts']):
+      own = [(p, y) for p, y in machine.placed() if p.layout == layout]
+      if own:
+        series.append(
+          charts.Series(
+            summary_lib.name_of(layout),
+            [(point.intensity, y / scale) for point, y in own],
+            letters=''.join(point.phase[0].upper() for point, _ in own),
+            colour=index,
+          )
         )
-      )
-      rows += [(_title(p), _cells(machine, p, scale)) for p in own]
+      rows += [
+        (_title(point), _cells(machine, point, scale))
+        for point in machine.points
+        if point.layout == layout
+      ]
     roof = [(x, y / scale) for x, y in machine.roof()]
-    series.append(charts.Series('roof', roof))
+    series.append(charts.Series('roof', roof, colour=_GREY))
     title = f'{machine.name}: {unit} over FLOP for each byte'
     figures.append(charts.line_chart(title, series, log_x=True, log_y=True))
     head = ['FLOP/byte by formula', 'by the compiler', 'bound by']

@@ -139,8 +139,7 @@ def _roofline(report: Mapping[str, Any]):
     unit, scale = roofline.unit(machine)
     xs, ys = zip(*machine.roof(), strict=True)
     ax.plot(xs, [y / scale for y in ys], color='black', linewidth=1)
-    for point in machine.points:
-      rate = point.measured or machine.allowed(point.intensity)
+    for point, rate in machine.placed():
       ax.plot(
         point.intensity,
         rate / scale,

@@ -102,6 +102,11 @@ class Machine:
     """FLOP/s that the machine allows at so many FLOPs for each byte."""
     return min(self.flop_rate, intensity * self.bandwidth)
 
+  def placed(self) -> list[tuple[Point, float]]:
+    """Points with FLOP/s: those measured, or allowed where nothing was run."""
+    measured = [(p, p.measured) for p in self.points if p.measured]
+    return measured or [(p, self.allowed(p.intensity)) for p in self.points]
+
   def is_bound_by_memory(self, intensity: float) -> bool:
     return intensity * self.bandwidth < self.flop_rate
 
