@@ -3,15 +3,16 @@
 r"""Trains PiD, PiE and joint alike, and says what each buys and costs.
 
 Examples:
-  python -m pid_jax.compare --gin_file=runs/quickstart.gin --output=/tmp/compare
+  python -m pid_jax.compare --output=/tmp/compare
   python -m pid_jax.compare --gin_file=runs/jsonl.gin --output=/tmp/mine \
     --seeds=1 --layouts=pid,pie --gin.TRAIN_FILE="'train.jsonl'" ...
 
 The gin file is one for `train`, of PiD on a task with prompts; its bindings
-hold for all runs, but for MODEL_DIR. The three layouts begin with the same
-weights and see the same examples in the same updates. The same command goes on
-where the last one stopped. What came out lies in DIR: report.html, report.json
-and, where matplotlib is installed, plots.
+hold for all runs, but for MODEL_DIR. All begin with the same weights, and see
+the same examples in the same updates. The same command goes on where the last
+one stopped. What came out lies in DIR: report.html, report.json and, where
+matplotlib is installed, plots. Without a gin file it is runs/comparison.gin, on
+generated dialogues.
 """
 
 import argparse
@@ -28,28 +29,26 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
   add('--seeds', type=int, default=3, help='runs of a layout: %(default)s')
   add('--layouts', default='pid,pie,joint', help='default: %(default)s')
   add('--equal', default='updates', help="'updates' or 'seconds' of training")
-  add('--sweep', default='', metavar='U,S,B', help='time more of inference')
+  add('--sweep', default='U,S,B', help='times to answer over %(default)s')
 
 
-def main(args: argparse.Namespace) -> None:
-  """Runs what is left to do, writes the report and prints its table."""
+def configured(args: argparse.Namespace):
+  """Reads the gin files: a `runner.Configure`, the settings, all in words."""
   import gin
 
   from pid_jax import comparison
   from pid_jax import errors
   from pid_jax import trainer
 
-  settings = comparison.Settings(
-    tuple(args.layouts.split(',')), args.seeds, args.equal
-  )
+  args.gin_file = args.gin_file or ['runs/comparison.gin']
   cli.parse_gin(args, bindings=["MODEL_DIR = ''"])
-
+  layouts = tuple(args.layouts.split(','))
+  settings = comparison.Settings.from_gin(layouts, args.seeds, args.equal)
   try:
     gin.get_configurable(trainer.train)
   except ValueError as e:
     raise errors.UserError(
-      'the gin files do not configure trainer.train: include '
-      "'runs/train_base.gin'"
+      "the gin files do not configure trainer.train: include 'train_base.gin'"
     ) from e
 
   def configure(total_steps):
@@ -58,13 +57,16 @@ def main(args: argparse.Namespace) -> None:
         gin.parse_config(f'TRAIN_STEPS = {total_steps}')
     return gin.get_bindings(trainer.train)
 
+  return configure, settings, gin.config_str()
+
+
+def main(args: argparse.Namespace) -> None:
+  """Runs what is left to do, writes the report and prints its table."""
+  from pid_jax import comparison
+
+  configure, settings, text = configured(args)
   results = comparison.run(
-    configure,
-    settings,
-    args.output,
-    config_text=gin.config_str(),
-    sweep=args.sweep,
-    announce=lambda line: print(line, flush=True),
+    configure, settings, args.output, config_text=text, sweep=args.sweep
   )
   command = shlex.join(['python', '-m', 'pid_jax.compare', *sys.argv[1:]])
   report = comparison.write(results, command, args.output)

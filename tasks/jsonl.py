@@ -20,6 +20,8 @@ line is one JSON object, an input with all its subtasks:
     target  string. The right answer. It may be empty, though a word such as
             "none" is better: one can draw from such subtasks in training, and
             tell "nothing there" from "no answer". Not needed for prediction.
+            If the first line of no file has any, the task has none: it can be
+            timed (pid_jax.compare), but not trained on nor scored.
   id        string or whole number, optional: the line's number if absent. Must
             differ from line to line. Predictions carry it.
 
@@ -134,13 +136,16 @@ def register(
       )
   if isinstance(vocabulary, str | os.PathLike):
     vocabulary = vocabulary_lib.Vocabulary(vocabulary, extra_ids)
+  has_targets = any(map(_has_targets, files.values()))
+  read = subtasks.iterate_examples if has_targets else _without_targets
   subtasks.register(
     name,
     source=subtasks.InMemoryDataSource(
-      {split: functools.partial(_read, path) for split, path in files.items()}
+      {split: functools.partial(read, path) for split, path in files.items()}
     ),
     vocabulary=vocabulary,
-    metric_fns=[_metric(m, empty_target) for m in metrics],
+    metric_fns=[_metric(m, empty_target) for m in metrics if has_targets],
+    has_targets=has_targets,
     empty_target=empty_target,
     long_inputs=long_inputs,
     joint_separator=joint_separator,
@@ -149,8 +154,24 @@ def register(
   return task
 
 
-def _read(path: epath.Path) -> Iterator[dict[str, Any]]:
-  return subtasks.iterate_examples(path)
+def _has_targets(path: epath.Path) -> bool:
+  """Whether the first line has a target; True if it cannot be read."""
+  try:
+    _, _, record = next(subtasks.iterate_lines(path))
+    return any('target' in subtask for subtask in record['subtasks'])
+  except (errors.UserError, StopIteration, KeyError, TypeError):
+    return True  # Whoever reads the file will say what is wrong with it.
+
+
+def _without_targets(path: epath.Path) -> Iterator[dict[str, Any]]:
+  for example in subtasks.iterate_examples(path, require_targets=False):
+    del example['choices']
+    if any(target is not None for target in example['targets']):
+      raise errors.UserError(
+        f'{path}: the example {example["example_id"]!r} has targets, the first '
+        'one has none; give them to all examples, or to none'
+      )
+    yield {**example, 'targets': [''] * len(example['targets'])}
 
 
 def _metric(

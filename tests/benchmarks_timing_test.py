@@ -32,13 +32,13 @@ class Clock:
     return run
 
 
-def _interleave(clock, probe, num_rounds=3, budget=1000.0):
+def _interleave(clock, probe, num_rounds=3, budget=1000.0, least=0.0):
   contenders = {
     'fast': clock.contender('fast', 2.0),
     'slow': clock.contender('slow', 6.0),
   }
   return timing.interleave(
-    contenders, probe, num_rounds=num_rounds, budget=budget,
+    contenders, probe, num_rounds=num_rounds, budget=budget, least=least,
     clock=clock, sleep=lambda seconds: None,
   )  # fmt: skip
 
@@ -50,6 +50,16 @@ def test_contenders_take_turns_after_a_warm_up():
   assert timings.seconds('slow') == [6.0] * 3
   assert timings.ratios('slow') == [3.0] * 3
   assert timings.outputs == {'fast': 'FAST', 'slow': 'SLOW'}
+
+
+def test_short_turns_are_repeated():
+  clock = Clock()
+  timings = _interleave(clock, lambda: STEADY, num_rounds=2, least=5.0)
+  # Of 2 seconds three times, of 6 seconds once.
+  turns = [*['fast'] * 3, 'slow', *['fast'] * 3]
+  assert clock.log == ['fast', 'slow'] + turns * 2
+  assert timings.seconds('fast')[0] == 2.0
+  assert timings.ratios('slow') == [3.0] * 2
 
 
 def test_the_reference_has_a_turn_between_any_two_others():

@@ -7,7 +7,10 @@ import re
 
 import pytest
 import sentencepiece
+import seqio
 
+from pid_jax.subtasks import groups
+from pid_jax.tasks import bookings
 from pid_jax.tasks.bookings import ontology
 from pid_jax.tasks.bookings import rule
 from pid_jax.tasks.bookings import simulator
@@ -162,3 +165,31 @@ def test_task_serves_the_turns_of_the_simulator():
   targets = dict(zip(ontology.SLOTS, first['targets'], strict=True))
   filled = {k: v.decode() for k, v in targets.items() if v != b'none'}
   assert filled == turn.state
+
+
+def test_domains_are_the_same_states_as_slots():
+  slots = list(bookings.examples('bookings', 'test', 3))
+  domains = list(bookings.domain_examples('bookings', 'test', 3))
+  assert len(slots) == len(domains) > 6
+  for of_slots, of_domains in zip(slots, domains, strict=True):
+    for same in ('example_id', 'inputs'):
+      assert of_slots[same] == of_domains[same]
+    assert of_domains['prompts'] == list(ontology.DOMAINS)
+    state = {
+      f'{domain}-{slot}': value
+      for domain, text in zip(
+        of_domains['subtasks'], of_domains['targets'], strict=True
+      )
+      for slot, value in groups.read(text)[0].items()
+    }
+    filled = zip(of_slots['subtasks'], of_slots['targets'], strict=True)
+    assert state == {name: value for name, value in filled if value != 'none'}
+  # The metrics of either see one wrong slot of one turn.
+  count, wrong = len(domains), domains[-1]['targets'].copy()
+  wrong[0] = groups.write({**groups.read(wrong[0])[0], 'area': 'nowhere'})
+  predictions = [e['targets'] for e in domains[:-1]] + [wrong]
+  task = seqio.TaskRegistry.get('bookings_domain')
+  (metric_fn,) = task.metric_fns
+  figures = metric_fn(domains, predictions)
+  assert figures['joint_goal_accuracy'] == pytest.approx(1 - 1 / count)
+  assert figures['slot_accuracy'] == pytest.approx(1 - 1 / (30 * count))

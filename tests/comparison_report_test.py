@@ -6,6 +6,7 @@ import html.parser
 import json
 import re
 
+import comparison_data
 import pytest
 import trainer_toy as toy
 
@@ -13,88 +14,18 @@ from pid_jax import comparison
 from pid_jax import costs
 from pid_jax.benchmarks import plots as benchmark_plots
 from pid_jax.comparison import page
+from pid_jax.comparison import roofline
 from pid_jax.comparison import summary as summary_lib
 
-SHAPE = {
-  'rows': 2, 'encoder_length': 10, 'decoder_length': 6, 'pairs': 12,
-  'encoder_tokens': 48, 'decoder_tokens': 24, 'inputs': 9,
-}  # fmt: skip
 SENTENCE = (
-  'On toy an update of PiE takes 2.50 times as long as one of PiD and '
-  'answering 4.50 times as long; f1 0.550 for PiD against 0.650 (-0.100): here '
-  'PiD loses.'
+  'On toy an update of PiE takes 2.50 times as long as one of PiD and its '
+  'answers take 4.50 times as long; f1 0.550 for PiD against 0.650 (-0.100, '
+  'where runs that differ in the seed are up to 0.100 apart): here PiD loses.'
 )
 
 
-def _job(name: str, pie_seconds: float, **sizes) -> dict:
-  sizes = {
-    'num_inputs': 1, 'input_length': 8, 'num_prompts': 3, 'prompt_length': 2,
-    'new_tokens': 4, **sizes,
-  }  # fmt: skip
-  spread = lambda x: dict.fromkeys(('quartile_1', 'median', 'quartile_3'), x)
-  phases = {'encode': 0.25, 'prefill': 0.5, 'steps': 1.25}
-  return {
-    'name': name,
-    'sizes': sizes,
-    'reference': 'pid',
-    'contenders': {
-      layout: {
-        'seconds': spread(seconds), 'ratio': spread(seconds / 2), 'steady': True
-      }
-      for layout, seconds in (('pid', 2.0), ('pie', pie_seconds))
-    },
-    'phases': phases,
-    'floor': {'phases': {k: v / 2 for k, v in phases.items()}},
-    'machine': {
-      'processor': 'Zx 1', 'cores': 2, 'device': 'cpu',
-      'probe': {'flop_rate': 2e11, 'bandwidth': 2.5e10},
-    },
-  }  # fmt: skip
-
-
-def _results(**overrides) -> dict:
-  """Two runs of each of two layouts, evaluated after updates 3 and 6."""
-  results = {
-    'task': 'toy',
-    'metric': 'f1',
-    'runs': {
-      f'{layout}-{seed}': {
-        'layout': layout,
-        'curves': {'f1': [[3, value], [6, value + seed / 10]]},
-      }
-      for layout, value in (('pid', 0.5), ('pie', 0.6))
-      for seed in (0, 1)
-    },
-    'updates': {'pid': 3, 'pie': 3},
-    'settings': {'equal': 'updates'},
-    'model': toy.t5_config().to_dict(),
-    'shapes': {'pid-0-3': SHAPE, 'pie-0-3': {**SHAPE, 'rows': 4}},
-    'update_seconds': {'pid': {'median': 0.5}, 'pie': {'median': 1.25}},
-    'inference': {
-      job['name']: job
-      for job in (
-        _job('task', 9.0),
-        _job('U=1', 1.0, num_prompts=1),
-        _job('U=2', 4.0, num_prompts=2),
-      )
-    },
-  }
-  return {**results, **overrides}
-
-
-def _report(**overrides) -> dict:
-  results = _results(**overrides)
-  summary = summary_lib.summarize(results)
-  more = {
-    'command': 'compare <this>',
-    'date': 'today',
-    'versions': {'jax': '1'},
-  }
-  return {**results, **more, 'summary': summary}
-
-
 def test_summary_by_hand():
-  summary = _report()['summary']
+  summary = comparison_data.report()['summary']
   assert summary['pid']['quality'] == {'f1': [0.5, 0.6]}
   assert summary['pid']['inputs_per_second'] == 9 / 3 / 0.5
   assert summary['pid']['padding'] == pytest.approx(1 - 72 / (3 * 2 * 16))
@@ -103,18 +34,66 @@ def test_summary_by_hand():
   assert summary['pie']['inference'] == {'task': 9.0, 'U=1': 1.0, 'U=2': 4.0}
 
 
+def test_sizes_are_said():
+  assert summary_lib.sizes(comparison_data.report()) == (
+    'In tokens: an input of 8; PiD 3 prompts of 2, answers of 4; PiE 3 prompts '
+    'of 2, answers of 4; coarse 1 prompts of 2, answers of 4.'
+  )
+
+
 def test_table_says_where_pid_loses():
-  table = comparison.table(_report())
+  table = comparison.table(comparison_data.report())
   assert SENTENCE in table
-  assert 'PiD is slower than PiE in U=1.' in table
-  assert re.search('f1, mean +0.5500 +0.6500', table)
+  assert 'PiD answers slower than PiE at U=1 (2.00 times as long).' in table
+  assert summary_lib.LIMITS in table
+  assert re.search('f1, mean +0.5500 +0.6500 +0.2500', table)
   assert re.search('least to most +0.500-0.600 +0.600-0.700', table)
-  without = comparison.table(_report(runs={}))
-  assert 'Costs alone' in without and 'f1' not in without
+  assert 'an update of coarse (PiD, prompts: 1) takes 0.50 times' in table
+  assert 'prompts: 1) at this task (2.00 times as long).' in table
+  without = comparison.table(
+    comparison_data.report(**comparison_data.COSTS_ALONE)
+  )
+  assert 'Costs alone: no gold.' in without and 'f1' not in without
+
+
+def test_the_roof_by_hand():
+  here, chip = roofline.machines(comparison_data.results())
+  # 2e11 FLOP/s at 2.5e10 bytes/s: the ridge is at 8.
+  assert [here.allowed(x) for x in (16.0, 4.0)] == [2e11, 1e11]
+  assert [here.is_bound_by_memory(x) for x in (7.9, 8.1)] == [True, False]
+  assert here.roof() == [(0.25, 0.625e10), (8.0, 2e11), (32.0, 2e11)]
+  encode, prefill, step = (p for p in here.points if p.layout == 'pie')
+  assert (step.intensity, step.by_compiler) == (0.5, 0.25)
+  # Measured: 9 s, an eighth of it for encode, a quarter for prefill.
+  work = costs.generate(
+    toy.t5_config(),
+    'pie',
+    **comparison_data.results()['inference']['task']['sizes'],
+  )
+  assert encode.measured == pytest.approx(work.encode.flops / (9 / 8))
+  assert prefill.measured == pytest.approx(work.prefill.flops / (9 / 4))
+  steps = sum(one.flops for one in work.steps)
+  assert step.measured == pytest.approx(steps / (9 * 5 / 8))
+  assert [y for _, y in here.placed()] == [p.measured for p in here.points]
+  assert [y for _, y in chip.placed()][:3] == [1.6e13, 4e12, 5e11]
+  assert roofline.unit(here)[0] == 'GFLOP/s'
+  assert roofline.unit(chip) == ('TFLOP/s', 1e12)
+  assert all(point.measured is None for point in chip.points)
+  results = comparison_data.results()
+  phases = results['inference']['task']['contenders']['pie']['phases']
+  phases['measured']['prefill'] = -0.1  # Lost in noise: no place for it.
+  shown = [
+    (p.layout, p.phase) for p, _ in roofline.machines(results)[0].placed()
+  ]
+  assert ('pie', 'prefill') not in shown and len(shown) == 5
+  results['roofline']['tpu'] = {'missing': 'no libtpu'}
+  assert len(roofline.machines(results)) == 1
+  text = ' '.join(_read(page.page(comparison_data.report(**results))).texts)
+  assert 'No TPU: no libtpu.' in text
 
 
 def test_spread_is_of_updates_that_all_runs_share():
-  report = _report()
+  report = comparison_data.report()
   assert summary_lib.spread_curve(report, 'pid', 'f1') == [
     (3, [0.5, 0.5]),
     (6, [0.5, 0.6]),
@@ -148,7 +127,7 @@ def _read(document: str) -> _Parser:
 
 
 def test_page_shows_sentences_table_and_curves():
-  report = _report()
+  report = comparison_data.report()
   read = _read(page.page(report))
   assert SENTENCE in read.texts
   assert {'0.5500', '0.6500', '$ compare <this>'} <= set(read.texts)
@@ -163,30 +142,38 @@ def test_page_shows_sentences_table_and_curves():
   )
   shown = summary_lib.NAMES['pie'] + f' 2: {work.total.flops / 1e9:.4g}'
   assert shown in read.texts
-  assert {'measured 2: 1,250', 'floor 2: 625'} <= set(read.texts)
+  # On the roof of the chip that was not run: 16 FLOPs a byte, 1 TB/s.
+  assert 'PiE 16: 16' in read.texts
+  assert {'PiE 2: 500', 'PiE by formula 2: 250'} <= set(read.texts)
 
 
 def test_page_takes_no_text_for_markup():
   name = '<script>alert(1)</script>'
-  read = _read(page.page(_report(task=name, metric='f1')))
+  read = _read(page.page(comparison_data.report(task=name, metric='f1')))
   assert 'script' not in read.tags
   assert any(name in text for text in read.texts)
 
 
 def test_page_of_costs_alone():
-  read = _read(page.page(_report(runs={})))
+  read = _read(page.page(comparison_data.report(**comparison_data.COSTS_ALONE)))
   assert any(text.startswith('Costs alone') for text in read.texts)
   assert not any(' over updates' in text for text in read.texts)
 
 
 def test_report_is_written(tmp_path):
-  report = comparison.write(_results(), 'compare', tmp_path)
+  report = comparison.write(comparison_data.results(), 'compare', tmp_path)
   assert json.loads((tmp_path / 'report.json').read_text()) == report
   assert (tmp_path / 'report.html').read_text() == page.page(report)
   names = {path.name for path in tmp_path.iterdir()}
   drawn = {
     f'{name}.{kind}'
-    for name in ('quality', 'inference_over_U')
+    for name in (
+      'quality',
+      'phases',
+      'inference_over_U',
+      'phases_over_U',
+      'roofline',
+    )
     for kind in ('svg', 'png')
   }
   wanted = drawn if benchmark_plots.is_installed() else set()

@@ -2,90 +2,41 @@
 # SPDX-License-Identifier: Apache-2.0
 """A comparison: what its runs are fed, how it resumes, what it refuses."""
 
+import argparse
 import dataclasses
 import itertools
 import json
 import pathlib
 
+import comparison_toy
+import gin
 import jax
 import numpy as np
 import pytest
 import trainer_toy as toy
 
+from pid_jax import cli
+from pid_jax import compare
 from pid_jax import comparison
 from pid_jax import errors
 from pid_jax import subtasks
 from pid_jax import trainer
 from pid_jax.comparison import inference
 from pid_jax.comparison import runner
+from pid_jax.comparison import settings as settings_lib
 from pid_jax.comparison import training
-from pid_jax.trainer import optimizers
+from pid_jax.comparison import updates as updates_lib
 from pid_jax.trainer import step as step_lib
 
 LAYOUTS = ('pid', 'pie', 'joint')
-SHAPE = [field.name for field in dataclasses.fields(runner.updates.Shape)]
-PHASES = ('encode', 'prefill', 'steps')
-SPREAD = dict.fromkeys(('min', 'quartile_1', 'median', 'quartile_3'), 0.5)
-
-
-def _configure(total_steps: int | None = None, **overrides) -> dict:
-  arguments = dict(
-    model=toy.t5_model(),
-    model_dir='',
-    train_dataset_cfg=toy.dataset_config(batch_size=4),
-    infer_eval_dataset_cfg=toy.dataset_config('validation', batch_size=4),
-    optimizer=optimizers.adafactor(1e-2),
-    total_steps=total_steps or 3,
-    checkpoint_cfg=trainer.CheckpointConfig(
-      period=2, best_metric='toy/exact_match'
-    ),
-    log_period=1,
-    random_seed=5,
-  )
-  return {**arguments, **overrides}
-
-
-def _run(output, *, configure=_configure, config_text='', sweep='', **settings):
-  return comparison.run(
-    configure,
-    comparison.Settings(**{'num_seeds': 1, **settings}),
-    output,
-    config_text=config_text,
-    sweep=sweep,
-    announce=lambda line: None,
-  )
+SHAPE = [field.name for field in dataclasses.fields(updates_lib.Shape)]
+_configure, _run = comparison_toy.configure, comparison_toy.run
 
 
 @pytest.fixture
 def quick_costs(monkeypatch):
-  """Times nothing: update n of `LAYOUTS` takes n + 1 seconds."""
-  monkeypatch.setattr(
-    training,
-    'time_updates',
-    lambda arguments, shapes: {
-      layout: {**SPREAD, 'median': 1.0 + i} for i, layout in enumerate(shapes)
-    },
-  )
-  monkeypatch.setattr(
-    inference,
-    'measure',
-    lambda job, config, announce: {
-      'name': job.name,
-      'contenders': {
-        v.name: {'seconds': {**SPREAD, 'median': 1.0 + i}}
-        for i, v in enumerate(job.variants)
-      },
-      'sizes': job.sizes,
-      'phases': dict.fromkeys(PHASES, 0.1),
-      'floor': {'phases': dict.fromkeys(PHASES, 0.1)},
-      'machine': {
-        'processor': 'Zx',
-        'cores': 2,
-        'device': 'cpu',
-        'probe': {'flop_rate': 1e9, 'bandwidth': 1e9},
-      },
-    },
-  )
+  """Times nothing; see comparison_toy."""
+  comparison_toy.stub_costs(monkeypatch.setattr)
 
 
 def _numbers(batch) -> list[list[int]]:
@@ -174,7 +125,7 @@ def test_runs_are_alike_and_resume_where_they_were_killed(
     metrics = results['runs'][f'{layout}-5']['curves']
     ((update, value),) = metrics['exact_match']
     assert update == 3 and 0 <= value <= 1
-    task = training.task_name('toy', layout)
+    task = updates_lib.Arm(layout).task('toy')
     saved = output / f'runs/{layout}-5/checkpoints/3/metrics/metrics'
     in_training = json.loads(saved.read_text())
     assert in_training[f'{task}/exact_match'] == pytest.approx(value)
@@ -184,6 +135,50 @@ def test_runs_are_alike_and_resume_where_they_were_killed(
   assert _run(output) == results
   written = comparison.write(results, 'the command', output)
   assert 'exact_match, mean' in comparison.table(written)
+
+
+def test_jobs_have_the_sizes_of_a_mean_input():
+  subtasks.register(
+    'sized',
+    source=subtasks.InMemoryDataSource(
+      {'train': [toy.example(i, 'train') for i in range(50)]}
+    ),
+    vocabulary=toy.vocabulary(),
+    joint_separator=' 0 0 ',
+  )
+  cfg = toy.dataset_config(mixture_or_task_name='sized', shuffle=False)
+  pid, joint = (updates_lib.Arm(name) for name in ('pid', 'joint'))
+  sizes = inference.typical(cfg, pid, has_targets=True)
+  # Four digits, six letters and EOS; a word and a letter with EOS; joint: two
+  # letters, two tokens between them, EOS.
+  assert sizes == {
+    'input_length': 11, 'num_prompts': 2, 'prompt_length': 1, 'new_tokens': 2,
+    'joint_tokens': 5,
+  }  # fmt: skip
+  lengths = {**toy.LENGTHS, 'targets': 7}
+  longer = dataclasses.replace(cfg, task_feature_lengths=lengths)
+  unknown = inference.typical(longer, pid, has_targets=False)
+  assert (unknown['new_tokens'], unknown['joint_tokens']) == (7, 15)
+
+  coarse = updates_lib.Arm('coarse', lengths)
+  of_coarse = {**sizes, 'num_prompts': 1, 'new_tokens': 9}
+  task, *swept = inference.jobs(
+    {'pid': {**sizes, 'joint_tokens': 7}, 'coarse': of_coarse},
+    [joint, pid, coarse],
+    'U,B',
+  )
+  assert [v.name for v in task.variants] == ['pid', 'joint', 'coarse']
+  done = [
+    (s['input_length'], s['num_prompts'], s['new_tokens'])
+    for s in (task.of(v).sizes for v in task.variants)
+  ]
+  assert done == [(11, 2, 2), (11, 2, 4), (11, 1, 9)]
+  assert [job.name for job in swept[:2]] == ['U=1', 'U=2']
+  for job in swept:
+    assert [v.name for v in job.variants] == ['pid', 'joint']
+    assert getattr(
+      job, {'U': 'num_prompts', 'B': 'num_inputs'}[job.name[0]]
+    ) == int(job.name[2:])
 
 
 def test_equal_seconds(tmp_path, monkeypatch, quick_costs):
@@ -211,7 +206,7 @@ def test_equal_seconds(tmp_path, monkeypatch, quick_costs):
   for name, arguments in updates.items():
     assert arguments['random_seed'] == int(name[-1])
     layout = name.split('-')[0]
-    task = training.task_name('toy', layout)
+    task = updates_lib.Arm(layout).task('toy')
     assert arguments['infer_eval_dataset_cfg'].mixture_or_task_name == task
     best = arguments['checkpoint_cfg'].best_metric
     assert best == f'{task}/exact_match'
@@ -241,10 +236,10 @@ def test_a_task_without_metrics_gives_costs_alone(tmp_path, quick_costs):
 def test_updates_are_timed_in_turns(monkeypatch):
   arguments = _configure()
   shapes = {}
-  for layout in ('pid', 'pie'):
-    fields = training.measure(arguments, layout, 5, 6)
+  for arm in (updates_lib.Arm('pid'), updates_lib.Arm('pie')):
+    fields = training.measure(arguments, arm, 5, 6)
     del fields['inputs']
-    shapes[layout] = runner.updates.Shape(**fields)
+    shapes[arm] = updates_lib.Shape(**fields)
   taken = []
   take = training._Updates.take
   monkeypatch.setattr(
@@ -298,6 +293,44 @@ def test_configurations_that_cannot_be_compared(tmp_path, overrides, message):
   made = {name: make() for name, make in overrides.items()}
   with pytest.raises(errors.UserError, match=message):
     _run(tmp_path / 'out', configure=lambda n=None: _configure(n, **made))
+  assert not (tmp_path / 'out').exists()
+
+
+def test_the_command_compares_generated_dialogues_by_default():
+  gin.clear_config()
+  parser = argparse.ArgumentParser()
+  compare.add_flags(parser)
+  cli._add_gin_flags(parser)
+  args = parser.parse_args(['--output=x', '--seeds=2'])
+  try:
+    configure, settings, _ = compare.configured(args)
+    arguments = configure(None)
+  finally:
+    gin.clear_config()
+  settings_lib.check(arguments, settings)
+  assert settings.num_seeds == 2
+  assert [arm.task('bookings_short') for arm in settings.arms] == [
+    'bookings_short',
+    'bookings_short_pie',
+    'bookings_short_joint',
+    'bookings_short_domain',
+  ]
+  period = arguments['eval_period']
+  assert arguments['total_steps'] % period == 0
+  assert period % arguments['checkpoint_cfg'].period == 0
+
+
+@pytest.mark.parametrize(
+  'granularities, message',
+  [
+    ({'toy': toy.LENGTHS}, "'toy' is no multi-prompt task besides 'toy'"),
+    ({'toy_joint': toy.LENGTHS}, "'toy_joint' is no multi-prompt task"),
+    ({'toi': toy.LENGTHS}, "unknown task 'toi'; did you mean toy"),
+  ],
+)
+def test_granularities_that_are_none(tmp_path, granularities, message):
+  with pytest.raises(errors.UserError, match=message):
+    _run(tmp_path / 'out', granularities=granularities)
   assert not (tmp_path / 'out').exists()
 
 

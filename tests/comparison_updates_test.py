@@ -17,6 +17,12 @@ from pid_jax.comparison import updates
 from pid_jax.trainer import data
 
 NUM_UPDATES = 5
+PIE = updates.Arm('pie')
+# One subtask to an input, whose target is all letters of the input.
+COARSE = updates.Arm(
+  'updates_coarse',
+  {'inputs': 24, 'prompts': 1, 'targets': 8, 'subtasks': 1, 'decoder': 16},
+)
 # Six rows of 24 and 13 tokens: up to two inputs share one; an input with more
 # subtasks than fit into a row is split.
 LENGTHS = {
@@ -57,6 +63,24 @@ def _task() -> str:
     joint_separator=' 9 ',
   )
   return 'updates'
+
+
+def _register_coarse(name: str, numbers) -> None:
+  def example(index):
+    inputs = _example(index)['inputs']
+    return {
+      'example_id': str(index),
+      'inputs': inputs,
+      'prompts': ['first'],
+      'targets': [' '.join(inputs.split()[4:])],
+      'subtasks': ['all'],
+    }
+
+  subtasks.register(
+    name,
+    source=subtasks.InMemoryDataSource({'train': [*map(example, numbers)]}),
+    vocabulary=toy.vocabulary(),
+  )
 
 
 def _config(**overrides) -> data.DatasetConfig:
@@ -120,8 +144,9 @@ def _pid() -> list[list[tuple[str, str, str, str]]]:
 
 
 def _trained_on(layout: str) -> list[list[tuple[str, str, str, str]]]:
-  shape, _ = updates.measure(_config(), layout, NUM_UPDATES)
-  cfg = updates.train_config(_config(), layout, shape)
+  arm = updates.Arm(layout)
+  shape, _ = updates.measure(_config(), arm, NUM_UPDATES)
+  cfg = updates.train_config(_config(), arm, shape)
   assert cfg.mixture_or_task_name == f'updates_{layout}'
   batches = _batches(cfg)
   rows = [np.any(b['encoder_input_tokens'] > 0, axis=1).sum() for b in batches]
@@ -156,8 +181,42 @@ def test_updates_of_joint_are_those_of_pid():
     seen = inputs
 
 
+def test_updates_of_another_task_have_the_inputs_of_pid():
+  _task()
+  _register_coarse(COARSE.name, range(60))
+  shape, num_inputs = updates.measure(_config(), COARSE, NUM_UPDATES)
+  cfg = updates.train_config(_config(), COARSE, shape)
+  assert cfg.mixture_or_task_name == COARSE.name
+  batches = _batches(cfg)
+  rows = [np.any(b['encoder_input_tokens'] > 0, axis=1).sum() for b in batches]
+  assert max(rows) == shape.rows == len(batches[0]['encoder_input_tokens'])
+  assert shape.decoder_length == batches[0]['decoder_input_tokens'].shape[1]
+  seen, tokens = set(), 0
+  for pid, batch in zip(_pid(), batches, strict=True):
+    inputs = {text for text, *_ in pid}
+    coarse = _texts(batch, 'decoder_subtask_ids')
+    assert {text for text, *_ in coarse} | (seen & inputs) == inputs
+    assert len(coarse) == len({text for text, *_ in coarse})
+    for text, prompt, target, _ in coarse:
+      assert (prompt, target) == ('first', ' '.join(text.split()[4:]))
+    seen = inputs
+    tokens += (batch['decoder_target_tokens'] > 0).sum()
+  assert num_inputs == shape.pairs
+  assert shape.decoder_tokens == tokens
+
+
+def test_another_task_with_other_inputs_is_refused():
+  _task()
+  _register_coarse('updates_backwards', range(59, -1, -1))
+  arm = updates.Arm('updates_backwards', COARSE.lengths)
+  with pytest.raises(Exception, match='has other inputs than'):
+    updates.measure(_config(), arm, 1)
+
+
 def test_what_pid_is_fed_is_counted():
-  shape, num_inputs = updates.measure(_config(), 'pid', NUM_UPDATES)
+  shape, num_inputs = updates.measure(
+    _config(), updates.Arm('pid'), NUM_UPDATES
+  )
   batches = _batches(_config())
   assert shape.pairs == sum(map(len, _pid()))
   tokens = sum((b['decoder_target_tokens'] > 0).sum() for b in batches)
@@ -167,9 +226,22 @@ def test_what_pid_is_fed_is_counted():
   assert repeated, 'no input was split: the case is too easy'
 
 
+@pytest.mark.slow
+def test_decoder_rows_have_the_length_that_wastes_least(monkeypatch):
+  shares, sizes = updates._SHARES, []
+  joint = updates.Arm('joint')
+  chosen, _ = updates.measure(_config(), joint, NUM_UPDATES)
+  for share in shares:
+    monkeypatch.setattr(updates, '_SHARES', (share,))
+    shape, _ = updates.measure(_config(), joint, NUM_UPDATES)
+    sizes.append(shape.rows * (shape.encoder_length + shape.decoder_length))
+  assert len(set(sizes)) > 1, 'the case is too easy'
+  assert chosen.tokens == min(sizes)
+
+
 def test_the_position_in_the_updates_can_be_saved():
-  shape, _ = updates.measure(_config(), 'pie', NUM_UPDATES)
-  cfg = updates.train_config(_config(), 'pie', shape)
+  shape, _ = updates.measure(_config(), PIE, NUM_UPDATES)
+  cfg = updates.train_config(_config(), PIE, shape)
   iterator = data.TrainIterator(data.dataset(cfg, None))
   next(iterator)
   position = iterator.save()
@@ -181,18 +253,19 @@ def test_the_position_in_the_updates_can_be_saved():
 
 
 def test_a_fuller_update_than_measured_is_an_error():
-  shape, _ = updates.measure(_config(), 'pie', NUM_UPDATES)
+  shape, _ = updates.measure(_config(), PIE, NUM_UPDATES)
   cfg = updates.train_config(
-    _config(), 'pie', dataclasses.replace(shape, rows=shape.rows - 1)
+    _config(), PIE, dataclasses.replace(shape, rows=shape.rows - 1)
   )
   with pytest.raises(Exception, match='more than the .* rows'):
     _batches(cfg)
 
 
 def test_nothing_is_cut_that_pid_does_not_cut():
-  pie = updates.text_lengths('pie', LENGTHS, 1)
-  assert pie == {'inputs': 26, 'targets': 3}
-  joint = updates.text_lengths('joint', LENGTHS, 2)
-  # Five targets of two tokens, four separators, EOS.
-  assert joint == {'inputs': 24, 'targets': 19}
+  of = lambda arm: updates.lengths_of(_config(), arm)
+  assert of(updates.Arm('pid')) == LENGTHS
+  assert of(PIE) == {'inputs': 26, 'targets': 3}
+  # Five targets of two tokens, four separators of one, EOS.
+  assert of(updates.Arm('joint')) == {'inputs': 24, 'targets': 15}
+  assert of(COARSE) == COARSE.lengths
   assert seqio.get_mixture_or_task(f'{_task()}_joint')

@@ -14,8 +14,10 @@ import subtasks_data
 
 from pid_jax import errors
 from pid_jax import subtasks
+from pid_jax import trainer
 from pid_jax.tasks import bookings
 from pid_jax.tasks import jsonl
+from pid_jax.trainer import start
 
 GOOD = {
   'inputs': 'two nights',
@@ -232,6 +234,29 @@ def test_a_line_that_is_wrong_stops_the_task_with_its_message(tmp_path):
   jsonl.register('jsonl_wrong', **files)
   with pytest.raises(errors.UserError, match=r'train.jsonl, line 1: malformed'):
     seqio.TaskRegistry.get('jsonl_wrong').get_dataset(shuffle=False)
+
+
+def test_a_task_without_targets_can_be_timed_but_not_trained_on(tmp_path):
+  files = _files(tmp_path)
+  bare = json.loads(json.dumps(GOOD))
+  for subtask in bare['subtasks']:
+    del subtask['target']
+  for split in ('train', 'validation', 'test'):
+    if split in files:
+      (tmp_path / f'{split}.jsonl').write_text(json.dumps(bare) + '\n')
+  task = seqio.TaskRegistry.get(jsonl.register('jsonl_bare', **files))
+  assert not task.layout.has_targets and not task.metric_fns
+  (example,) = task.get_dataset(shuffle=False).as_numpy_iterator()
+  assert example['prompts'].shape[0] == 2
+  cfg = trainer.DatasetConfig('jsonl_bare', {})
+  with pytest.raises(errors.UserError, match="'jsonl_bare' has no targets"):
+    start.check_targets(cfg)
+  # All or nothing.
+  with (tmp_path / 'train.jsonl').open('a') as f:
+    f.write(json.dumps(GOOD))
+  jsonl.register('jsonl_half', **files)
+  with pytest.raises(errors.UserError, match="example '2' has targets, the"):
+    seqio.TaskRegistry.get('jsonl_half').get_dataset(shuffle=False)
 
 
 @pytest.mark.parametrize(

@@ -246,6 +246,39 @@ def test_a_line_chart_puts_points_where_they_belong():
   assert legend == ['loss', 'b']
 
 
+def test_logarithms_spreads_and_letters():
+  line = charts.Series(
+    'a', [(1, 1.0), (2, 10.0), (4, 100.0)], spread=[(1, 1), (5, 20), (90, 100)]
+  )
+  other = charts.Series('b', [(1, 2.0)], is_dashed=True, colour=0)
+  letters = charts.Series('c', [(1, 1.0), (4, 10.0)], letters='XY')
+  figure = charts.line_chart(
+    't', [line, other, letters], log_x=True, log_y=True
+  )
+  paths = {p.get('class'): p.get('d') for p in figure.iter('path')}
+  points = [
+    tuple(map(float, point.split(',')))
+    for point in paths['series-0'][1:].split('L')
+  ]
+  (x0, y0), (x1, y1), (x2, y2) = points
+  assert x1 == (x0 + x2) / 2 and y1 == (y0 + y2) / 2
+  # Over the greatest, and back under the least.
+  outline = paths['series-0 spread'][1:-1].split('L')
+  assert len(outline) == 6 and outline[0] == outline[-1] == f'{x0},{y0}'
+  assert outline[2] == f'{x2},{y2}'
+  assert 'series-0 dashed' in paths and 'series-2' not in paths
+  shown = {
+    text.text: (float(text.get('x')), float(text.get('y')))
+    for text in figure.iter('text')
+    if 'letter' in text.get('class')
+  }
+  assert shown == {'X': (x0, y0), 'Y': (x2, y1)}
+  ticks = [t.text for t in figure.iter('text') if 'of-x' in t.get('class')]
+  assert ticks == ['1', '2', '4']
+  legend = [s.text for s in figure.iter('span') if 'legend' in s.get('class')]
+  assert legend == ['a', 'c']
+
+
 def test_thinning_keeps_ends_and_peaks():
   points = [(i, float(i == 777) - float(i == 1234)) for i in range(5000)]
   thin = charts.thinned(points)

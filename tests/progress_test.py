@@ -4,7 +4,10 @@
 
 import io
 
+from clu import metric_writers
+
 from pid_jax import progress
+from pid_jax.trainer import reporting
 
 
 class _Unfinished:
@@ -59,3 +62,10 @@ def test_unknown_total():
   with progress.Progress(None, label='read', stream=stream) as bar:
     bar.update(7)
   assert stream.getvalue().startswith('read 7 steps (')
+
+
+def test_counts_of_an_evaluation_are_whole_numbers(caplog):
+  caplog.set_level('INFO', logger='pid_jax.trainer')
+  values = {'t/f1': 0.123456, 't/missing': 16620.0, 't/right': 1.0}
+  reporting.write_evaluation(metric_writers.MultiWriter([]), 7, values)
+  assert caplog.messages == ['step 7: t/f1 0.1235, t/missing 16620, t/right 1']

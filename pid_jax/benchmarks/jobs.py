@@ -26,6 +26,7 @@ class Variant:
     options: further keyword arguments of `decoding.generate`.
     pool: keyword arguments of `streaming.PoolSize`, to decode the inputs as a
       stream; None: in batches.
+    sizes: fields of the job in which it differs: other prompts to the inputs.
   """
 
   name: str
@@ -33,6 +34,7 @@ class Variant:
   param_dtype: str = 'float32'
   options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   pool: Mapping[str, int] | None = None
+  sizes: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
 
 PID = Variant('pid')
@@ -76,6 +78,7 @@ class Job:
     copied_run: where not 0, every other run of so many output tokens stands in
       the input.
     batch_size: inputs that `decoding.generate` gets at a time; None: all.
+    all_phases: time the phases of all variants, not of `stepwise` alone.
   """
 
   name: str
@@ -92,6 +95,11 @@ class Job:
   lengths: str = 'exact'
   copied_run: int = 0
   batch_size: int | None = None
+  all_phases: bool = False
+
+  def of(self, variant: Variant) -> 'Job':
+    """The job as a variant does it."""
+    return dataclasses.replace(self, **variant.sizes)
 
   @property
   def stepwise(self) -> str:

@@ -4,7 +4,6 @@
 
 from collections.abc import Callable
 import dataclasses
-import functools
 from typing import Any
 
 import jax
@@ -98,22 +97,22 @@ class Engine:
     return profiling.profile(program, run)
 
   def phases(
-    self, job: jobs.Job, batch: models.Batch
+    self, variant: jobs.Variant, job: jobs.Job, batch: models.Batch
   ) -> dict[str, Callable[[], Any]]:
-    """Returns functions that stop after encode, and after prefill, of PiD."""
-    inputs, prompts, new_tokens = lay_out('pid', job, batch)
-    slots = job.prompt_length + new_tokens
-    encode = jax.jit(functools.partial(phases.encode, self.module))
-    prefill = jax.jit(
-      lambda params, inputs, prompts: grid_lib.prefill(
-        self.module, params, inputs, prompts, slots
-      )
-    )
+    """Returns functions that stop after encode, and after prefill."""
+    inputs, prompts, new_tokens = lay_out(variant.layout, job, batch)
+    slots = prompts.shape[2] + new_tokens
     wait = jax.block_until_ready
     return {
-      'encode': lambda: wait(encode(self.params, inputs)),
-      'encode_and_prefill': lambda: wait(prefill(self.params, inputs, prompts)),
+      'encode': lambda: wait(_encode(self.module, self.params, inputs)),
+      'encode_and_prefill': lambda: wait(
+        _prefill(self.module, self.params, inputs, prompts, slots)
+      ),
     }
+
+
+_encode = jax.jit(phases.encode, static_argnums=0)
+_prefill = jax.jit(grid_lib.prefill, static_argnums=(0, 4))
 
 
 def _stream(settings, params, pool, inputs, prompts) -> np.ndarray:

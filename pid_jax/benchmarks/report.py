@@ -22,7 +22,7 @@ from pid_jax.benchmarks import machine
 from pid_jax.benchmarks import peers
 
 FILE = 'benchmark.json'
-_FORMAT = 1
+_FORMAT = 2
 
 _PACKAGES = (
   'pid_jax', 'jax', 'jaxlib', 'flax', 'numpy', 'torch', 'transformers',
@@ -48,7 +48,7 @@ _JOB = {
   'copied_share': _MAYBE,  # Of the outputs' tokens, those in the input.
   'reference': str,  # The contender that ratios are to.
   # Turns in their order, with probes in FLOP/s (float32 products) and bytes/s
-  # (reading). 'encode' and 'encode_and_prefill' are parts of PiD.
+  # (reading). 'X: encode' and 'X: encode_and_prefill' are parts of X.
   'rounds': [
     [{'name': str, 'seconds': _NUMBER, 'before': _SPEED, 'after': _SPEED}]
   ],
@@ -63,6 +63,10 @@ _JOB = {
       # The share of tokens that are those of ours in the same layout, or those
       # that were planted; None where there is nothing to compare with.
       'equal_tokens': _MAYBE,
+      'sizes': {str: int},  # B, S, U, P, T, where they are its own.
+      # Seconds, and the least that this machine needs; of `stepwise`, and of
+      # other variants of ours where they were asked for.
+      'phases': (dict, type(None)),
     }
   },
   # The contender that the next two are about: PiD without drafts.

@@ -25,8 +25,8 @@ from pid_jax.benchmarks import ours
 from pid_jax.benchmarks import peers as peers_lib
 from pid_jax.benchmarks import timing
 
-# Names under which PiD's phases are timed beside the contenders.
-_PHASES = ('encode', 'encode_and_prefill')
+# What is timed beside a contender, to tell its phases apart.
+_PARTS = ('encode', 'encode_and_prefill')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,10 +36,12 @@ class Settings:
   Attributes:
     num_rounds: steady comparisons that are wanted of each contender.
     budget: seconds for a job, after which no further round begins.
+    least: seconds of a turn, see `timing.interleave`.
   """
 
   num_rounds: int = 5
   budget: float = 110.0
+  least: float = 0.0
 
 
 # A sweep has many points, and wants the shape of a curve.
@@ -144,16 +146,26 @@ def run_job(
   Returns:
     A row of a report.
   """
-  batch = models.make_batch(engine.config, job)
-  runs = {v.name: engine.generator(v, job, batch) for v in job.variants}
+  batches = {
+    v.name: models.make_batch(engine.config, job.of(v)) for v in job.variants
+  }
+  batch = batches[job.stepwise]
+  runs, parts = {}, {}
+  for variant in job.variants:
+    of_variant = (variant, job.of(variant), batches[variant.name])
+    runs[variant.name] = engine.generator(*of_variant)
+    if job.all_phases or variant.name == job.stepwise:
+      for part, function in engine.phases(*of_variant).items():
+        parts[f'{variant.name}: {part}'] = function
   runs |= {name: peers.run(name, job, batch) for name in job.peers}
   reference = job.variants[0].name
-  turns = {reference: runs[reference], **engine.phases(job, batch), **runs}
   timings = timing.interleave(
-    turns,
+    {reference: runs[reference], **parts, **runs},
     probe,
     num_rounds=settings.num_rounds,
     budget=settings.budget,
+    pause=timing.PAUSE if job.peers else 0.0,
+    least=settings.least,
   )
   contenders = {}
   for name in runs:
@@ -165,7 +177,22 @@ def run_job(
       'equal_tokens': _equal_tokens(
         timings.outputs[name], _expected(name, job, batch, timings, engine)
       ),
+      'sizes': job.sizes,
+      'phases': None,
     }
+  for variant in job.variants:
+    name = variant.name
+    contenders[name]['sizes'] = job.of(variant).sizes
+    if f'{name}: {_PARTS[0]}' in parts:
+      least = _floor(
+        timings, variant, job.of(variant), batches[name], engine.config
+      )
+      contenders[name]['phases'] = {
+        'measured': _phases(timings, name),
+        'floor': least['phases'],
+      }
+      if name == job.stepwise:
+        floor = least
   result = {
     'name': job.name,
     'summary': job.summary,
@@ -180,8 +207,8 @@ def run_job(
     ],
     'contenders': contenders,
     'stepwise': job.stepwise,
-    'phases': _phases(timings, job.stepwise),
-    'floor': _floor(timings, job, batch, engine.config),
+    'phases': contenders[job.stepwise]['phases']['measured'],
+    'floor': floor,
     'work': {},
     'profile': None,
   }
@@ -193,9 +220,19 @@ def run_job(
 
 
 def work(
-  config: config_lib.T5Config, layout: str, job: jobs_lib.Job
+  config: config_lib.T5Config,
+  layout: str,
+  job: jobs_lib.Job,
+  device: Any = None,
 ) -> dict[str, dict[str, float]]:
-  """FLOPs and bytes of each phase, by formula and by the compiler."""
+  """FLOPs and bytes of each phase, by formula and by the compiler.
+
+  Args:
+    config: of the model.
+    layout: 'pid', 'pie' or 'joint'.
+    job: gives the shapes.
+    device: to compile for, see `ours.compiled_phases`.
+  """
   phases = costs.generate(config, layout, **job.sizes)
   by_formula = {
     'encode': phases.encode,
@@ -203,7 +240,9 @@ def work(
     'step': phases.steps[0] if phases.steps else costs.Work(),
   }
   rows = {}
-  for name, program in ours.compiled_phases(config, layout, job).items():
+  for name, program in ours.compiled_phases(
+    config, layout, job, device
+  ).items():
     analysis = program.cost_analysis() or {}
     rows[name] = {
       'formula_flops': by_formula[name].flops,
@@ -216,8 +255,9 @@ def work(
 
 def _expected(name, job, batch, timings, engine) -> np.ndarray | None:
   """What a contender should have generated; None where nobody else knows."""
-  layouts = {v.name: v.layout for v in job.variants}
-  layout = layouts.get(name, 'pid' if name.endswith('_tiled') else 'pie')
+  layouts = {v.name: (v.layout, v.sizes) for v in job.variants}
+  peer = 'pid' if name.endswith('_tiled') else 'pie'
+  layout, sizes = layouts.get(name, (peer, {}))
   if batch.outputs is not None:  # A planted model.
     if layout == 'pid':
       return batch.outputs
@@ -226,7 +266,7 @@ def _expected(name, job, batch, timings, engine) -> np.ndarray | None:
   exact = [
     v.name
     for v in job.variants
-    if v.layout == layout and v.param_dtype == 'float32'
+    if (v.layout, v.sizes) == (layout, sizes) and v.param_dtype == 'float32'
   ]
   return timings.outputs[exact[0]] if exact and exact[0] != name else None
 
@@ -252,26 +292,33 @@ def _copied_share(batch: models.Batch) -> float | None:
 
 
 def _phases(timings: timing.Timings, name: str) -> dict[str, float]:
-  """Seconds of encode, prefill and all steps of a contender of PiD."""
+  """Seconds of encode, prefill and all steps of a contender of ours."""
   reference = statistics.median(timings.seconds(timings.reference))
   encode, both, whole = (
     reference * statistics.median(timings.ratios(part))
-    for part in (*_PHASES, name)
+    for part in (*(f'{name}: {part}' for part in _PARTS), name)
   )
   return {'encode': encode, 'prefill': both - encode, 'steps': whole - both}
 
 
-def _floor(timings, job, batch, config) -> dict[str, Any]:
-  """The least time for the work of PiD, at the speed of each turn.
+def _floor(
+  timings: timing.Timings,
+  variant: jobs_lib.Variant,
+  job: jobs_lib.Job,
+  batch: models.Batch,
+  config: config_lib.T5Config,
+) -> dict[str, Any]:
+  """The least time for the work of a layout, at the speed of each turn.
 
   Drafts save steps, so that they do other work: they have no part in this.
   """
-  left = [
-    int(np.sum(batch.lengths > step)) for step in range(1, job.new_tokens)
-  ]
-  phases = costs.generate(config, 'pid', **job.sizes, rows_left=left)
+  left = None
+  if variant.layout != 'joint':  # Rows that have ended need no further step.
+    steps = range(1, batch.lengths.max())
+    left = [int(np.sum(batch.lengths > step)) for step in steps]
+  phases = costs.generate(config, variant.layout, **job.sizes, rows_left=left)
   seconds, ratios, apart = [], [], []
-  for turn in timings.turns(job.stepwise):
+  for turn in timings.turns(variant.name):
     speed = (turn.flop_rate, turn.bandwidth)
     seconds.append(phases.seconds(*speed))
     ratios.append(turn.seconds / seconds[-1])
@@ -287,6 +334,6 @@ def _floor(timings, job, batch, config) -> dict[str, Any]:
     'seconds': timing.spread(seconds),
     'ratio': timing.spread(ratios),
     'target': jobs_lib.FLOOR_TARGET,
-    'steady': timings.is_steady(job.stepwise),
+    'steady': timings.is_steady(variant.name),
     'phases': dict(zip(('encode', 'prefill', 'steps'), medians, strict=True)),
   }

@@ -125,6 +125,8 @@ def interleave(
   *,
   num_rounds: int,
   budget: float,
+  pause: float = PAUSE,
+  least: float = 0.0,
   clock: Callable[[], float] = time.perf_counter,
   sleep: Callable[[float], None] = time.sleep,
 ) -> Timings:
@@ -136,6 +138,9 @@ def interleave(
     probe: measures the machine's speed.
     num_rounds: steady comparisons that are wanted of each.
     budget: seconds after which no further round begins; two are run anyhow.
+    pause: seconds before and after each turn.
+    least: seconds of a turn; what is shorter runs several times in it, and its
+      mean counts.
     clock: in seconds.
     sleep: pauses.
 
@@ -153,11 +158,9 @@ def interleave(
   while True:
     turns = []
     for name in order:
-      sleep(PAUSE)
-      before = clock()
-      contenders[name]()
-      seconds = clock() - before
-      sleep(PAUSE)
+      sleep(pause)
+      seconds = _mean_seconds(contenders[name], least, clock)
+      sleep(pause)
       last, speed = speed, probe()
       turns.append(Turn(name, seconds, last, speed))
     timings.rounds.append(turns)
@@ -166,6 +169,16 @@ def interleave(
     one_more = (clock() - start) / (len(timings.rounds) + 1)
     if len(timings.rounds) >= _ENOUGH and clock() - start + one_more > budget:
       return timings
+
+
+def _mean_seconds(
+  run: Callable[[], Any], least: float, clock: Callable[[], float]
+) -> float:
+  before, count = clock(), 0
+  while not count or clock() - before < least:
+    run()
+    count += 1
+  return (clock() - before) / count
 
 
 def spread(values: list[float]) -> dict[str, float]:

@@ -3,7 +3,7 @@
 """A comparison from its first to its last part, resumed wherever it stopped.
 
     OUTPUT/comparison.json    what was asked for, and what is known so far
-    OUTPUT/runs/LAYOUT-SEED   MODEL_DIR of a training run
+    OUTPUT/runs/NAME-SEED     MODEL_DIR of a training run, of a layout or task
 
 Every part is written down when it is done, whole or not at all, and is not done
 again. A training run that was stopped goes on from its last checkpoint. So the
@@ -16,70 +16,43 @@ from __future__ import annotations
 from collections.abc import Callable
 from collections.abc import Mapping
 import dataclasses
+import functools
 import json
-import math
 import statistics
+import time
 from typing import Any
 
 from etils import epath
-import jax
 
 from pid_jax import atomic
 from pid_jax import costs
 from pid_jax import errors
 from pid_jax import trainer
 from pid_jax.comparison import inference
+from pid_jax.comparison import roofline
+from pid_jax.comparison import settings as settings_lib
 from pid_jax.comparison import training
 from pid_jax.comparison import updates
 from pid_jax.pages import curves
 from pid_jax.trainer import data
 
 FILE = 'comparison.json'
-EQUAL = ('updates', 'seconds')
-_FORMAT = 1
+_FORMAT = 2
+
+_print = functools.partial(print, flush=True)
 
 # total_steps, or None for what was configured -> arguments of trainer.train.
 Configure = Callable[[int | None], dict[str, Any]]
 
 
-@dataclasses.dataclass(frozen=True)
-class Settings:
-  """What is compared.
-
-  Attributes:
-    layouts: of `updates.LAYOUTS`; 'pid' must be among them.
-    num_seeds: runs of each layout, with the run's own seed and those after it.
-    equal: 'updates', or 'seconds': then PiD makes the updates that were
-      configured, and the others as many as they manage in the time of these.
-  """
-
-  layouts: tuple[str, ...] = updates.LAYOUTS
-  num_seeds: int = 3
-  equal: str = 'updates'
-
-  def __post_init__(self):
-    for layout in self.layouts:
-      if layout not in updates.LAYOUTS:
-        raise errors.unknown('layout', layout, updates.LAYOUTS)
-    if 'pid' not in self.layouts or len(set(self.layouts)) < len(self.layouts):
-      raise errors.UserError(
-        'name each layout once, and pid among them, for its updates are those '
-        f'that the others make. Got {",".join(self.layouts)}.'
-      )
-    if self.equal not in EQUAL:
-      raise errors.unknown('kind of equality', self.equal, EQUAL)
-    if self.num_seeds < 1:
-      raise errors.UserError(f'seeds must be at least 1. Got {self.num_seeds}.')
-
-
 def run(
   configure: Configure,
-  settings: Settings,
+  settings: settings_lib.Settings,
   output: epath.PathLike,
   *,
   config_text: str,
   sweep: str = '',
-  announce: Callable[[str], None] = print,
+  announce: Callable[[str], None] = _print,
 ) -> dict[str, Any]:
   """Does what has not been done yet.
 
@@ -101,7 +74,7 @@ def run(
     SystemExit: a signal stopped a training run; see `trainer.train`.
   """
   arguments = configure(None)
-  check(arguments, settings)
+  settings_lib.check(arguments, settings)
   cfg, checkpoint = (
     arguments.get(k) for k in ('train_dataset_cfg', 'checkpoint_cfg')
   )
@@ -114,110 +87,122 @@ def run(
     'settings': json.loads(json.dumps(dataclasses.asdict(settings))),
     'config': config_text,
     'model': arguments['model'].module.config.to_dict(),
+    'untrained': settings_lib.why_untrained(arguments),
   }
   state = _State(epath.Path(output), asked)
   results = state.results
-  seeds = [arguments['random_seed'] + i for i in range(settings.num_seeds)]
-
-  def shape_of(layout: str, seed: int, num_updates: int) -> updates.Shape:
-    name = f'{layout}-{seed}-{num_updates}'
-    if name not in results['shapes']:
-      announce(f'{layout}, seed {seed}: reading {num_updates} updates ...')
-      shape = training.measure(arguments, layout, seed, num_updates)
-      state.add('shapes', name, shape)
-    found = dict(results['shapes'][name])
-    del found['inputs']
-    return updates.Shape(**found)
-
-  total = arguments['total_steps']
-  if not results['update_seconds']:
-    shapes = {n: shape_of(n, seeds[0], total) for n in settings.layouts}
-    announce('Timing updates, the layouts in turns ...')
-    for name, seconds in training.time_updates(arguments, shapes).items():
-      results['update_seconds'][name] = seconds
-    state.save()
-  for layout in settings.layouts:
-    num_updates = total
-    if settings.equal == 'seconds' and layout != 'pid':
-      medians = {
-        name: spread['median']
-        for name, spread in results['update_seconds'].items()
-      }
-      num_updates = max(1, round(total * medians['pid'] / medians[layout]))
-    results['updates'][layout] = num_updates
-  state.save()
-  pid = results['shapes'][f'pid-{seeds[0]}-{total}']
-  for job in inference.jobs(
-    cfg.task_feature_lengths,
-    math.ceil(pid['encoder_tokens'] / pid['inputs']),
-    settings.layouts,
-    sweep,
-  ):
-    if job.name not in results['inference']:
-      config = arguments['model'].module.config
-      timed = inference.measure(job, config, announce)
-      state.add('inference', job.name, timed)
-  if not has_metrics(arguments):
-    announce('The task has no metrics: no training, only costs.')
+  _measure_costs(arguments, settings, state, sweep, announce)
+  if results['untrained']:
+    announce(f'Costs alone: {results["untrained"]}.')
     return results
 
-  for seed in seeds:
-    for layout in settings.layouts:
-      name, num_updates = f'{layout}-{seed}', results['updates'][layout]
-      if name in results['runs']:
-        continue
-      shape = shape_of(layout, seed, num_updates)
-      announce(f'{name}: {num_updates} updates of {shape.rows} rows ...')
-      model_dir = state.folder / 'runs' / name
-      trainer.train(
-        **training.arguments_of(
-          configure(num_updates), layout, seed, shape, model_dir
-        )
-      )
-      state.add('runs', name, _result(arguments, layout, shape, model_dir))
+  # Training, all arms of a seed before the next.
+  seeds = _seeds(arguments, settings)
+  left = [
+    (arm, seed)
+    for seed in seeds
+    for arm in settings.arms
+    if f'{arm.name}-{seed}' not in results['runs']
+  ]
+  # By arm: seconds of updates, and of a whole run as soon as one was timed.
+  seconds = {
+    arm.name: results['updates'][arm.name]
+    * results['update_seconds'][arm.name]['median']
+    for arm in settings.arms
+  }
+  for index, (arm, seed) in enumerate(left):
+    name, num_updates = f'{arm.name}-{seed}', results['updates'][arm.name]
+    shape = _shape(arguments, arm, seed, num_updates, state, announce)
+    minutes = sum(seconds[arm.name] for arm, _ in left[index:]) / 60
+    announce(
+      f'{name}: {num_updates} updates of {shape.rows} rows; '
+      f'{len(left) - index} runs to go, at least {minutes:.0f} minutes'
+    )
+    model_dir = state.folder / 'runs' / name
+    start, is_whole = time.monotonic(), not model_dir.exists()
+    trainer.train(
+      **training.arguments_of(
+        configure(num_updates), arm, seed, shape, model_dir
+      ),
+      quiet=True,
+    )
+    if is_whole:
+      seconds[arm.name] = time.monotonic() - start
+    state.add('runs', name, _result(arguments, arm, shape, model_dir))
   return results
 
 
-def check(arguments: Mapping[str, Any], settings: Settings) -> None:
-  """Raises UserError unless a training can be compared.
-
-  Args:
-    arguments: of `trainer.train`.
-    settings: what is compared.
-  """
-  if jax.process_count() > 1:
-    raise errors.UserError('a comparison runs in one process, not in several')
-  cfg = arguments['train_dataset_cfg']
-  task = data.get_task(cfg.mixture_or_task_name)
-  layout = getattr(getattr(task, 'layout', None), 'name', None)
-  if layout != 'pid':
-    raise errors.UserError(
-      f'{task.name!r} cannot be compared: name the multi-prompt task of one '
-      'registration (subtasks.register), not a mixture nor one of its layouts'
+def _measure_costs(
+  arguments: Mapping[str, Any],
+  settings: settings_lib.Settings,
+  state: _State,
+  sweep: str,
+  announce: Callable[[str], None],
+) -> None:
+  """Times updates and answers, and asks compilers about programs."""
+  results, total = state.results, arguments['total_steps']
+  seed = _seeds(arguments, settings)[0]
+  has_targets = settings_lib.has_targets(arguments)
+  if has_targets and not results['update_seconds']:
+    shapes = {
+      arm: _shape(arguments, arm, seed, total, state, announce)
+      for arm in settings.arms
+    }
+    announce('Timing updates, in turns ...')
+    results['update_seconds'] = training.time_updates(arguments, shapes)
+    state.save()
+  medians = {
+    name: spread['median'] for name, spread in results['update_seconds'].items()
+  }
+  for name, median in medians.items():
+    num_updates = total
+    if settings.equal == 'seconds' and name != 'pid':
+      num_updates = max(1, round(total * medians['pid'] / median))
+    results['updates'][name] = num_updates
+  state.save()
+  cfg = data.with_seed(arguments['train_dataset_cfg'], seed)
+  for arm in settings.arms:
+    if arm.layout == 'pid' and arm.name not in results['sizes']:
+      state.add('sizes', arm.name, inference.typical(cfg, arm, has_targets))
+  jobs = inference.jobs(results['sizes'], settings.arms, sweep)
+  left = [job for job in jobs if job.name not in results['inference']]
+  config = arguments['model'].module.config
+  if left:
+    inference.measure(
+      left,
+      config,
+      announce=announce,
+      keep=lambda name, row: state.add('inference', name, row),
     )
-  for name in settings.layouts:
-    if name != 'pid':
-      data.get_task(f'{task.name}_{name}')
-  if not cfg.pack or 'decoder' not in cfg.task_feature_lengths:
-    raise errors.UserError(
-      "a comparison needs packed training: pack = True, and 'decoder' in "
-      'TASK_FEATURE_LENGTHS'
-    )
-  data.check_split(task, cfg.split)
-  evaluation = arguments.get('infer_eval_dataset_cfg')
-  if evaluation is not None and evaluation.num_examples is not None:
-    raise errors.UserError(
-      'num_examples of infer_eval/trainer.DatasetConfig counts rows, of which '
-      'PiE has several for an example: leave it None, or name a smaller split'
-    )
+  if not results['roofline']:
+    announce('Compiling the phases of answering, for here and for a TPU ...')
+    results['roofline'] = roofline.measure(jobs[0], config)
+    state.save()
 
 
-def has_metrics(arguments: Mapping[str, Any]) -> bool:
-  """Whether quality can be measured."""
-  name = arguments['train_dataset_cfg'].mixture_or_task_name
-  return bool(
-    arguments.get('infer_eval_dataset_cfg') and data.get_task(name).metric_fns
-  )
+def _seeds(
+  arguments: Mapping[str, Any], settings: settings_lib.Settings
+) -> list[int]:
+  return [arguments['random_seed'] + i for i in range(settings.num_seeds)]
+
+
+def _shape(
+  arguments: Mapping[str, Any],
+  arm: updates.Arm,
+  seed: int,
+  num_updates: int,
+  state: _State,
+  announce: Callable[[str], None],
+) -> updates.Shape:
+  """The shape of an arm's updates, measured once."""
+  shapes, name = state.results['shapes'], f'{arm.name}-{seed}-{num_updates}'
+  if name not in shapes:
+    announce(f'{arm.name}-{seed}: reading {num_updates} updates ...')
+    shape = training.measure(arguments, arm, seed, num_updates)
+    state.add('shapes', name, shape)
+  found = dict(shapes[name])
+  del found['inputs']
+  return updates.Shape(**found)
 
 
 class _State:
@@ -231,7 +216,8 @@ class _State:
     """
     self.folder = folder
     self._path = folder / FILE
-    parts = ('shapes', 'update_seconds', 'updates', 'inference', 'runs')
+    parts = ('shapes', 'update_seconds', 'updates', 'sizes', 'inference')
+    parts = (*parts, 'roofline', 'runs')
     self.results = {**asked, **{name: {} for name in parts}}
     if self._path.exists():
       try:
@@ -268,7 +254,7 @@ class _State:
 
 def _result(
   arguments: Mapping[str, Any],
-  layout: str,
+  arm: updates.Arm,
   shape: updates.Shape,
   model_dir: epath.Path,
 ) -> dict[str, Any]:
@@ -276,13 +262,13 @@ def _result(
   found = curves.read(model_dir / 'tensorboard')
   rates = [rate for _, rate in found['train/steps_per_second']]
   task = arguments['train_dataset_cfg'].mixture_or_task_name
-  prefix = 'eval/' + training.task_name(task, layout) + '/'
+  prefix = f'eval/{arm.task(task)}/'
   config = arguments['model'].module.config
   work = costs.train_step(
     config, shape.rows, shape.encoder_length, shape.decoder_length
   )
   return {
-    'layout': layout,
+    'arm': arm.name,
     'flops_per_update': work.flops,
     # Of all stretches between two reports, most of which compile nothing.
     'seconds_per_update': 1 / statistics.median(rates),

@@ -1,6 +1,6 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""What each layout trains on, evaluates on, and how long its updates take."""
+"""What each arm trains on, evaluates on, and how long its updates take."""
 
 from __future__ import annotations
 
@@ -21,24 +21,19 @@ from pid_jax.trainer import data
 from pid_jax.trainer import start
 from pid_jax.trainer import step as step_lib
 
-_NUM_TIMED = 5  # Updates of each layout, besides one that compiles.
+_NUM_TIMED = 5  # Updates of each arm, besides one that compiles.
 
 Arguments = Mapping[str, Any]  # Of trainer.train.
 
 
-def task_name(task: str, layout: str) -> str:
-  """The task of a layout, of those registered together."""
-  return task if layout == 'pid' else f'{task}_{layout}'
-
-
 def measure(
-  arguments: Arguments, layout: str, seed: int, num_updates: int
+  arguments: Arguments, arm: updates.Arm, seed: int, num_updates: int
 ) -> dict[str, int]:
   """Reads the updates of a run.
 
   Args:
     arguments: of PiD's training.
-    layout: of the run.
+    arm: of the run.
     seed: of the run.
     num_updates: of the run.
 
@@ -47,9 +42,9 @@ def measure(
     devices can share; and 'inputs', the number of inputs in all updates.
   """
   cfg = data.with_seed(arguments['train_dataset_cfg'], seed)
-  shape, inputs = updates.measure(cfg, layout, num_updates)
+  shape, inputs = updates.measure(cfg, arm, num_updates)
   fields = dataclasses.asdict(shape)
-  if layout != 'pid':
+  if arm.name != 'pid':
     parts = arguments.get('num_microbatches', 1) * jax.device_count()
     fields['rows'] = -(-shape.rows // parts) * parts
   return {**fields, 'inputs': inputs}
@@ -57,32 +52,32 @@ def measure(
 
 def arguments_of(
   arguments: Arguments,
-  layout: str,
+  arm: updates.Arm,
   seed: int,
   shape: updates.Shape,
   model_dir: epath.PathLike,
 ) -> dict[str, Any]:
   """The arguments of a run's training.
 
-  The three differ in what they read and in nothing else: initial weights,
+  The arms differ in what they read and in nothing else: initial weights,
   dropout, optimizer and number of updates are those of `arguments` and `seed`.
 
   Args:
     arguments: of PiD's training.
-    layout: of the run.
+    arm: of the run.
     seed: of initial weights, data and dropout.
     shape: of its updates.
     model_dir: of the run.
   """
   train = data.with_seed(arguments['train_dataset_cfg'], seed)
-  train = updates.train_config(train, layout, shape)
+  train = updates.train_config(train, arm, shape)
   checkpoint = arguments.get('checkpoint_cfg')
   infer = arguments['infer_eval_dataset_cfg']
-  if layout != 'pid':
+  if arm.name != 'pid':
     infer = dataclasses.replace(
       infer,
       mixture_or_task_name=train.mixture_or_task_name,
-      task_feature_lengths=train.task_feature_lengths,
+      task_feature_lengths=updates.lengths_of(infer, arm),
       feature_converter=None,
     )
     if checkpoint is not None and checkpoint.best_metric is not None:
@@ -103,16 +98,16 @@ def arguments_of(
 
 
 def time_updates(
-  arguments: Arguments, shapes: Mapping[str, updates.Shape]
+  arguments: Arguments, shapes: Mapping[updates.Arm, updates.Shape]
 ) -> dict[str, dict[str, float]]:
-  """Times updates of all layouts in turns, so that a busy machine slows all.
+  """Times updates of all arms in turns, so that a busy machine slows all.
 
   Args:
     arguments: of PiD's training.
-    shapes: by layout, for the seed of `arguments`.
+    shapes: by arm, for the seed of `arguments`.
 
   Returns:
-    Seconds of an update by layout, each a `timing.spread`.
+    Seconds of an update by the arm's name, each a `timing.spread`.
   """
   seed = arguments['random_seed']
   partitioner = arguments.get('partitioner') or partitioning.Partitioner()
@@ -121,10 +116,10 @@ def time_updates(
   abstract = step_lib.abstract_state(model, optimizer, partitioner, ema=use_ema)
   cfg = data.with_seed(arguments['train_dataset_cfg'], seed)
   runs = {}
-  for layout, shape in shapes.items():
-    own = updates.train_config(cfg, layout, shape)
+  for arm, shape in shapes.items():
+    own = updates.train_config(cfg, arm, shape)
     batches = itertools.islice(data.dataset(own, None), 1 + _NUM_TIMED)
-    runs[layout] = _Updates(
+    runs[arm.name] = _Updates(
       step_lib.compile_train_step(
         model,
         optimizer,
@@ -140,15 +135,15 @@ def time_updates(
         for batch in batches
       ],
     )
-  seconds = {layout: [] for layout in runs}
+  seconds = {name: [] for name in runs}
   for i in range(1 + _NUM_TIMED):
-    for layout, one in runs.items():
-      seconds[layout].append(one.take(i))
-  return {layout: timing.spread(x[1:]) for layout, x in seconds.items()}
+    for name, one in runs.items():
+      seconds[name].append(one.take(i))
+  return {name: timing.spread(x[1:]) for name, x in seconds.items()}
 
 
 class _Updates:
-  """A layout's training, an update at a time."""
+  """An arm's training, an update at a time."""
 
   def __init__(self, step, state, batches):
     self._step, self._state, self._batches = step, state, batches

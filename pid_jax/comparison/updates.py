@@ -1,6 +1,6 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Batches of PiE and joint that hold the very examples of PiD's updates.
+"""Batches of PiE, joint and others with the very examples of PiD's updates.
 
 SeqIO shuffles the three tasks of one registration in three orders, and packs
 them so that a batch of so many rows holds a different number of inputs in each
@@ -15,22 +15,30 @@ of its batches of B packed rows is then laid out anew:
          separators between them, also those of empty subtasks that PiD's draw
          left out, since a joint target has no way to leave out one. An input
          whose subtasks fill several rows of PiD comes once, with the first.
+  a task of other granularity (one subtask for each domain instead of each slot,
+         say) with the same inputs in the same order: its example of each input
+         in the batch, once, with all its subtasks, packed as PiD.
 
 The pairs of one update are packed, first fit, into as few rows as they need,
 and these are padded with empty rows to the number that the fullest update
 needs, because every update must have one shape. `measure` finds that number by
-reading through all updates beforehand.
+reading through all updates beforehand, and the length of decoder rows with
+which it makes for the fewest tokens in all.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from collections.abc import Mapping
 import dataclasses
+import functools
 import math
 
+import numpy as np
 import seqio
 import tensorflow as tf
 
+from pid_jax.comparison import rows as rows_lib
 from pid_jax.subtasks import layouts
 from pid_jax.subtasks import messages
 from pid_jax.subtasks import packing
@@ -38,8 +46,39 @@ from pid_jax.trainer import data
 
 LAYOUTS = ('pid', 'pie', 'joint')
 _MULTIPLE = 8  # Of lengths, for the sake of vector units.
+_SHARES = (0.6, 0.8, 1.0, 1.2)
+_FEATURES = (
+  'inputs', 'inputs_truncated', 'prompts', 'subtasks', 'targets',
+  'subtask_weights',
+)  # fmt: skip
 
 _Tensors = dict[str, tf.Tensor]
+
+
+@dataclasses.dataclass(frozen=True)
+class Arm:
+  """One of those that are compared.
+
+  Attributes:
+    name: 'pid', 'pie' or 'joint': a layout of the task; or another multi-prompt
+      task, whose examples have the same inputs in the same order.
+    lengths: of the features of that other task; None for a layout.
+  """
+
+  name: str
+  lengths: Mapping[str, int] | None = dataclasses.field(
+    default=None, hash=False
+  )
+
+  @property
+  def layout(self) -> str:
+    return self.name if self.lengths is None else 'pid'
+
+  def task(self, task: str) -> str:
+    """The task to train and evaluate on, given that of PiD."""
+    if self.lengths is not None:
+      return self.name
+    return task if self.name == 'pid' else f'{task}_{self.name}'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,24 +101,31 @@ class Shape:
   encoder_tokens: int
   decoder_tokens: int
 
+  @property
+  def tokens(self) -> int:
+    """Of a batch, padding included."""
+    return self.rows * (self.encoder_length + self.decoder_length)
 
-def text_lengths(
-  layout: str, lengths: Mapping[str, int], separator_tokens: int
-) -> dict[str, int]:
-  """The feature lengths under which nothing is cut that PiD does not cut.
+
+def lengths_of(cfg: data.DatasetConfig, arm: Arm) -> Mapping[str, int]:
+  """The feature lengths of an arm's task.
+
+  Those of PiE and joint are such that nothing is cut that PiD does not cut.
 
   Args:
-    layout: 'pie' or 'joint'.
-    lengths: of PiD's task features: S, P, T and U.
-    separator_tokens: between two targets of the joint layout.
-
-  Returns:
-    Lengths of `inputs` and `targets`.
+    cfg: what PiD reads.
+    arm: any.
   """
+  lengths = cfg.task_feature_lengths
   inputs, targets = lengths['inputs'], lengths['targets']
-  if layout == 'pie':
+  if arm.lengths is not None:
+    return {**arm.lengths, 'inputs': inputs}
+  if arm.name == 'pid':
+    return lengths
+  if arm.name == 'pie':
     return {'inputs': inputs + lengths['prompts'], 'targets': targets}
-  between = (lengths['subtasks'] - 1) * separator_tokens
+  between = len(separator(cfg.mixture_or_task_name))
+  between *= lengths['subtasks'] - 1
   return {
     'inputs': inputs,
     'targets': lengths['subtasks'] * (targets - 1) + between + 1,
@@ -87,133 +133,143 @@ def text_lengths(
 
 
 def measure(
-  cfg: data.DatasetConfig, layout: str, num_updates: int
+  cfg: data.DatasetConfig, arm: Arm, num_updates: int
 ) -> tuple[Shape, int]:
-  """Reads the updates of PiD and finds what a layout makes of them.
+  """Reads the updates of PiD and finds what an arm makes of them.
 
   Args:
     cfg: of PiD's run, with its seed.
-    layout: 'pid', 'pie' or 'joint'.
+    arm: whose updates.
     num_updates: to read.
 
   Returns:
     The shape, and the number of inputs in all updates.
   """
   inputs = num_pairs = encoder_tokens = decoder_tokens = longest = 0
-  for update in _pairs(cfg, layout).take(num_updates).as_numpy_iterator():
+  for update in _updates(cfg, arm).take(num_updates).as_numpy_iterator():
+    # Of one pair each; of another task's examples [n, u] -> [n u].
     targets = (update['targets'] > 0).sum(-1)
+    if arm.lengths is not None:
+      targets = (targets + (update['prompts'] > 0).sum(-1)).reshape(-1)
+      targets = targets[targets > 0]
     inputs += int(update['num_inputs'])
     num_pairs += len(targets)
     encoder_tokens += int((update['inputs'] > 0).sum())
     decoder_tokens += int(targets.sum())
     longest = max(longest, int(targets.max(initial=0)))
   lengths = cfg.task_feature_lengths
-  rows, encoder_length = cfg.batch_size, lengths['inputs']
-  decoder_length = lengths['decoder']
-  if layout != 'pid':
-    rows = 0
-    if layout == 'pie':
+  encoder_length = lengths['inputs']
+  decoder_lengths = [(arm.lengths or lengths)['decoder']]
+  if arm.name in ('pie', 'joint'):
+    if arm.name == 'pie':
       encoder_length += lengths['prompts']
-    # A row that is full of inputs should have room for their targets.
-    beside = 1.1 * encoder_length * decoder_tokens / max(encoder_tokens, 1)
-    decoder_length = _MULTIPLE * math.ceil(max(longest, beside) / _MULTIPLE)
-  shape = Shape(
-    rows,
-    encoder_length,
-    decoder_length,
-    num_pairs,
-    encoder_tokens,
-    decoder_tokens,
-  )
-  if layout != 'pid':
-    size = lambda update: tf.shape(_packed(update, shape)['decoder_positions'])
-    # A dataset that is read again would be shuffled anew.
-    counts = (
-      _pairs(cfg, layout)
-      .take(num_updates)
-      .map(
-        _plain(size),
-        num_parallel_calls=tf.data.AUTOTUNE,
-      )
+    # Beside a row that is full of inputs; how inputs and targets fit into rows
+    # together decides which share of it is best.
+    beside = encoder_length * decoder_tokens / max(encoder_tokens, 1)
+    wanted = {max(longest, share * beside) for share in _SHARES}
+    rounded = {_MULTIPLE * math.ceil(x / _MULTIPLE) for x in wanted}
+    decoder_lengths = sorted(rounded)
+  shapes = [
+    Shape(
+      cfg.batch_size,
+      encoder_length,
+      decoder_length,
+      num_pairs,
+      encoder_tokens,
+      decoder_tokens,
     )
-    fullest = max(int(n) for n, _ in counts.as_numpy_iterator())
-    shape = dataclasses.replace(shape, rows=fullest)
-  return shape, inputs
+    for decoder_length in decoder_lengths
+  ]
+  if arm.name == 'pid':
+    return shapes[0], inputs
+  packers = [_packer(cfg, arm, shape) for shape in shapes]
+
+  def count(update: _Tensors) -> tf.Tensor:
+    return tf.stack(
+      [tf.shape(pack(update)['decoder_positions'])[0] for pack in packers]
+    )
+
+  # A dataset that is read again would be shuffled anew.
+  counts = _updates(cfg, arm).take(num_updates)
+  counts = counts.map(_plain(count), num_parallel_calls=tf.data.AUTOTUNE)
+  fullest = np.max(list(counts.as_numpy_iterator()), axis=0)
+  shapes = [
+    dataclasses.replace(shape, rows=int(rows))
+    for shape, rows in zip(shapes, fullest, strict=True)
+  ]
+  return min(shapes, key=lambda shape: shape.tokens), inputs
 
 
 def train_config(
-  cfg: data.DatasetConfig, layout: str, shape: Shape
+  cfg: data.DatasetConfig, arm: Arm, shape: Shape
 ) -> data.DatasetConfig:
-  """What a layout trains on so that its updates are those of PiD.
+  """What an arm trains on so that its updates are those of PiD.
 
   Args:
     cfg: of PiD's run, with its seed.
-    layout: 'pid', 'pie' or 'joint'.
+    arm: that trains.
     shape: of `measure`.
   """
-  if layout == 'pid':
+  if arm.name == 'pid':
     return cfg
-  task = data.get_task(cfg.mixture_or_task_name)
-  separator = len(_separator(task.name)) if layout == 'joint' else 0
   return dataclasses.replace(
     cfg,
-    mixture_or_task_name=f'{task.name}_{layout}',
-    task_feature_lengths=text_lengths(
-      layout, cfg.task_feature_lengths, separator
-    ),
+    mixture_or_task_name=arm.task(cfg.mixture_or_task_name),
+    task_feature_lengths=lengths_of(cfg, arm),
     batch_size=shape.rows,
-    feature_converter=lambda pack: SameUpdates(cfg, layout, shape),
+    feature_converter=lambda pack: SameUpdates(cfg, arm, shape),
   )
 
 
 class SameUpdates(seqio.FeatureConverter):
-  """Gives a text-to-text task the rows that PiD's updates make.
+  """Gives an arm's task the rows that PiD's updates make.
 
-  It converts nothing of the task's own: what it returns comes from PiD's task
-  of the same registration, in PiD's order. `Shape.rows` consecutive rows are
-  one update.
+  It converts nothing of what it is handed: what it returns comes in the order
+  of PiD's task. `Shape.rows` consecutive rows are one update.
   """
 
   TASK_FEATURES = {}
   MODEL_FEATURES = {}
   PACKING_FEATURE_DTYPES = {}
 
-  def __init__(self, cfg: data.DatasetConfig, layout: str, shape: Shape):
+  def __init__(self, cfg: data.DatasetConfig, arm: Arm, shape: Shape):
     """Configures the converter.
 
     Args:
       cfg: of PiD's run, with its seed.
-      layout: 'pie' or 'joint'.
+      arm: any but PiD itself.
       shape: of `measure`.
     """
     super().__init__()
-    self._cfg, self._layout, self._shape = cfg, layout, shape
+    self._cfg, self._arm, self._shape = cfg, arm, shape
 
   def __call__(
     self, ds: tf.data.Dataset, task_feature_lengths: Mapping[str, int]
   ) -> tf.data.Dataset:
-    """Returns rows [S] and [L] of packed pairs; see `packing.pack_pairs`."""
+    """Returns packed rows: of `packing.pack_pairs`, or `pack_window`."""
     del ds, task_feature_lengths
-    shape = self._shape
+    num_rows = self._shape.rows
+    pack = _packer(self._cfg, self._arm, self._shape)
 
     def pad(update: _Tensors) -> _Tensors:
-      rows = _packed(update, shape)
-      missing = shape.rows - tf.shape(rows['encoder_input_tokens'])[0]
+      rows = pack(update)
+      missing = num_rows - tf.shape(rows['encoder_input_tokens'])[0]
       messages.require(
         missing >= 0,
         lambda: [
-          f'an update needs more than the {shape.rows} rows that were measured '
+          f'an update needs more than the {num_rows} rows that were measured '
           'before: the data changed since; begin with a new --output'
         ],
       )
+      widths = lambda value: [[0, missing]] + [[0, 0]] * (len(value.shape) - 1)
       return {
         name: tf.ensure_shape(
-          tf.pad(value, [[0, missing], [0, 0]]), [shape.rows, value.shape[1]]
+          tf.pad(value, widths(value)), [num_rows, *value.shape[1:]]
         )
         for name, value in rows.items()
       }
 
-    ds = _pairs(self._cfg, self._layout)
+    ds = _updates(self._cfg, self._arm)
     return ds.map(_plain(pad), num_parallel_calls=tf.data.AUTOTUNE).unbatch()
 
   def _convert_features(self, ds, task_feature_lengths):
@@ -226,8 +282,17 @@ class SameUpdates(seqio.FeatureConverter):
     return {'decoder_target_tokens': self._shape.decoder_length}
 
 
-def _packed(update: _Tensors, shape: Shape) -> _Tensors:
-  return packing.pack_pairs(
+def _packer(
+  cfg: data.DatasetConfig, arm: Arm, shape: Shape
+) -> Callable[[_Tensors], _Tensors]:
+  """The function that packs an update of `_updates` into rows."""
+  if arm.lengths is not None:
+    own = dataclasses.replace(
+      cfg, mixture_or_task_name=arm.name, feature_converter=None
+    )
+    converter = data.feature_converter(own)
+    return lambda update: converter.pack_window(update, arm.lengths)
+  return lambda update: packing.pack_pairs(
     update['inputs'],
     update['targets'],
     update['weights'],
@@ -237,176 +302,87 @@ def _packed(update: _Tensors, shape: Shape) -> _Tensors:
   )
 
 
-def _pairs(cfg: data.DatasetConfig, layout: str) -> tf.data.Dataset:
-  """The pairs of one update after another, without end.
+def _updates(cfg: data.DatasetConfig, arm: Arm) -> tf.data.Dataset:
+  """What is in one update after another, without end.
 
   Returns:
-    `inputs` int32 [K, s], `targets` int32 [K, t], `weights` float32 [K], and
-    `num_inputs` int32. Of PiD the pairs are its own: `inputs` is empty but for
-    the first subtask of an input, `targets` is a prompt with its target.
+    Of a layout pairs: `inputs` int32 [K, s], `targets` int32 [K, t] and
+    `weights` float32 [K]; see `rows.of_pairs`. Of another task the features of
+    K examples. `num_inputs` int32.
   """
   converter = data.feature_converter(cfg)
-  task = data.get_task(cfg.mixture_or_task_name)
   lengths = dict(cfg.task_feature_lengths)
-  separator = _separator(task.name) if layout == 'joint' else []
+  task = cfg.mixture_or_task_name
+  between = separator(task) if arm.name == 'joint' else []
 
-  def pack(window: _Tensors) -> _Tensors:
-    return _rows_of_pairs(
-      window, converter.pack_window(_coded(window), lengths), layout, separator
-    )
+  def pack(window: _Tensors, other: _Tensors) -> _Tensors:
+    rows = converter.pack_window(rows_lib.coded(window), lengths)
+    if other:
+      return rows_lib.of_examples(other, rows)
+    return rows_lib.of_pairs(window, rows, arm.name, between)
 
   def join(rows: _Tensors) -> _Tensors:
     """[B, m, ...] -> [K, ...]."""
-    there = tf.reduce_any(rows['targets'] > 0, axis=-1)
-    names = ('inputs', 'targets', 'weights')
-    pairs = {name: tf.boolean_mask(rows[name], there) for name in names}
-    return {**pairs, 'num_inputs': tf.reduce_sum(rows['num_inputs'])}
+    num_inputs = tf.reduce_sum(rows.pop('num_inputs'))
+    there = tf.not_equal(rows['targets'], 0)
+    there = tf.reduce_any(there, axis=range(2, len(there.shape)))
+    joined = {name: tf.boolean_mask(x, there) for name, x in rows.items()}
+    return {**joined, 'num_inputs': num_inputs}
 
-  features = ('inputs', 'inputs_truncated', 'prompts', 'subtasks', 'targets')
-  features = (*features, 'subtask_weights')
-  ds = task.get_dataset(
-    lengths,
-    cfg.split,
-    use_cached=cfg.use_cached,
-    shuffle=cfg.shuffle,
-    seed=cfg.seed,
-    num_epochs=None,
-  )
-  ds = ds.map(_plain(lambda example: {k: example[k] for k in features}))
+  ds = examples(cfg, task, lengths)
+  if arm.lengths is None:
+    ds = ds.map(lambda example: (example, {}))
+  else:
+    ds = tf.data.Dataset.zip(ds, examples(cfg, arm.name, arm.lengths))
+    ds = ds.map(_plain(functools.partial(_check_inputs, task, arm.name)))
   ds = ds.padded_batch(converter.window)
   ds = ds.map(_plain(pack), num_parallel_calls=tf.data.AUTOTUNE).unbatch()
   ds = ds.padded_batch(cfg.batch_size, drop_remainder=True)
   return ds.map(_plain(join), num_parallel_calls=tf.data.AUTOTUNE)
 
 
-def _coded(window: _Tensors) -> _Tensors:
-  """Puts in place of each token the number of whose it is.
-
-  Packing looks at lengths alone. So rows of such numbers say where everything
-  went: input w is w + 1, and subtask j of it w u + j + 1.
-  """
-  inputs, prompts, targets = (
-    window[k] for k in ('inputs', 'prompts', 'targets')
-  )
-  num_inputs, num_subtasks = tf.shape(prompts)[0], tf.shape(prompts)[1]
-  of_input = tf.range(num_inputs)[:, tf.newaxis] + 1
-  of_subtask = tf.reshape(
-    tf.range(num_inputs * num_subtasks) + 1, [num_inputs, num_subtasks, 1]
-  )
-  is_there = lambda tokens: tf.cast(tokens > 0, tf.int32)
-  return {
-    **window,
-    'inputs': is_there(inputs) * of_input,
-    'prompts': is_there(prompts) * of_subtask,
-    'targets': is_there(targets) * of_subtask,
-  }
-
-
-def _rows_of_pairs(
-  window: _Tensors, rows: _Tensors, layout: str, separator: list[int]
-) -> _Tensors:
-  """The pairs in each row of PiD.
+def examples(
+  cfg: data.DatasetConfig, task: str, lengths: Mapping[str, int]
+) -> tf.data.Dataset:
+  """The features of a multi-prompt task, in the order of PiD's run.
 
   Args:
-    window: the features of W examples.
-    rows: what packing made of them, in numbers of `_coded`.
-    layout: 'pid', 'pie' or 'joint'.
-    separator: token ids between the targets of joint.
-
-  Returns:
-    `inputs` int32 [R, m, s], `targets` int32 [R, m, t], `weights` float32
-    [R, m] and `num_inputs` int32 [R]; no pair where `targets` is 0.
+    cfg: of PiD's run, with its seed.
+    task: its task, or another one on the same inputs.
+    lengths: of the task's features.
   """
-  # Numbers at the starts of inputs and subtasks, row after row.
-  begin = (rows['encoder_positions'] == 0) & (rows['encoder_segment_ids'] > 0)
-  row_of_input = tf.cast(tf.where(begin)[:, 0], tf.int32)
-  which = tf.boolean_mask(rows['encoder_input_tokens'], begin) - 1  # [n]
-  is_first = _is_first(which)
-  row_of_input = tf.boolean_mask(row_of_input, is_first)
-  first_inputs = tf.boolean_mask(which, is_first)
-  begin = (rows['decoder_positions'] == 0) & (rows['decoder_segment_ids'] > 0)
-  row_of_subtask = tf.cast(tf.where(begin)[:, 0], tf.int32)
-  subtask = tf.boolean_mask(rows['decoder_target_tokens'], begin) - 1  # [k]
-  num_rows, num_subtasks = tf.shape(begin)[0], tf.shape(window['prompts'])[1]
-  of_input = subtask // num_subtasks
-
-  flat = lambda name: tf.gather(
-    tf.reshape(
-      window[name], tf.concat([[-1], tf.shape(window[name])[2:]], axis=0)
-    ),
-    subtask,
+  ds = data.get_task(task).get_dataset(
+    dict(lengths),
+    cfg.split,
+    use_cached=cfg.use_cached,
+    shuffle=cfg.shuffle,
+    seed=cfg.seed,
+    num_epochs=None,
   )
-  if layout == 'joint':
-    row, weights = row_of_input, tf.ones_like(first_inputs, tf.float32)
-    inputs = tf.gather(window['inputs'], first_inputs)
-    targets = tf.gather(_joined(window, separator), first_inputs)
-  else:
-    row, weights = row_of_subtask, flat('subtask_weights')
-    inputs = tf.gather(window['inputs'], of_input)
-    prompts, targets = flat('prompts'), flat('targets')
-    if layout == 'pie':
-      inputs = _concatenated(prompts, inputs)
-    else:
-      is_first = _is_first(of_input)
-      inputs *= tf.cast(is_first, tf.int32)[:, tf.newaxis]
-      targets = _concatenated(prompts, targets)
-  sizes = tf.math.bincount(row, minlength=num_rows, maxlength=num_rows)
-  by_row = lambda values: tf.RaggedTensor.from_row_lengths(
-    values, sizes, validate=False
-  ).to_tensor()
-  return {
-    'inputs': by_row(inputs),
-    'targets': by_row(targets),
-    'weights': by_row(weights),
-    'num_inputs': tf.math.bincount(
-      row_of_input, minlength=num_rows, maxlength=num_rows
-    ),
-  }
+  return ds.map(_plain(lambda example: {k: example[k] for k in _FEATURES}))
 
 
-def _is_first(values: tf.Tensor) -> tf.Tensor:
-  """[n] -> bool [n], True where a value occurs for the first time."""
-  place = tf.range(tf.size(values))
-  names, group = tf.unique(values)
-  first = tf.math.unsorted_segment_min(place, group, tf.size(names))
-  return place == tf.gather(first, group)
-
-
-def _concatenated(left: tf.Tensor, right: tf.Tensor) -> tf.Tensor:
-  """[k, a], [k, b], padded with 0 -> [k, c], padded with 0."""
-  both = tf.concat([left, right], axis=1)
-  lengths = tf.math.count_nonzero(both, axis=1, dtype=tf.int32)
-  return tf.RaggedTensor.from_row_lengths(
-    tf.boolean_mask(both, both > 0), lengths, validate=False
-  ).to_tensor()
-
-
-def _joined(window: _Tensors, separator: list[int]) -> tf.Tensor:
-  """The joint targets of the examples of a window, int32 [W, t]."""
-  targets = window['targets']
-  there = tf.reduce_any(window['prompts'] > 0, axis=-1)  # [W, u]
-  # EOS is 1: the layouts put it, and a target that was cut has none.
-  lengths = tf.math.count_nonzero(targets > 1, axis=-1, dtype=tf.int32)
-  rows = tf.RaggedTensor.from_tensor(
-    tf.boolean_mask(targets, there), tf.boolean_mask(lengths, there)
+def _check_inputs(
+  task: str, other: str, example: _Tensors, of_other: _Tensors
+) -> tuple[_Tensors, _Tensors]:
+  """Requires that two tasks have the same input, token by token."""
+  mine, theirs = example['inputs'], of_other['inputs']
+  is_same = tf.cond(
+    tf.size(mine) == tf.size(theirs),
+    lambda: tf.reduce_all(mine == theirs),
+    lambda: False,
   )
-  between = tf.tile([separator], [rows.nrows(out_type=tf.int32), 1])
-  joined = tf.concat([rows, between], axis=1)
-  counts = tf.math.count_nonzero(there, axis=1, dtype=tf.int32)
-  of_example = tf.math.segment_sum(
-    tf.cast(joined.row_lengths(), tf.int32),
-    tf.repeat(tf.range(tf.size(counts)), counts),
+  messages.require(
+    is_same,
+    lambda: [
+      f'{other!r} has other inputs than {task!r}, or has them in another '
+      "order, or cuts them elsewhere: give it the same 'inputs' length"
+    ],
   )
-  examples = tf.RaggedTensor.from_row_lengths(
-    joined.flat_values, of_example, validate=False
-  )
-  # EOS in place of the last separator.
-  examples = examples[:, : -len(separator)]
-  eos = tf.ones([tf.size(counts), 1], tf.int32)
-  return tf.concat([examples, eos], axis=1).to_tensor()
+  return example, of_other
 
 
-def _separator(name: str) -> list[int]:
+def separator(name: str) -> list[int]:
   """Token ids between the targets of `name`_joint."""
   task = data.get_task(f'{name}_joint')
   return layouts.separator_ids(

@@ -7,6 +7,7 @@ A chart is as wide as a phone, so that a grid of them needs no second size.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from collections.abc import Sequence
 import dataclasses
 import math
@@ -17,6 +18,7 @@ from pid_jax.pages import markup
 _WIDTH, _HEIGHT = 320, 170
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 10, 8, 22
 _MOST_POINTS = 300  # More than there are pixels.
+_FEW_TICKS = 8  # So many values are written below a logarithmic axis.
 _FEW_POINTS = 12  # So many have dots; of others, that under the pointer.
 
 Point = tuple[float, float]
@@ -24,50 +26,87 @@ Point = tuple[float, float]
 
 @dataclasses.dataclass(frozen=True)
 class Series:
-  """A line.
+  """A line, or points.
 
   Attributes:
     name: for the legend.
     points: (x, y), finite, by rising x; at least one.
+    spread: (least, greatest) at each of them, shaded; empty for none.
+    letters: one to stand at each point in place of a line; None for a line.
+    is_dashed: a line that nobody measured; not in the legend.
+    colour: number of a colour; None: that of its place among the series.
   """
 
   name: str
   points: Sequence[Point]
+  spread: Sequence[Point] = ()
+  letters: str | None = None
+  is_dashed: bool = False
+  colour: int | None = None
+
+  def class_(self, place: int) -> str:
+    """Its CSS class, as the series of a place."""
+    colour = place if self.colour is None else self.colour
+    return f'series-{colour % 6}' + ' dashed' * self.is_dashed
+
+
+class _Axis:
+  """Where values stand between the ends of an axis.
+
+  Attributes:
+    ticks: values to be written beside it.
+  """
+
+  def __init__(self, ticks_: Sequence[float], low: float, high: float, log):
+    self._of = math.log if log else float
+    self._low, self._high = self._of(low), self._of(high)
+    self.ticks = [x for x in ticks_ if low <= x <= high]
+
+  def __call__(self, value: float) -> float:
+    """From 0 to 1."""
+    return (self._of(value) - self._low) / (self._high - self._low)
 
 
 def line_chart(
-  title: str, series: Sequence[Series], *, log_y: bool = False
+  title: str,
+  series: Sequence[Series],
+  *,
+  log_x: bool = False,
+  log_y: bool = False,
 ) -> markup.Element:
   """Draws lines into one chart, as a <figure>.
 
   Args:
     title: is the caption.
     series: at least one; a legend is shown from two on.
-    log_y: whether heights are logarithms; all y must be positive then.
+    log_x: whether distances are those of logarithms; all x must be positive
+      then.
+    log_y: whether heights are; all y must be positive then.
 
   Returns:
     The figure. Its classes are those of base.css.
   """
   element = markup.element
-  xs = [x for line in series for x, _ in line.points]
+  xs = sorted({x for line in series for x, _ in line.points})
   ys = [y for line in series for _, y in line.points]
-  x_ticks = ticks(min(xs), max(xs))
+  ys += [y for line in series for ends in line.spread for y in ends]
+  x_ticks = log_ticks(xs[0], xs[-1]) if log_x else ticks(xs[0], xs[-1])
+  if log_x and len(xs) <= _FEW_TICKS:
+    x_ticks = xs
   y_ticks = (log_ticks if log_y else ticks)(min(ys), max(ys))
-  x_low, x_high = min(xs), max(max(xs), min(xs) + 1e-9)
-  height_of = math.log if log_y else float
-  y_low, y_high = height_of(y_ticks[0]), height_of(y_ticks[-1])
+  across = _Axis(x_ticks, xs[0], max(xs[-1], xs[0] + 1e-9), log_x)
+  upwards = _Axis(y_ticks, y_ticks[0], y_ticks[-1], log_y)
 
   def place(x: float, y: float) -> str:
-    right = (x - x_low) / (x_high - x_low)
-    up = (height_of(y) - y_low) / (y_high - y_low)
+    right, up = across(x), upwards(y)
     return (
       f'{_LEFT + right * (_WIDTH - _LEFT - _RIGHT):.1f},'
       f'{_HEIGHT - _BOTTOM - up * (_HEIGHT - _TOP - _BOTTOM):.1f}'
     )
 
   parts = []
-  for y in y_ticks:
-    start, end = place(x_low, y), place(x_high, y)
+  for y in upwards.ticks:
+    start, end = place(xs[0], y), place(xs[-1], y)
     parts.append(element('path', d=f'M{start}L{end}', class_='grid'))
     height = start.partition(',')[2]
     parts.append(
@@ -75,32 +114,14 @@ def line_chart(
         'text', number(y), x=_LEFT - 6, y=height, dy='.32em', class_='of-y'
       )
     )
-  for x in x_ticks:
-    if x_low <= x <= x_high:
-      left = place(x, y_ticks[0]).partition(',')[0]
-      parts.append(
-        element('text', number(x), x=left, y=_HEIGHT - 6, class_='of-x')
-      )
+  for x in across.ticks:
+    left = place(x, y_ticks[0]).partition(',')[0]
+    class_ = 'of-x at-end' if across(x) > 0.95 else 'of-x'
+    parts.append(
+      element('text', number(x), x=left, y=_HEIGHT - 6, class_=class_)
+    )
   for index, line in enumerate(series):
-    points = thinned(line.points)
-    places = [place(*point) for point in points]
-    class_ = f'series-{index % 6}'
-    parts.append(element('path', d='M' + 'L'.join(places), class_=class_))
-    for point, (x, _, y) in zip(
-      points, (p.partition(',') for p in places), strict=True
-    ):
-      values = f'{line.name} {number(point[0])}: {number(point[1])}'.strip()
-      size, seen = (2.5, '') if len(points) <= _FEW_POINTS else (4, ' hit')
-      parts.append(
-        element(
-          'circle',
-          element('title', values),
-          cx=x,
-          cy=y,
-          r=size,
-          class_=class_ + seen,
-        )
-      )
+    parts += _drawn(line, line.class_(index), place)
   last = ', '.join(
     f'{line.name} {number(line.points[-1][1])}'.strip() for line in series
   )
@@ -112,14 +133,51 @@ def line_chart(
     aria_label=f'{title}; at the end: {last}',
   )
   legend = [
-    element('span', line.name, class_=f'legend series-{index % 6}')
+    element('span', line.name, class_=f'legend {line.class_(index)}')
     for index, line in enumerate(series if len(series) > 1 else [])
+    if not line.is_dashed
   ]
   end = element('span', f' {number(series[0].points[-1][1])}', class_='quiet')
   caption = element(
     'figcaption', title, *([end] if len(series) == 1 else []), *legend
   )
   return element('figure', caption, drawing, class_='chart')
+
+
+def _drawn(
+  line: Series, class_: str, place: Callable[[float, float], str]
+) -> list[markup.Element]:
+  """The marks of a series."""
+  element, parts = markup.element, []
+  if line.spread:
+    xs = [x for x, _ in line.points]
+    low, high = (
+      [place(x, ends[i]) for x, ends in zip(xs, line.spread, strict=True)]
+      for i in (0, 1)
+    )
+    outline = 'M' + 'L'.join([*high, *low[::-1]]) + 'Z'
+    parts.append(element('path', d=outline, class_=f'{class_} spread'))
+  points = line.points if line.letters else thinned(line.points)
+  places = [place(*point) for point in points]
+  if not line.letters:
+    parts.append(element('path', d='M' + 'L'.join(places), class_=class_))
+  for index, point in enumerate(points):
+    x, _, y = places[index].partition(',')
+    values = f'{line.name} {number(point[0])}: {number(point[1])}'.strip()
+    title = element('title', values)
+    if line.letters:
+      letter = line.letters[index]
+      parts.append(
+        element(
+          'text', letter, title, x=x, y=y, dy='.32em', class_=f'{class_} letter'
+        )
+      )
+      continue
+    size, seen = (2.5, '') if len(points) <= _FEW_POINTS else (4, ' hit')
+    parts.append(
+      element('circle', title, cx=x, cy=y, r=size, class_=class_ + seen)
+    )
+  return parts
 
 
 def ticks(low: float, high: float, number_wanted: int = 4) -> list[float]:

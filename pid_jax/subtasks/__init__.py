@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
   from pid_jax.subtasks.examples import iterate_examples
+  from pid_jax.subtasks.examples import iterate_lines
   from pid_jax.subtasks.examples import read_examples
   from pid_jax.subtasks.feature_converter import PromptInDecoderFeatureConverter
   from pid_jax.subtasks.measure import measure_lengths
@@ -40,6 +41,7 @@ _HOMES = {
   'TextToTextFeatureConverter': 'text_converter',
   'is_new': 'registration',
   'iterate_examples': 'examples',
+  'iterate_lines': 'examples',
   'measure_lengths': 'measure',
   'packing_efficiency': 'measure',
   'read_examples': 'examples',
@@ -54,6 +56,7 @@ __all__ = [
   'TextToTextFeatureConverter',
   'is_new',
   'iterate_examples',
+  'iterate_lines',
   'measure_lengths',
   'packing_efficiency',
   'read_examples',

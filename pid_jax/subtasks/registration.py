@@ -60,6 +60,7 @@ def register(
   vocabulary: seqio.Vocabulary | vocabulary_lib.Vocabulary,
   preprocessors: Sequence[Callable[..., tf.data.Dataset]] = (),
   metric_fns: Sequence[wholes.MetricFn] = (),
+  has_targets: bool = True,
   subtask_features: Sequence[str] = (),
   empty_target: str | None = None,
   joint_separator: str = ' ; ',
@@ -91,6 +92,8 @@ def register(
       where a run trains on some of the empty subtasks only.
     metric_fns: functions of (targets, predictions), lists with an entry per
       whole example; wholes.py says what is in it, metrics has some.
+    has_targets: whether anybody knows the right answers; False: what stands in
+      `targets` means nothing, and no model is trained on it.
     subtask_features: names of those further features that have an entry per
       subtask; `name`_pie gives each row its own.
     empty_target: the target that says "nothing here", such as 'none', if there
@@ -138,6 +141,7 @@ def register(
     long_inputs=long_inputs,
     empty_target=empty_target,
     newline=newline,
+    has_targets=has_targets,
   )
   add = functools.partial(
     seqio.TaskRegistry.add, source=source, task_cls=DecomposableTask
@@ -203,6 +207,7 @@ class Layout:
     newline: the sentinel that newlines are written as, or None.
     joint_separator: between targets of the joint layout, else None.
     train_max_empty_subtasks: kept in the split 'train'; None keeps all.
+    has_targets: whether there is something to learn.
   """
 
   name: str
@@ -211,6 +216,7 @@ class Layout:
   newline: str | None = None
   joint_separator: str | None = None
   train_max_empty_subtasks: int | None = None
+  has_targets: bool = True
 
 
 class DecomposableTask(seqio.Task):

@@ -48,6 +48,7 @@ def train(
   random_seed: int = 0,
   log_period: int = 100,
   summarize_config_fn: Callable[..., None] | None = None,
+  quiet: bool = False,
 ) -> step_lib.TrainState:
   """Trains a model, or goes on where an earlier run in MODEL_DIR stopped.
 
@@ -81,6 +82,7 @@ def train(
     log_period: steps from one report to the next.
     summarize_config_fn: called with (model_dir, writer, step) once all is set
       up, to write the configuration down.
+    quiet: say nothing but the metrics of evaluations, and warnings.
 
   Returns:
     The state after the last step.
@@ -109,6 +111,7 @@ def train(
   )
   start.find_vocabulary(model, train_dataset_cfg)
   optimizer.learning_rate(0)  # Raises if the schedule cannot be.
+  start.check_targets(train_dataset_cfg)
   shapes = step_lib.abstract_state(
     model, optimizer, partitioner, ema=ema_decay is not None
   )
@@ -174,13 +177,16 @@ def train(
     first_step = int(state.step)
     if summarize_config_fn is not None:
       summarize_config_fn(model_dir, writer, first_step)
-    reporting.announce(model_dir, shapes, partitioner, first_step, total_steps)
+    if not quiet:
+      reporting.announce(
+        model_dir, shapes, partitioner, first_step, total_steps
+      )
     progress = stack.enter_context(
       progress_lib.Progress(
         total_steps,
         label='train',
         start=first_step,
-        enabled=jax.process_index() == 0,
+        enabled=jax.process_index() == 0 and not quiet,
       )
     )
     reporter = reporting.Reporter(writer, progress, first_step)

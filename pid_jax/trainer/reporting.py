@@ -193,5 +193,9 @@ def write_evaluation(
   """Writes the finite metrics of an evaluation and shows them in one line."""
   finite = {k: v for k, v in values.items() if math.isfinite(v)}
   writer.write_scalars(step, {f'eval/{k}': v for k, v in finite.items()})
-  shown = ', '.join(f'{k} {v:.4g}' for k, v in values.items())
+  # Counts are whole, however large.
+  shown = ', '.join(
+    f'{k} {v:.0f}' if v.is_integer() else f'{k} {v:.4g}'
+    for k, v in values.items()
+  )
   logger.info('step %d: %s', step, shown)

@@ -51,6 +51,18 @@ def find_vocabulary(
   return vocabulary
 
 
+def check_targets(dataset_cfg: data.DatasetConfig) -> None:
+  """Raises UserError if a task has no targets to learn from."""
+  whole = data.get_task(dataset_cfg.mixture_or_task_name)
+  for task in seqio.get_subtasks(whole):
+    layout = getattr(task, 'layout', None)
+    if layout is not None and not layout.has_targets:
+      raise errors.UserError(
+        f'{task.name!r} has no targets, so that there is nothing to learn: '
+        'give each subtask a "target"'
+      )
+
+
 def describe(
   model: model_lib.EncoderDecoderModel,
   model_dir: epath.PathLike,
