@@ -286,7 +286,7 @@ def test_begins_with_the_parameters_of_another_run(tmp_path):
 )
 def test_refuses_before_anything_is_written(tmp_path, overrides, message):
   overrides = {
-    k: toy.dataset_config(v[0], **v[1]) if k.endswith('_cfg') else v
+    k: toy.dataset_config(v[0], **v[1]) if k.endswith('dataset_cfg') else v
     for k, v in overrides.items()
   }
   with pytest.raises(errors.UserError, match=message) as e:
