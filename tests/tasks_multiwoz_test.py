@@ -423,7 +423,7 @@ def test_tokens(data_dir):
 
 def test_registering_twice():
   assert multiwoz.register('multiwoz24_slot') == 'multiwoz24_slot'
-  with pytest.raises(errors.UserError, match='with other options'):
+  with pytest.raises(errors.UserError, match='with other arguments'):
     multiwoz.register('multiwoz24_slot', possible_values=False)
   with pytest.raises(errors.UserError, match="'slots'; did you mean slot"):
     multiwoz.register('other', granularity='slots')

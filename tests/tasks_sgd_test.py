@@ -299,5 +299,5 @@ def test_tokens(data_dir):
 
 def test_registering_twice():
   assert sgd.register('sgd_slot') == 'sgd_slot'
-  with pytest.raises(errors.UserError, match='with other options'):
+  with pytest.raises(errors.UserError, match='with other arguments'):
     sgd.register('sgd_slot', service_description=False)

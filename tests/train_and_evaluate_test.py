@@ -203,7 +203,7 @@ def test_baseline_with_the_configuration_of_its_task(run, tmp_path):
   )
   assert not status, err
   assert re.search(r'toy_joint/targets_truncated +10\.0', out)
-  path = pathlib.Path('model/evaluation/validation-2/toy_joint.jsonl')
+  path = pathlib.Path('model/evaluation/validation-2-toy_joint/toy_joint.jsonl')
   assert len(path.read_text().splitlines()) == 10
 
 
