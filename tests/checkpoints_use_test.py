@@ -239,6 +239,7 @@ def test_training_begins_with_any_format(name, tmp_path):
   assert not (tmp_path / 'other').exists()
 
 
+@pytest.mark.slow
 def test_the_optimizer_goes_on_where_it_was(tmp_path):
   """Ours -> T5X's files -> ours, and the run ends as if never interrupted."""
   train = lambda path, steps: trainer_toy.train(

@@ -78,6 +78,7 @@ def fed(monkeypatch):
   return runs
 
 
+@pytest.mark.slow
 def test_runs_are_alike_and_resume_where_they_were_killed(
   tmp_path, monkeypatch, quick_costs, fed
 ):

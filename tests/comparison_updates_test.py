@@ -239,6 +239,7 @@ def test_decoder_rows_have_the_length_that_wastes_least(monkeypatch):
   assert chosen.tokens == min(sizes)
 
 
+@pytest.mark.slow
 def test_the_position_in_the_updates_can_be_saved():
   shape, _ = updates.measure(_config(), PIE, NUM_UPDATES)
   cfg = updates.train_config(_config(), PIE, shape)

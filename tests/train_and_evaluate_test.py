@@ -185,6 +185,7 @@ def test_train_refuses_in_one_line(run, tmp_path, flags, message):
   assert not model_dir.exists()
 
 
+@pytest.mark.slow
 def test_baseline_with_the_configuration_of_its_task(run, tmp_path):
   toy.register()
   flags = ("--gin.MIXTURE_OR_TASK_NAME='toy_pie'", "--gin.MODEL_DIR='model'")

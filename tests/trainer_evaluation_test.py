@@ -173,7 +173,7 @@ def test_what_is_cut_is_among_the_metrics():
   assert values['toy/targets_truncated'] == 20
 
 
-@pytest.mark.parametrize('step', [2, 4])
+@pytest.mark.parametrize('step', [pytest.param(2, marks=pytest.mark.slow), 4])
 def test_an_interrupted_evaluation_is_made_up_for(tmp_path, monkeypatch, step):
   options = dict(
     total_steps=4,

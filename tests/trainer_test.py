@@ -146,7 +146,10 @@ def test_does_nothing_when_all_is_done(tmp_path, after_step):
   assert not steps
 
 
-@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+  'number',
+  [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)],
+)
 def test_signal_leads_to_checkpoint_and_exit(tmp_path, after_step, number):
   handler = signal.getsignal(number)
   after_step.append(
@@ -236,6 +239,7 @@ def test_average_of_parameters():
   assert int(two.step) == 2 and two.params['x'] > one.params['x'] > 0
 
 
+@pytest.mark.slow
 def test_begins_with_the_parameters_of_another_run(tmp_path):
   first = toy.train(tmp_path / 'first', ema_decay=0.9)
   for path in (tmp_path / 'first', tmp_path / 'first' / 'checkpoints' / '8'):

@@ -323,7 +323,9 @@ def _toy_params():
   return params
 
 
-@pytest.mark.parametrize('param_dtype', NARROW)
+@pytest.mark.parametrize(
+  'param_dtype', [pytest.param('bfloat16', marks=pytest.mark.slow), 'int8']
+)
 def test_a_trained_model_answers_as_before(param_dtype):
   inputs, prompts, targets = _toy_batch(np.random.default_rng(1), 300)
   params = _toy_params()
