@@ -203,7 +203,7 @@ def test_baseline_with_the_configuration_of_its_task(run, tmp_path):
     evaluate, '--model_dir=model', '--task=toy_joint', '--split=validation'
   )
   assert not status, err
-  assert re.search(r'toy_joint/targets_truncated +10\.0', out)
+  assert re.search(r'toy_joint/targets_truncated +10$', out, re.M)
   path = pathlib.Path('model/evaluation/validation-2-toy_joint/toy_joint.jsonl')
   assert len(path.read_text().splitlines()) == 10
 

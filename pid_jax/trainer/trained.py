@@ -93,4 +93,8 @@ def evaluate(
 def table(values: Mapping[str, float]) -> str:
   """Lays metrics out in two columns."""
   width = max(map(len, values), default=0)
-  return '\n'.join(f'{name:<{width}}  {x:.4f}' for name, x in values.items())
+  # Counts are whole.
+  shown = (
+    (k, f'{x:.{0 if x.is_integer() else 4}f}') for k, x in values.items()
+  )
+  return '\n'.join(f'{name:<{width}}  {x}' for name, x in shown)
