@@ -108,6 +108,7 @@ class Machine:
     return measured or [(p, self.allowed(p.intensity)) for p in self.points]
 
   def is_bound_by_memory(self, intensity: float) -> bool:
+    """Whether memory, not arithmetic, limits so many FLOPs for each byte."""
     return intensity * self.bandwidth < self.flop_rate
 
   def roof(self) -> list[tuple[float, float]]:
@@ -130,6 +131,9 @@ def machines(results: Mapping[str, Any]) -> list[Machine]:
 
   Args:
     results: contents of comparison.json, with `inference` and `roofline`.
+
+  Returns:
+    One or two machines, with the points of all layouts and phases.
   """
   task = results['inference']['task']
   probe, here = task['machine']['probe'], results['roofline']['here']

@@ -273,6 +273,7 @@ class SameUpdates(seqio.FeatureConverter):
     return ds.map(_plain(pad), num_parallel_calls=tf.data.AUTOTUNE).unbatch()
 
   def _convert_features(self, ds, task_feature_lengths):
+    # SeqIO's base class wants one, and calls it from its own __call__ alone.
     raise NotImplementedError('see __call__')
 
   def get_model_feature_lengths(

@@ -38,6 +38,9 @@ def is_new(name: str, *arguments: Any) -> bool:
     name: of a task or mixture.
     *arguments: all that makes it what it is, the caller's module included.
 
+  Returns:
+    False if the same call has registered it before.
+
   Raises:
     UserError: there is a task or mixture of that name, of other arguments.
   """
