@@ -282,6 +282,18 @@ def bindings(configurable: Callable[..., Any]) -> dict[str, Any]:
     return {}
 
 
+def check_configured(configurable: Callable[..., Any], include: str) -> None:
+  """Raises UserError unless a gin file names it, such as the one to include."""
+  try:
+    gin.get_configurable(configurable)
+  except ValueError as e:
+    module = configurable.__module__.removeprefix('pid_jax.').split('.')[0]
+    raise errors.UserError(
+      f'the gin files do not configure {module}.{configurable.__name__}: '
+      f'include {include!r}'
+    ) from e
+
+
 def gin_configs() -> pathlib.Path:
   """Returns the folder of the gin files that ship with the package."""
   return pathlib.Path(str(importlib.resources.files('pid_jax.gin_configs')))

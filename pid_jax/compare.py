@@ -37,19 +37,13 @@ def configured(args: argparse.Namespace):
   import gin
 
   from pid_jax import comparison
-  from pid_jax import errors
   from pid_jax import trainer
 
   args.gin_file = args.gin_file or ['runs/comparison.gin']
   cli.parse_gin(args, bindings=["MODEL_DIR = ''"])
   layouts = tuple(args.layouts.split(','))
   settings = comparison.Settings.from_gin(layouts, args.seeds, args.equal)
-  try:
-    gin.get_configurable(trainer.train)
-  except ValueError as e:
-    raise errors.UserError(
-      "the gin files do not configure trainer.train: include 'train_base.gin'"
-    ) from e
+  cli.check_configured(trainer.train, 'runs/train_base.gin')
 
   def configure(total_steps):
     if total_steps is not None:

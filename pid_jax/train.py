@@ -20,17 +20,11 @@ def main(args: argparse.Namespace) -> None:
   """Reads the gin configuration and calls `pid_jax.trainer.train`."""
   import gin
 
-  from pid_jax import errors
   from pid_jax import trainer
 
   cli.parse_gin(args)
-  try:
-    train = gin.get_configurable(trainer.train)
-  except ValueError as e:
-    raise errors.UserError(
-      'the gin files do not configure trainer.train: include '
-      "'runs/train_base.gin'"
-    ) from e
+  cli.check_configured(trainer.train, 'runs/train_base.gin')
+  train = gin.get_configurable(trainer.train)
   train(summarize_config_fn=write_config)
 
 

@@ -64,8 +64,18 @@ def test_unknown_total():
   assert stream.getvalue().startswith('read 7 steps (')
 
 
-def test_counts_of_an_evaluation_are_whole_numbers(caplog):
+def test_an_evaluation_is_shown_in_a_line_for_each_task(caplog):
   caplog.set_level('INFO', logger='pid_jax.trainer')
-  values = {'t/f1': 0.123456, 't/missing': 16620.0, 't/right': 1.0}
+  values = {
+    't/missing_predictions': 16620.0,
+    't/surplus_predictions': 0.0,
+    't/f1': 0.123456,
+    't/right': 1.0,
+    'u/f1': 0.0,
+    'u/inputs_truncated': 0.0,
+  }
   reporting.write_evaluation(metric_writers.MultiWriter([]), 7, values)
-  assert caplog.messages == ['step 7: t/f1 0.1235, t/missing 16620, t/right 1']
+  assert caplog.messages == [
+    'step 7: t: missing_predictions 16620, f1 0.1235, right 1',
+    'step 7: u: f1 0',
+  ]

@@ -6,6 +6,7 @@ Metrics of a step stay on the devices until the next report, so that the loop
 never waits for the step that it has just started.
 """
 
+import collections
 from collections.abc import Mapping
 import logging
 import math
@@ -27,6 +28,8 @@ logger = logging.getLogger('pid_jax.trainer')
 
 # Counts that are rates, not overflow.
 RATES = ('examples', 'subtasks', 'tokens')
+# Ends the names of counts of what went wrong in an evaluation.
+_OF_FAULTS = ('_predictions', '_truncated')
 
 
 class NonFiniteError(Exception):
@@ -190,12 +193,22 @@ def warn_of_truncated(counts: Mapping[str, float]) -> None:
 def write_evaluation(
   writer: metric_writers.MetricWriter, step: int, values: Mapping[str, float]
 ) -> None:
-  """Writes the finite metrics of an evaluation and shows them in one line."""
+  """Writes the finite metrics of an evaluation and shows them in a line a task.
+
+  Args:
+    writer: gets all that is finite.
+    step: of the weights that were evaluated.
+    values: 'TASK/METRIC' -> value. Counts of what went wrong, of predictions
+      and of what was cut, are shown where there are any.
+  """
   finite = {k: v for k, v in values.items() if math.isfinite(v)}
   writer.write_scalars(step, {f'eval/{k}': v for k, v in finite.items()})
-  # Counts are whole, however large.
-  shown = ', '.join(
-    f'{k} {v:.0f}' if v.is_integer() else f'{k} {v:.4g}'
-    for k, v in values.items()
-  )
-  logger.info('step %d: %s', step, shown)
+  by_task = collections.defaultdict(list)
+  for name, value in values.items():
+    task, _, metric = name.rpartition('/')
+    if value or not metric.endswith(_OF_FAULTS):
+      # Counts are whole, however large.
+      shown = f'{value:.0f}' if value.is_integer() else f'{value:.4g}'
+      by_task[task].append(f'{metric} {shown}')
+  for task, shown in by_task.items():
+    logger.info('step %d: %s: %s', step, task, ', '.join(shown))
