@@ -50,10 +50,14 @@ def test_table_says_where_pid_loses():
   assert re.search('least to most +0.500-0.600 +0.600-0.700', table)
   assert 'an update of coarse (PiD, prompts: 1) takes 0.50 times' in table
   assert 'prompts: 1) at this task (2.00 times as long).' in table
+  assert (
+    'f1 still rose (PiD by 0.050, PiE by 0.050, coarse by 0.050): more' in table
+  )
   without = comparison.table(
     comparison_data.report(**comparison_data.COSTS_ALONE)
   )
   assert 'Costs alone: no gold.' in without and 'f1' not in without
+  assert 'still rose' not in without
 
 
 def test_the_roof_by_hand():

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Pictures of a report, as SVG and PNG; needs matplotlib."""
 
+from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
 import importlib.util
@@ -73,8 +74,18 @@ def _latency(jobs: Sequence[Mapping[str, Any]]):
   return figure
 
 
-def speed_up(points: Sequence[Mapping[str, Any]], letter: str):
-  """How many times as long as the reference each contender takes."""
+def speed_up(
+  points: Sequence[Mapping[str, Any]],
+  letter: str,
+  name_of: Callable[[str], str] = str,
+):
+  """How many times as long as the reference each contender takes.
+
+  Args:
+    points: the jobs of a sweep.
+    letter: what it goes over.
+    name_of: what a contender is called in the picture.
+  """
   figure = new_figure((5.2, 4.2))
   ax = figure.subplots()
   sizes = [job['sizes'][_SIZES[letter]] for job in points]
@@ -87,7 +98,8 @@ def speed_up(points: Sequence[Mapping[str, Any]], letter: str):
       if name in job['contenders']
     ]
     xs = [size for size, _ in found]
-    line = ax.plot(xs, [r['median'] for _, r in found], marker='o', label=name)
+    medians = [r['median'] for _, r in found]
+    line = ax.plot(xs, medians, marker='o', label=name_of(name))
     ax.fill_between(
       xs,
       [r['quartile_1'] for _, r in found],
@@ -101,7 +113,7 @@ def speed_up(points: Sequence[Mapping[str, Any]], letter: str):
   ax.set_xticks(sizes, [str(size) for size in sizes])
   ax.yaxis.set_major_formatter('{x:g}')
   ax.set_xlabel(_LETTERS[letter])
-  ax.set_ylabel(f'times as long as {reference}')
+  ax.set_ylabel(f'times as long as {name_of(reference)}')
   figure.legend(loc='outside lower center', ncols=2, fontsize=7)
   if not all(_is_steady(job) for job in points):
     ax.set_title('the machine changed its speed meanwhile', fontsize=9)

@@ -37,7 +37,9 @@ def write(report: Mapping[str, Any], folder: epath.PathLike) -> list[str]:
     found = summary_lib.swept(report, letter)
     if len(found) > 1:
       points = [job for _, job in found]
-      figures[f'inference_over_{letter}'] = plots.speed_up(points, letter)
+      figures[f'inference_over_{letter}'] = plots.speed_up(
+        points, letter, summary_lib.name_of
+      )
       figures[f'phases_over_{letter}'] = _phases_over(report, letter, found)
   figures['roofline'] = _roofline(report)
   return [

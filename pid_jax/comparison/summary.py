@@ -32,6 +32,7 @@ NOTE = (
   'together. FLOPs are those of matrix products, by formula, padding included, '
   'without the optimizer.'
 )
+_STILL_RISING = 0.01
 # True of the method, whatever was measured.
 LIMITS = (
   'Where PiD has nothing to win: with one prompt to an input (U = 1) all three '
@@ -225,9 +226,28 @@ def sentences(report: Mapping[str, Any]) -> list[str]:
     ]
     if slower:
       said.append(f'PiD answers slower than {name} at {", ".join(slower)}.')
+  if rises := _rises(report):
+    by = ', '.join(f'{name_of(arm)} by {r:.3f}' for arm, r in rises.items())
+    said.append(
+      f'Between the last two evaluations {metric} still rose ({by}): more '
+      'updates may change the gaps.'
+    )
   if not report['runs']:
     said.append(f'Costs alone: {report["untrained"]}.')
   return [*said, LIMITS]
+
+
+def _rises(report: Mapping[str, Any]) -> dict[str, float]:
+  """By how much the metric of an arm still rose at the end, where it did."""
+  rises = {}
+  for arm in report['summary']:
+    means = [
+      statistics.mean(values)
+      for _, values in spread_curve(report, arm, metric_of(report))
+    ]
+    if len(means) > 1 and means[-1] - means[-2] >= _STILL_RISING:
+      rises[arm] = means[-1] - means[-2]
+  return rises
 
 
 def losses(report: Mapping[str, Any], arm: str) -> list[tuple[str, float]]:
