@@ -107,6 +107,18 @@ def test_spread_is_of_updates_that_all_runs_share():
   assert summary_lib.spread_curve(report, 'pid', 'other') == []
 
 
+def test_a_phase_that_is_lost_in_noise_has_no_place():
+  report = comparison_data.report()
+  phases = report['inference']['U=1']['contenders']['pie']['phases']
+  phases['measured']['prefill'] = 0.49 * phases['floor']['prefill']
+  points = summary_lib.swept(report, 'U')
+  of = lambda *args: summary_lib.phase_ms(points, *args)
+  # U=2 took PiE 4 s, a quarter of it prefill, an eighth by formula.
+  assert of('pie', 'measured', 'prefill') == [(2, 1000.0)]
+  assert of('pie', 'floor', 'prefill') == [(1, 125.0), (2, 500.0)]
+  assert [x for x, _ in of('pid', 'measured', 'prefill')] == [1, 2]
+
+
 class _Parser(html.parser.HTMLParser):
   """Collects texts, tags, and titles of points."""
 

@@ -23,9 +23,9 @@ _PHASES = ('encode', 'prefill', 'steps')
 _GREY = 5  # Of base.css.
 _FORMULA_NOTE = (
   'Programs that stop after encode and after prefill tell the phases apart: '
-  'short ones may drown in noise, even below zero. By formula is the least '
-  'that this machine needs for the FLOPs and bytes of docs/costs.md; dashed in '
-  'the charts below.'
+  'short ones may drown in noise, even below zero; the charts below leave out '
+  'what is less than half of what it must be by formula. That (dashed) is the '
+  'least that this machine needs for the FLOPs and bytes of docs/costs.md.'
 )
 _ROOFLINE_NOTE = (
   'E is encode, P prefill, S a step. The roof is what a machine allows: its '
@@ -179,31 +179,7 @@ def _sweeps(report: Mapping[str, Any]) -> list[Element]:
     found = summary_lib.swept(report, letter)
     if len(found) < 2:
       continue
-    lines = functools.partial(_lines, layouts, found)
-    charted = {
-      'all phases, ms': lines(
-        lambda layout, job: (
-          1000 * job['contenders'][layout]['seconds']['median']
-        )
-      )
-    }
-    for phase in _PHASES:
-      charted[f'{phase}, ms'] = [
-        *lines(
-          lambda layout, job, p=phase: summary_lib.phase_ms(
-            job, layout, 'measured', p
-          )
-        ),
-        *lines(
-          lambda layout, job, p=phase: summary_lib.phase_ms(
-            job, layout, 'floor', p
-          ),
-          by_formula=True,
-        ),
-      ]
-    charted['GFLOP by formula'] = lines(
-      lambda layout, job: summary_lib.gflops(config, layout, job)
-    )
+    charted = _sweep_charts(config, layouts, found)
     figures = [
       charts.line_chart(title, series, log_x=True, log_y=True)
       for title, series in charted.items()
@@ -218,17 +194,45 @@ def _sweeps(report: Mapping[str, Any]) -> list[Element]:
   return sections
 
 
-def _lines(
+def _sweep_charts(
+  config: config_lib.T5Config,
   layouts: Sequence[str],
   found: Sequence[tuple[int, Mapping[str, Any]]],
-  value: Callable[[str, Mapping[str, Any]], float],
+) -> dict[str, list[charts.Series]]:
+  """The lines of each chart of a sweep, by its title."""
+  lines = functools.partial(_lines, layouts)
+  charted = {
+    'all phases, ms': lines(
+      lambda layout: [
+        (x, 1000 * job['contenders'][layout]['seconds']['median'])
+        for x, job in found
+      ]
+    )
+  }
+  for phase in _PHASES:
+    of = functools.partial(summary_lib.phase_ms, found, phase=phase)
+    charted[f'{phase}, ms'] = [
+      *lines(functools.partial(of, kind='measured')),
+      *lines(functools.partial(of, kind='floor'), by_formula=True),
+    ]
+  charted['GFLOP by formula'] = lines(
+    lambda layout: [
+      (x, summary_lib.gflops(config, layout, job)) for x, job in found
+    ]
+  )
+  return charted
+
+
+def _lines(
+  layouts: Sequence[str],
+  points: Callable[[str], Sequence[tuple[int, float]]],
   by_formula: bool = False,
 ) -> list[charts.Series]:
   """A line of each layout over the points of a sweep."""
   return [
     charts.Series(
       summary_lib.name_of(layout) + ' by formula' * by_formula,
-      [(x, value(layout, job)) for x, job in found],
+      points(layout),
       is_dashed=by_formula,
       colour=index,
     )

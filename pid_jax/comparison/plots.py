@@ -112,9 +112,10 @@ def _phases_over(report: Mapping[str, Any], letter: str, found):
         ('measured', '-', ''),
         ('floor', '--', ', by formula'),
       ):
+        points = summary_lib.phase_ms(found, layout, kind, phase)
         ax.plot(
-          xs,
-          [summary_lib.phase_ms(job, layout, kind, phase) for _, job in found],
+          [x for x, _ in points],
+          [ms for _, ms in points],
           linestyle=style,
           color=_COLOURS[layout],
           marker='o' if kind == 'measured' else None,

@@ -319,16 +319,30 @@ def gflops(
   return costs.generate(config, layout, **sizes).total.flops / 1e9
 
 
-def phase_ms(job: Mapping[str, Any], arm: str, kind: str, phase: str) -> float:
-  """Milliseconds of a phase, at least 0.01: shorter ones were not measured.
+def phase_ms(
+  points: Sequence[tuple[int, Mapping[str, Any]]],
+  arm: str,
+  kind: str,
+  phase: str,
+) -> list[tuple[int, float]]:
+  """Milliseconds of a phase over a sweep: (size, ms).
+
+  Without those that are lost in noise: measured as the difference of two longer
+  times, and less than half of what this machine must need by formula.
 
   Args:
-    job: with the arm.
+    points: of `swept`; their jobs have the arm.
     arm: its name.
     kind: 'measured', or 'floor': the least by formula.
     phase: 'encode', 'prefill' or 'steps'.
   """
-  return max(1000 * job['contenders'][arm]['phases'][kind][phase], 0.01)
+  found = []
+  for x, job in points:
+    phases = job['contenders'][arm]['phases']
+    seconds, least = phases[kind][phase], phases['floor'][phase]
+    if seconds >= least / 2:
+      found.append((x, 1000 * seconds))
+  return found
 
 
 def _ratio(job: Mapping[str, Any], arm: str) -> float:
