@@ -183,6 +183,7 @@ def _sweeps(report: Mapping[str, Any]) -> list[Element]:
     figures = [
       charts.line_chart(title, series, log_x=True, log_y=True)
       for title, series in charted.items()
+      if series
     ]
     sections.append(_section(f'Time to answer over {label}', figures))
   if sections:
@@ -228,15 +229,16 @@ def _lines(
   points: Callable[[str], Sequence[tuple[int, float]]],
   by_formula: bool = False,
 ) -> list[charts.Series]:
-  """A line of each layout over the points of a sweep."""
+  """A line of each layout over the points of a sweep, if it has any."""
   return [
     charts.Series(
       summary_lib.name_of(layout) + ' by formula' * by_formula,
-      points(layout),
+      found,
       is_dashed=by_formula,
       colour=index,
     )
     for index, layout in enumerate(layouts)
+    if (found := points(layout))
   ]
 
 

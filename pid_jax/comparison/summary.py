@@ -327,8 +327,9 @@ def phase_ms(
 ) -> list[tuple[int, float]]:
   """Milliseconds of a phase over a sweep: (size, ms).
 
-  Without those that are lost in noise: measured as the difference of two longer
-  times, and less than half of what this machine must need by formula.
+  Left out is what noise has swallowed (measured as the difference of two longer
+  times, and less than half of what this machine must need by formula), and what
+  takes no time, such as the steps of answers of one token.
 
   Args:
     points: of `swept`; their jobs have the arm.
@@ -340,7 +341,7 @@ def phase_ms(
   for x, job in points:
     phases = job['contenders'][arm]['phases']
     seconds, least = phases[kind][phase], phases['floor'][phase]
-    if seconds >= least / 2:
+    if seconds > 0 and seconds >= least / 2:
       found.append((x, 1000 * seconds))
   return found
 
