@@ -115,8 +115,8 @@ def run(
     shape = _shape(arguments, arm, seed, num_updates, state, announce)
     minutes = sum(seconds[arm.name] for arm, _ in left[index:]) / 60
     announce(
-      f'{name}: {num_updates} updates of {shape.rows} rows; '
-      f'{len(left) - index} runs to go, at least {minutes:.0f} minutes'
+      f'{name}: {num_updates} updates of {shape.rows} rows; runs to go: '
+      f'{len(left) - index}, in at least {minutes:.0f} minutes'
     )
     model_dir = state.folder / 'runs' / name
     start, is_whole = time.monotonic(), not model_dir.exists()
