@@ -211,7 +211,13 @@ def test_parameters_go_straight_to_their_shards(tmp_path):
     assert leaf.sharding.mesh == partitioner.mesh
 
 
-@pytest.mark.parametrize('name', formats.FORMATS)
+@pytest.mark.parametrize(
+  'name',
+  [
+    pytest.param(name, marks=() if name == 'hugging_face' else pytest.mark.slow)
+    for name in formats.FORMATS
+  ],
+)
 def test_training_begins_with_any_format(name, tmp_path):
   config = trainer_toy.t5_config(scan_layers=True)
   before = data.random_pretrained(

@@ -213,6 +213,7 @@ def test_equal_seconds(tmp_path, monkeypatch, quick_costs):
     assert best == f'{task}/exact_match'
 
 
+@pytest.mark.slow
 def test_a_task_without_metrics_gives_costs_alone(tmp_path, quick_costs):
   subtasks.register(
     'unmeasured',

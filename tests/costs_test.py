@@ -102,7 +102,10 @@ def _train_step_share(
   return compiled.cost_analysis()['flops'] / formula.flops
 
 
-@pytest.mark.parametrize('layout', ['pid', 'pie', 'joint'])
+@pytest.mark.parametrize(
+  'layout',
+  ['pid', *(pytest.param(x, marks=pytest.mark.slow) for x in ('pie', 'joint'))],
+)
 def test_train_step_agrees_with_the_compiler(layout):
   batch = _train_batch(layout, TRAINED_JOB)
   assert 1.0 <= _train_step_share(TRAINED, batch) < 1.05

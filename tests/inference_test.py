@@ -80,7 +80,13 @@ def test_outputs_are_those_of_each_prompt_alone(model):
 
 
 @pytest.mark.parametrize(
-  'sampler', [None, decoding.Sample(decoding.Temperature(2.0))]
+  'sampler',
+  [
+    None,
+    pytest.param(
+      decoding.Sample(decoding.Temperature(2.0)), marks=pytest.mark.slow
+    ),
+  ],
 )
 def test_the_batch_size_does_not_matter(model, sampler):
   inputs, prompts = _job(8, seed=1)

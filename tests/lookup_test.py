@@ -67,7 +67,11 @@ def _inputs_that_hold(outputs, num_tokens, length, rng):
 
 
 @pytest.mark.parametrize(
-  'sampler, scan_layers', [(decoding.GREEDY, False), (DRAW, True)]
+  'sampler, scan_layers',
+  [
+    (decoding.GREEDY, False),
+    pytest.param(DRAW, True, marks=pytest.mark.slow),
+  ],
 )
 @pytest.mark.parametrize('reads_input', [False, True])
 def test_drafts_change_the_passes_and_nothing_else(

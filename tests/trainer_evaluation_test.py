@@ -56,7 +56,9 @@ def _text_task(name: str, num_examples: int, metric) -> str:
 
 # Rows of the split: 5, of two inputs each. One batch that is not full, two of
 # which the second is not, and as many as the batch has.
-@pytest.mark.parametrize('batch_size', [32, 4, 5])
+@pytest.mark.parametrize(
+  'batch_size', [pytest.param(32, marks=pytest.mark.slow), 4, 5]
+)
 def test_loss_is_that_of_all_rows(batch_size):
   model = toy.t5_model()
   params = _params(model)
@@ -173,7 +175,8 @@ def test_what_is_cut_is_among_the_metrics():
   assert values['toy/targets_truncated'] == 20
 
 
-@pytest.mark.parametrize('step', [pytest.param(2, marks=pytest.mark.slow), 4])
+@pytest.mark.slow
+@pytest.mark.parametrize('step', [2, 4])
 def test_an_interrupted_evaluation_is_made_up_for(tmp_path, monkeypatch, step):
   options = dict(
     total_steps=4,
