@@ -168,7 +168,7 @@ def nan_at(step: int):
   return lambda s: jnp.where(s == step - 1, jnp.nan, 1e-2)
 
 
-@pytest.mark.parametrize('period', [2, 3])
+@pytest.mark.parametrize('period', [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_stops_when_not_finite(tmp_path, period):
   # The update of step 6 makes the parameters NaN, its loss is fine. A step
   # that is due for a checkpoint must not be saved then.
@@ -316,7 +316,9 @@ def test_refuses_another_shape(tmp_path):
   assert not (tmp_path / 'new').exists()
 
 
-@pytest.mark.parametrize('ema', [False, True])
+@pytest.mark.parametrize(
+  'ema', [pytest.param(False, marks=pytest.mark.slow), True]
+)
 @pytest.mark.parametrize('name', ['adafactor', 'adamw', 'muon'])
 def test_state_of_each_optimizer_comes_back(tmp_path, name, ema):
   optimizer = getattr(optimizers, name)(1e-2)
