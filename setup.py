@@ -97,7 +97,7 @@ setuptools.setup(
     'pid_jax.tasks': 'tasks',
   },
   package_data={
-    'pid_jax.pages': ['assets/*'],
+    'pid_jax.viewer': ['assets/*'],
     'pid_jax.gin_configs': ['**/*.gin'],
     'pid_jax.tasks': ['**/*.model', '**/*.vocab', '**/*.jsonl', '**/*.tsv'],
   },

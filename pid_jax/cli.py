@@ -32,8 +32,8 @@ from absl import logging as absl_logging
 from etils import epath
 import gin
 
+from pid_jax import distributed
 from pid_jax import errors
-from pid_jax import hosts
 from pid_jax import progress
 
 _QUIET_ENVIRONMENT = {
@@ -81,7 +81,7 @@ def run(
       error when loaded, whatever one sets; loaded first, with it shut.
     use_jax: whether to start JAX; False for what computes nothing.
     join: whether several processes may run the command together, see
-      `pid_jax.hosts`.
+      `pid_jax.distributed`.
     argv: arguments without the program's name; those of the process if None.
 
   Raises:
@@ -98,26 +98,26 @@ def run(
     compilation.use_cache()
   try:
     if join:
-      hosts.join(args)
-      hosts.agree('what they run', _describe(args))
+      distributed.join(args)
+      distributed.agree('what they run', _describe(args))
     if use_jax and not args.verbose:
       _load_in_silence(preload)
     status = main(args) or 0
   except KeyboardInterrupt:
     status = _end('interrupted', 130, args.verbose)
   except BrokenPipeError:  # The output went to `head`, which has had enough.
-    output = sys.stdout.fileno() if hosts.is_joined() else 1
+    output = sys.stdout.fileno() if distributed.is_joined() else 1
     os.dup2(os.open(os.devnull, os.O_WRONLY), output)
     status = 141
   except Exception as e:  # pylint: disable=broad-except
     message = user_message(e)
     if message is not None:
       status = _end(f'error: {message}', 2, args.verbose)
-    elif not hosts.is_joined():
+    elif not distributed.is_joined():
       raise
     else:
-      if hosts.comes_from_another(e):
-        hosts.await_word()
+      if distributed.comes_from_another(e):
+        distributed.await_word()
       status = _end(traceback.format_exc(), 1, False)
   sys.exit(status)
 
@@ -147,7 +147,7 @@ def parse_flags(
     _add_gin_flags(parser)
     argv = [_rewrite_gin_flag(arg) for arg in argv]
   if join:
-    hosts.add_flags(parser)
+    distributed.add_flags(parser)
   parser.add_argument(
     '--verbose',
     action='store_true',
@@ -158,17 +158,17 @@ def parse_flags(
 
 def _end(message: str, status: int, verbose: bool) -> int:
   """Tells the user why the command ends; of many processes one does."""
-  if not hosts.is_joined():
+  if not distributed.is_joined():
     _complain(message, verbose)
     return status
-  if hosts.tells(message, status):
+  if distributed.tells(message, status):
     _complain(message, verbose)
-  hosts.leave(status)
+  distributed.leave(status)
 
 
 def _describe(args: argparse.Namespace) -> str:
   """What all processes of a run must have in common, line by line."""
-  if not hosts.is_joined():
+  if not distributed.is_joined():
     return ''
   import jax
 
@@ -184,15 +184,15 @@ def _describe(args: argparse.Namespace) -> str:
       f'jax {jax.__version__}',
       f'Python {sys.version_info[0]}.{sys.version_info[1]}',
       f'pid_jax with the code {code.hexdigest()[:12]}',
-      *(f'--{k}={v}' for k, v in flags if k not in hosts.FLAGS),
-      f'--num_processes={hosts.count()}',
+      *(f'--{k}={v}' for k, v in flags if k not in distributed.FLAGS),
+      f'--num_processes={distributed.count()}',
     ]
   )
 
 
 def say(text: str) -> None:
   """Prints a command's result; of many processes the first one does."""
-  if hosts.index() == 0:
+  if distributed.index() == 0:
     print(text)
 
 
@@ -270,7 +270,7 @@ def parse_gin(
   if missing:
     flags = ' '.join(f'--gin.{name}=VALUE' for name in missing)
     raise errors.UserError(f'a required value is missing: give {flags}')
-  hosts.agree('the gin configuration', gin.config_str())
+  distributed.agree('the gin configuration', gin.config_str())
   gin.finalize()
 
 
@@ -312,7 +312,7 @@ def user_message(error: BaseException) -> str | None:
   lines = [line.strip() for line in str(error).splitlines()] or ['']
   if isinstance(error, errors.UserError):
     return lines[0]  # gin appends lines that say where it was called.
-  messages = sys.modules.get('pid_jax.subtasks.messages')
+  messages = sys.modules.get('pid_jax.subtasks.tf_assertions')
   failed_check = messages and messages.user_error(error)
   if failed_check:
     return str(failed_check)

@@ -69,7 +69,7 @@ def main(args: argparse.Namespace) -> None:
     batch_size=args.batch_size,
     sampler=decoding.make_sampler(args.temperature, args.top_k, args.top_p),
     seed=args.seed,
-    lookup=decoding.Lookup() if args.lookup else None,
+    lookup=decoding.PromptLookup() if args.lookup else None,
     beam_size=args.beam_size,
     length_penalty=args.length_penalty,
   )

@@ -39,12 +39,12 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> None:
   """Writes the page and says what is in it."""
-  from pid_jax import pages
-  from pid_jax.pages import comparing
+  from pid_jax import viewer
+  from pid_jax.viewer import comparing
 
-  output = args.output or pages.default_output(args.source)
+  output = args.output or viewer.default_output(args.source)
   words = {*comparing.EMPTY_WORDS, *(' '.join(w.split()) for w in args.empty)}
-  summary = pages.write_report(args.source, output, words)
+  summary = viewer.write_report(args.source, output, words)
   errors = ''
   if summary.num_errors is not None:
     errors = f', {summary.num_errors} errors'

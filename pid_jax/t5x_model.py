@@ -29,7 +29,7 @@ from pid_jax import network
 from pid_jax import subtasks
 from pid_jax import trainer
 from pid_jax.trainer import data
-from pid_jax.trainer import start
+from pid_jax.trainer import setup
 
 try:
   from t5x import gin_utils
@@ -220,7 +220,7 @@ def summarize_config(
     UserError: the vocabulary does not fit the model.
   """
   gin_utils.summarize_gin_config(model_dir, summary_writer, step)
-  start.describe(
+  setup.describe(
     model,
     model_dir,
     trainer.DatasetConfig(mixture_or_task_name, task_feature_lengths),

@@ -146,7 +146,7 @@ def test_drafts_of_the_copied_half_are_kept():
   # Of 40 tokens, one step finds the run of 20 that is copied; three passes read
   # 9, 9 and 1 more of it (a draft of 8 and the token after it; what is left),
   # the last with the first of the 20 others, which take 19 steps.
-  assert 3 * (1 + 3 + 19) <= num_steps(decoding.Lookup()) < 80
+  assert 3 * (1 + 3 + 19) <= num_steps(decoding.PromptLookup()) < 80
 
 
 def test_full_size_jobs_fit_the_model():

@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from pid_jax.decoding import buckets
+from pid_jax.inference import batching
 
 
 def _tokens(shape):
@@ -29,7 +29,7 @@ def _random_shapes(count, seed=0):
 
 
 def test_every_shape_holds_what_it_is_for():
-  shapes = buckets.Shapes(max_shapes=4)
+  shapes = batching.Shapes(max_shapes=4)
   for needed in _random_shapes(500):
     shape = shapes.fit(needed, 8)
     assert all(x >= y for x, y in zip(shape, needed, strict=True))
@@ -39,7 +39,7 @@ def test_every_shape_holds_what_it_is_for():
 
 @pytest.mark.parametrize('max_shapes', [1, 4, 8])
 def test_the_number_of_shapes_is_bounded(max_shapes):
-  shapes = buckets.Shapes(max_shapes=max_shapes)
+  shapes = batching.Shapes(max_shapes=max_shapes)
   for needed in _random_shapes(2000):
     shapes.fit(needed, 8)
   # Beyond the budget there are only ever larger ones.
@@ -55,7 +55,7 @@ def test_the_number_of_shapes_is_bounded(max_shapes):
 
 def test_with_the_budget_spent_the_cheapest_that_holds_it_is_chosen():
   known = {(4, 64, 8, 16, 0, 0), (8, 256, 8, 16, 0, 0), (1, 512, 32, 64, 0, 0)}
-  shapes = buckets.Shapes(3, known)
+  shapes = batching.Shapes(3, known)
   for needed in _random_shapes(300, seed=1):
     large = [s for s in known if all(np.array(s) >= np.array(needed))]
     if large:
@@ -65,7 +65,7 @@ def test_with_the_budget_spent_the_cheapest_that_holds_it_is_chosen():
 
 
 def test_a_shape_that_costs_little_more_is_used_again():
-  shapes = buckets.Shapes(8, [(8, 128, 4, 8, 0, 0)])
+  shapes = batching.Shapes(8, [(8, 128, 4, 8, 0, 0)])
   assert shapes.fit((8, 100, 4, 7, 0, 0), 8) == (8, 128, 4, 8, 0, 0)
   assert shapes.fit((8, 128, 3, 8, 0, 0), 8) == (8, 128, 4, 8, 0, 0)
   # Half as large: a program of its own pays.
@@ -75,14 +75,14 @@ def test_a_shape_that_costs_little_more_is_used_again():
 def test_kinds_of_programs_are_kept_apart():
   with_targets = (8, 128, 4, 8, 2, 8)
   without_prompts = (8, 128, 4, 0, 0, 0)
-  shapes = buckets.Shapes(1, [with_targets, without_prompts])
+  shapes = batching.Shapes(1, [with_targets, without_prompts])
   assert shapes.fit((2, 16, 2, 4, 0, 0), 8) == (2, 16, 2, 4, 0, 0)
   assert shapes.fit((2, 16, 2, 4, 1, 3), 8) == with_targets
   assert shapes.fit((2, 16, 2, 0, 0, 0), 8) == without_prompts
 
 
 def test_limits_are_kept():
-  shapes = buckets.Shapes(1, [(8, 1024, 4, 64, 0, 0)])
+  shapes = batching.Shapes(1, [(8, 1024, 4, 64, 0, 0)])
   chosen = shapes.fit((3, 100, 2, 5, 0, 0), 4, 128, 16)
   assert chosen == (3, 128, 2, 6, 0, 0)
   assert shapes.within(4, 128, 16) == [chosen]

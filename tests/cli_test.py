@@ -209,9 +209,9 @@ def test_help_is_quick_and_shows_an_example(command):
 
 def test_a_failed_check_of_the_data_is_one_line(capsys):
   def main(args):
-    from pid_jax.subtasks import messages
+    from pid_jax.subtasks import tf_assertions
 
-    assert messages
+    assert tf_assertions.user_error
     raise RuntimeError(
       'node x: [[pid_jax] task a, example b: it is too long [/pid_jax]] y'
     )

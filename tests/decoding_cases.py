@@ -44,7 +44,7 @@ SAMPLERS = [
   decoding.Sample(decoding.TopP(0.9)),
   decoding.Sample(),
 ]
-LOOKUP = decoding.Lookup(
+LOOKUP = decoding.PromptLookup(
   max_draft_tokens=3, min_ngram=1, max_ngram=2, tokens_per_step=99
 )
 
@@ -55,7 +55,7 @@ class Engine:
 
   config: T5Config
   sampler: decoding.Sampler = decoding.GREEDY
-  lookup: decoding.Lookup | None = None
+  lookup: decoding.PromptLookup | None = None
   num_compactions: int = 0
   is_constrained: bool = False
   beam_size: int = 0  # 0: no search.
@@ -90,7 +90,7 @@ class Case:
     min_new_tokens: tokens before EOS.
     alpha: of the length penalty.
     seed: of the sampler.
-    stream_ids: int32 [B].
+    sequence_ids: int32 [B].
     sets: lists of strings, which are lists of ids.
     set_of_row: int [B, U], which of them; -1 where a row is free.
   """
@@ -102,7 +102,7 @@ class Case:
   min_new_tokens: int
   alpha: float
   seed: int
-  stream_ids: np.ndarray
+  sequence_ids: np.ndarray
   sets: list
   set_of_row: np.ndarray
 
@@ -164,7 +164,7 @@ def cases(draw, engine):
     min_new_tokens=draw(st.one_of(st.just(0), st.integers(0, MAX_NEW_TOKENS))),
     alpha=draw(st.sampled_from([0.0, 0.6, 1.5])),
     seed=draw(st.integers(0, 2**31 - 1)),
-    stream_ids=rng.integers(0, 1000, NUM_INPUTS).astype(np.int32),
+    sequence_ids=rng.integers(0, 1000, NUM_INPUTS).astype(np.int32),
     sets=sets,
     set_of_row=set_of_row,
   )

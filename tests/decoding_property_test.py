@@ -25,11 +25,10 @@ import pytest
 
 from pid_jax import decoding
 from pid_jax import network
-from pid_jax.decoding import buckets
+from pid_jax.decoding import constraints as tries_lib
 from pid_jax.decoding import generation
-from pid_jax.decoding import steps
-from pid_jax.decoding import streaming
-from pid_jax.decoding import tries as tries_lib
+from pid_jax.decoding import loop
+from pid_jax.inference import batching
 
 _jit = functools.partial(jax.jit, static_argnums=0)
 _generate = _jit(
@@ -60,7 +59,7 @@ def _generated(engine, params, case):
     sampler=engine.sampler,
     lookup=engine.lookup,
     rng=jax.random.key(case.seed),
-    stream_ids=case.stream_ids,
+    sequence_ids=case.sequence_ids,
     row_mask=case.row_mask,
     num_compactions=engine.num_compactions,
     **_constraint(engine, case),
@@ -69,7 +68,7 @@ def _generated(engine, params, case):
 
 def _streamed(engine, params, case):
   """Decodes a case request by request, through a pool with less room."""
-  size = streaming.PoolSize.rounded_up(
+  size = engine.PoolSize.rounded_up(
     batch_size=2,
     num_places=2,
     num_rows=2,
@@ -84,15 +83,15 @@ def _streamed(engine, params, case):
     0,
     0,
   )
-  stream = streaming.Stream(
-    steps.Settings(
+  stream = engine.Stream(
+    loop.Settings(
       network.Transformer(engine.config),
       decoding_cases.MAX_NEW_TOKENS,
       engine.sampler,
       engine.lookup,
     ),
     params,
-    buckets.Shapes(1, [shape]),
+    batching.Shapes(1, [shape]),
     size,
     set(),
     min_new_tokens=case.min_new_tokens,
@@ -101,8 +100,8 @@ def _streamed(engine, params, case):
   for b, own in enumerate(case.set_of_row):
     stream.submit(
       b,
-      int(case.stream_ids[b]),
-      buckets.Request(case.inputs[b], case.prompts[b]),
+      int(case.sequence_ids[b]),
+      batching.Request(case.inputs[b], case.prompts[b]),
       [
         None if s < 0 else tuple(tuple(ids) for ids in case.sets[s])
         for s in own
@@ -137,7 +136,7 @@ MODES = {'generated': _generated, 'streamed': _streamed}
 
 
 @jax.jit
-def _keys(seed, stream_ids):
+def _keys(seed, sequence_ids):
   """Returns the random keys [B, U, T] that `generate` promises to draw by."""
   fold = jax.random.fold_in
   by_place = jax.vmap(fold, (None, 0))
@@ -146,7 +145,7 @@ def _keys(seed, stream_ids):
     np.arange(decoding_cases.MAX_NEW_TOKENS),
   )
   by_row = jax.vmap(jax.vmap(key, (None, 0)), (0, None))
-  return by_row(stream_ids, np.arange(decoding_cases.NUM_PROMPTS))
+  return by_row(sequence_ids, np.arange(decoding_cases.NUM_PROMPTS))
 
 
 def _rows(engine, params, case):
@@ -175,7 +174,7 @@ def _check_generated(engine, case, counts):
       copied = [int(token) for token in rows[rows > 1]]
       case.inputs[b][:-1] = copied[: decoding_cases.INPUT_LENGTH - 1]
   generated = run(case)
-  keys = _keys(case.seed, case.stream_ids)
+  keys = _keys(case.seed, case.sequence_ids)
   tokens = np.asarray(generated.tokens)
   for b, u, row in _rows(engine, params, case):
     ids = decoding_batch.without_padding(tokens[b, u])

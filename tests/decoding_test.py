@@ -48,12 +48,12 @@ def _generate(
   min_new_tokens=0,
   sampler=decoding.GREEDY,
   seed=0,
-  stream_ids=None,
+  sequence_ids=None,
   row_mask=None,
 ):
   """Gives every argument a value, so that all tests share few programs."""
-  if stream_ids is None:
-    stream_ids = np.arange(len(encoder))
+  if sequence_ids is None:
+    sequence_ids = np.arange(len(encoder))
   if row_mask is None:
     row_mask = decoding.present_rows(encoder, grid)
   return _jit_generate(
@@ -65,7 +65,7 @@ def _generate(
     min_new_tokens=min_new_tokens,
     sampler=sampler,
     rng=jax.random.key(seed),
-    stream_ids=stream_ids,
+    sequence_ids=sequence_ids,
     row_mask=row_mask,
   )
 
@@ -362,7 +362,7 @@ def test_sampling_depends_on_the_seed_and_the_stream_alone(small):
   np.testing.assert_array_equal(first, sample([0, 1, 2]))
   assert np.any(first != sample([0, 1, 2], seed=1))
   # Other places in another batch: the same outputs.
-  moved = sample([2, 2, 0], stream_ids=np.array([2, 5, 0]))
+  moved = sample([2, 2, 0], sequence_ids=np.array([2, 5, 0]))
   np.testing.assert_array_equal(moved[[0, 2]], first[[2, 0]])
   # The same input as another stream: other outputs.
   assert np.any(moved[1] != first[2])

@@ -8,10 +8,10 @@ import seqio
 import tensorflow as tf
 import trainer_toy as toy
 
+from pid_jax import distributed
 from pid_jax import errors
-from pid_jax import hosts
-from pid_jax.decoding import buckets
-from pid_jax.inference import parts as parts_lib
+from pid_jax.inference import batching
+from pid_jax.inference import partial_results as parts_lib
 from pid_jax.inference import pipeline
 from pid_jax.trainer import data
 
@@ -127,10 +127,10 @@ class Stopped(Exception):
   pass
 
 
-def batches() -> list[buckets.Batch]:
+def batches() -> list[batching.Batch]:
   """Seven batches of one request with two prompts each."""
   return [
-    buckets.Batch(
+    batching.Batch(
       request_ids=np.array([n]),
       encoder_input_tokens=np.full((1, 4), n),
       prompt_tokens=np.ones((1, 2, 1), np.int32),
@@ -197,10 +197,10 @@ def test_another_job_begins_anew(tmp_path):
 def test_processes_share_a_job(tmp_path, monkeypatch):
   """One after the other: the first does not find what the second will do."""
   folder = tmp_path / 'out.parts'
-  monkeypatch.setattr(hosts, 'count', lambda: 2)
+  monkeypatch.setattr(distributed, 'count', lambda: 2)
   opened, workers = [open_parts(folder) for _ in range(2)], []
   for me, parts in enumerate(opened):
-    monkeypatch.setattr(hosts, 'index', lambda me=me: me)
+    monkeypatch.setattr(distributed, 'index', lambda me=me: me)
     workers.append(Worker())
     if me == 0:
       with pytest.raises(errors.UserError, match='must be on a file system'):

@@ -7,19 +7,19 @@ import signal
 import time
 
 from pid_jax import cli
+from pid_jax import distributed
 from pid_jax import errors
-from pid_jax import hosts
 
 
 def main(args) -> None:
-  me = hosts.index()
-  words = hosts.gather('greeting', f'{me} greets') + hosts.gather(
+  me = distributed.index()
+  words = distributed.gather('greeting', f'{me} greets') + distributed.gather(
     'greeting', f'{me} greets again'
   )
-  hosts.agree('the weather', 'sun\nwind')
+  distributed.agree('the weather', 'sun\nwind')
   cli.say(' '.join(words))
   if args.scenario == 'differ':
-    hosts.agree('the recipe', 'flour\nmilk' if me else 'flour\nwater')
+    distributed.agree('the recipe', 'flour\nmilk' if me else 'flour\nwater')
   elif me == 1 and args.scenario == 'fail':
     raise errors.UserError('one is unwell')
   elif me == 1 and args.scenario == 'kill':

@@ -13,12 +13,12 @@ import sys
 import hosts_processes as processes
 import pytest
 
+from pid_jax import distributed
 from pid_jax import errors
-from pid_jax import hosts
-from pid_jax.hosts import claim
-from pid_jax.hosts import group
-from pid_jax.hosts import launch
-from pid_jax.hosts import relay
+from pid_jax.distributed import coordination
+from pid_jax.distributed import launch
+from pid_jax.distributed import relay
+from pid_jax.distributed import run_lock
 
 _TALKING = pathlib.Path(__file__).parent / 'hosts_talking.py'
 _TRAIN = ['-m', 'pid_jax.train', '--gin_file=runs/quickstart.gin']
@@ -32,7 +32,7 @@ def place(monkeypatch, env=None, argv=()):
   for name, value in (env or {}).items():
     monkeypatch.setenv(name, value)
   parser = argparse.ArgumentParser()
-  hosts.add_flags(parser)
+  distributed.add_flags(parser)
   return launch.find_place(parser.parse_args(list(argv)))
 
 
@@ -85,7 +85,7 @@ def test_a_place_that_cannot_be(monkeypatch, env, argv, message):
 
 
 def test_first_difference():
-  show = lambda a, b: group.first_difference(a, b, 'A', 'B')
+  show = lambda a, b: coordination.first_difference(a, b, 'A', 'B')
   assert show('x\ny = 1', 'x\n  y = 2') == (
     "line 2 is 'y = 1' in A, but 'y = 2' in B"
   )
@@ -214,22 +214,22 @@ def test_nobody_there():
 
 
 def test_one_run_a_model_dir(tmp_path):
-  with claim.Claim(tmp_path / 'new' / 'model') as held:
-    for attempt in (held.check, claim.Claim(held._model_dir).__enter__):
+  with run_lock.RunLock(tmp_path / 'new' / 'model') as held:
+    for attempt in (held.check, run_lock.RunLock(held._model_dir).__enter__):
       with pytest.raises(errors.UserError) as e:
         attempt()
       assert f'in use by another run (pid {os.getpid()} on ' in str(e.value)
-    claim.Claim(held._model_dir, enabled=False).__enter__()
+    run_lock.RunLock(held._model_dir, enabled=False).__enter__()
   held.check()
-  with claim.Claim(held._model_dir):
+  with run_lock.RunLock(held._model_dir):
     pass
 
 
 def test_a_run_that_was_killed_has_no_claim(tmp_path):
   script = (
     'import os, signal, sys\n'
-    'from pid_jax.hosts import claim\n'
-    'with claim.Claim(sys.argv[1]):\n'
+    'from pid_jax.distributed import run_lock\n'
+    'with run_lock.RunLock(sys.argv[1]):\n'
     '  os.kill(os.getpid(), signal.SIGKILL)\n'
   )
   done = subprocess.run(
@@ -237,20 +237,22 @@ def test_a_run_that_was_killed_has_no_claim(tmp_path):
   )
   assert done.returncode == -signal.SIGKILL
   assert (tmp_path / 'run.lock').exists()
-  with claim.Claim(tmp_path):
+  with run_lock.RunLock(tmp_path):
     pass
 
 
 def test_a_model_dir_that_the_hosts_do_not_share(tmp_path, monkeypatch):
-  with claim.Claim(tmp_path) as first:
-    monkeypatch.setattr(group, 'gather', lambda name, text: [first._words])
-    claim.Claim(tmp_path, enabled=False).check_shared(0.0)
+  with run_lock.RunLock(tmp_path) as first:
+    monkeypatch.setattr(
+      coordination, 'gather', lambda name, text: [first._words]
+    )
+    run_lock.RunLock(tmp_path, enabled=False).check_shared(0.0)
     with pytest.raises(errors.UserError, match='a file system that all hosts'):
-      claim.Claim(tmp_path / 'local', enabled=False).check_shared(0.0)
+      run_lock.RunLock(tmp_path / 'local', enabled=False).check_shared(0.0)
 
 
 def test_in_a_bucket_the_last_one_counts(tmp_path, monkeypatch):
-  first, second = claim.Claim(tmp_path), claim.Claim(tmp_path)
+  first, second = run_lock.RunLock(tmp_path), run_lock.RunLock(tmp_path)
   for one in (first, second):
     monkeypatch.setattr(one, '_is_bucket', True)
   second._words = second._words.replace(f'{os.getpid()}', '99')
@@ -277,7 +279,7 @@ def test_a_bucket_without_permission_is_told(first, monkeypatch):
   monkeypatch.setattr(tf.io.gfile, 'exists', lambda path: False)
   monkeypatch.setattr(tf.io.gfile, first, deny)
   with pytest.raises(errors.UserError) as e:
-    held = claim.Claim('gs://theirs/model')
+    held = run_lock.RunLock('gs://theirs/model')
     held.check()
     assert first != 'exists'
     held.__enter__()

@@ -18,7 +18,7 @@ from pid_jax import decoding
 from pid_jax import errors
 from pid_jax import inference
 from pid_jax import network
-from pid_jax.decoding import buckets
+from pid_jax.inference import batching
 
 WORDS, TASK = words_model.WORDS, words_model.TASK
 _job = words_model.random_job
@@ -300,7 +300,7 @@ def test_beams_are_those_of_each_prompt_alone(model):
   with pytest.raises(errors.UserError, match='exclude each other'):
     model.generate(inputs, prompts, beam_size=2, sampler=decoding.Sample())
   with pytest.raises(errors.UserError, match='beams read no drafts'):
-    model.generate(inputs, prompts, beam_size=2, lookup=decoding.Lookup())
+    model.generate(inputs, prompts, beam_size=2, lookup=decoding.PromptLookup())
 
 
 def test_nothing_is_answered_with_nothing(model):
@@ -345,14 +345,14 @@ def test_time_layouts(model):
 
 @pytest.mark.parametrize('smallest', [1, 4, 16])
 def test_buckets(smallest):
-  sizes = [buckets.bucket(n, smallest) for n in range(1, 2000)]
+  sizes = [batching.bucket(n, smallest) for n in range(1, 2000)]
   assert all(size >= n for n, size in enumerate(sizes, start=1))
   assert all(
     size <= 1.5 * n for n, size in enumerate(sizes, start=1) if n > smallest
   )
   assert len(set(sizes)) <= 2 + 2 * np.log2(2000 / smallest)
-  assert all(buckets.bucket(size, smallest) == size for size in sizes)
-  assert buckets.bucket(0, smallest) == 0
+  assert all(batching.bucket(size, smallest) == size for size in sizes)
+  assert batching.bucket(0, smallest) == 0
 
 
 @pytest.mark.slow

@@ -17,7 +17,7 @@ from pid_jax import subtasks
 from pid_jax import trainer
 from pid_jax.tasks import bookings
 from pid_jax.tasks import jsonl
-from pid_jax.trainer import start
+from pid_jax.trainer import setup
 
 GOOD = {
   'inputs': 'two nights',
@@ -250,7 +250,7 @@ def test_a_task_without_targets_can_be_timed_but_not_trained_on(tmp_path):
   assert example['prompts'].shape[0] == 2
   cfg = trainer.DatasetConfig('jsonl_bare', {})
   with pytest.raises(errors.UserError, match="'jsonl_bare' has no targets"):
-    start.check_targets(cfg)
+    setup.check_targets(cfg)
   # All or nothing.
   with (tmp_path / 'train.jsonl').open('a') as f:
     f.write(json.dumps(GOOD))

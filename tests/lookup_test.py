@@ -13,7 +13,7 @@ import pytest
 from pid_jax import decoding
 from pid_jax import network
 from pid_jax.config import T5Config
-from pid_jax.decoding import lookup as lookup_lib
+from pid_jax.decoding import prompt_lookup as lookup_lib
 
 MAX_NEW_TOKENS = 14
 CONFIG = T5Config(
@@ -27,7 +27,7 @@ CONFIG = T5Config(
   mlp_activations=('relu',),
   logits_via_embedding=False,
 )
-LOOKUP = decoding.Lookup(
+LOOKUP = decoding.PromptLookup(
   max_draft_tokens=5, min_ngram=1, max_ngram=2, tokens_per_step=90
 )
 DRAW = decoding.Sample(decoding.Temperature(0.8))
@@ -155,7 +155,7 @@ def test_output_that_stands_in_the_input_takes_the_passes_counted_by_hand():
   ],
 )
 def test_draft_by_hand(source, recent, expected):
-  lookup = decoding.Lookup(max_draft_tokens=3, min_ngram=2, max_ngram=2)
+  lookup = decoding.PromptLookup(max_draft_tokens=3, min_ngram=2, max_ngram=2)
   tokens, lengths = lookup.draft(jnp.array([source]), jnp.array([recent]))
   assert tokens[0, : int(lengths[0])].tolist() == expected
 
@@ -163,7 +163,7 @@ def test_draft_by_hand(source, recent, expected):
 def test_drafts_that_fail_are_tried_ever_more_rarely():
   rates = jnp.full(1, lookup_lib.FIRST_RATE)
   done = jnp.zeros(1, bool)
-  lookup = decoding.Lookup(max_draft_tokens=8, tokens_per_step=64)
+  lookup = decoding.PromptLookup(max_draft_tokens=8, tokens_per_step=64)
   num_tried = 0
   for _ in range(200):
     lengths = jnp.full(1, 8)
@@ -177,6 +177,6 @@ def test_drafts_that_fail_are_tried_ever_more_rarely():
 
 def test_impossible_lookup():
   with pytest.raises(ValueError, match='min_ngram at most max_ngram'):
-    decoding.Lookup(min_ngram=3, max_ngram=2)
+    decoding.PromptLookup(min_ngram=3, max_ngram=2)
   with pytest.raises(ValueError, match='at least 1'):
-    decoding.Lookup(max_draft_tokens=0)
+    decoding.PromptLookup(max_draft_tokens=0)

@@ -22,7 +22,7 @@ from pid_jax import trainer
 from pid_jax import vocabulary as vocabulary_lib
 from pid_jax.config import T5Config
 from pid_jax.subtasks import newlines
-from pid_jax.trainer import start
+from pid_jax.trainer import setup
 
 NEWLINE = '<extra_id_3>'
 EXAMPLE = {
@@ -259,7 +259,7 @@ def test_config_json_says_how_newlines_were_written(folder, tmp_path):
       seqio.MixtureRegistry.add(name, names, default_rate=1)
     cfg = trainer.DatasetConfig(name, {'inputs': 8})
     folder = tmp_path / name
-    start.describe(model, folder, cfg, trainer.CheckpointConfig())
+    setup.describe(model, folder, cfg, trainer.CheckpointConfig())
     return checkpoints.read_config(folder)['task']
 
   assert described(marked)['newline'] == NEWLINE

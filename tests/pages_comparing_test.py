@@ -9,12 +9,12 @@ import re
 
 import pytest
 
-from pid_jax.pages import charts
-from pid_jax.pages import comparing
-from pid_jax.pages import dialogues
-from pid_jax.pages import markup
-from pid_jax.pages import records
-from pid_jax.pages import tables
+from pid_jax.viewer import charts
+from pid_jax.viewer import comparing
+from pid_jax.viewer import dialogues
+from pid_jax.viewer import markup
+from pid_jax.viewer import records
+from pid_jax.viewer import tables
 
 Kind = comparing.Kind
 

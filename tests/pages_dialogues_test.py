@@ -10,12 +10,12 @@ import prepared_data
 import pytest
 import state_layouts
 
-from pid_jax.pages import dialogues
-from pid_jax.pages import records
 from pid_jax.tasks import bookings
 from pid_jax.tasks import multiwoz
 from pid_jax.tasks import sgd
 from pid_jax.tasks.bookings import simulator
+from pid_jax.viewer import dialogues
+from pid_jax.viewer import records
 
 FIXTURES = pathlib.Path(__file__).parent / 'fixtures'
 

@@ -9,8 +9,8 @@ import pages_data
 import pytest
 import report_in_browser
 
-from pid_jax import pages
-from pid_jax.pages import comparing
+from pid_jax import viewer
+from pid_jax.viewer import comparing
 
 Kind = comparing.Kind
 
@@ -74,7 +74,7 @@ def test_tasks_of_a_mixture_can_be_told_apart(browser, tmp_path):
   metrics = {'capitals/exact_match': 1.0, 'sums/exact_match': 1.0}
   results = {'step': 1, 'split': 'test', 'metrics': metrics}
   (tmp_path / 'metrics.json').write_text(json.dumps(results))
-  pages.write_report(tmp_path, tmp_path / 'report.html')
+  viewer.write_report(tmp_path, tmp_path / 'report.html')
   browser.open((tmp_path / 'report.html').as_uri())
   text = 'return document.getElementById("list").innerText'
   assert len(report_in_browser.ids(browser)) == 4

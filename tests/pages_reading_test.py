@@ -18,15 +18,15 @@ import seqio
 import subtasks_data
 
 from pid_jax import errors
-from pid_jax import pages
-from pid_jax.pages import comparing
-from pid_jax.pages import curves
-from pid_jax.pages import records
-from pid_jax.pages import sources
-from pid_jax.pages import tables
+from pid_jax import viewer
 from pid_jax.subtasks import metrics
 from pid_jax.trainer import evaluation
 from pid_jax.trainer import reporting
+from pid_jax.viewer import comparing
+from pid_jax.viewer import curves
+from pid_jax.viewer import records
+from pid_jax.viewer import sources
+from pid_jax.viewer import tables
 
 Kind = comparing.Kind
 
@@ -237,7 +237,7 @@ def test_a_model_dir_is_its_latest_evaluation_and_its_curves(model_dir):
   assert alone.examples == other.examples and alone.metrics == other.metrics
 
   output = model_dir / 'report.html'
-  summary = pages.write_report(model_dir, output)
+  summary = viewer.write_report(model_dir, output)
   assert (summary.num_examples, summary.num_errors) == (1, 2)
   html = output.read_text()
   assert 'The same at every step: train/same 2.' in html
@@ -247,7 +247,7 @@ def test_a_model_dir_is_its_latest_evaluation_and_its_curves(model_dir):
 def test_a_model_dir_without_predictions_has_its_curves(model_dir):
   shutil.rmtree(model_dir / 'evaluation')
   output = model_dir / 'report.html'
-  summary = pages.write_report(model_dir, output)
+  summary = viewer.write_report(model_dir, output)
   assert (summary.num_examples, summary.num_errors) == (0, None)
   html = output.read_text()
   assert 'python -m pid_jax.evaluate --model_dir=' in html
@@ -255,7 +255,7 @@ def test_a_model_dir_without_predictions_has_its_curves(model_dir):
   shutil.rmtree(model_dir / 'tensorboard')
   (model_dir / 'checkpoints').mkdir()
   with pytest.raises(errors.UserError, match='holds no predictions: run `pyt'):
-    pages.write_report(model_dir, output)
+    viewer.write_report(model_dir, output)
 
 
 def test_curves_need_tensorboard(model_dir, monkeypatch):
@@ -283,11 +283,11 @@ def test_places_where_there_is_nothing(tmp_path, model_dir):
 
 def test_the_page_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
   source = pages_data.write(tmp_path / 'x.jsonl', [_line()])
-  assert pages.default_output(source) == tmp_path / 'x.html'
-  assert pages.default_output(tmp_path) == tmp_path / 'report.html'
+  assert viewer.default_output(source) == tmp_path / 'x.html'
+  assert viewer.default_output(tmp_path) == tmp_path / 'report.html'
   for output in (tmp_path, tmp_path / 'none' / 'x.html'):
     with pytest.raises(errors.UserError, match='a file in a folder that exis'):
-      pages.write_report(source, output)
+      viewer.write_report(source, output)
 
   def full(*unused_args):
     raise OSError(28, 'No space left on device')
@@ -296,7 +296,7 @@ def test_the_page_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
   output.write_text('from before')
   monkeypatch.setattr(type(epath.Path(output)), 'replace', full)
   with pytest.raises(errors.UserError, match='x.html: No space left'):
-    pages.write_report(source, output)
+    viewer.write_report(source, output)
   assert sorted(os.listdir(tmp_path)) == ['x.html', 'x.jsonl']
   assert output.read_text() == 'from before'
 
@@ -319,7 +319,7 @@ def test_the_command_needs_neither_jax_nor_tensorflow(model_dir):
   assert lines[0] == f'1 examples, 2 errors: {output}'
   assert lines[1].startswith('This is the latest evaluation')
   loaded = {line.rpartition('|')[2].strip() for line in done.stderr.split('\n')}
-  assert 'pid_jax.pages.curves' in loaded
+  assert 'pid_jax.viewer.curves' in loaded
   assert not {'jax', 'tensorflow', 'seqio', 'flax', 'clu'} & loaded
 
 

@@ -16,7 +16,7 @@ from pid_jax import partitioning
 from pid_jax.network import layers
 from pid_jax.trainer import data
 from pid_jax.trainer import optimizers
-from pid_jax.trainer import start
+from pid_jax.trainer import setup
 from pid_jax.trainer import step as step_lib
 
 NUM_STEPS = 6
@@ -62,7 +62,7 @@ def run(partitioner, batches, activations) -> dict:
     3e-2, max_grad_norm=1.0, min_dim_size_to_factor=16
   )
   shapes = step_lib.abstract_state(model, optimizer, partitioner)
-  state = start.first_state(model, optimizer, partitioner, shapes, seed=0)
+  state = setup.first_state(model, optimizer, partitioner, shapes, seed=0)
   train_step = step_lib.compile_train_step(
     model, optimizer, partitioner, shapes, seed=0
   )

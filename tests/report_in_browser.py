@@ -6,8 +6,8 @@ import browser as browser_lib
 import pages_data
 import pytest
 
-from pid_jax import pages
-from pid_jax.pages import comparing
+from pid_jax import viewer
+from pid_jax.viewer import comparing
 
 needs_browser = pytest.mark.skipif(
   browser_lib.missing() is not None, reason=str(browser_lib.missing())
@@ -52,7 +52,7 @@ def url_fixture(lines, tmp_path_factory):
 def write(lines, folder):
   """Makes the page and returns its address."""
   pages_data.write(folder / 'answers.jsonl', lines)
-  pages.write_report(folder / 'answers.jsonl', folder / 'answers.html')
+  viewer.write_report(folder / 'answers.jsonl', folder / 'answers.html')
   return (folder / 'answers.html').as_uri()
 
 

@@ -6,8 +6,8 @@ import random
 
 import pytest
 
-from pid_jax.subtasks import groups
 from pid_jax.subtasks import metrics
+from pid_jax.subtasks import slot_strings
 from pid_jax.subtasks.metrics import schema_guided
 
 SLOTS = ('hotel-area', 'hotel-type', 'hotel-stars', 'taxi-leaveat', 'taxi-to')
@@ -130,13 +130,13 @@ def _by_group(state):
     group, _, slot = name.partition('-')
     which = ['hotel', 'taxi'].index(group)
     if isinstance(value, list):
-      several[which] += [groups.write({slot: v}) for v in value]
+      several[which] += [slot_strings.write({slot: v}) for v in value]
       value = value[0]
     if value != 'none':
       filled[which][slot] = value
   return {
     'subtasks': ['hotel', 'taxi'],
-    'targets': [groups.write(values) for values in filled],
+    'targets': [slot_strings.write(values) for values in filled],
     'pairs': [metrics.join_answers(x) if x else '' for x in several],
   }
 
@@ -226,21 +226,21 @@ def test_a_group_whose_name_is_lost_is_wrong_in_all_its_slots():
 
 
 def test_strings_of_groups():
-  assert groups.write({}) == 'none'
+  assert slot_strings.write({}) == 'none'
   values = {'area': 'north', 'book day': 'a = b', 'name': "saint  john's; x"}
-  text = groups.write(values)
+  text = slot_strings.write(values)
   assert text == "area = north | book day = a = b | name = saint john's; x"
-  assert groups.read(text) == (
+  assert slot_strings.read(text) == (
     {**values, 'name': "saint john's; x"}, [],
   )  # fmt: skip
-  assert groups.read('none') == groups.read(' none ') == ({}, [])
-  assert groups.read('') == ({}, [''])
-  assert groups.read('a = 1 | b | a = 2 | = 3') == (
+  assert slot_strings.read('none') == slot_strings.read(' none ') == ({}, [])
+  assert slot_strings.read('') == ({}, [''])
+  assert slot_strings.read('a = 1 | b | a = 2 | = 3') == (
     {'a': '1'}, ['b', 'a = 2', '= 3'],
   )  # fmt: skip
   for wrong in ({'a': ' '}, {' ': 'a'}, {'a': 'b|c'}, {'a=': 'b'}, {'|': 'b'}):
     with pytest.raises(ValueError, match='a slot of a group needs a name'):
-      groups.write(wrong)
+      slot_strings.write(wrong)
 
 
 # The rule of SGD.

@@ -16,14 +16,14 @@ import words_model
 from pid_jax import decoding
 from pid_jax import errors
 from pid_jax import inference
-from pid_jax.decoding import buckets
-from pid_jax.decoding import streaming
+from pid_jax.inference import batching
+from pid_jax.inference import engine
 from pid_jax.inference import stream as stream_lib
 
 MAX_NEW_TOKENS = 8
 SIZE = {'batch_size': 4, 'num_places': 6, 'num_rows': 3}
 # With this even a pool of many rows drafts.
-LOOKUP = decoding.Lookup(tokens_per_step=1000)
+LOOKUP = decoding.PromptLookup(tokens_per_step=1000)
 
 
 @pytest.fixture(scope='module', name='vocabulary')
@@ -368,7 +368,7 @@ def test_random_sizes_compile_few_programs_and_none_again(vocabulary, weights):
 
 def test_warming_up_compiles_everything_before(vocabulary, weights):
   model = inference.PromptInDecoder(*weights, vocabulary, words_model.TASK)
-  model.shapes = buckets.Shapes(1, [(4, 48, 8, 4, 0, 0)])
+  model.shapes = batching.Shapes(1, [(4, 48, 8, 4, 0, 0)])
   inputs, prompts = _job(20)
   compilations = _Compilations()
   responses = model.stream(_requests(inputs, prompts), 6, warm_up=True, **SIZE)
@@ -383,7 +383,7 @@ def test_warming_up_compiles_everything_before(vocabulary, weights):
 )
 def test_many_requests_leave_nothing_behind(model, monkeypatch, count):
   # Each has choices of its own: the table must begin anew now and then.
-  monkeypatch.setattr(streaming, '_MAX_NODES', 400)
+  monkeypatch.setattr(engine, '_MAX_NODES', 400)
   inputs, prompts = _job(100, most_prompts=3)
   words = words_model.WORDS
 

@@ -8,7 +8,7 @@ import seqio
 import subtasks_data
 
 from pid_jax import subtasks
-from pid_jax.subtasks import wholes
+from pid_jax.subtasks import postprocessors
 
 LENGTHS = dict(inputs=16, prompts=3, targets=6, subtasks=7)
 TEXT_LENGTHS = dict(inputs=16, targets=24)
@@ -157,8 +157,8 @@ def test_evaluating_twice_gives_the_same():
     {**row, 'index': 0, 'subtask': 's', 'target': 'x', 'whole': whole},
     {**row, 'index': 1, 'subtask': 't', 'target': 'y'},
   ]
-  first = wholes.regroup(rows, ['x', 'z'])
-  assert wholes.regroup(rows[::-1], ['z', 'x']) == first
+  first = postprocessors.regroup(rows, ['x', 'z'])
+  assert postprocessors.regroup(rows[::-1], ['z', 'x']) == first
   assert first == ([{'example_id': 'a', **whole}], [['x', 'z']])
 
 

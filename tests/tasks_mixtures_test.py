@@ -16,7 +16,7 @@ from pid_jax.tasks import bookings
 from pid_jax.tasks import mixtures
 from pid_jax.tasks import preparation
 from pid_jax.tasks import reading
-from pid_jax.trainer import start
+from pid_jax.trainer import setup
 
 FIXTURES = pathlib.Path(__file__).parent / 'fixtures'
 FOLDERS = {
@@ -81,10 +81,10 @@ def test_tasks_of_different_numbers_of_subtasks_share_rows():
 def test_a_model_of_a_mixture_answers_in_the_layout_of_its_training():
   # Its tasks keep different ends of long inputs: none is kept in silence.
   for name, layout in (('pid_all', 'pid'), ('pid_all_pie', 'pie')):
-    described = start.task_layout(seqio.MixtureRegistry.get(name))
+    described = setup.task_layout(seqio.MixtureRegistry.get(name))
     assert described['layout'] == layout
     assert described['long_inputs'] == 'error'
-  one = start.task_layout(seqio.TaskRegistry.get('multiwoz24_slot'))
+  one = setup.task_layout(seqio.TaskRegistry.get('multiwoz24_slot'))
   assert one['long_inputs'] == 'keep_end'
 
 

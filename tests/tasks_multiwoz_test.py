@@ -16,7 +16,7 @@ import state_layouts
 import tensorflow_datasets as tfds
 
 from pid_jax import errors
-from pid_jax.subtasks import groups
+from pid_jax.subtasks import slot_strings
 from pid_jax.tasks import bookings
 from pid_jax.tasks import multiwoz
 from pid_jax.tasks.multiwoz import builder as builder_lib
@@ -219,7 +219,9 @@ def _by_domain(answer):
     if value != 'none'
   }
   return [
-    groups.write({s: filled[f'{d}-{s}'] for s in slots if f'{d}-{s}' in filled})
+    slot_strings.write(
+      {s: filled[f'{d}-{s}'] for s in slots if f'{d}-{s}' in filled}
+    )
     for d, slots in ontology.DOMAINS.items()
   ]
 

@@ -23,7 +23,7 @@ from pid_jax import trainer
 from pid_jax.tasks import bookings
 from pid_jax.tasks import vocabulary
 from pid_jax.tasks import web
-from pid_jax.trainer import start
+from pid_jax.trainer import setup
 
 FILE = bookings.VOCABULARY_FILE
 
@@ -137,7 +137,7 @@ def test_a_trained_model_takes_the_file_along(monkeypatch, tmp_path):
     vocabulary=vocabulary.default(),
   )
   config = network.T5Config(vocab_size=768, emb_dim=8, num_heads=1)
-  start.describe(
+  setup.describe(
     model_lib.EncoderDecoderModel(network.Transformer(config)),
     tmp_path / 'model',
     trainer.DatasetConfig('lazy_vocabulary_task', {'inputs': 8, 'targets': 8}),

@@ -8,7 +8,7 @@ import pytest
 from rouge_score import rouge_scorer
 
 from pid_jax.subtasks import metrics
-from pid_jax.subtasks import wholes
+from pid_jax.subtasks import postprocessors
 
 WORDS = [
   'the',
@@ -242,7 +242,7 @@ def test_baseline_rows_in_any_order_score_as_whole_examples(drop):
       rows.append(row)
       outputs.append(got[row['index']])
   order = rng.sample(range(len(rows)), len(rows))
-  regrouped, found = wholes.regroup(
+  regrouped, found = postprocessors.regroup(
     [rows[i] for i in order], [outputs[i] for i in order]
   )
   of_squad = metrics.squad(examples, predictions)

@@ -17,9 +17,9 @@ import trainer_toy as toy
 from pid_jax import checkpoints
 from pid_jax import cli
 from pid_jax import evaluate
-from pid_jax import pages
 from pid_jax import partitioning
 from pid_jax import train
+from pid_jax import viewer
 from pid_jax.trainer import data
 from pid_jax.trainer import evaluation
 
@@ -106,7 +106,7 @@ def test_train_then_evaluate(run, tmp_path):
   assert results['metrics']['toy/exact_match'] == pytest.approx(right / 20)
 
   # The report finds them, and the curves of the training.
-  summary = pages.write_report(model_dir, 'report.html')
+  summary = viewer.write_report(model_dir, 'report.html')
   assert (summary.num_examples, summary.num_errors) == (10, 20 - right)
   html = pathlib.Path('report.html').read_text()
   assert 'toy: validation at step 2' in html and 'eval/toy/target_loss' in html

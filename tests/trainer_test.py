@@ -20,7 +20,7 @@ from pid_jax import partitioning
 from pid_jax import trainer
 from pid_jax.trainer import checkpointer
 from pid_jax.trainer import data
-from pid_jax.trainer import disk
+from pid_jax.trainer import io_errors
 from pid_jax.trainer import optimizers
 from pid_jax.trainer import schedules
 from pid_jax.trainer import step as step_lib
@@ -361,8 +361,8 @@ def test_refuses_a_metric_that_no_evaluation_gives(tmp_path):
 
 def test_full_disk(tmp_path, monkeypatch):
   toy.train(tmp_path, total_steps=2)
-  usage = disk.shutil.disk_usage(tmp_path)._replace(free=1000)
-  monkeypatch.setattr(disk.shutil, 'disk_usage', lambda path: usage)
+  usage = io_errors.shutil.disk_usage(tmp_path)._replace(free=1000)
+  monkeypatch.setattr(io_errors.shutil, 'disk_usage', lambda path: usage)
   with pytest.raises(errors.UserError) as e:
     toy.train(tmp_path, total_steps=4)
   assert 'no space left on the device' in str(e.value)

@@ -13,7 +13,7 @@ import pytest
 from pid_jax import decoding
 from pid_jax import network
 from pid_jax.config import T5Config
-from pid_jax.decoding import tries as tries_lib
+from pid_jax.decoding import constraints as tries_lib
 
 MAX_NEW_TOKENS = 6
 CONFIG = T5Config(
@@ -36,7 +36,7 @@ SETS = [
   [[3], [4], [5, 3], [5, 4]],
 ]
 SET_OF_ROW = {(0, 0): 0, (0, 2): 1, (1, 0): 2}
-LOOKUP = decoding.Lookup(
+LOOKUP = decoding.PromptLookup(
   max_draft_tokens=5, min_ngram=1, max_ngram=2, tokens_per_step=99
 )
 

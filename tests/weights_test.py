@@ -24,8 +24,8 @@ from pid_jax import inference
 from pid_jax import network
 from pid_jax import predict
 from pid_jax.config import T5Config
-from pid_jax.decoding import grid as grid_lib
-from pid_jax.network import weights
+from pid_jax.decoding import prefill as grid_lib
+from pid_jax.network import quantization
 
 NARROW = ('bfloat16', 'int8')
 # Root mean square of the error of logits, over their standard deviation: about
@@ -37,7 +37,7 @@ _generate = jax.jit(
   static_argnums=0,
   static_argnames=('max_new_tokens', 'lookup'),
 )
-_product = jax.jit(weights.product, static_argnums=3)
+_product = jax.jit(quantization.product, static_argnums=3)
 
 
 def _cast_kernel(kernel):
@@ -232,7 +232,12 @@ def test_all_ways_to_decode_agree(name, param_dtype):
         alone.log_probs[0, 0], greedy.log_probs[b, u], atol=0.05
       )
   drafted = _generate(
-    module, params, encoder, grid, max_new_tokens=6, lookup=decoding.Lookup()
+    module,
+    params,
+    encoder,
+    grid,
+    max_new_tokens=6,
+    lookup=decoding.PromptLookup(),
   )
   np.testing.assert_array_equal(drafted.tokens, greedy.tokens)
   score = jax.jit(decoding.score, static_argnums=0)

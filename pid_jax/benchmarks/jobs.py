@@ -42,7 +42,7 @@ PIE = Variant('pie', 'pie')
 JOINT = Variant('joint', 'joint')
 BFLOAT16 = Variant('pid_bfloat16', param_dtype='bfloat16')
 INT8 = Variant('pid_int8', param_dtype='int8')
-LOOKUP = Variant('pid_lookup', options={'lookup': decoding.Lookup()})
+LOOKUP = Variant('pid_lookup', options={'lookup': decoding.PromptLookup()})
 LOCKSTEP = Variant('pid_lockstep', options={'num_compactions': 0})
 # As `PromptInDecoder.stream` does unless told otherwise.
 STREAM = Variant(

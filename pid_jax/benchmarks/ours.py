@@ -16,11 +16,11 @@ from pid_jax import partitioning
 from pid_jax.benchmarks import jobs
 from pid_jax.benchmarks import models
 from pid_jax.benchmarks import profiling
-from pid_jax.decoding import buckets
-from pid_jax.decoding import grid as grid_lib
+from pid_jax.decoding import loop
 from pid_jax.decoding import phases
-from pid_jax.decoding import steps
-from pid_jax.decoding import streaming
+from pid_jax.decoding import prefill as grid_lib
+from pid_jax.inference import batching
+from pid_jax.inference import engine
 from pid_jax.programs import lowering
 
 
@@ -52,7 +52,7 @@ class Engine:
     if variant.param_dtype != 'float32':
       params = network.cast_params(params, variant.param_dtype)
     if variant.pool:
-      settings = steps.Settings(self.module, new_tokens)
+      settings = loop.Settings(self.module, new_tokens)
       return lambda: _stream(settings, params, variant.pool, inputs, prompts)
     generate = self._generate(variant, job, new_tokens)
     shape = (job.num_inputs, -1, new_tokens)
@@ -117,12 +117,12 @@ _prefill = jax.jit(grid_lib.prefill, static_argnums=(0, 4))
 
 def _stream(settings, params, pool, inputs, prompts) -> np.ndarray:
   """Decodes inputs [B, S] with prompts [B, U, P] as a stream; [B, U, T]."""
-  size = streaming.PoolSize.rounded_up(
+  size = engine.PoolSize.rounded_up(
     **pool, input_length=inputs.shape[1], prompt_length=prompts.shape[2]
   )
-  stream = streaming.Stream(settings, params, buckets.Shapes(), size, set())
+  stream = engine.Stream(settings, params, batching.Shapes(), size, set())
   for i, (text, own) in enumerate(zip(inputs, prompts, strict=True)):
-    stream.submit(i, i, buckets.Request(text, own))
+    stream.submit(i, i, batching.Request(text, own))
   shape = (*prompts.shape[:2], settings.max_new_tokens)
   tokens = np.zeros(shape, np.int32)
   while not stream.is_idle:

@@ -17,24 +17,24 @@ from pid_jax.checkpoints.formats import load
 from pid_jax.checkpoints.formats import open_checkpoint
 from pid_jax.checkpoints.formats import save
 from pid_jax.checkpoints.formats import with_num_tokens
-from pid_jax.checkpoints.opened import Opened
-from pid_jax.checkpoints.ours import CHECKPOINTS
-from pid_jax.checkpoints.ours import CONFIG_FILE
-from pid_jax.checkpoints.ours import PARAMS
-from pid_jax.checkpoints.ours import VOCABULARY_FILE
-from pid_jax.checkpoints.ours import check_shapes
-from pid_jax.checkpoints.ours import checkpoints_path
-from pid_jax.checkpoints.ours import read_config
-from pid_jax.checkpoints.ours import read_metrics
-from pid_jax.checkpoints.ours import resolve_step
-from pid_jax.checkpoints.ours import saved_shapes
-from pid_jax.checkpoints.ours import steps
-from pid_jax.checkpoints.ours import write_config
+from pid_jax.checkpoints.lazy_checkpoint import LazyCheckpoint
+from pid_jax.checkpoints.native import CHECKPOINTS
+from pid_jax.checkpoints.native import CONFIG_FILE
+from pid_jax.checkpoints.native import PARAMS
+from pid_jax.checkpoints.native import VOCABULARY_FILE
+from pid_jax.checkpoints.native import check_shapes
+from pid_jax.checkpoints.native import checkpoints_path
+from pid_jax.checkpoints.native import read_config
+from pid_jax.checkpoints.native import read_metrics
+from pid_jax.checkpoints.native import resolve_step
+from pid_jax.checkpoints.native import saved_shapes
+from pid_jax.checkpoints.native import steps
+from pid_jax.checkpoints.native import write_config
 
 __all__ = [
   'CHECKPOINTS',
   'CONFIG_FILE',
-  'Opened',
+  'LazyCheckpoint',
   'PARAMS',
   'Pretrained',
   'VOCABULARY_FILE',

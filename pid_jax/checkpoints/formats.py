@@ -18,17 +18,17 @@ from pid_jax import network
 from pid_jax import partitioning
 from pid_jax import vocabulary as vocabulary_lib
 from pid_jax.checkpoints import hugging_face
+from pid_jax.checkpoints import lazy_checkpoint
 from pid_jax.checkpoints import names
-from pid_jax.checkpoints import opened
-from pid_jax.checkpoints import ours
-from pid_jax.checkpoints import stores
+from pid_jax.checkpoints import native
 from pid_jax.checkpoints import t5x
 from pid_jax.checkpoints import tensors as tensors_lib
+from pid_jax.checkpoints import tensorstore_io
 
 PyTree = Any
 
 # In the order in which they are tried.
-FORMATS = {'t5x': t5x, 'ours': ours, 'hugging_face': hugging_face}
+FORMATS = {'t5x': t5x, 'native': native, 'hugging_face': hugging_face}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +59,7 @@ def open_checkpoint(
   step: int | str | None = None,
   *,
   format: str | None = None,
-) -> opened.Opened:
+) -> lazy_checkpoint.LazyCheckpoint:
   """Opens a checkpoint of any format; reads no weights.
 
   Args:
@@ -81,7 +81,7 @@ def open_checkpoint(
     if not known:
       raise errors.UserError(
         f'{path} is no checkpoint of a known format: it holds neither '
-        f'{ours.CHECKPOINTS}/STEP (ours) nor {t5x.PREFIX}STEP (T5X) nor a '
+        f'{native.CHECKPOINTS}/STEP (ours) nor {t5x.PREFIX}STEP (T5X) nor a '
         f'{hugging_face.CONFIG_FILE} with a model_type (Hugging Face).'
       )
     format = known[0]
@@ -97,7 +97,7 @@ def open_checkpoint(
 
 
 def load(
-  path: epath.PathLike | opened.Opened,
+  path: epath.PathLike | lazy_checkpoint.LazyCheckpoint,
   step: int | str | None = None,
   partitioner: partitioning.Partitioner | None = None,
   *,
@@ -120,7 +120,7 @@ def load(
   """
   dtype = tensors_lib.parse_dtype(param_dtype)
   model = path
-  if not isinstance(path, opened.Opened):
+  if not isinstance(path, lazy_checkpoint.LazyCheckpoint):
     model = open_checkpoint(path, step, format=format)
   vocabulary = model.read_vocabulary()
   config = with_num_tokens(model.config, vocabulary)
@@ -158,7 +158,7 @@ def save(
   stored = {
     name: tensors_lib.of_array(name, leaf) for name, leaf in flat.items()
   }
-  model = opened.Opened(
+  model = lazy_checkpoint.LazyCheckpoint(
     path='the model in memory',
     config=pretrained.config,
     tensors=names.to_plain(stored),
@@ -179,7 +179,7 @@ def convert(
   dtype: str | None = None,
   vocabulary: vocabulary_lib.AnyVocabulary | None = None,
   with_optimizer: bool = False,
-) -> opened.Opened:
+) -> lazy_checkpoint.LazyCheckpoint:
   """Writes a checkpoint in another format, to a folder that is then whole.
 
   Args:
@@ -268,7 +268,7 @@ def with_num_tokens(
 
 def _write(
   path: epath.PathLike,
-  model: opened.Opened,
+  model: lazy_checkpoint.LazyCheckpoint,
   format: str,
   dtype: str,
   options: Mapping[str, Any],
@@ -277,7 +277,7 @@ def _write(
   if format not in FORMATS:
     raise errors.unknown('checkpoint format', format, FORMATS)
   tensors_lib.parse_dtype(dtype)
-  path = stores.absolute(path)
+  path = tensorstore_io.absolute(path)
   if path.exists() and (not path.is_dir() or any(path.iterdir())):
     raise errors.UserError(f'{path} exists already: choose another folder.')
   scratch = path.with_name(f'{path.name}.tmp-{os.getpid()}')

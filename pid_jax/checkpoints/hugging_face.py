@@ -23,8 +23,8 @@ from etils import epath
 
 from pid_jax import config as config_lib
 from pid_jax import errors
+from pid_jax.checkpoints import lazy_checkpoint
 from pid_jax.checkpoints import names
-from pid_jax.checkpoints import opened
 from pid_jax.checkpoints import tensors as tensors_lib
 from pid_jax.checkpoints import tokenizers
 from pid_jax.checkpoints import weight_files
@@ -59,7 +59,7 @@ def matches(path: epath.Path) -> bool:
     return False
 
 
-def open_checkpoint(path: epath.PathLike) -> opened.Opened:
+def open_checkpoint(path: epath.PathLike) -> lazy_checkpoint.LazyCheckpoint:
   """Opens a folder; reads no weights but a head that may be tied.
 
   Raises:
@@ -89,7 +89,7 @@ def open_checkpoint(path: epath.PathLike) -> opened.Opened:
       plain[name] = tensor
   extra = fields.get('pid_jax') or {}
   config = _with_own_fields(config, extra)
-  return opened.Opened(
+  return lazy_checkpoint.LazyCheckpoint(
     path=str(path),
     config=config,
     tensors=plain,
@@ -159,7 +159,9 @@ def read_config(
   return config, tied
 
 
-def write_config(model: opened.Opened, dtype: str) -> dict[str, Any]:
+def write_config(
+  model: lazy_checkpoint.LazyCheckpoint, dtype: str
+) -> dict[str, Any]:
   """Returns transformers' config.json of a model.
 
   Raises:
@@ -205,7 +207,7 @@ def write_config(model: opened.Opened, dtype: str) -> dict[str, Any]:
 
 def write_checkpoint(
   folder: epath.PathLike,
-  model: opened.Opened,
+  model: lazy_checkpoint.LazyCheckpoint,
   *,
   dtype: str = 'float32',
   shard_bytes: int = weight_files.SHARD_BYTES,

@@ -28,11 +28,11 @@ import orbax.checkpoint as ocp
 
 from pid_jax import config as config_lib
 from pid_jax import errors
+from pid_jax.checkpoints import lazy_checkpoint
 from pid_jax.checkpoints import names
-from pid_jax.checkpoints import opened
-from pid_jax.checkpoints import ours
-from pid_jax.checkpoints import stores
+from pid_jax.checkpoints import native
 from pid_jax.checkpoints import tensors as tensors_lib
+from pid_jax.checkpoints import tensorstore_io
 from pid_jax.checkpoints.tensors import Tensor
 
 logger = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ def steps(path: epath.PathLike) -> list[int]:
 
 def open_checkpoint(
   path: epath.PathLike, step: int | str | None = None
-) -> opened.Opened:
+) -> lazy_checkpoint.LazyCheckpoint:
   """Opens a checkpoint; reads no weights.
 
   Args:
@@ -78,11 +78,11 @@ def open_checkpoint(
   Raises:
     UserError: no such step, or a damaged checkpoint.
   """
-  path = stores.absolute(path)
+  path = tensorstore_io.absolute(path)
   if not _is_step(path):
     path = path / f'{PREFIX}{_resolve(path, step)}'
   if (path / STATE).is_dir():
-    stored = stores.open_tree(path / STATE)
+    stored = tensorstore_io.open_tree(path / STATE)
   elif (path / LEGACY_FILE).is_file():
     stored = _open_legacy(path)
   else:
@@ -97,19 +97,19 @@ def open_checkpoint(
   }
   plain = names.to_plain(target)
   description: Mapping[str, Any] = {'model': None, 'task': {}}
-  if (path.parent / ours.CONFIG_FILE).exists():
-    description = ours.read_config(path.parent)
+  if (path.parent / native.CONFIG_FILE).exists():
+    description = native.read_config(path.parent)
     config = config_lib.T5Config.from_dict(description['model'])
   else:
     config = infer_config(plain, str(path), scanned=_is_scanned(target))
-  return opened.Opened(
+  return lazy_checkpoint.LazyCheckpoint(
     path=str(path),
     config=config,
     tensors=plain,
     task=description['task'],
     step=_read_step(stored, path),
     name_there=lambda name: f'target/{name}',
-    read_vocabulary=lambda: ours.read_vocabulary(path.parent, description),
+    read_vocabulary=lambda: native.read_vocabulary(path.parent, description),
     moments=_moments(stored, target),
   )
 
@@ -162,7 +162,7 @@ def infer_config(
 
 def write_checkpoint(
   folder: epath.PathLike,
-  model: opened.Opened,
+  model: lazy_checkpoint.LazyCheckpoint,
   *,
   dtype: str = 'float32',
   with_optimizer: bool = False,
@@ -182,7 +182,7 @@ def write_checkpoint(
     UserError: moments are wanted that the model does not have, or whose form
       T5X's network would not take.
   """
-  folder = stores.absolute(folder)
+  folder = tensorstore_io.absolute(folder)
   config = model.config
   for name, value in _BUILT_IN.items():
     if getattr(config, name) != value:
@@ -226,7 +226,7 @@ def write_checkpoint(
   with ocp.CheckpointManager(folder, options=options) as manager:
     arguments = ocp.args.Composite(**{STATE: ocp.args.PyTreeSave(tree)})
     manager.save(step, args=arguments)
-  ours.write_config(
+  native.write_config(
     folder,
     config=config,
     task=model.task,
@@ -328,7 +328,7 @@ def _open_legacy(path: epath.Path) -> dict[str, Tensor]:
       specs[name] = _legacy_spec(path, name, leaf)
     elif leaf is not None:
       found[name] = tensors_lib.of_array(name, np.asarray(leaf))
-  return {**found, **stores.open_arrays(specs)}
+  return {**found, **tensorstore_io.open_arrays(specs)}
 
 
 def _walk(node: Any, name: str = '') -> Iterator[tuple[str, Any]]:
@@ -366,4 +366,4 @@ def _legacy_spec(
     )
   # Moments that are all zero may have no file.
   is_moment = not name.startswith('target/')
-  return stores.zarr_spec(path / folder, omits_zeros=is_moment)
+  return tensorstore_io.zarr_spec(path / folder, omits_zeros=is_moment)

@@ -14,10 +14,10 @@ from typing import Any
 from pid_jax import config as config_lib
 from pid_jax.comparison import roofline
 from pid_jax.comparison import summary as summary_lib
-from pid_jax.pages import charts
-from pid_jax.pages import shell
-from pid_jax.pages.markup import Element
-from pid_jax.pages.markup import element
+from pid_jax.viewer import charts
+from pid_jax.viewer import shell
+from pid_jax.viewer.markup import Element
+from pid_jax.viewer.markup import element
 
 _PHASES = ('encode', 'prefill', 'steps')
 _GREY = 5  # Of base.css.

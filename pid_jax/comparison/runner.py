@@ -33,8 +33,8 @@ from pid_jax.comparison import roofline
 from pid_jax.comparison import settings as settings_lib
 from pid_jax.comparison import training
 from pid_jax.comparison import updates
-from pid_jax.pages import curves
 from pid_jax.trainer import data
+from pid_jax.viewer import curves
 
 FILE = 'comparison.json'
 _FORMAT = 2

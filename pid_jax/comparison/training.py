@@ -18,7 +18,7 @@ from pid_jax import partitioning
 from pid_jax.benchmarks import timing
 from pid_jax.comparison import updates
 from pid_jax.trainer import data
-from pid_jax.trainer import start
+from pid_jax.trainer import setup
 from pid_jax.trainer import step as step_lib
 
 _NUM_TIMED = 5  # Updates of each arm, besides one that compiles.
@@ -129,7 +129,7 @@ def time_updates(
         num_microbatches=arguments.get('num_microbatches', 1),
         ema_decay=arguments.get('ema_decay'),
       ),
-      start.first_state(model, optimizer, partitioner, abstract, seed=seed),
+      setup.first_state(model, optimizer, partitioner, abstract, seed=seed),
       [
         partitioner.put_batch({k: v.numpy() for k, v in batch.items()})
         for batch in batches

@@ -39,9 +39,9 @@ import seqio
 import tensorflow as tf
 
 from pid_jax.comparison import rows as rows_lib
-from pid_jax.subtasks import layouts
-from pid_jax.subtasks import messages
 from pid_jax.subtasks import packing
+from pid_jax.subtasks import preprocessors
+from pid_jax.subtasks import tf_assertions
 from pid_jax.trainer import data
 
 LAYOUTS = ('pid', 'pie', 'joint')
@@ -254,7 +254,7 @@ class SameUpdates(seqio.FeatureConverter):
     def pad(update: _Tensors) -> _Tensors:
       rows = pack(update)
       missing = num_rows - tf.shape(rows['encoder_input_tokens'])[0]
-      messages.require(
+      tf_assertions.require(
         missing >= 0,
         lambda: [
           f'an update needs more than the {num_rows} rows that were measured '
@@ -373,7 +373,7 @@ def _check_inputs(
     lambda: tf.reduce_all(mine == theirs),
     lambda: False,
   )
-  messages.require(
+  tf_assertions.require(
     is_same,
     lambda: [
       f'{other!r} has other inputs than {task!r}, or has them in another '
@@ -386,7 +386,7 @@ def _check_inputs(
 def separator(name: str) -> list[int]:
   """Token ids between the targets of `name`_joint."""
   task = data.get_task(f'{name}_joint')
-  return layouts.separator_ids(
+  return preprocessors.separator_ids(
     task.output_features['targets'].vocabulary,
     task.layout.joint_separator,
     task.layout.newline,

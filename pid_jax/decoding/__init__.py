@@ -4,23 +4,23 @@
 
 from pid_jax.decoding.beam import Beams
 from pid_jax.decoding.beam import beam_search
-from pid_jax.decoding.buckets import Shapes
 from pid_jax.decoding.generation import Generated
 from pid_jax.decoding.generation import generate
-from pid_jax.decoding.grid import present_rows
-from pid_jax.decoding.lookup import Lookup
-from pid_jax.decoding.samplers import GREEDY
-from pid_jax.decoding.samplers import Filter
-from pid_jax.decoding.samplers import Greedy
-from pid_jax.decoding.samplers import Sample
-from pid_jax.decoding.samplers import Sampler
-from pid_jax.decoding.samplers import Temperature
-from pid_jax.decoding.samplers import TopK
-from pid_jax.decoding.samplers import TopP
-from pid_jax.decoding.samplers import make_sampler
+from pid_jax.decoding.prefill import present_rows
+from pid_jax.decoding.prompt_lookup import PromptLookup
+from pid_jax.decoding.sampling import GREEDY
+from pid_jax.decoding.sampling import Filter
+from pid_jax.decoding.sampling import Greedy
+from pid_jax.decoding.sampling import Sample
+from pid_jax.decoding.sampling import Sampler
+from pid_jax.decoding.sampling import Temperature
+from pid_jax.decoding.sampling import TopK
+from pid_jax.decoding.sampling import TopP
+from pid_jax.decoding.sampling import make_sampler
 from pid_jax.decoding.scoring import Scored
 from pid_jax.decoding.scoring import score
 from pid_jax.decoding.scoring import score_choices
+from pid_jax.inference.batching import Shapes
 
 __all__ = [
   'GREEDY',
@@ -28,7 +28,7 @@ __all__ = [
   'Filter',
   'Generated',
   'Greedy',
-  'Lookup',
+  'PromptLookup',
   'Sample',
   'Sampler',
   'Scored',

@@ -21,10 +21,10 @@ import jax.numpy as jnp
 
 from pid_jax import errors
 from pid_jax import network
+from pid_jax.decoding import constraints as tries_lib
 from pid_jax.decoding import generation
-from pid_jax.decoding import grid as grid_lib
-from pid_jax.decoding import steps
-from pid_jax.decoding import tries as tries_lib
+from pid_jax.decoding import loop
+from pid_jax.decoding import prefill as grid_lib
 
 # The score of what does not exist; finite, so that sums of it stay comparable.
 _NONE = -1e10
@@ -72,7 +72,7 @@ class State:
     step: int32 scalar, tokens of each live sequence.
     live_tokens: int32 [R, W, T].
     live_log_probs: float32 [R, W], falling along W.
-    live_log_masses: float32 [R, W], see `steps.State`.
+    live_log_masses: float32 [R, W], see `loop.State`.
     live_nodes: int32 [R, W], of `tries`.
     finished_tokens: int32 [R, W, T], with EOS.
     finished_scores: float32 [R, W], falling along W.
@@ -156,7 +156,7 @@ def beam_search(
   def grow(state: State, logits: jax.Array) -> State:
     """Extends the live sequences by a token, given logits [R * W, V]."""
     log_probs = jax.nn.log_softmax(logits)
-    allowed = steps.allowed_ids(module.config, state.step >= min_new_tokens)
+    allowed = loop.allowed_ids(module.config, state.step >= min_new_tokens)
     allowed = jnp.broadcast_to(allowed[None, :], log_probs.shape)
     log_masses = state.live_log_masses
     if tries is not None:

@@ -16,10 +16,10 @@ import flax
 import jax
 
 from pid_jax import network
-from pid_jax.decoding import lookup as lookup_lib
-from pid_jax.decoding import samplers
-from pid_jax.decoding import steps
-from pid_jax.decoding import tries as tries_lib
+from pid_jax.decoding import constraints as tries_lib
+from pid_jax.decoding import loop
+from pid_jax.decoding import prompt_lookup as lookup_lib
+from pid_jax.decoding import sampling
 
 # So few rows cost hardly less when they are halved: a step then waits for the
 # weights to be read.
@@ -60,10 +60,10 @@ def generate(
   *,
   max_new_tokens: int,
   min_new_tokens: int | jax.Array = 0,
-  sampler: samplers.Sampler = samplers.GREEDY,
-  lookup: lookup_lib.Lookup | None = None,
+  sampler: sampling.Sampler = sampling.GREEDY,
+  lookup: lookup_lib.PromptLookup | None = None,
   rng: jax.Array | None = None,
-  stream_ids: jax.Array | None = None,
+  sequence_ids: jax.Array | None = None,
   row_mask: jax.Array | None = None,
   tries: tries_lib.Tries | None = None,
   roots: jax.Array | None = None,
@@ -89,9 +89,9 @@ def generate(
       prompt, or to which `tries` leave no alternative; None: not. The outputs
       do not depend on it.
     rng: random key; not needed by `Greedy`.
-    stream_ids: int32 [B]. Row (b, u) draws from the random numbers of `rng`,
-      stream_ids[b] and u, so that an input's outputs do not depend on its place
-      in a batch. None: 0 .. B-1.
+    sequence_ids: int32 [B]. Row (b, u) draws from the random numbers of `rng`,
+      sequence_ids[b] and u, so that an input's outputs do not depend on its
+      place in a batch. None: 0 .. B-1.
     row_mask: bool [B, U], the rows to decode; others return zeros. None: see
       `grid.present_rows`.
     tries: sets of strings, of `tries.build`; None: all rows are free. A string
@@ -105,25 +105,25 @@ def generate(
     Generated.
   """
   num_inputs, num_prompts, _ = prompt_tokens.shape
-  settings = steps.Settings(module, max_new_tokens, sampler, lookup)
-  state = steps.start(
+  settings = loop.Settings(module, max_new_tokens, sampler, lookup)
+  state = loop.start(
     settings,
     params,
     encoder_input_tokens,
     prompt_tokens,
     min_new_tokens=min_new_tokens,
     rng=rng,
-    stream_ids=stream_ids,
+    sequence_ids=sequence_ids,
     row_mask=row_mask,
     tries=tries,
     roots=roots,
   )
   for width in _narrower_widths(num_inputs, num_prompts, num_compactions):
-    state = steps.advance(
+    state = loop.advance(
       settings, params, state, max_left=width, min_new_tokens=min_new_tokens
     )
-    state = steps.compact(state, width)
-  state = steps.advance(settings, params, state, min_new_tokens=min_new_tokens)
+    state = loop.compact(state, width)
+  state = loop.advance(settings, params, state, min_new_tokens=min_new_tokens)
   normalized = state.log_probs - state.log_masses
   return Generated(
     tokens=state.tokens.reshape(num_inputs, num_prompts, max_new_tokens),

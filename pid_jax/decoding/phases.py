@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from pid_jax import network
-from pid_jax.decoding import grid as grid_lib
+from pid_jax.decoding import prefill as grid_lib
 
 
 def encode(

@@ -16,8 +16,8 @@ import jax
 import jax.numpy as jnp
 
 from pid_jax import network
-from pid_jax.decoding import grid as grid_lib
-from pid_jax.decoding import steps
+from pid_jax.decoding import loop
+from pid_jax.decoding import prefill as grid_lib
 
 
 @flax.struct.dataclass
@@ -122,7 +122,7 @@ def score_choices(
       all_logits=True,
     )
     logits = jnp.concatenate([logits, rest], axis=1)
-  scores = steps.token_log_probs(logits, targets)
+  scores = loop.token_log_probs(logits, targets)
   scores = scores.reshape(choice_tokens.shape)
   counted = (choice_tokens != grid_lib.PAD_ID) & row_mask[:, :, None, None]
   scores = jnp.where(counted, scores, 0.0)

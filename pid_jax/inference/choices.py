@@ -16,8 +16,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from pid_jax import errors
-from pid_jax.decoding import tries as tries_lib
-from pid_jax.inference import texts as texts_lib
+from pid_jax.decoding import constraints as tries_lib
+from pid_jax.inference import text as texts_lib
 
 
 def build(

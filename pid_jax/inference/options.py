@@ -9,7 +9,7 @@ from pid_jax import errors
 def check(
   max_new_tokens: int,
   sampler: decoding.Sampler | None,
-  lookup: decoding.Lookup | None,
+  lookup: decoding.PromptLookup | None,
   beam_size: int | None,
 ) -> None:
   """Raises UserError for options of `PromptInDecoder.generate` that cannot be.

@@ -10,14 +10,14 @@ import itertools
 import jax
 import numpy as np
 
-from pid_jax import hosts
-from pid_jax.decoding import buckets
-from pid_jax.inference import parts as parts_lib
+from pid_jax import distributed
+from pid_jax.inference import batching
+from pid_jax.inference import partial_results as parts_lib
 
 
 def run_ahead(
-  run: Callable[[buckets.Batch], tuple[jax.Array, ...]],
-  batches: Iterable[buckets.Batch],
+  run: Callable[[batching.Batch], tuple[jax.Array, ...]],
+  batches: Iterable[batching.Batch],
   progress: Callable[[int], None] | None,
   parts: parts_lib.Parts | None = None,
 ) -> list[tuple[np.ndarray, ...]]:
@@ -27,7 +27,7 @@ def run_ahead(
 
   Args:
     run: starts the work on a batch; returns arrays [B, U, ...].
-    batches: of `buckets.batches`; the same ones in all processes.
+    batches: of `batching.batches`; the same ones in all processes.
     progress: called with the number of prompts done so far, or None.
     parts: where results are kept, so that those that are there already are not
       computed again, and processes share the work. None: nowhere, and this
@@ -37,10 +37,10 @@ def run_ahead(
     For every prompt of every request, in order, its part of the results.
   """
   if parts is None:
-    return buckets.unbatch(_results(run, batches, progress))
+    return batching.unbatch(_results(run, batches, progress))
   batches = list(batches)
   left = [k for k in range(len(batches)) if k not in parts.known]
-  own = left[hosts.index() :: hosts.count()]
+  own = left[distributed.index() :: distributed.count()]
   work = [batches[k] for k in own]
   try:
     for k, (_, arrays) in zip(own, _results(run, work, progress), strict=True):
@@ -48,14 +48,14 @@ def run_ahead(
   finally:  # Also of a job that is interrupted.
     parts.write()
   known = parts.gather(len(batches))
-  return buckets.unbatch((b, known[k]) for k, b in enumerate(batches))
+  return batching.unbatch((b, known[k]) for k, b in enumerate(batches))
 
 
 def _results(
-  run: Callable[[buckets.Batch], tuple[jax.Array, ...]],
-  batches: Iterable[buckets.Batch],
+  run: Callable[[batching.Batch], tuple[jax.Array, ...]],
+  batches: Iterable[batching.Batch],
   progress: Callable[[int], None] | None,
-) -> Iterator[tuple[buckets.Batch, tuple[np.ndarray, ...]]]:
+) -> Iterator[tuple[batching.Batch, tuple[np.ndarray, ...]]]:
   """Yields the batches with their results."""
   ahead, num_done = None, 0
   for batch in itertools.chain(batches, [None]):

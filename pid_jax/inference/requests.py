@@ -12,7 +12,7 @@ import dataclasses
 import logging
 
 from pid_jax import errors
-from pid_jax.decoding import buckets
+from pid_jax.inference import batching
 
 logger = logging.getLogger(__name__)
 
@@ -108,14 +108,14 @@ def build(
   encode: Callable[[str, str], list[int]],
   eos_id: int,
   limits: Limits,
-) -> list[buckets.Request]:
+) -> list[batching.Request]:
   """Tokenises a job that texts.py has checked, and warns of inputs it cuts.
 
   Args:
     inputs: N strings.
     prompts: [N][U].
     targets: [N][U][K], or None.
-    roots: [N][U], see buckets.Request, or None.
+    roots: [N][U], see batching.Request, or None.
     encode: maps a string, and what to call it in messages, to ids without EOS.
     eos_id: put behind inputs and targets.
     limits: how to lay out and cut the inputs.
@@ -161,7 +161,7 @@ def build_one(
   eos_id: int,
   limits: Limits,
   place: str = '',
-) -> tuple[list[buckets.Request], bool]:
+) -> tuple[list[batching.Request], bool]:
   """Tokenises one input with its prompts.
 
   Args:
@@ -194,8 +194,8 @@ def build_one(
   rows = list(limits.rows(ids, own, eos_id, name))
   is_cut = limits.is_cut(ids, own)
   if limits.layout == 'pid':
-    return [buckets.Request(rows[0], own, ends, roots)], is_cut
+    return [batching.Request(rows[0], own, ends, roots)], is_cut
   return [
-    buckets.Request(row, [()], ends[u : u + 1], roots[u : u + 1])
+    batching.Request(row, [()], ends[u : u + 1], roots[u : u + 1])
     for u, row in enumerate(rows)
   ], is_cut

@@ -20,13 +20,13 @@ from pid_jax import errors
 from pid_jax import network
 from pid_jax import partitioning
 from pid_jax.config import T5Config
-from pid_jax.decoding import buckets
-from pid_jax.decoding import steps
-from pid_jax.decoding import streaming
-from pid_jax.decoding import tries as tries_lib
+from pid_jax.decoding import constraints as tries_lib
+from pid_jax.decoding import loop
+from pid_jax.inference import batching
+from pid_jax.inference import engine as engine_lib
 from pid_jax.inference import requests as requests_lib
-from pid_jax.inference import texts as texts_lib
-from pid_jax.network import weights
+from pid_jax.inference import text as texts_lib
+from pid_jax.network import quantization
 from pid_jax.subtasks import examples
 from pid_jax.subtasks import newlines
 from pid_jax.vocabulary import AnyVocabulary
@@ -74,7 +74,7 @@ class Runner:
     self.long_inputs: str = self.task.get('long_inputs', 'keep_start')
     self.newline: str | None = self.task.get('newline')
     newlines.check(self.newline, vocabulary.encode, vocabulary.decode)
-    self.shapes = buckets.Shapes()
+    self.shapes = batching.Shapes()
     self._params = params
     self._module = network.Transformer(config)
     self._programs: set[tuple[Any, ...]] = set()
@@ -94,7 +94,7 @@ class Runner:
   @classmethod
   def from_pretrained(
     cls: type[_Self],
-    path: epath.PathLike | checkpoints.Opened,
+    path: epath.PathLike | checkpoints.LazyCheckpoint,
     step: int | str | None = None,
     dtype: str | None = None,
     *,
@@ -123,7 +123,7 @@ class Runner:
       UserError: no such model, step, vocabulary, param_dtype or long_inputs; or
         devices that are not there or do not divide the model.
     """
-    weights.check_param_dtype(param_dtype)
+    quantization.check_param_dtype(param_dtype)
     if long_inputs not in (None, *examples.LONG_INPUTS):
       raise errors.unknown('long_inputs', long_inputs, examples.LONG_INPUTS)
     partitioner = None
@@ -144,7 +144,7 @@ class Runner:
     config = checkpoints.with_num_tokens(loaded.config, vocabulary)
     if dtype is not None:
       config = dataclasses.replace(config, dtype=dtype)
-    params = weights.cast_params(loaded.params, param_dtype)
+    params = quantization.cast_params(loaded.params, param_dtype)
     task = dict(loaded.task)
     if long_inputs is not None:
       task['long_inputs'] = long_inputs
@@ -162,13 +162,13 @@ class Runner:
 
   def run(
     self,
-    batch: buckets.Batch,
+    batch: batching.Batch,
     max_new_tokens: int,
     *,
     min_new_tokens: int = 0,
     sampler: decoding.Sampler = decoding.GREEDY,
     seed: int = 0,
-    lookup: decoding.Lookup | None = None,
+    lookup: decoding.PromptLookup | None = None,
     beam_size: int | None = None,
     length_penalty: float = 0.6,
     tries: tries_lib.Tries | None = None,
@@ -199,7 +199,7 @@ class Runner:
         sampler=sampler,
         lookup=lookup,
         rng=jax.random.key(seed),
-        stream_ids=batch.request_ids,
+        sequence_ids=batch.request_ids,
       )
 
   def lay_out(
@@ -211,8 +211,8 @@ class Runner:
     roots: Sequence[Sequence[int]] | None = None,
     batch_size: int,
     layout: str | None = None,
-    padding: buckets.Padding | None = None,
-  ) -> Iterator[buckets.Batch]:
+    padding: batching.Padding | None = None,
+  ) -> Iterator[batching.Batch]:
     """Checks a job, tokenises it, and lays it out in batches.
 
     Args:
@@ -239,7 +239,7 @@ class Runner:
       raise errors.UserError(
         f'batch_size must be at least 1, got {batch_size}.'
       )
-    losses = texts_lib.Losses(self.vocabulary)
+    losses = texts_lib.UnknownCharacterCounter(self.vocabulary)
     requests = requests_lib.build(
       inputs,
       prompts,
@@ -250,7 +250,7 @@ class Runner:
       limits=self._limits(layout),
     )
     losses.warn()
-    return buckets.batches(requests, batch_size, padding or self.shapes)
+    return batching.batches(requests, batch_size, padding or self.shapes)
 
   def lay_out_one(
     self,
@@ -259,8 +259,8 @@ class Runner:
     *,
     max_input_tokens: int,
     max_prompt_tokens: int,
-    losses: texts_lib.Losses,
-  ) -> tuple[list[buckets.Request], bool]:
+    losses: texts_lib.UnknownCharacterCounter,
+  ) -> tuple[list[batching.Request], bool]:
     """Checks a single input with its prompts, and tokenises it.
 
     Args:
@@ -293,12 +293,12 @@ class Runner:
 
   def open_stream(
     self,
-    settings: steps.Settings,
-    size: streaming.PoolSize,
+    settings: loop.Settings,
+    size: engine_lib.PoolSize,
     **options: Any,
-  ) -> streaming.Stream:
-    """Makes an engine for this model; see streaming.Stream."""
-    return streaming.Stream(
+  ) -> engine_lib.Stream:
+    """Makes an engine for this model; see engine_lib.Stream."""
+    return engine_lib.Stream(
       settings,
       self._params,
       self.shapes,
@@ -312,7 +312,7 @@ class Runner:
     self,
     text: str,
     name: str = 'the text',
-    losses: texts_lib.Losses | None = None,
+    losses: texts_lib.UnknownCharacterCounter | None = None,
   ) -> list[int]:
     """Returns the ids of a text, without EOS.
 

@@ -13,11 +13,11 @@ import functools
 from typing import Any
 
 from pid_jax import errors
-from pid_jax.decoding import buckets
-from pid_jax.decoding import streaming
+from pid_jax.inference import batching
 from pid_jax.inference import choices as choices_lib
+from pid_jax.inference import engine as engine_lib
 from pid_jax.inference import runner
-from pid_jax.inference import texts as texts_lib
+from pid_jax.inference import text as texts_lib
 
 # So many batches of requests are read ahead, to be grouped by length.
 _BATCHES_AHEAD = 4
@@ -73,8 +73,8 @@ class _LaidOut:
     is_cut: whether the input was too long.
   """
 
-  parts: Sequence[buckets.Request]
-  sets: Sequence[Sequence[streaming.Strings | None]]
+  parts: Sequence[batching.Request]
+  sets: Sequence[Sequence[engine_lib.Strings | None]]
   is_cut: bool
 
 
@@ -90,7 +90,7 @@ class Layout:
   ):
     """Takes the limits; see PromptInDecoder.stream."""
     self.model = model
-    self.losses = texts_lib.Losses(model.vocabulary)
+    self.losses = texts_lib.UnknownCharacterCounter(model.vocabulary)
     self._limits = {
       'max_input_tokens': max_input_tokens,
       'max_prompt_tokens': max_prompt_tokens,
@@ -151,7 +151,7 @@ class Answers:
   def __init__(
     self,
     requests: Iterable[Request | None],
-    engine: streaming.Stream,
+    engine: engine_lib.Stream,
     layout: Layout,
     *,
     in_order: bool,
@@ -226,7 +226,7 @@ class Answers:
       self._engine.submit((number, part), self._num_parts, own, sets)
       self._num_parts += 1
 
-  def _put(self, finished: streaming.Finished) -> None:
+  def _put(self, finished: engine_lib.Finished) -> None:
     """Adds what was decoded to its response."""
     number, part = finished.key
     pending = self._pending[number]

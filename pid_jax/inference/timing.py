@@ -8,12 +8,12 @@ import time
 import jax
 import numpy as np
 
-from pid_jax.decoding import buckets
-from pid_jax.inference import decoder
+from pid_jax.inference import batching
+from pid_jax.inference import model
 
 
 def time_layouts(
-  model: decoder.PromptInDecoder,
+  model: model.PromptInDecoder,
   inputs: Sequence[str],
   prompts: Sequence[Sequence[str]],
   *,
@@ -50,7 +50,7 @@ def time_layouts(
         [own],
         batch_size=len(own),
         layout=layout,
-        padding=buckets.Exact(32),
+        padding=batching.Exact(32),
       )
     seconds = {layout: [] for layout in jobs}
     for _ in range(1 + repeats):

@@ -5,7 +5,7 @@
 from pid_jax.config import T5Config
 from pid_jax.network.attention import KeyValues
 from pid_jax.network.initialization import initialize
+from pid_jax.network.quantization import cast_params
 from pid_jax.network.transformer import Transformer
-from pid_jax.network.weights import cast_params
 
 __all__ = ['KeyValues', 'T5Config', 'Transformer', 'cast_params', 'initialize']

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from pid_jax import config as config_lib
-from pid_jax.network import weights
+from pid_jax.network import quantization
 
 param_with_axes = nn_partitioning.param_with_axes
 with_sharding_constraint = nn_partitioning.with_sharding_constraint
@@ -79,8 +79,8 @@ class Dense(nn.Module):
     if is_trained:
       y = jnp.dot(rows.astype(self.dtype), kernel)
     else:
-      scale = self.get_variable('params', weights.SCALE)
-      y = weights.product(rows, kernel, scale, self.dtype)
+      scale = self.get_variable('params', quantization.SCALE)
+      y = quantization.product(rows, kernel, scale, self.dtype)
     return y.reshape(*x.shape[:-1], self.features)
 
 
@@ -130,10 +130,10 @@ class Embed(nn.Module):
     """Returns products of float32 [B, L, E] with all embeddings, [B, L, V]."""
     rows = x.reshape(-1, x.shape[-1])
     if self.has_variable('params', 'kernel'):  # The head of `cast_params`.
-      logits = weights.product(
+      logits = quantization.product(
         rows,
         self.get_variable('params', 'kernel'),
-        self.get_variable('params', weights.SCALE),
+        self.get_variable('params', quantization.SCALE),
         'float32',
       )
     else:

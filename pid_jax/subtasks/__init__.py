@@ -21,18 +21,18 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+  from pid_jax.subtasks.data_source import InMemoryDataSource
   from pid_jax.subtasks.examples import iterate_examples
   from pid_jax.subtasks.examples import iterate_lines
   from pid_jax.subtasks.examples import read_examples
   from pid_jax.subtasks.feature_converter import PromptInDecoderFeatureConverter
-  from pid_jax.subtasks.measure import measure_lengths
-  from pid_jax.subtasks.measure import packing_efficiency
-  from pid_jax.subtasks.messages import user_error
+  from pid_jax.subtasks.length_stats import measure_lengths
+  from pid_jax.subtasks.length_stats import packing_efficiency
   from pid_jax.subtasks.registration import DecomposableTask
   from pid_jax.subtasks.registration import is_new
   from pid_jax.subtasks.registration import register
-  from pid_jax.subtasks.source import InMemoryDataSource
   from pid_jax.subtasks.text_converter import TextToTextFeatureConverter
+  from pid_jax.subtasks.tf_assertions import user_error
 
 _HOMES = {
   'DecomposableTask': 'registration',

@@ -21,9 +21,9 @@ import seqio
 import tensorflow as tf
 
 from pid_jax import errors
-from pid_jax.subtasks import measure
-from pid_jax.subtasks import messages
+from pid_jax.subtasks import length_stats
 from pid_jax.subtasks import newlines
+from pid_jax.subtasks import tf_assertions
 
 WIDTH = 80
 _MOST_LINES = 12  # Of a text.
@@ -203,13 +203,13 @@ def show_example(
 
 def _measure(
   name: str, split: str, lengths: Lengths, num_examples: int | None
-) -> dict[str, measure.LengthStatistics]:
+) -> dict[str, length_stats.LengthStatistics]:
   try:
-    return measure.measure_lengths(
+    return length_stats.measure_lengths(
       name, split, lengths, num_examples=num_examples
     )
   except tf.errors.OpError as e:
-    raise messages.user_error(e) or e from e
+    raise tf_assertions.user_error(e) or e from e
 
 
 def _rows(
@@ -225,7 +225,7 @@ def _rows(
     _, rows = next(itertools.islice(groups, index, None), (None, ()))
     return list(rows)
   except tf.errors.OpError as e:
-    raise messages.user_error(e) or e from e
+    raise tf_assertions.user_error(e) or e from e
 
 
 @dataclasses.dataclass(frozen=True)

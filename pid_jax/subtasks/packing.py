@@ -26,8 +26,8 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from pid_jax.subtasks import layouts
-from pid_jax.subtasks import messages
+from pid_jax.subtasks import preprocessors
+from pid_jax.subtasks import tf_assertions
 
 
 class _Parts(NamedTuple):
@@ -188,7 +188,7 @@ def _keep(
   """Samples subtasks: bool [W, u], int32 [W, u] -> bool [W, u]."""
   if max_empty is None:
     return present
-  return present & (layouts.places(subtasks) < max_empty)
+  return present & (preprocessors.places(subtasks) < max_empty)
 
 
 def _split(
@@ -259,7 +259,7 @@ def _first_fit(size: tf.Tensor, capacity: list[int]) -> tf.Tensor:
   """
   num_parts = tf.shape(size)[0]
   # Never of a task of ours, whose layout has checked each example by name.
-  messages.require(
+  tf_assertions.require(
     tf.reduce_all(size <= capacity),
     lambda: [
       'an input of ', tf.reduce_max(size[:, 0]), ' tokens or a prompt with its '

@@ -16,10 +16,10 @@ import tensorflow as tf
 from pid_jax import errors
 from pid_jax import vocabulary as vocabulary_lib
 from pid_jax.subtasks import examples
-from pid_jax.subtasks import layouts
 from pid_jax.subtasks import newlines
+from pid_jax.subtasks import postprocessors
+from pid_jax.subtasks import preprocessors
 from pid_jax.subtasks import tokenization
-from pid_jax.subtasks import wholes
 
 _SHUFFLE_BUFFER_SIZE = seqio.dataset_providers.SHUFFLE_BUFFER_SIZE
 
@@ -62,7 +62,7 @@ def register(
   source: seqio.DataSource,
   vocabulary: seqio.Vocabulary | vocabulary_lib.Vocabulary,
   preprocessors: Sequence[Callable[..., tf.data.Dataset]] = (),
-  metric_fns: Sequence[wholes.MetricFn] = (),
+  metric_fns: Sequence[postprocessors.MetricFn] = (),
   has_targets: bool = True,
   subtask_features: Sequence[str] = (),
   empty_target: str | None = None,
@@ -74,7 +74,7 @@ def register(
 ) -> None:
   """Registers `name`, `name`_pie and `name`_joint in seqio.TaskRegistry.
 
-  layouts.py lists the features of each. Their task feature lengths:
+  preprocessors.py lists the features of each. Their task feature lengths:
     name         inputs S, prompts P, targets T, subtasks U, and for packing
                  decoder L; with PromptInDecoderFeatureConverter
     name_pie,    inputs and targets; with seqio.EncDecFeatureConverter
@@ -94,7 +94,7 @@ def register(
       int32 [U] `subtask_odds` says how much likelier one is drawn than others
       where a run trains on some of the empty subtasks only.
     metric_fns: functions of (targets, predictions), lists with an entry per
-      whole example; wholes.py says what is in it, metrics has some.
+      whole example; postprocessors.py says what is in it, metrics has some.
     has_targets: whether anybody knows the right answers; False: what stands in
       `targets` means nothing, and no model is trained on it.
     subtask_features: names of those further features that have an entry per
@@ -154,10 +154,12 @@ def register(
     preprocessors=[
       *tokenize,
       tokenization.draw,
-      functools.partial(layouts.multi_prompt, **how),
+      functools.partial(preprocessors.multi_prompt, **how),
     ],
     output_features=_multi_prompt_features(vocabulary),
-    postprocess_fn=functools.partial(wholes.multi_prompt, newline=newline),
+    postprocess_fn=functools.partial(
+      postprocessors.multi_prompt, newline=newline
+    ),
     metric_fns=_metrics(metric_fns),
     shuffle_buffer_size=shuffle_buffer_size,
     layout=layout('pid'),
@@ -168,12 +170,14 @@ def register(
       *tokenize,
       tokenization.draw,
       functools.partial(
-        layouts.prompt_in_encoder, subtask_features=subtask_features, **how
+        preprocessors.prompt_in_encoder,
+        subtask_features=subtask_features,
+        **how,
       ),
     ],
     output_features=_text_to_text_features(vocabulary),
     postprocess_fn=functools.partial(
-      wholes.prompt_in_encoder,
+      postprocessors.prompt_in_encoder,
       subtask_features=subtask_features,
       newline=newline,
     ),
@@ -186,12 +190,12 @@ def register(
     preprocessors=[
       *tokenize,
       functools.partial(
-        layouts.joint, separator=joint_separator, newline=newline, **how
+        preprocessors.joint, separator=joint_separator, newline=newline, **how
       ),
     ],
     output_features=_text_to_text_features(vocabulary),
     postprocess_fn=functools.partial(
-      wholes.joint, separator=joint_separator, newline=newline
+      postprocessors.joint, separator=joint_separator, newline=newline
     ),
     metric_fns=_metrics(metric_fns),
     shuffle_buffer_size=shuffle_buffer_size,
@@ -238,7 +242,7 @@ class DecomposableTask(seqio.Task):
 
   def get_dataset(
     self,
-    sequence_length: layouts.Lengths = None,
+    sequence_length: preprocessors.Lengths = None,
     split: str = 'train',
     **kwargs: Any,
   ) -> tf.data.Dataset:
@@ -269,10 +273,10 @@ class DecomposableTask(seqio.Task):
 
 
 def _metrics(
-  metric_fns: Sequence[wholes.MetricFn], rows: bool = False
-) -> list[wholes.MetricFn]:
+  metric_fns: Sequence[postprocessors.MetricFn], rows: bool = False
+) -> list[postprocessors.MetricFn]:
   """No metrics stay none, so that SeqIO skips the task in evaluation."""
-  return [wholes.metric(metric_fns, rows=rows)] if metric_fns else []
+  return [postprocessors.metric(metric_fns, rows=rows)] if metric_fns else []
 
 
 def _as_seqio(

@@ -13,8 +13,8 @@ from collections.abc import Mapping
 import seqio
 import tensorflow as tf
 
-from pid_jax.subtasks import messages
 from pid_jax.subtasks import newlines
+from pid_jax.subtasks import tf_assertions
 
 # Features of a decomposable example, with their ranks; all are strings.
 EXAMPLE_RANKS = {
@@ -60,7 +60,7 @@ def tokenize(
   Raises:
     ValueError: the examples have not the features of a decomposable example, or
       the vocabulary cannot express `newline`.
-    tf.errors.InvalidArgumentError: while iterating; see messages.py.
+    tf.errors.InvalidArgumentError: while iterating; see tf_assertions.py.
   """
   _check_spec(dataset.element_spec, task)
   newlines.check(newline, vocabulary.encode, vocabulary.decode)
@@ -76,7 +76,7 @@ def tokenize(
     together = [strings['prompts'], strings['targets'], [strings['inputs']]]
     texts = tf.concat(together, axis=0)
     if newline is not None:
-      messages.check_no_sentinel(task, example, texts, newline)
+      tf_assertions.check_no_sentinel(task, example, texts, newline)
       texts = _mark_newlines(texts, newline)
     tokens = _encode(vocabulary, texts)
     lengths = tf.cast(tokens.row_lengths(), tf.int32)
@@ -167,10 +167,11 @@ def _check_counts(task: str, example: Example, strings: Example) -> None:
   prompts, targets, names = (
     tf.size(strings[k]) for k in ('prompts', 'targets', 'subtasks')
   )
-  messages.require(
+  tf_assertions.require(
     (prompts > 0) & (targets == prompts) & (names == prompts),
     lambda: [
-      *messages.where(task, example), ' has ', prompts, ' prompts, ', targets,
+      *tf_assertions.where(task, example), ' has ', prompts, ' prompts, ',
+      targets,
       ' targets and ', names, ' subtask names; it needs as many of each, and '
       'at least one',
     ],

@@ -4,11 +4,11 @@
 
 from pid_jax.trainer.checkpointer import CheckpointConfig
 from pid_jax.trainer.data import DatasetConfig
+from pid_jax.trainer.evaluate_checkpoint import evaluate
+from pid_jax.trainer.evaluate_checkpoint import table
 from pid_jax.trainer.loop import train
 from pid_jax.trainer.optimizers import Optimizer
 from pid_jax.trainer.step import TrainState
-from pid_jax.trainer.trained import evaluate
-from pid_jax.trainer.trained import table
 
 __all__ = [
   'CheckpointConfig',

@@ -21,9 +21,9 @@ import orbax.checkpoint as ocp
 
 from pid_jax import atomic
 from pid_jax import checkpoints
+from pid_jax import distributed
 from pid_jax import errors
-from pid_jax import hosts
-from pid_jax.trainer import disk
+from pid_jax.trainer import io_errors
 from pid_jax.trainer import reporting
 from pid_jax.trainer import step as step_lib
 
@@ -186,7 +186,7 @@ class Checkpointer:
     }
     if data is not None:
       items['data'] = FilesSave(data)
-    disk.check_space(self._path, _num_bytes(state, data))
+    io_errors.check_space(self._path, _num_bytes(state, data))
     self._manager.save(
       step,
       args=ocp.args.Composite(**items),
@@ -215,7 +215,7 @@ class Checkpointer:
       folder.mkdir(exist_ok=True)
       content = json.dumps(dict(metrics)).encode()
       atomic.write(folder / 'metrics', content)  # As orbax writes them.
-    hosts.barrier('the metrics of a step')
+    distributed.barrier('the metrics of a step')
     self._manager.reload()
 
   def restore(
@@ -264,9 +264,9 @@ class Checkpointer:
     A process of many that fails alone does not wait for the others, which may
     never come. What is left half-written is swept when the run goes on.
     """
-    if hosts.is_joined() and not _is_common(error):
+    if distributed.is_joined() and not _is_common(error):
       return
-    if not disk.fault(error):
+    if not io_errors.fault(error):
       self._manager.close()
       return
     with contextlib.suppress(Exception):  # It would only tell the same again.
@@ -281,7 +281,7 @@ class Checkpointer:
 def _is_common(error: BaseException | None) -> bool:
   """Whether all processes of a run come to such an end together."""
   known = errors.UserError | reporting.NonFiniteError
-  if isinstance(error, disk.ReadError):
+  if isinstance(error, io_errors.ReadError):
     return False
   return not isinstance(error, Exception) or isinstance(error, known)
 

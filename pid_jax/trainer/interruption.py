@@ -9,7 +9,7 @@ SIGINT: a run that is not finished must not look so to `make` or a scheduler.
 import signal
 import threading
 
-from pid_jax import hosts
+from pid_jax import distributed
 
 
 class Interruption:
@@ -37,17 +37,17 @@ class Interruption:
 
   def _note(self, number, unused_frame) -> None:
     self._heard = signal.Signals(number)
-    if hosts.is_joined():
-      hosts.ask_to_stop(number)
+    if distributed.is_joined():
+      distributed.ask_to_stop(number)
     if number == signal.SIGINT:
       signal.signal(number, self._previous[number])
 
   def __bool__(self) -> bool:
     if self.signal is None:
-      if not hosts.is_joined():
+      if not distributed.is_joined():
         self.signal = self._heard
-      elif hosts.must_stop():
-        self.signal = signal.Signals(hosts.stop_signal())
+      elif distributed.must_stop():
+        self.signal = signal.Signals(distributed.stop_signal())
     return self.signal is not None
 
   @property

@@ -17,15 +17,15 @@ from pid_jax import errors
 from pid_jax import model as model_lib
 from pid_jax import partitioning
 from pid_jax import progress as progress_lib
-from pid_jax.hosts import claim as claim_lib
+from pid_jax.distributed import run_lock as claim_lib
 from pid_jax.trainer import checkpointer as checkpointer_lib
 from pid_jax.trainer import data
-from pid_jax.trainer import disk
 from pid_jax.trainer import evaluation
 from pid_jax.trainer import interruption
+from pid_jax.trainer import io_errors
 from pid_jax.trainer import optimizers
 from pid_jax.trainer import reporting
-from pid_jax.trainer import start
+from pid_jax.trainer import setup
 from pid_jax.trainer import step as step_lib
 
 
@@ -94,7 +94,7 @@ def train(
       of the step that it came in.
   """
   # Set-up. All that can be wrong is found here, before anything is written.
-  claim = claim_lib.Claim(model_dir, enabled=jax.process_index() == 0)
+  claim = claim_lib.RunLock(model_dir, enabled=jax.process_index() == 0)
   claim.check()
   checkpoint_cfg = checkpoint_cfg or checkpointer_lib.CheckpointConfig()
   partitioner = partitioner or partitioning.Partitioner()
@@ -109,14 +109,14 @@ def train(
     if checkpoint_cfg.save_dataset
     else [],
   )
-  start.find_vocabulary(model, train_dataset_cfg)
+  setup.find_vocabulary(model, train_dataset_cfg)
   optimizer.learning_rate(0)  # Raises if the schedule cannot be.
-  start.check_targets(train_dataset_cfg)
+  setup.check_targets(train_dataset_cfg)
   shapes = step_lib.abstract_state(
     model, optimizer, partitioner, ema=ema_decay is not None
   )
   if initial_checkpoint_path is not None:
-    start.check_initial(initial_checkpoint_path, model.module.config)
+    setup.check_initial(initial_checkpoint_path, model.module.config)
   train_step = step_lib.compile_train_step(
     model,
     optimizer,
@@ -127,7 +127,7 @@ def train(
     ema_decay=ema_decay,
   )
   stop = interruption.Interruption()
-  with disk.reads_explained('the data to evaluate on'):
+  with io_errors.reads_explained('the data to evaluate on'):
     evaluators = evaluation.Evaluators(
       model,
       partitioner,
@@ -151,7 +151,7 @@ def train(
     stack.enter_context(_failures_explained(model_dir))
     stack.enter_context(claim)
     claim.check_shared()
-    start.describe(model, model_dir, train_dataset_cfg, checkpoint_cfg)
+    setup.describe(model, model_dir, train_dataset_cfg, checkpoint_cfg)
     checkpointer = stack.enter_context(
       checkpointer_lib.Checkpointer(model_dir, checkpoint_cfg)
     )
@@ -161,8 +161,10 @@ def train(
     # The first state, or that of the last checkpoint.
     restored = checkpointer.restore(shapes, iterator.needs)
     if restored is None:
-      with disk.reads_explained(f'the checkpoint {initial_checkpoint_path}'):
-        state = start.first_state(
+      with io_errors.reads_explained(
+        f'the checkpoint {initial_checkpoint_path}'
+      ):
+        state = setup.first_state(
           model,
           optimizer,
           partitioner,
@@ -224,7 +226,7 @@ def train(
 
     # Steps.
     for step in range(first_step + 1, end + 1):
-      with disk.reads_explained('the training data'):
+      with io_errors.reads_explained('the training data'):
         own_rows = next(iterator)
       batch = partitioner.put_batch(own_rows, batch_size)
       state, metrics = train_step(state, batch)
@@ -256,7 +258,7 @@ def train(
 def _failures_explained(model_dir: str) -> Iterator[None]:
   """Turns a full disk or a loss that is not finite into a UserError."""
   try:
-    with disk.faults_explained(model_dir):
+    with io_errors.faults_explained(model_dir):
       yield
   except reporting.NonFiniteError as e:
     good = checkpoints.steps(model_dir)

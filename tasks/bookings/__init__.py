@@ -35,8 +35,8 @@ from typing import Any
 import seqio
 
 from pid_jax import subtasks
-from pid_jax.subtasks import groups
 from pid_jax.subtasks import metrics
+from pid_jax.subtasks import slot_strings
 from pid_jax.tasks.bookings import ontology
 from pid_jax.tasks.bookings import simulator
 
@@ -89,7 +89,7 @@ def domain_examples(
       'inputs': example['inputs'],
       'subtasks': list(state),
       'prompts': list(state),
-      'targets': [groups.write(slots) for slots in state.values()],
+      'targets': [slot_strings.write(slots) for slots in state.values()],
     }
 
 

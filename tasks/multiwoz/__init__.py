@@ -21,8 +21,8 @@ from typing import Any
 
 from pid_jax import errors
 from pid_jax import subtasks
-from pid_jax.subtasks import groups
 from pid_jax.subtasks import metrics
+from pid_jax.subtasks import slot_strings
 from pid_jax.tasks import prepared
 from pid_jax.tasks import vocabulary
 from pid_jax.tasks.multiwoz import builder
@@ -127,9 +127,11 @@ def domain_examples(
     targets, several = [], []
     for domain, slots in ontology.DOMAINS.items():
       state = {s: turn['state'].get(f'{domain}-{s}', []) for s in slots}
-      targets.append(groups.write({s: v[0] for s, v in state.items() if v}))
+      targets.append(
+        slot_strings.write({s: v[0] for s, v in state.items() if v})
+      )
       pairs = [
-        groups.write({slot: value})
+        slot_strings.write({slot: value})
         for slot, values in state.items()
         for value in values
         if len(values) > 1

@@ -46,7 +46,7 @@ from typing import Any
 from pid_jax.subtasks import metrics
 
 Key = tuple[str, str]  # Domain and intent.
-Claim = tuple[str | None, str]  # Slot, or None where any will do; and value.
+RunLock = tuple[str | None, str]  # Slot, or None where any will do; and value.
 
 _BOOK = re.compile(
   r'\bbook|reserve|\bbuy\b|p[ue]rchase|accommodate|ticket|plans to stay'
@@ -130,7 +130,7 @@ def gold_tuples(target: Mapping[str, Any]) -> dict[Key, list[tuple[str, str]]]:
 
 def claims_of(
   domain: str, text: str, patterns: Mapping[Key, re.Pattern[str]]
-) -> Iterator[tuple[Key, Claim]]:
+) -> Iterator[tuple[Key, RunLock]]:
   """Yields what a text claims of a domain.
 
   Args:
@@ -171,7 +171,7 @@ def _slot(domain: str, sentence: str, found: re.Match[str]) -> str | None:
   return None
 
 
-def _take(gold: list[tuple[str, str]], claim: Claim) -> bool:
+def _take(gold: list[tuple[str, str]], claim: RunLock) -> bool:
   """Takes the gold tuple that a claim meets off the list, if there is one."""
   slot, value = claim
   for i, (gold_slot, gold_value) in enumerate(gold):

@@ -13,7 +13,7 @@ import difflib
 import json
 import re
 
-from pid_jax.subtasks import groups
+from pid_jax.subtasks import slot_strings
 from pid_jax.subtasks.metrics import base
 
 # Characters that the official scorer loses on its way to ASCII; those above
@@ -25,7 +25,7 @@ def sgd_goal_accuracy(
   targets: base.Targets,
   predictions: base.Predictions,
   *,
-  empty_target: str = groups.EMPTY,
+  empty_target: str = slot_strings.EMPTY,
 ) -> dict[str, float]:
   """Joint and average goal accuracy by the fuzzy rule of SGD.
 

@@ -24,11 +24,11 @@ from collections.abc import Sequence
 import functools
 import json
 
-from pid_jax.subtasks import groups
+from pid_jax.subtasks import slot_strings
 from pid_jax.subtasks.metrics import answers
 from pid_jax.subtasks.metrics import base
 
-EMPTY = groups.EMPTY
+EMPTY = slot_strings.EMPTY
 
 # By it, names of slots begin with that of their group: 'hotel-area'.
 _AFTER_GROUP = '-'
@@ -227,9 +227,9 @@ def of_groups(
 ) -> Callable[[base.Targets, base.Predictions], dict[str, float]]:
   """Makes a metric of slots one of subtasks that answer groups of slots.
 
-  Subtasks carry the names of groups, and their strings are those of groups.py,
-  with names of slots as they are within the group. Of slots with several right
-  values, `pairs` [U] has them all, as 'name = value' in the form of
+  Subtasks carry the names of groups, and their strings are those of
+  slot_strings.py, with names of slots as they are within the group. Of slots
+  with several right values, `pairs` [U] has them all, as 'name = value' in the form of
   answers.join_answers. A slot that a prediction does not name is predicted to
   be empty. What a prediction says beyond the group's slots (a slot of another
   group, a slot twice, words that are no pair) is wrong: it counts as a further
@@ -279,8 +279,8 @@ def _take_apart(
     strict=True,
   ):
     names = slots_of[group]
-    wanted = groups.right_values(want, json.loads(pairs) if pairs else ())
-    said, rest = groups.read(got) if got is not None else ({}, [])
+    wanted = slot_strings.right_values(want, json.loads(pairs) if pairs else ())
+    said, rest = slot_strings.read(got) if got is not None else ({}, [])
     for name in names:
       values = wanted.get(name, [empty_target])
       value = None if got is None else said.get(name, empty_target)

@@ -19,8 +19,8 @@ import json
 from etils import epath
 
 from pid_jax import errors
-from pid_jax.pages import curves as curves_lib
-from pid_jax.pages import records
+from pid_jax.viewer import curves as curves_lib
+from pid_jax.viewer import records
 
 _METRICS_FILE = 'metrics.json'
 _CURVES_FOLDER = 'tensorboard'

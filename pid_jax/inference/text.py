@@ -157,7 +157,7 @@ def check_own_choices(
       raise errors.UserError(f'{name} holds a string twice: {twice!r}.')
 
 
-class Losses:
+class UnknownCharacterCounter:
   """Counts what texts lose on their way through a vocabulary.
 
   T5's has no braces, no newline and few letters of most scripts: the model

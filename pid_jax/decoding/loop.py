@@ -18,10 +18,10 @@ import jax
 import jax.numpy as jnp
 
 from pid_jax import network
-from pid_jax.decoding import grid as grid_lib
-from pid_jax.decoding import lookup as lookup_lib
-from pid_jax.decoding import samplers
-from pid_jax.decoding import tries as tries_lib
+from pid_jax.decoding import constraints as tries_lib
+from pid_jax.decoding import prefill as grid_lib
+from pid_jax.decoding import prompt_lookup as lookup_lib
+from pid_jax.decoding import sampling
 
 PAD_ID = grid_lib.PAD_ID
 EOS_ID = grid_lib.EOS_ID
@@ -43,8 +43,8 @@ class Settings:
 
   module: network.Transformer
   max_new_tokens: int
-  sampler: samplers.Sampler = samplers.GREEDY
-  lookup: lookup_lib.Lookup | None = None
+  sampler: sampling.Sampler = sampling.GREEDY
+  lookup: lookup_lib.PromptLookup | None = None
 
   def __post_init__(self):
     if self.max_new_tokens < 1:
@@ -124,7 +124,7 @@ def start(
   *,
   min_new_tokens: int | jax.Array = 0,
   rng: jax.Array | None = None,
-  stream_ids: jax.Array | None = None,
+  sequence_ids: jax.Array | None = None,
   row_mask: jax.Array | None = None,
   tries: tries_lib.Tries | None = None,
   roots: jax.Array | None = None,
@@ -138,7 +138,7 @@ def start(
     prompt_tokens: int32 [B, U, P].
     min_new_tokens: as in `generation.generate`, like all that follow.
     rng: random key or None.
-    stream_ids: int32 [B] or None.
+    sequence_ids: int32 [B] or None.
     row_mask: bool [B, U] or None.
     tries: a table or None.
     roots: int32 [B, U], where there is a table.
@@ -179,7 +179,7 @@ def start(
       recent=recent,
       rates=jnp.full(rows, lookup_lib.FIRST_RATE, jnp.float32),
       done=~row_mask.reshape(rows),
-      keys=_row_keys(rng, stream_ids, num_inputs, num_prompts),
+      keys=_row_keys(rng, sequence_ids, num_inputs, num_prompts),
       sources=sources,
       nodes=jnp.zeros(rows, jnp.int32) if tries is None else roots.reshape(-1),
     ),
@@ -419,16 +419,16 @@ def allowed_ids(
 
 def _row_keys(
   rng: jax.Array | None,
-  stream_ids: jax.Array | None,
+  sequence_ids: jax.Array | None,
   num_inputs: int,
   num_prompts: int,
 ) -> jax.Array:
   """Returns R random keys, one for each row."""
   if rng is None:
     rng = jax.random.key(0)
-  if stream_ids is None:
-    stream_ids = jnp.arange(num_inputs)
+  if sequence_ids is None:
+    sequence_ids = jnp.arange(num_inputs)
   fold_each = jax.vmap(jax.random.fold_in, (None, 0))
-  by_input = fold_each(rng, stream_ids)
+  by_input = fold_each(rng, sequence_ids)
   keys = jax.vmap(fold_each, (0, None))(by_input, jnp.arange(num_prompts))
   return keys.reshape(num_inputs * num_prompts, *keys.shape[2:])

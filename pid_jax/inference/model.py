@@ -25,16 +25,16 @@ import numpy as np
 
 from pid_jax import decoding
 from pid_jax import errors
-from pid_jax.decoding import buckets
-from pid_jax.decoding import steps
-from pid_jax.decoding import streaming
+from pid_jax.decoding import loop
+from pid_jax.inference import batching
 from pid_jax.inference import choices as choices_lib
+from pid_jax.inference import engine as engine_lib
 from pid_jax.inference import options
-from pid_jax.inference import parts as parts_lib
+from pid_jax.inference import partial_results as parts_lib
 from pid_jax.inference import pipeline
 from pid_jax.inference import runner
 from pid_jax.inference import stream as stream_lib
-from pid_jax.inference import texts as texts_lib
+from pid_jax.inference import text as texts_lib
 
 Texts = list[list[str]]
 Scores = list[list[float]]
@@ -73,7 +73,7 @@ class PromptInDecoder(runner.Runner):
     normalize_scores: bool = False,
     sampler: decoding.Sampler | None = None,
     seed: int = 0,
-    lookup: decoding.Lookup | None = None,
+    lookup: decoding.PromptLookup | None = None,
     beam_size: int | None = None,
     length_penalty: float = 0.6,
     batch_size: int = 16,
@@ -98,7 +98,7 @@ class PromptInDecoder(runner.Runner):
       seed: of samplers that draw. The outputs of an input depend on the seed
         and on the input's place in `inputs`, not on how inputs are batched.
       lookup: draft tokens from the input and the prompt, for outputs that copy
-        from them: decoding.Lookup(). The outputs are the same, sooner.
+        from them: decoding.PromptLookup(). The outputs are the same, sooner.
       beam_size: search for the output of the highest score with so many beams;
         None: no search, the sampler chooses token by token.
       length_penalty: of that search, see decoding.beam_search: 0 scores outputs
@@ -129,7 +129,7 @@ class PromptInDecoder(runner.Runner):
       max_new_tokens=max_new_tokens,
     )
 
-    def run(batch: buckets.Batch) -> tuple[jax.Array, ...]:
+    def run(batch: batching.Batch) -> tuple[jax.Array, ...]:
       generated = self.run(
         batch,
         max_new_tokens,
@@ -162,7 +162,7 @@ class PromptInDecoder(runner.Runner):
     normalize_scores: bool = False,
     sampler: decoding.Sampler | None = None,
     seed: int = 0,
-    lookup: decoding.Lookup | None = None,
+    lookup: decoding.PromptLookup | None = None,
     in_order: bool = True,
     batch_size: int = 8,
     num_places: int = 16,
@@ -217,10 +217,10 @@ class PromptInDecoder(runner.Runner):
     options.check(max_new_tokens, sampler, lookup, None)
     is_pid = self.layout == 'pid'
     engine = self.open_stream(
-      steps.Settings(
+      loop.Settings(
         self._module, max_new_tokens, sampler or decoding.GREEDY, lookup
       ),
-      streaming.PoolSize.rounded_up(
+      engine_lib.PoolSize.rounded_up(
         batch_size=batch_size,
         num_places=num_places,
         num_rows=num_rows if is_pid else 1,
@@ -319,7 +319,7 @@ class PromptInDecoder(runner.Runner):
   ) -> list[np.ndarray]:
     """Returns, for every prompt in order, the log-probabilities [K]."""
 
-    def run(batch: buckets.Batch) -> tuple[jax.Array, ...]:
+    def run(batch: batching.Batch) -> tuple[jax.Array, ...]:
       self._programs.add(('score', batch.shape))
       with self._scope():
         scored = self._score(

@@ -30,10 +30,10 @@ from pid_jax import atomic
 from pid_jax import config as config_lib
 from pid_jax import errors
 from pid_jax import vocabulary as vocabulary_lib
+from pid_jax.checkpoints import lazy_checkpoint
 from pid_jax.checkpoints import names
-from pid_jax.checkpoints import opened
-from pid_jax.checkpoints import stores
 from pid_jax.checkpoints import tensors as tensors_lib
+from pid_jax.checkpoints import tensorstore_io
 
 PyTree = Any
 
@@ -51,7 +51,7 @@ def matches(path: epath.Path) -> bool:
 
 def open_checkpoint(
   path: epath.PathLike, step: int | str | None = None
-) -> opened.Opened:
+) -> lazy_checkpoint.LazyCheckpoint:
   """Opens a step; reads no weights.
 
   Args:
@@ -61,15 +61,15 @@ def open_checkpoint(
   Raises:
     UserError: no such directory, step or vocabulary, or a damaged checkpoint.
   """
-  model_dir = stores.absolute(path)
+  model_dir = tensorstore_io.absolute(path)
   if _is_step(model_dir):
     model_dir, step = model_dir.parent.parent, int(model_dir.name)
   description = read_config(model_dir)
   config = config_lib.T5Config.from_dict(description['model'])
   step = resolve_step(model_dir, step)
   folder = checkpoints_path(model_dir) / str(step)
-  stored = stores.open_tree(folder / PARAMS)
-  return opened.Opened(
+  stored = tensorstore_io.open_tree(folder / PARAMS)
+  return lazy_checkpoint.LazyCheckpoint(
     path=str(folder / PARAMS),
     config=config,
     tensors=names.to_plain(stored),
@@ -82,7 +82,7 @@ def open_checkpoint(
 
 def write_checkpoint(
   folder: epath.PathLike,
-  model: opened.Opened,
+  model: lazy_checkpoint.LazyCheckpoint,
   *,
   dtype: str = 'float32',
   with_optimizer: bool = False,
@@ -102,7 +102,7 @@ def write_checkpoint(
   Raises:
     UserError: moments are wanted that the model does not have.
   """
-  folder, config = stores.absolute(folder), model.config
+  folder, config = tensorstore_io.absolute(folder), model.config
   sources = names.from_plain(
     model.fitted(names.plain_shapes(config), config.relpos_bias_per_layer),
     scanned=config.scan_layers,
@@ -140,7 +140,7 @@ def saved_shapes(path: epath.PathLike) -> dict[str, tuple[int, ...]]:
   Returns:
     'a/b/c' -> shape.
   """
-  path = stores.absolute(path)
+  path = tensorstore_io.absolute(path)
   if not path.is_dir():
     raise errors.UserError(f'There is no checkpoint at {path}.')
   with ocp.PyTreeCheckpointer() as checkpointer:
@@ -161,7 +161,7 @@ def check_shapes(
   Raises:
     UserError: naming all parameters that differ, at most eight of each kind.
   """
-  opened.check_shapes(saved, shapes(wanted), where)
+  lazy_checkpoint.check_shapes(saved, shapes(wanted), where)
 
 
 def shapes(tree: PyTree) -> dict[str, tuple[int, ...]]:
@@ -173,7 +173,7 @@ def shapes(tree: PyTree) -> dict[str, tuple[int, ...]]:
 
 def checkpoints_path(model_dir: epath.PathLike) -> epath.Path:
   """The folder of all steps, absolute, as orbax demands."""
-  return stores.absolute(model_dir) / CHECKPOINTS
+  return tensorstore_io.absolute(model_dir) / CHECKPOINTS
 
 
 def steps(model_dir: epath.PathLike) -> list[int]:
@@ -381,7 +381,7 @@ def _open_moments(folder, params) -> dict[str, tensors_lib.Tensor]:
   """Adafactor's moments, wherever in the optimizer's state they are."""
   if not (folder / STATE).is_dir():
     return {}
-  state = stores.open_tree(folder / STATE)
+  state = tensorstore_io.open_tree(folder / STATE)
   found = {}
   for name, tensor in state.items():
     match = re.fullmatch(r'opt_state/[\d/]*(v|v_row|v_col)/(.+)', name)
@@ -392,7 +392,9 @@ def _open_moments(folder, params) -> dict[str, tensors_lib.Tensor]:
   return found if is_whole and not scanned else {}
 
 
-def _train_state(params: PyTree, model: opened.Opened) -> PyTree:
+def _train_state(
+  params: PyTree, model: lazy_checkpoint.LazyCheckpoint
+) -> PyTree:
   """The state of a run with T5's Adafactor after `model.step` steps."""
   transformation = optax.chain(optax.adafactor(optax.constant_schedule(0.0)))
   state = jax.eval_shape(transformation.init, params)

@@ -20,8 +20,8 @@ from etils import epath
 
 from pid_jax import errors
 from pid_jax.subtasks import examples
-from pid_jax.subtasks import groups
-from pid_jax.subtasks import wholes
+from pid_jax.subtasks import postprocessors
+from pid_jax.subtasks import slot_strings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,7 +93,7 @@ def read(path: epath.PathLike, task: str = '') -> list[Example]:
   if rows:
     try:
       for target, prediction in zip(
-        *wholes.regroup(rows, outputs), strict=True
+        *postprocessors.regroup(rows, outputs), strict=True
       ):
         found.append(_whole(target, prediction, task))
     except (AttributeError, KeyError, TypeError, ValueError) as e:
@@ -136,7 +136,7 @@ def _whole(
   if isinstance(prediction, str):
     raise ValueError('a string')
   size = len(target['targets'])
-  (target,), (prediction,), _ = wholes.align([target], [prediction])
+  (target,), (prediction,), _ = postprocessors.align([target], [prediction])
   nothing = [''] * size
   answers = target.get('answers') or nothing
   pairs = target.get('pairs') or nothing
@@ -181,11 +181,11 @@ def _is_right_group(
   """Whether all slots of a group are right; see metrics.of_groups."""
   if prediction is None:
     return False
-  golds = groups.right_values(target, pairs)
-  said, rest = groups.read(prediction)
-  nothing = [groups.EMPTY]
+  golds = slot_strings.right_values(target, pairs)
+  said, rest = slot_strings.read(prediction)
+  nothing = [slot_strings.EMPTY]
   return not rest and all(
-    said.get(name, groups.EMPTY) in golds.get(name, nothing)
+    said.get(name, slot_strings.EMPTY) in golds.get(name, nothing)
     for name in {*golds, *said}
   )
 

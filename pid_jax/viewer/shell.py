@@ -15,7 +15,7 @@ import hashlib
 import importlib.resources
 from typing import Any
 
-from pid_jax.pages import markup
+from pid_jax.viewer import markup
 
 _BASE_STYLE = 'base.css'
 
@@ -83,7 +83,7 @@ def page(
 
 
 def _asset(name: str) -> str:
-  folder = importlib.resources.files('pid_jax.pages')
+  folder = importlib.resources.files('pid_jax.viewer')
   return folder.joinpath('assets', name).read_text(encoding='utf-8')
 
 

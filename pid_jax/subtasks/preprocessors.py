@@ -35,8 +35,8 @@ import re
 import seqio
 import tensorflow as tf
 
-from pid_jax.subtasks import messages
 from pid_jax.subtasks import newlines
+from pid_jax.subtasks import tf_assertions
 
 Example = Mapping[str, tf.Tensor]
 Lengths = Mapping[str, int] | None
@@ -63,14 +63,14 @@ def multi_prompt(
     A dataset of the features above, besides strings and whatever else was
     there.
   """
-  limits = messages.Limits.of(sequence_length)
+  limits = tf_assertions.Limits.of(sequence_length)
 
   @tf.autograph.experimental.do_not_convert
   def lay_out(example: Example) -> Example:
     example = dict(example)
     prompt_lengths = example.pop('prompts_row_lengths')
     target_lengths = example.pop('targets_row_lengths')
-    messages.check_multi_prompt(
+    tf_assertions.check_multi_prompt(
       task, example, prompt_lengths, target_lengths + 1, limits
     )
     inputs, cut = _fit(
@@ -126,7 +126,7 @@ def prompt_in_encoder(
     at home in the first subtask and empty in the others: metrics need them
     once, and U times would be a great deal of memory.
   """
-  limits = messages.Limits.of(sequence_length)
+  limits = tf_assertions.Limits.of(sequence_length)
 
   @tf.autograph.experimental.do_not_convert
   def lay_out(example: Example) -> Example:
@@ -136,7 +136,7 @@ def prompt_in_encoder(
     column = lambda value: tf.fill([num_subtasks, 1], value)
     # All subtasks at once: one run of the graph, not U.
     prompt_lengths = example.pop('prompts_row_lengths')
-    messages.check_prompt_in_encoder(task, example, prompt_lengths, limits)
+    tf_assertions.check_prompt_in_encoder(task, example, prompt_lengths, limits)
     prompts = _ragged(example.pop('prompts'), prompt_lengths)
     context, inputs_cut = _fit_beside(
       task, example, prompt_lengths, limits.inputs, long_inputs
@@ -207,7 +207,7 @@ def joint(
   Raises:
     ValueError: the vocabulary cannot express the separator.
   """
-  limits = messages.Limits.of(sequence_length)
+  limits = tf_assertions.Limits.of(sequence_length)
   between = separator_ids(vocabulary, separator, newline)
   pattern = f'(?s).*{re.escape(separator.strip())}.*'
 
@@ -216,7 +216,7 @@ def joint(
     example = dict(example)
     texts = example.pop('targets_pretokenized')
     has_separator = tf.strings.regex_full_match(texts, pattern)
-    messages.check_joint(task, example, has_separator, separator.strip())
+    tf_assertions.check_joint(task, example, has_separator, separator.strip())
     lengths = example.pop('targets_row_lengths')
     for key in (
       'prompts',
@@ -292,7 +292,7 @@ def _fit(
   size = tf.size(tokens)
   cut = size > limit - 1
   if long_inputs == 'error':
-    messages.check_input(task, example, cut, size + 1, limit)
+    tf_assertions.check_input(task, example, cut, size + 1, limit)
   elif long_inputs == 'keep_end':
     tokens = tokens[tf.maximum(0, size - (limit - 1)) :]
   return tokens[: limit - 1], tf.cast(cut, tf.int32)
@@ -325,7 +325,7 @@ def _fit_beside(
     kept = tf.minimum(size, limit - 1 - prompt_lengths)
   cut = kept < size
   if long_inputs == 'error' and limit is not None:
-    messages.check_input(
+    tf_assertions.check_input(
       task,
       example,
       tf.reduce_any(cut),

@@ -178,7 +178,7 @@ def check_initial(path: epath.PathLike, config: config_lib.T5Config) -> None:
   open_initial(path).check(config)
 
 
-def open_initial(path: epath.PathLike) -> checkpoints.Opened:
+def open_initial(path: epath.PathLike) -> checkpoints.LazyCheckpoint:
   """Opens the checkpoint to begin with; reads no weights.
 
   Args:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import dataclasses
 import math
 
-from pid_jax.pages import markup
+from pid_jax.viewer import markup
 
 # In CSS pixels.
 _WIDTH, _HEIGHT = 320, 170

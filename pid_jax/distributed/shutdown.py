@@ -21,10 +21,10 @@ import threading
 import time
 from typing import NoReturn
 
-from pid_jax.hosts import group
-from pid_jax.hosts import relay
+from pid_jax.distributed import coordination
+from pid_jax.distributed import relay
 
-_NOW = group.PREFIX + 'now/'
+_NOW = coordination.PREFIX + 'now/'
 _END, _STOP = _NOW + 'end', _NOW + 'stop'
 _PERIOD = 1.0  # Seconds between two looks at what the others say.
 _GRACE = 5.0  # Seconds to come to one's own end when another has one.
@@ -88,7 +88,7 @@ class _Watcher(threading.Thread):
   """Looks at what the others say, and answers for this process."""
 
   def __init__(self, heartbeat_timeout: float):
-    super().__init__(name='pid_jax.hosts', daemon=True)
+    super().__init__(name='pid_jax.distributed', daemon=True)
     self.heartbeat_timeout = heartbeat_timeout
     self.asked: int | None = None  # A signal that this process was sent.
     self.signal: int | None = None  # That all stop for.
@@ -103,8 +103,8 @@ class _Watcher(threading.Thread):
       try:
         if self.asked and not announced:
           announced = True
-          group.client().key_value_set(_STOP, str(self.asked), True)
-        said = dict(group.client().key_value_dir_get(_NOW))
+          coordination.client().key_value_set(_STOP, str(self.asked), True)
+        said = dict(coordination.client().key_value_dir_get(_NOW))
         if _STOP in said and self._last_turn is None:
           self._agree_on_last_turn(int(said[_STOP]))
       except Exception:  # pylint: disable=broad-except
@@ -124,7 +124,7 @@ class _Watcher(threading.Thread):
       self._answering = True
       mine = self._num_turns
     try:
-      turns = group.gather('last_turn', str(mine), timeout=60.0)
+      turns = coordination.gather('last_turn', str(mine), timeout=60.0)
       last = max(map(int, turns)) + 1
     except Exception:  # pylint: disable=broad-except
       last = sys.maxsize  # A process has ended meanwhile: so do all.
@@ -171,7 +171,7 @@ _FROM_ANOTHER = (
 
 def comes_from_another(error: BaseException | None) -> bool:
   """Whether an error looks like the end of another process."""
-  return group.is_joined() and bool(re.search(_FROM_ANOTHER, str(error)))
+  return coordination.is_joined() and bool(re.search(_FROM_ANOTHER, str(error)))
 
 
 def await_word() -> None:
@@ -192,12 +192,12 @@ def tells(message: str, status: int) -> bool:
   """
   word = json.dumps({'message': message, 'status': status})
   try:
-    group.client().key_value_set(_END, word)
+    coordination.client().key_value_set(_END, word)
     return True
   except Exception:  # pylint: disable=broad-except
     pass  # Another one was first, or process 0 is gone.
   try:
-    said = dict(group.client().key_value_dir_get(_NOW))
+    said = dict(coordination.client().key_value_dir_get(_NOW))
     return json.loads(said[_END])['message'] != message
   except Exception:  # pylint: disable=broad-except
     return True
@@ -216,8 +216,10 @@ def _exit(status: int) -> NoReturn:
   sys.stderr.flush()
   try:
     # Process 0 keeps the word, so it is the last to go.
-    group.client().wait_at_barrier(group.PREFIX + 'ended', int(1000 * _GRACE))
-    time.sleep(1.0 if group.index() == 0 else 0.0)
+    coordination.client().wait_at_barrier(
+      coordination.PREFIX + 'ended', int(1000 * _GRACE)
+    )
+    time.sleep(1.0 if coordination.index() == 0 else 0.0)
   except Exception:  # pylint: disable=broad-except
     pass
   os._exit(status)

@@ -25,15 +25,15 @@ from etils import epath
 
 import pid_jax
 from pid_jax import atomic
-from pid_jax import hosts
+from pid_jax import distributed
 from pid_jax import progress
 from pid_jax import subtasks
-from pid_jax.inference import decoder
-from pid_jax.inference import parts as parts_lib
+from pid_jax.inference import model
+from pid_jax.inference import partial_results as parts_lib
 
 
 def answer_file(
-  load: Callable[[], decoder.PromptInDecoder],
+  load: Callable[[], model.PromptInDecoder],
   input_file: epath.PathLike,
   output_file: epath.PathLike,
   *,
@@ -78,10 +78,10 @@ def answer_file(
     },
   )
   with progress.Progress(
-    sum(map(len, prompts)) // hosts.count(),
+    sum(map(len, prompts)) // distributed.count(),
     label='predict',
     unit='prompt',
-    enabled=hosts.index() == 0,
+    enabled=distributed.index() == 0,
   ) as shown:
     outputs, scores = model.generate(
       [example['inputs'] for example in examples],
@@ -100,7 +100,7 @@ def answer_file(
       record['inputs_truncated'] = True
     record['subtasks'] = list(_subtasks(example, texts, values, with_scores))
     lines.append(json.dumps(record, ensure_ascii=False) + '\n')
-  if hosts.index() == 0:
+  if distributed.index() == 0:
     atomic.write(output_file, ''.join(lines).encode())
   parts.remove()
   return len(lines)

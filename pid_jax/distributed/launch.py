@@ -16,8 +16,8 @@ from typing import NamedTuple
 import warnings
 
 from pid_jax import errors
-from pid_jax.hosts import ending
-from pid_jax.hosts import group
+from pid_jax.distributed import coordination
+from pid_jax.distributed import shutdown
 
 # What differs between the processes of a run, or matters to none but it.
 FLAGS = (
@@ -152,7 +152,7 @@ def join(args: argparse.Namespace) -> None:
     _check_port(place)
   left = args.initialization_timeout - (time.monotonic() - began)
   if not args.verbose:
-    ending.start_relay(*place, args.initialization_timeout)
+    shutdown.start_relay(*place, args.initialization_timeout)
   options = {}
   if jax.__version_info__ >= (0, 7):  # Before, it was 100 seconds.
     options['heartbeat_timeout_seconds'] = args.heartbeat_timeout_seconds
@@ -169,8 +169,8 @@ def join(args: argparse.Namespace) -> None:
   if place.process_id:
     logging.getLogger('pid_jax').setLevel(logging.ERROR)
   about_me = json.dumps([socket.gethostname(), os.getpid()])
-  peers = [json.loads(text) for text in group.gather('peers', about_me)]
-  ending.watch(peers, args.heartbeat_timeout_seconds)
+  peers = [json.loads(text) for text in coordination.gather('peers', about_me)]
+  shutdown.watch(peers, args.heartbeat_timeout_seconds)
 
 
 def _given(args: argparse.Namespace, name: str) -> str | int | None:

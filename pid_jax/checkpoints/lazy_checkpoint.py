@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A checkpoint of any format, opened: all is known about it, nothing is read.
 
-Each format has a module that opens its checkpoints as an `Opened` and writes
-one. So a conversion is `write(open(source))`, and what reads parameters into a
-model reads them from any format.
+Each format has a module that opens its checkpoints as a `LazyCheckpoint`
+and writes one. So a conversion is `write(open(source))`, and what reads
+parameters into a model reads them from any format.
 """
 
 from collections.abc import Callable
@@ -28,7 +28,7 @@ PyTree = Any
 
 
 @dataclasses.dataclass(frozen=True)
-class Opened:
+class LazyCheckpoint:
   """What a checkpoint holds.
 
   Attributes:

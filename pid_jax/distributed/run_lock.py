@@ -20,12 +20,12 @@ from typing import IO
 from etils import epath
 
 from pid_jax import errors
-from pid_jax.hosts import group
+from pid_jax.distributed import coordination
 
 _FILE = 'run.lock'
 
 
-class Claim:
+class RunLock:
   """A MODEL_DIR taken for this run, by its first process; a context.
 
   Entering raises UserError if another run has it.
@@ -60,7 +60,7 @@ class Claim:
     if exists and not self._is_bucket:
       self._lock().close()
 
-  def __enter__(self) -> 'Claim':
+  def __enter__(self) -> 'RunLock':
     if not self._enabled:
       return self
     with self._access_explained():
@@ -87,7 +87,7 @@ class Claim:
     Raises:
       UserError: this one does not.
     """
-    words = group.gather('claim', self._words)[0]
+    words = coordination.gather('claim', self._words)[0]
     end = time.monotonic() + seconds
     while not self._path.exists() or self._path.read_text() != words:
       if time.monotonic() > end:

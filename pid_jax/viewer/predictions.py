@@ -13,13 +13,13 @@ import dataclasses
 from etils import epath
 
 from pid_jax import atomic
-from pid_jax.pages import charts
-from pid_jax.pages import comparing
-from pid_jax.pages import curves as curves_lib
-from pid_jax.pages import markup
-from pid_jax.pages import shell
-from pid_jax.pages import sources
-from pid_jax.pages import tables
+from pid_jax.viewer import charts
+from pid_jax.viewer import comparing
+from pid_jax.viewer import curves as curves_lib
+from pid_jax.viewer import markup
+from pid_jax.viewer import shell
+from pid_jax.viewer import sources
+from pid_jax.viewer import tables
 
 element = markup.element
 Kind = comparing.Kind

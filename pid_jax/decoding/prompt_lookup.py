@@ -24,9 +24,9 @@ import jax
 import jax.numpy as jnp
 
 from pid_jax import errors
-from pid_jax.decoding import grid
+from pid_jax.decoding import prefill
 
-PAD_ID = grid.PAD_ID
+PAD_ID = prefill.PAD_ID
 NO_TOKEN = -1  # Matches nothing.
 
 # The acceptance rate that a row expects at first, and what it gains with each
@@ -36,7 +36,7 @@ _RECOVERY = 1 / 256
 
 
 @dataclasses.dataclass(frozen=True)
-class Lookup:
+class PromptLookup:
   """How to draft; hashable, so that it can be a static argument of jit.
 
   Attributes:
@@ -62,8 +62,8 @@ class Lookup:
   def __post_init__(self):
     if min(dataclasses.astuple(self)) < 1 or self.min_ngram > self.max_ngram:
       raise errors.UserError(
-        'All numbers of a Lookup must be at least 1, and min_ngram at most '
-        f'max_ngram. Got {self}.'
+        'All numbers of a PromptLookup must be at least 1, and min_ngram at '
+        f'most max_ngram. Got {self}.'
       )
 
   def pays(self, num_rows: int) -> bool:

@@ -11,8 +11,8 @@ training logged, `tables` counts and packs, and `predictions` lays it out. The
 scripts and styles lie in assets/. No JAX, no TensorFlow.
 """
 
-from pid_jax.pages.predictions import Summary
-from pid_jax.pages.predictions import default_output
-from pid_jax.pages.predictions import write_report
+from pid_jax.viewer.predictions import Summary
+from pid_jax.viewer.predictions import default_output
+from pid_jax.viewer.predictions import write_report
 
 __all__ = ['Summary', 'default_output', 'write_report']

@@ -6,9 +6,9 @@ The loop of the host around `pool`: while enough places of the pool are free,
 waiting requests are admitted as a batch; else steps are taken until an input
 has ended. What a request gets does not depend on what it is decoded with.
 
-Programs are one for each shape of batch (`buckets.Shapes` keeps these few), one
-that takes steps, and one that makes the empty pool. Letters as in `grid` and
-`steps`.
+Programs are one for each shape of batch (`batching.Shapes` keeps these few),
+one that takes steps, and one that makes the empty pool. Letters as in `prefill`
+and `loop`.
 """
 
 from collections.abc import Callable
@@ -22,10 +22,10 @@ import jax
 import numpy as np
 
 from pid_jax import errors
-from pid_jax.decoding import buckets
-from pid_jax.decoding import pool as pool_lib
-from pid_jax.decoding import steps
-from pid_jax.decoding import tries as tries_lib
+from pid_jax.decoding import constraints as tries_lib
+from pid_jax.decoding import loop
+from pid_jax.decoding import slots as pool_lib
+from pid_jax.inference import batching
 
 # The strings that an output is one of, as ids.
 Strings = tuple[tuple[int, ...], ...]
@@ -79,8 +79,10 @@ class PoolSize:
     size = cls(**sizes)
     return dataclasses.replace(
       size,
-      input_length=buckets.bucket(size.input_length, buckets.SMALLEST_INPUT),
-      prompt_length=buckets.bucket(size.prompt_length, buckets.SMALLEST_PROMPT),
+      input_length=batching.bucket(size.input_length, batching.SMALLEST_INPUT),
+      prompt_length=batching.bucket(
+        size.prompt_length, batching.SMALLEST_PROMPT
+      ),
     )
 
 
@@ -90,7 +92,7 @@ class _Waiting:
 
   key: Hashable
   stream_id: int
-  request: buckets.Request
+  request: batching.Request
   sets: Sequence[Strings | None]
 
 
@@ -131,9 +133,9 @@ class Stream:
 
   def __init__(
     self,
-    settings: steps.Settings,
+    settings: loop.Settings,
     params: Any,
-    shapes: buckets.Shapes,
+    shapes: batching.Shapes,
     size: PoolSize,
     programs: set[Hashable],
     *,
@@ -183,7 +185,7 @@ class Stream:
     self,
     key: Hashable,
     stream_id: int,
-    request: buckets.Request,
+    request: batching.Request,
     sets: Sequence[Strings | None] = (),
   ) -> None:
     """Adds a request to those that wait.
@@ -234,7 +236,7 @@ class Stream:
       self.size.batch_size, self.size.input_length, self.size.prompt_length
     ):
       if shape[4] == 0 and (shape[3] == 0) == (self.size.prompt_length == 0):
-        self._run(buckets.pad([], range(shape[0]), shape))
+        self._run(batching.pad([], range(shape[0]), shape))
     self._advance(max_open=0)
 
   def _advance(self, max_open: int) -> tuple[jax.Array, pool_lib.Outputs]:
@@ -256,7 +258,7 @@ class Stream:
     def unlike(i: int) -> tuple[int, int, int]:
       request = self._waiting[i].request
       length, first = (
-        buckets.bucket(len(r.inputs), buckets.SMALLEST_INPUT)
+        batching.bucket(len(r.inputs), batching.SMALLEST_INPUT)
         for r in (request, oldest)
       )
       prompts = len(request.prompts) - len(oldest.prompts)
@@ -281,23 +283,23 @@ class Stream:
     ]
     if self._tries.num_nodes != num_nodes:
       self._pool = self._pool.replace(tries=self._tries.table())
-    needed = buckets.needed_shape(requests)
+    needed = batching.needed_shape(requests)
     shape = self._shapes.fit(
       needed,
       self.size.batch_size,
       self.size.input_length,
       self.size.prompt_length,
     )
-    stream_ids = [waiting.stream_id for waiting in group]
-    stream_ids += [0] * (shape[0] - len(group))
-    return self._run(buckets.pad(requests, stream_ids, shape))
+    sequence_ids = [waiting.stream_id for waiting in group]
+    sequence_ids += [0] * (shape[0] - len(group))
+    return self._run(batching.pad(requests, sequence_ids, shape))
 
   def _note(self, kind: str, *shape: int) -> None:
     """Counts the program that is about to run."""
     table = self._pool.tries.tokens.size if self._pool.tries else 0
     self._programs.add((kind, self._settings, self.size, table, shape))
 
-  def _run(self, batch: buckets.Batch) -> pool_lib.Admitted:
+  def _run(self, batch: batching.Batch) -> pool_lib.Admitted:
     self._note('admit', *batch.shape)
     with self._scope():
       self._pool, admitted = _admit(
@@ -308,7 +310,7 @@ class Stream:
         batch.prompt_tokens,
         row_mask=batch.row_mask,
         rng=self._rng,
-        stream_ids=batch.request_ids,
+        sequence_ids=batch.request_ids,
         roots=batch.roots,
         **self._options,
       )

@@ -23,8 +23,8 @@ import jax
 import jax.numpy as jnp
 
 from pid_jax import network
-from pid_jax.decoding import grid as grid_lib
-from pid_jax.decoding import steps
+from pid_jax.decoding import loop
+from pid_jax.decoding import prefill as grid_lib
 
 
 @flax.struct.dataclass
@@ -60,14 +60,14 @@ class Admitted:
 
 
 def empty(
-  settings: steps.Settings,
+  settings: loop.Settings,
   params: Any,
   *,
   num_places: int,
   num_rows: int,
   input_length: int,
   prompt_length: int,
-) -> steps.State:
+) -> loop.State:
   """Returns a pool without inputs.
 
   Args:
@@ -80,7 +80,7 @@ def empty(
   """
   spec = lambda *shape: jax.ShapeDtypeStruct(shape, jnp.int32)
   like = jax.eval_shape(
-    lambda *args: steps.start(settings, *args),
+    lambda *args: loop.start(settings, *args),
     params,
     spec(num_places, input_length),
     spec(num_places, num_rows, prompt_length),
@@ -97,18 +97,18 @@ def empty(
 
 
 def admit(
-  settings: steps.Settings,
+  settings: loop.Settings,
   params: Any,
-  pool: steps.State,
+  pool: loop.State,
   encoder_input_tokens: jax.Array,
   prompt_tokens: jax.Array,
   *,
   min_new_tokens: int | jax.Array = 0,
   rng: jax.Array | None = None,
-  stream_ids: jax.Array | None = None,
+  sequence_ids: jax.Array | None = None,
   row_mask: jax.Array | None = None,
   roots: jax.Array | None = None,
-) -> tuple[steps.State, Admitted]:
+) -> tuple[loop.State, Admitted]:
   """Starts a batch, and keeps what is not done soon in the pool.
 
   Args:
@@ -119,7 +119,7 @@ def admit(
     prompt_tokens: int32 [B, U, P], P at most the pool's; U may be any.
     min_new_tokens: as in `generation.generate`, like all that follow.
     rng: random key or None.
-    stream_ids: int32 [B] or None.
+    sequence_ids: int32 [B] or None.
     row_mask: bool [B, U] or None.
     roots: int32 [B, U], where the pool has tries.
 
@@ -129,23 +129,23 @@ def admit(
   num_inputs, num_prompts, prompt_length = prompt_tokens.shape
   num_places = pool.grid.encoder_mask.shape[0]
   num_rows = pool.rows.done.shape[0] // num_places
-  state = steps.start(
+  state = loop.start(
     settings,
     params,
     encoder_input_tokens,
     prompt_tokens,
     min_new_tokens=min_new_tokens,
     rng=rng,
-    stream_ids=stream_ids,
+    sequence_ids=sequence_ids,
     row_mask=row_mask,
     tries=pool.tries,
     roots=roots,
   )
   if num_rows < num_prompts:
-    state = steps.advance(
+    state = loop.advance(
       settings, params, state, max_left=num_rows, min_new_tokens=min_new_tokens
     )
-    state = steps.compact(state, num_rows)
+    state = loop.compact(state, num_rows)
   is_open = jnp.any(~state.rows.done.reshape(num_inputs, -1), axis=1)
   is_taken = jnp.any(~pool.rows.done.reshape(num_places, -1), axis=1)
   # The first input that needs a place gets the first free one, and so on.
@@ -163,13 +163,13 @@ def admit(
 
 
 def advance(
-  settings: steps.Settings,
+  settings: loop.Settings,
   params: Any,
-  pool: steps.State,
+  pool: loop.State,
   *,
   max_open: int | jax.Array,
   min_new_tokens: int | jax.Array = 0,
-) -> tuple[steps.State, jax.Array, Outputs]:
+) -> tuple[loop.State, jax.Array, Outputs]:
   """Takes steps until few inputs are left.
 
   Args:
@@ -183,7 +183,7 @@ def advance(
     The pool; bool [G], whether a place has no unfinished rows, and its outputs,
     of [G, W].
   """
-  pool = steps.advance(
+  pool = loop.advance(
     settings,
     params,
     pool,
@@ -196,7 +196,7 @@ def advance(
   return pool, has_ended, _outputs(pool)
 
 
-def _outputs(state: steps.State) -> Outputs:
+def _outputs(state: loop.State) -> Outputs:
   """Returns those of all rows, by input and row."""
   num_inputs = state.grid.encoder_mask.shape[0]
   by_input = lambda x: x.reshape(num_inputs, -1, *x.shape[1:])
@@ -207,7 +207,7 @@ def _outputs(state: steps.State) -> Outputs:
   )
 
 
-def _widen(state: steps.State, num_inputs: int, num_rows: int) -> steps.State:
+def _widen(state: loop.State, num_inputs: int, num_rows: int) -> loop.State:
   """Adds rows to each input that are done; there are at most `num_rows`."""
   width = state.rows.done.size // num_inputs
   if width == num_rows:
@@ -216,13 +216,11 @@ def _widen(state: steps.State, num_inputs: int, num_rows: int) -> steps.State:
   kept = jnp.minimum(place, width - 1)[None, :]
   kept = kept + width * jnp.arange(num_inputs)[:, None]
   done = state.rows.done[kept] | (place >= width)[None, :]
-  state = steps.take_rows(state, kept.reshape(-1))
+  state = loop.take_rows(state, kept.reshape(-1))
   return state.replace(rows=state.rows.replace(done=done.reshape(-1)))
 
 
-def _move(
-  pool: steps.State, state: steps.State, places: jax.Array
-) -> steps.State:
+def _move(pool: loop.State, state: loop.State, places: jax.Array) -> loop.State:
   """Writes the inputs of a batch, and their rows, to places of the pool.
 
   Args:

@@ -3,7 +3,7 @@
 // The data of the page, and what is asked of it. No DOM beyond the data block.
 //
 // An example is an array of FIELDS; its strings are indices into data.strings,
-// -1 where there is none. pid_jax/pages/tables.py writes them.
+// -1 where there is none. pid_jax/viewer/tables.py writes them.
 
 'use strict';
 

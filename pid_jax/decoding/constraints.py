@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pid_jax.decoding import grid
+from pid_jax.decoding import prefill
 
 FREE = 0  # The node of rows that are not constrained.
 
@@ -101,7 +101,7 @@ class Tries:
 
     Args:
       nodes: int32 [R], before the drafts.
-      drafts: int32 [R, K], of `lookup.Lookup.draft`.
+      drafts: int32 [R, K], of `lookup.PromptLookup.draft`.
       lengths: int32 [R], how many of their tokens are a draft.
 
     Returns:
@@ -241,10 +241,10 @@ def _nodes(
   strings = sorted((s, *ids) for s, own in enumerate(sets) for ids in own)
   longest = max(map(len, strings), default=0)
   # The set stands before the tokens: what is first in a row leads to a root.
-  table = np.full((len(strings), longest + 1), grid.PAD_ID, np.int32)
+  table = np.full((len(strings), longest + 1), prefill.PAD_ID, np.int32)
   for row, ids in zip(table, strings, strict=True):
     row[: len(ids)] = ids
-    row[len(ids)] = grid.EOS_ID
+    row[len(ids)] = prefill.EOS_ID
   lengths = np.array([len(ids) for ids in strings], int)
   differs = np.ones(table.shape, bool)
   differs[1:] = table[1:] != table[:-1]
@@ -256,7 +256,7 @@ def _nodes(
   numbers[rows, levels] = 1 + np.arange(len(levels))
   numbers = np.maximum.accumulate(numbers, axis=0)
   parents = np.where(levels > 0, numbers[rows, levels - 1], -1)
-  tokens = np.append(grid.PAD_ID, table[rows, levels])
+  tokens = np.append(prefill.PAD_ID, table[rows, levels])
   # Parents rise from level to level, and children follow in their order.
   return tokens, 1 + np.searchsorted(parents, np.arange(len(tokens)))
 

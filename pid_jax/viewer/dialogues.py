@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import dataclasses
 import re
 
-from pid_jax.pages import records
+from pid_jax.viewer import records
 
 _ID = re.compile(r'(?P<dialogue>.+)-(?P<turn>\d+)(?:-(?P<service>\D.*))?', re.S)
 

@@ -13,22 +13,22 @@ but one process. The devices are not needed for any of it.
     relay     turns what C++ says of a process that is gone into that word
 """
 
-from pid_jax.hosts.ending import ask_to_stop
-from pid_jax.hosts.ending import await_word
-from pid_jax.hosts.ending import comes_from_another
-from pid_jax.hosts.ending import leave
-from pid_jax.hosts.ending import must_stop
-from pid_jax.hosts.ending import stop_signal
-from pid_jax.hosts.ending import tells
-from pid_jax.hosts.group import agree
-from pid_jax.hosts.group import barrier
-from pid_jax.hosts.group import count
-from pid_jax.hosts.group import gather
-from pid_jax.hosts.group import index
-from pid_jax.hosts.group import is_joined
-from pid_jax.hosts.launch import FLAGS
-from pid_jax.hosts.launch import add_flags
-from pid_jax.hosts.launch import join
+from pid_jax.distributed.coordination import agree
+from pid_jax.distributed.coordination import barrier
+from pid_jax.distributed.coordination import count
+from pid_jax.distributed.coordination import gather
+from pid_jax.distributed.coordination import index
+from pid_jax.distributed.coordination import is_joined
+from pid_jax.distributed.launch import FLAGS
+from pid_jax.distributed.launch import add_flags
+from pid_jax.distributed.launch import join
+from pid_jax.distributed.shutdown import ask_to_stop
+from pid_jax.distributed.shutdown import await_word
+from pid_jax.distributed.shutdown import comes_from_another
+from pid_jax.distributed.shutdown import leave
+from pid_jax.distributed.shutdown import must_stop
+from pid_jax.distributed.shutdown import stop_signal
+from pid_jax.distributed.shutdown import tells
 
 __all__ = [
   'FLAGS',

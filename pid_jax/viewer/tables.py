@@ -14,9 +14,9 @@ from collections.abc import Sequence
 import dataclasses
 from typing import Any
 
-from pid_jax.pages import comparing
-from pid_jax.pages import dialogues
-from pid_jax.pages import records
+from pid_jax.viewer import comparing
+from pid_jax.viewer import dialogues
+from pid_jax.viewer import records
 
 Kind = comparing.Kind
 

@@ -13,10 +13,10 @@ from pid_jax import checkpoints
 from pid_jax import model as model_lib
 from pid_jax import network
 from pid_jax import partitioning
-from pid_jax.network import weights
+from pid_jax.network import quantization
 from pid_jax.trainer import data
-from pid_jax.trainer import disk
 from pid_jax.trainer import evaluation
+from pid_jax.trainer import io_errors
 from pid_jax.trainer import reporting
 
 
@@ -48,7 +48,7 @@ def evaluate(
   Raises:
     UserError: no such model, step, task, split or param_dtype; a full disk.
   """
-  weights.check_param_dtype(param_dtype)
+  quantization.check_param_dtype(param_dtype)
   partitioner = partitioner or partitioning.Partitioner()
   step = checkpoints.open_checkpoint(model_dir, step).step
   pretrained = checkpoints.load(model_dir, step, partitioner)
@@ -63,7 +63,7 @@ def evaluate(
       parts.append(param_dtype)
     output_dir = epath.Path(model_dir) / 'evaluation' / '-'.join(parts)
   output_dir = epath.Path(output_dir)
-  params = weights.cast_params(pretrained.params, param_dtype)
+  params = quantization.cast_params(pretrained.params, param_dtype)
   model = model_lib.EncoderDecoderModel(network.Transformer(pretrained.config))
   evaluator = evaluation.PredictionEvaluator(
     model,
@@ -73,7 +73,7 @@ def evaluate(
     log_dir=os.fspath(output_dir),
   )
   reporting.warn_of_truncated(evaluator.truncated)
-  with disk.faults_explained(output_dir):
+  with io_errors.faults_explained(output_dir):
     values = evaluator.evaluate(params, step)
     results = {
       'step': step,
