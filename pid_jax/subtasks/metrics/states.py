@@ -229,11 +229,11 @@ def of_groups(
 
   Subtasks carry the names of groups, and their strings are those of
   slot_strings.py, with names of slots as they are within the group. Of slots
-  with several right values, `pairs` [U] has them all, as 'name = value' in the form of
-  answers.join_answers. A slot that a prediction does not name is predicted to
-  be empty. What a prediction says beyond the group's slots (a slot of another
-  group, a slot twice, words that are no pair) is wrong: it counts as a further
-  slot that should be empty and is not.
+  with several right values, `pairs` [U] has them all, as 'name = value' in the
+  form of answers.join_answers. A slot that a prediction does not name is
+  predicted to be empty. What a prediction says beyond the group's slots (a slot
+  of another group, a slot twice, words that are no pair) is wrong: it counts as
+  a further slot that should be empty and is not.
 
   Args:
     metric: of slots.
