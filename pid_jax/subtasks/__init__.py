@@ -36,17 +36,17 @@ if TYPE_CHECKING:
 
 _HOMES = {
   'DecomposableTask': 'registration',
-  'InMemoryDataSource': 'source',
+  'InMemoryDataSource': 'data_source',
   'PromptInDecoderFeatureConverter': 'feature_converter',
   'TextToTextFeatureConverter': 'text_converter',
   'is_new': 'registration',
   'iterate_examples': 'examples',
   'iterate_lines': 'examples',
-  'measure_lengths': 'measure',
-  'packing_efficiency': 'measure',
+  'measure_lengths': 'length_stats',
+  'packing_efficiency': 'length_stats',
   'read_examples': 'examples',
   'register': 'registration',
-  'user_error': 'messages',
+  'user_error': 'tf_assertions',
 }
 
 __all__ = [
