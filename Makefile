@@ -44,7 +44,7 @@ lock: .cache/uv/bin/uv  ## resolve the lock files anew
 	@$< pip compile setup.py --upgrade $(LOCK_FLAGS) -o requirements.lock
 	@$< pip compile setup.py --extra test --upgrade $(LOCK_FLAGS) \
 	  --constraints requirements.lock -o requirements-test.lock
-LOCK_FLAGS := --quiet --extra train --universal --python-version 3.10 --no-annotate \
+LOCK_FLAGS := --quiet --extra train --universal --python-version 3.11 --no-annotate \
   --custom-compile-command 'make lock'
 
 clean:  ## remove the environment and caches; keep models
@@ -53,8 +53,8 @@ clean:  ## remove the environment and caches; keep models
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; \
-	  sys.exit(None if (3, 10) <= v <= (3, 13) else \
-	  "error: Python 3.10 to 3.13 is needed, this is %d.%d; choose one with" \
+	  sys.exit(None if (3, 11) <= v <= (3, 13) else \
+	  "error: Python 3.11 to 3.13 is needed, this is %d.%d; choose one with" \
 	  " make PYTHON=..." % v)'
 	@$(PYTHON) -m venv .venv
 

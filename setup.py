@@ -23,21 +23,20 @@ _VERSION = re.search(
 )[1]
 
 # The lower bounds are the oldest that pass the tests; the lock files hold the
-# newest. JAX 0.6.2 is the last one for Python 3.10.
+# newest. JAX 0.10.2 is the last one for Python 3.11.
 _PREDICT = [
   'absl-py>=2.1',
   'etils[epath]>=1.12',
-  'flax>=0.10.7',
+  'flax>=0.12.8',
   'gin-config>=0.5',
-  'jax>=0.6.2',
+  'jax>=0.10.2',
+  'jaxtyping>=0.3.2',
   'numpy>=1.26',
-  'optax>=0.2.5',
-  'orbax-checkpoint>=0.11.19',
-  # 0.2.3 needs protobuf 7.36 without saying so; TensorFlow's packages have none
-  # for Python 3.10.
-  "sentencepiece>=0.2.3; python_version >= '3.11'",
-  "protobuf>=7.36.1; python_version >= '3.11'",
-  "sentencepiece>=0.2,<0.2.3; python_version < '3.11'",
+  'optax>=0.2.8',
+  'orbax-checkpoint>=0.12.8',
+  # SentencePiece 0.2.3 needs protobuf 7.36 without saying so.
+  'sentencepiece>=0.2.3',
+  'protobuf>=7.36.1',
   'tensorstore>=0.1.71',
   'tqdm>=4.66',
 ]
@@ -50,15 +49,19 @@ _TRAIN = [
   'tensorflow-datasets>=4.9.9',
   'tensorflow-text>=2.21',
 ]
-# SeqIO needs editdistance (no wheel for Python 3.13) and tensorflow-text (none
-# for Windows, and none that is recent for Intel Macs).
+# SeqIO needs editdistance (no wheel for Python 3.13: pip compiles it, where
+# there is a C++ compiler) and tensorflow-text (none for Windows, and none that
+# is recent for Intel Macs).
 _WHERE_WHEELS_EXIST = (
   "python_version < '3.13' and"
   " (sys_platform == 'linux' or platform_machine == 'arm64')"
 )
+_FIGURES = 'matplotlib>=3.8'
 _TEST = [
+  'beartype>=0.20',  # Checks the shapes that jaxtyping annotates.
   'dill>=0.3.8',  # tensorflow_datasets.testing needs it without saying so.
   'hypothesis>=6.100',
+  _FIGURES,
   'pytest>=8.2',
   'pytest-xdist>=3.6',
   'ruff==0.17.6',  # one formatter for all
@@ -66,11 +69,11 @@ _TEST = [
   'torch==2.13.0',
   'transformers>=4.45',
 ]
-# What pid_jax.benchmark compares with, and draws with. In no lock file: the
-# command runs without, and says what is missing.
-_BENCHMARK = [
+# What the experiments draw with, and compare with. The libraries of the
+# baselines are in no lock file: commands run without, and say what is missing.
+_EXPERIMENTS = [
   'ctranslate2>=4.5',
-  'matplotlib>=3.8',
+  _FIGURES,
   'torch>=2.4',
   'transformers>=4.45',
 ]
@@ -84,7 +87,7 @@ setuptools.setup(
   author='The pid_jax Authors',
   license='Apache-2.0',
   license_files=['LICENSE'],
-  python_requires='>=3.10,<3.14',
+  python_requires='>=3.11,<3.14',
   packages=[
     *setuptools.find_packages(include=['pid_jax', 'pid_jax.*']),
     *[
@@ -108,7 +111,8 @@ setuptools.setup(
   extras_require={
     'train': _TRAIN,
     'test': _TEST,
-    'benchmark': _BENCHMARK,
+    'experiments': _EXPERIMENTS,
+    'benchmark': _EXPERIMENTS,  # its name before
     # libtpu: for running on TPUs, and for compiling for them without one.
     'tpu': ['jax[tpu]'],
   },
@@ -118,7 +122,6 @@ setuptools.setup(
     'Intended Audience :: Science/Research',
     'Operating System :: MacOS',
     'Operating System :: POSIX :: Linux',
-    'Programming Language :: Python :: 3.10',
     'Programming Language :: Python :: 3.11',
     'Programming Language :: Python :: 3.12',
     'Programming Language :: Python :: 3.13',
