@@ -18,7 +18,7 @@ from pid_jax import vocabulary as vocabulary_lib
 from pid_jax.subtasks import examples
 from pid_jax.subtasks import newlines
 from pid_jax.subtasks import postprocessors
-from pid_jax.subtasks import preprocessors
+from pid_jax.subtasks import preprocessors as preprocessors_lib
 from pid_jax.subtasks import tokenization
 
 _SHUFFLE_BUFFER_SIZE = seqio.dataset_providers.SHUFFLE_BUFFER_SIZE
@@ -154,7 +154,7 @@ def register(
     preprocessors=[
       *tokenize,
       tokenization.draw,
-      functools.partial(preprocessors.multi_prompt, **how),
+      functools.partial(preprocessors_lib.multi_prompt, **how),
     ],
     output_features=_multi_prompt_features(vocabulary),
     postprocess_fn=functools.partial(
@@ -170,7 +170,7 @@ def register(
       *tokenize,
       tokenization.draw,
       functools.partial(
-        preprocessors.prompt_in_encoder,
+        preprocessors_lib.prompt_in_encoder,
         subtask_features=subtask_features,
         **how,
       ),
@@ -190,7 +190,10 @@ def register(
     preprocessors=[
       *tokenize,
       functools.partial(
-        preprocessors.joint, separator=joint_separator, newline=newline, **how
+        preprocessors_lib.joint,
+        separator=joint_separator,
+        newline=newline,
+        **how,
       ),
     ],
     output_features=_text_to_text_features(vocabulary),
@@ -242,7 +245,7 @@ class DecomposableTask(seqio.Task):
 
   def get_dataset(
     self,
-    sequence_length: preprocessors.Lengths = None,
+    sequence_length: preprocessors_lib.Lengths = None,
     split: str = 'train',
     **kwargs: Any,
   ) -> tf.data.Dataset:
