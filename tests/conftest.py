@@ -3,9 +3,8 @@
 """Strict numerics and a quiet start for the whole suite.
 
 Arrays never broadcast across ranks unasked: most mask bugs begin that way.
-Nearly all the time of the suite is XLA compiling programs that run once, so it
-compiles in a hurry here: that halves the time and changes no result. Tests that
-look at the programs themselves compile as users do (`compiler_options`).
+Programs compile in a hurry here, which changes no result; tests that look at
+the programs themselves compile as users do (see `xla_options`).
 Tests that need several devices start processes of their own, since the number
 of devices is fixed when JAX starts.
 """
@@ -13,16 +12,14 @@ of devices is fixed when JAX starts.
 import importlib.util
 import os
 
+import xla_options
+
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
-os.environ['XLA_FLAGS'] = ' '.join(
-  [
-    '--xla_backend_optimization_level=0',
-    '--xla_cpu_use_fusion_emitters=false',
-    '--xla_cpu_parallel_codegen_split_count=1',
-    os.environ.get('XLA_FLAGS', ''),  # What comes later wins.
-  ]
-)
+if 'PYTEST_XDIST_WORKER' not in os.environ:  # Workers inherit them.
+  flags = xla_options.hurried_flags()
+  # What comes later wins.
+  os.environ['XLA_FLAGS'] = f'{flags} {os.environ.get("XLA_FLAGS", "")}'
 # Commands would keep compiled programs in the user's own cache.
 os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', '')
 

@@ -20,6 +20,7 @@ import sys
 import jax
 import jax.numpy as jnp
 import pytest
+import xla_options
 
 from pid_jax import decoding
 from pid_jax import network
@@ -37,11 +38,6 @@ CONFIG = T5Config(
   mlp_activations=('gelu', 'linear'),
 )
 COPIED = B * U * S * CONFIG.num_heads * CONFIG.head_dim
-# The suite compiles in a hurry, see conftest; this is how users compile.
-AS_USERS = {
-  'xla_backend_optimization_level': 3,
-  'xla_cpu_use_fusion_emitters': True,
-}
 
 
 def _lower(device, dtype, scan_layers, copied):
@@ -100,14 +96,14 @@ def _largest(lowered, compiler_options=None):
 def test_keys_and_values_are_never_tiled_on_cpu(dtype, scan_layers):
   device = jax.devices('cpu')[0]
   lowered = _lower(device, dtype, scan_layers, False)
-  assert _largest(lowered, AS_USERS) < COPIED
+  assert _largest(lowered, xla_options.as_users()) < COPIED
 
 
 @pytest.mark.parametrize('scan_layers', [False, True])
 def test_a_copy_would_be_found(scan_layers):
   device = jax.devices('cpu')[0]
   lowered = _lower(device, 'float32', scan_layers, True)
-  assert _largest(lowered, AS_USERS) >= COPIED
+  assert _largest(lowered, xla_options.as_users()) >= COPIED
 
 
 @pytest.mark.tpu_aot

@@ -4,6 +4,7 @@
 
 import jax
 import jax.numpy as jnp
+import xla_options
 
 from pid_jax import decoding
 from pid_jax import network
@@ -39,10 +40,7 @@ def _temporary_bytes(num_prompts):
 
   spec = lambda *shape: jax.ShapeDtypeStruct(shape, jnp.int32)
   lowered = jax.jit(run).lower(params, spec(B, S), spec(B, num_prompts, P))
-  # As users compile; the suite does in a hurry, see conftest.
-  compiled = lowered.compile(
-    {'xla_backend_optimization_level': 3, 'xla_cpu_use_fusion_emitters': True}
-  )
+  compiled = lowered.compile(xla_options.as_users())
   return compiled.memory_analysis().temp_size_in_bytes
 
 
