@@ -30,6 +30,7 @@ _PREDICT = [
   'flax>=0.10.7',
   'gin-config>=0.5',
   'jax>=0.6.2',
+  'jaxtyping>=0.3',
   'numpy>=1.26',
   'optax>=0.2.5',
   'orbax-checkpoint>=0.11.19',
@@ -57,6 +58,7 @@ _WHERE_WHEELS_EXIST = (
   " (sys_platform == 'linux' or platform_machine == 'arm64')"
 )
 _TEST = [
+  'beartype>=0.20',  # checks the shapes in annotations
   'dill>=0.3.8',  # tensorflow_datasets.testing needs it without saying so.
   'hypothesis>=6.100',
   'pytest>=8.2',

@@ -27,7 +27,13 @@ os.environ['XLA_FLAGS'] = ' '.join(
 os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', '')
 
 import jax
+import jaxtyping
 import pytest
+
+# Shape annotations are checked in tests, and cost nothing elsewhere.
+jaxtyping.install_import_hook(
+  ['pid_jax.network', 'pid_jax.decoding'], 'shape_checks.typechecked'
+)
 
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 

@@ -106,9 +106,9 @@ def test_a_table_lets_through_what_continues_a_string():
   tries = tries_lib.build([list(own) for own in sets])
   logits = rng.normal(size=(1, 410)).astype(np.float32)
   mass = np.exp(logits[0]) / np.exp(logits[0]).sum()
-  allow, walk, child = map(
+  logit_mask, walk, child = map(
     jax.jit,
-    (tries_lib.Tries.allow, tries_lib.Tries.walk, tries_lib.Tries.child),
+    (tries_lib.Tries.logit_mask, tries_lib.Tries.walk, tries_lib.Tries.child),
   )
   for s, own in enumerate(sets):
     whole = [(*string, 1) for string in own]
@@ -123,7 +123,7 @@ def test_a_table_lets_through_what_continues_a_string():
       assert np.all(path[0, len(ids) + 1 :] == tries_lib.FREE)
       node = path[:, len(ids)]
       assert node[0] != tries_lib.FREE
-      mask, log_mass = allow(tries, node, logits)
+      mask, log_mass = logit_mask(tries, node, logits)
       n = len(ids)
       expected = sorted({string[n] for string in whole if string[:n] == ids})
       assert np.flatnonzero(mask[0]).tolist() == expected
@@ -134,7 +134,7 @@ def test_a_table_lets_through_what_continues_a_string():
       is_child = np.asarray(children) != tries_lib.FREE
       assert np.flatnonzero(is_child).tolist() == expected
   # What leaves a trie, and what is free, is free.
-  mask, log_mass = allow(tries, np.array([tries_lib.FREE]), logits)
+  mask, log_mass = logit_mask(tries, np.array([tries_lib.FREE]), logits)
   assert np.all(mask) and log_mass[0] == 0
 
 
