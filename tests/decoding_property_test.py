@@ -25,7 +25,7 @@ import pytest
 
 from pid_jax import decoding
 from pid_jax import network
-from pid_jax.decoding import constraints as tries_lib
+from pid_jax.decoding import constraints
 from pid_jax.decoding import generation
 from pid_jax.decoding import loop
 from pid_jax.inference import batching
@@ -44,8 +44,8 @@ def _constraint(engine, case):
   if not engine.is_constrained:
     return {}
   is_free = case.set_of_row < 0
-  roots = np.where(is_free, tries_lib.FREE, tries_lib.root(case.set_of_row))
-  return dict(tries=tries_lib.build(case.sets), roots=roots.astype(np.int32))
+  roots = np.where(is_free, constraints.FREE, constraints.root(case.set_of_row))
+  return dict(tries=constraints.build(case.sets), roots=roots.astype(np.int32))
 
 
 def _generated(engine, params, case):

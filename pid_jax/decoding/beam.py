@@ -15,6 +15,7 @@ eq. 14).
 Axis letters are those of `pid_jax.decoding`.
 """
 
+import dataclasses
 from typing import Any
 
 import flax
@@ -135,8 +136,6 @@ def beam_search(
     UserError: beam_size or max_new_tokens is below 1.
   """
   num_inputs, num_prompts, prompt_length = prompt_tokens.shape
-  num_sequences = num_inputs * num_prompts
-  vocab_size = module.config.vocab_size
   if beam_size < 1 or max_new_tokens < 1:
     raise errors.UserError(
       'beam_size and max_new_tokens must be at least 1. Got '
@@ -144,28 +143,150 @@ def beam_search(
     )
   if row_mask is None:
     row_mask = tokens_lib.present_rows(encoder_input_tokens, prompt_tokens)
+  if roots is None:
+    roots = jnp.zeros((num_inputs, num_prompts), jnp.int32)
   cross = prefill.encode(module, params, encoder_input_tokens)
   logits, cache = prefill.prefill(
     module, params, cross, prompt_tokens, prompt_length + max_new_tokens
   )
-  cache = cache.repeat(beam_size)
+  search = _Search(
+    module,
+    params,
+    cross,
+    prompt_length,
+    max_new_tokens,
+    beam_size,
+    length_penalty,
+    min_new_tokens,
+    tries,
+  )
+  state = search.start(
+    logits, cache.repeat(beam_size), row_mask.reshape(-1), roots.reshape(-1)
+  )
+  state = jax.lax.while_loop(search.is_unfinished, search.step, state)
+  return search.collect(state, num_inputs)
 
-  def penalty(
-    length: int | Int32[Array, ''],
+
+@dataclasses.dataclass(frozen=True)
+class _Search:
+  """What stays the same during a search; see `beam_search`."""
+
+  module: network.Transformer
+  params: Any
+  cross: network.KVCache
+  prompt_length: int
+  max_new_tokens: int
+  beam_size: int
+  length_penalty: float | int | Float32[Array, '']
+  min_new_tokens: int | Int32[Array, '']
+  tries: constraints.Tries | None
+
+  def start(
+    self,
+    logits: Float32[Array, 'R V'],
+    cache: network.KVCache,
+    row_mask: Bool[Array, ' R'],
+    roots: Int32[Array, ' R'],
+  ) -> State:
+    """Returns the state after the first token.
+
+    Args:
+      logits: float32 [R, V], of the prefill.
+      cache: of R * W sequences.
+      row_mask: bool [R], the prompts to decode.
+      roots: int32 [R], nodes of `tries`.
+    """
+    shape = (row_mask.size, self.beam_size)
+    nothing = jnp.full(shape, _NONE, jnp.float32)
+    no_tokens = jnp.zeros((*shape, self.max_new_tokens), jnp.int32)
+    # All beams are equal before the first token: only one may have children.
+    first_beam = jnp.where(row_mask, 0.0, _NONE)
+    state = State(
+      step=jnp.int32(0),
+      live_tokens=no_tokens,
+      live_log_probs=nothing.at[:, 0].set(first_beam),
+      live_log_normalizers=jnp.zeros_like(nothing),
+      live_nodes=jnp.repeat(roots[:, None], self.beam_size, axis=1),
+      finished_tokens=no_tokens,
+      finished_scores=nothing,
+      finished_log_probs=nothing,
+      finished_log_normalizers=jnp.zeros_like(nothing),
+      cache=cache,
+    )
+    return self._append(state, jnp.repeat(logits, self.beam_size, axis=0))
+
+  def step(self, state: State) -> State:
+    """Decodes the newest tokens of the live sequences, and appends the next."""
+    newest = jax.lax.dynamic_slice_in_dim(
+      state.live_tokens, state.step - 1, 1, axis=2
+    )
+    logits, cache = prefill.decode_chunk(
+      self.module,
+      self.params,
+      self.cross,
+      state.cache,
+      newest.reshape(-1, 1),
+      self.prompt_length + state.step,
+    )
+    return self._append(state.replace(cache=cache), logits)
+
+  def is_unfinished(self, state: State) -> Bool[Array, '']:
+    """Whether a live sequence can still overtake a finished one."""
+    # Log-probabilities only fall, and no penalty exceeds that of T tokens.
+    best = state.live_log_probs[:, 0]
+    reachable = best / jnp.maximum(
+      self._penalty(self.max_new_tokens), self._penalty(state.step + 1)
+    )
+    can_improve = _exists(best) & (reachable > state.finished_scores[:, -1])
+    return (state.step < self.max_new_tokens) & jnp.any(can_improve)
+
+  def collect(self, state: State, num_inputs: int) -> Beams:
+    """Returns the outputs of a search that has ended."""
+    # A prompt without a finished sequence returns its live ones.
+    has_ended = _exists(state.finished_scores[:, :1])
+    tokens = jnp.where(
+      has_ended[:, :, None], state.finished_tokens, state.live_tokens
+    )
+    scores = jnp.where(
+      has_ended,
+      state.finished_scores,
+      state.live_log_probs / self._penalty(state.step),
+    )
+    log_probs = jnp.where(
+      has_ended, state.finished_log_probs, state.live_log_probs
+    )
+    log_normalizers = jnp.where(
+      has_ended, state.finished_log_normalizers, state.live_log_normalizers
+    )
+    exists = _exists(log_probs) & _exists(scores)
+    by_input = lambda x: x.reshape(num_inputs, -1, *x.shape[1:])
+    where_exists = lambda x: by_input(jnp.where(exists, x, -jnp.inf))
+    return Beams(
+      tokens=by_input(jnp.where(exists[:, :, None], tokens, 0)),
+      scores=where_exists(scores),
+      log_probs=where_exists(log_probs),
+      normalized_log_probs=where_exists(log_probs - log_normalizers),
+      num_steps=state.step,
+    )
+
+  def _penalty(
+    self, length: int | Int32[Array, '']
   ) -> float | int | Float32[Array, '']:
-    return ((5.0 + length) / 6.0) ** length_penalty
+    return ((5.0 + length) / 6.0) ** self.length_penalty
 
-  def append(state: State, logits: Float32[Array, 'RW V']) -> State:
+  def _append(self, state: State, logits: Float32[Array, 'RW V']) -> State:
     """Appends a token to the live sequences, given logits [R * W, V]."""
+    num_sequences, beam_size = state.live_log_probs.shape
+    vocab_size = logits.shape[1]
     log_probs = jax.nn.log_softmax(logits)
     allowed = tokens_lib.allowed_ids(
-      module.config, state.step >= min_new_tokens
+      self.module.config, state.step >= self.min_new_tokens
     )
     allowed = jnp.broadcast_to(allowed[None, :], log_probs.shape)
     log_normalizers = state.live_log_normalizers
-    if tries is not None:
+    if self.tries is not None:
       nodes = state.live_nodes.reshape(-1)
-      mask, of_step = tries.logit_mask(nodes, logits)
+      mask, of_step = self.tries.logit_mask(nodes, logits)
       is_free = (nodes == constraints.FREE)[:, None]
       allowed = jnp.where(is_free, allowed, mask)
       log_normalizers = log_normalizers + of_step.reshape(log_normalizers.shape)
@@ -179,16 +300,18 @@ def beam_search(
     parents, ids = indices // vocab_size, indices % vocab_size
     log_normalizers = _take(log_normalizers, parents)
     nodes = _take(state.live_nodes, parents)
-    if tries is not None:
-      nodes = tries.child(nodes, ids)
-    tokens = jnp.take_along_axis(state.live_tokens, parents[:, :, None], axis=1)
+    if self.tries is not None:
+      nodes = self.tries.child(nodes, ids)
+    tokens = _take(state.live_tokens, parents)
     tokens = jax.lax.dynamic_update_slice_in_dim(
       tokens, ids[:, :, None], state.step, axis=2
     )
     ends = ids == tokens_lib.EOS_ID
 
     scores = jnp.where(
-      ends & _exists(log_probs), log_probs / penalty(state.step + 1), _NONE
+      ends & _exists(log_probs),
+      log_probs / self._penalty(state.step + 1),
+      _NONE,
     )
     finished_scores, best = jax.lax.top_k(
       jnp.concatenate([state.finished_scores, scores], axis=1), beam_size
@@ -218,76 +341,6 @@ def beam_search(
         layers=state.cache.take(parents.reshape(-1)).layers
       ),
     )
-
-  def is_unfinished(state: State) -> Bool[Array, '']:
-    # Log-probabilities only fall, and no penalty exceeds that of T tokens.
-    best = state.live_log_probs[:, 0]
-    reachable = best / jnp.maximum(
-      penalty(max_new_tokens), penalty(state.step + 1)
-    )
-    can_improve = _exists(best) & (reachable > state.finished_scores[:, -1])
-    return (state.step < max_new_tokens) & jnp.any(can_improve)
-
-  def take_step(state: State) -> State:
-    newest = jax.lax.dynamic_slice_in_dim(
-      state.live_tokens, state.step - 1, 1, axis=2
-    )
-    logits, cache = prefill.decode_chunk(
-      module,
-      params,
-      cross,
-      state.cache,
-      newest.reshape(num_sequences * beam_size, 1),
-      prompt_length + state.step,
-    )
-    return append(state.replace(cache=cache), logits)
-
-  nothing = jnp.full((num_sequences, beam_size), _NONE, jnp.float32)
-  no_tokens = jnp.zeros((num_sequences, beam_size, max_new_tokens), jnp.int32)
-  first_beam = jnp.where(row_mask.reshape(num_sequences), 0.0, _NONE)
-  if roots is None:
-    roots = jnp.zeros((num_inputs, num_prompts), jnp.int32)
-  state = State(
-    step=jnp.int32(0),
-    live_tokens=no_tokens,
-    # All beams are equal before the first token: only one may have children.
-    live_log_probs=nothing.at[:, 0].set(first_beam),
-    live_log_normalizers=jnp.zeros_like(nothing),
-    live_nodes=jnp.repeat(roots.reshape(num_sequences, 1), beam_size, axis=1),
-    finished_tokens=no_tokens,
-    finished_scores=nothing,
-    finished_log_probs=nothing,
-    finished_log_normalizers=jnp.zeros_like(nothing),
-    cache=cache,
-  )
-  first = append(state, jnp.repeat(logits, beam_size, axis=0))
-  state = jax.lax.while_loop(is_unfinished, take_step, first)
-
-  # A prompt without a finished sequence returns its live ones.
-  has_ended = _exists(state.finished_scores[:, :1])
-  tokens = jnp.where(
-    has_ended[:, :, None], state.finished_tokens, state.live_tokens
-  )
-  scores = jnp.where(
-    has_ended, state.finished_scores, state.live_log_probs / penalty(state.step)
-  )
-  log_probs = jnp.where(
-    has_ended, state.finished_log_probs, state.live_log_probs
-  )
-  log_normalizers = jnp.where(
-    has_ended, state.finished_log_normalizers, state.live_log_normalizers
-  )
-  exists = _exists(log_probs) & _exists(scores)
-  shape = (num_inputs, num_prompts, beam_size)
-  return Beams(
-    tokens=jnp.where(exists[:, :, None], tokens, 0).reshape(*shape, -1),
-    scores=jnp.where(exists, scores, -jnp.inf).reshape(shape),
-    log_probs=jnp.where(exists, log_probs, -jnp.inf).reshape(shape),
-    normalized_log_probs=jnp.where(
-      exists, log_probs - log_normalizers, -jnp.inf
-    ).reshape(shape),
-    num_steps=state.step,
-  )
 
 
 def _exists(log_probs: Float32[Array, '*R']) -> Bool[Array, '*R']:

@@ -317,9 +317,10 @@ def advance(
       carry,
     )
 
-  return jax.lax.while_loop(lambda c: is_needed(c[0]), alternate, draft(state))[
-    0
-  ]
+  state, *_ = jax.lax.while_loop(
+    lambda c: is_needed(c[0]), alternate, draft(state)
+  )
+  return state
 
 
 def _no_drafts(
