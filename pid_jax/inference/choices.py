@@ -38,7 +38,7 @@ def build(
     max_new_tokens: of the job.
 
   Returns:
-    The table; and the root of each prompt's trie, [N][U], constraints.FREE for None.
+    The table; and the root of each prompt's trie, [N][U], tries.FREE for None.
     Twice None where nothing is constrained.
 
   Raises:
