@@ -13,13 +13,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+# NumPy arrays count as the JAX arrays that they become.
+_CONF = beartype.BeartypeConf(
+  hint_overrides=beartype.FrozenDict({np.ndarray: np.ndarray | jax.Array})
+)
+
 
 def typechecked(function):
   """Checks arguments and results against annotations, by beartype.
 
-  NumPy arrays count as the JAX arrays that they become. Constructors are
-  checked only where all fields are JAX arrays: JAX rebuilds dataclasses with
-  whatever `jax.tree.map` gives it, such as shardings or shapes.
+  Constructors are checked only where all fields are JAX arrays: JAX rebuilds
+  dataclasses with whatever `jax.tree.map` gives it, such as shardings.
 
   Args:
     function: a stub with the signature to check, made by jaxtyping.
@@ -27,7 +31,7 @@ def typechecked(function):
   Returns:
     The function to call instead.
   """
-  checked = beartype.beartype(function)
+  checked = beartype.beartype(function, conf=_CONF)
 
   @functools.wraps(function)
   def check(*args, **kwargs):
@@ -41,7 +45,8 @@ def typechecked(function):
 
 
 def _are_arrays(tree) -> bool:
-  return all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(tree))
+  leaves = jax.tree.leaves(tree)
+  return bool(leaves) and all(isinstance(leaf, jax.Array) for leaf in leaves)
 
 
 def _as_jax(x):

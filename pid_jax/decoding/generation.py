@@ -25,7 +25,7 @@ from pid_jax.decoding import sampling
 
 # Halving fewer sequences than this saves hardly anything: such a step takes as
 # long as reading the weights does.
-_FEW_SEQUENCES = 16
+FEW_SEQUENCES = 16
 
 
 @flax.struct.dataclass
@@ -148,7 +148,7 @@ def _narrower_widths(
 ) -> list[int]:
   """Returns the numbers of sequences per input to compact to, falling."""
   widths, width = [], num_prompts
-  while len(widths) < num_compactions and num_inputs * width > _FEW_SEQUENCES:
+  while len(widths) < num_compactions and num_inputs * width > FEW_SEQUENCES:
     if width == 1:
       break
     width = -(-width // 2)

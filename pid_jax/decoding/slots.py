@@ -91,15 +91,16 @@ def init(
     spec(num_slots, num_rows, prompt_length),
   )
   num_sequences = num_slots * num_rows
-  keys = jax.random.split(jax.random.key(0), num_sequences)
-  like = like.replace(sequences=like.sequences.replace(keys=None))
-  state = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), like)
-  return state.replace(
-    sequences=state.sequences.replace(
+  state = like.replace(
+    sequences=like.sequences.replace(
       index=jnp.arange(num_sequences),
       done=jnp.ones(num_sequences, bool),
-      keys=keys,
+      keys=jax.random.split(jax.random.key(0), num_sequences),
     )
+  )
+  return jax.tree.map(
+    lambda x: x if isinstance(x, jax.Array) else jnp.zeros(x.shape, x.dtype),
+    state,
   )
 
 

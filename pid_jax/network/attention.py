@@ -13,7 +13,7 @@ Axis letters are those of `pid_jax.network`.
 from flax import linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Float32
+from jaxtyping import Array, Bool, Float
 
 from pid_jax import config as config_lib
 from pid_jax.network import layers
@@ -27,18 +27,18 @@ MASKED = -1e10
 
 def masked_bias(
   mask: Bool[Array, 'B 1 #Q K'],
-  bias: Float32[Array, '#B H Q K'] | None = None,
-) -> Float32[Array, 'B _ #Q K']:
+  bias: Float[Array, '#B H Q K'] | None = None,
+) -> Float[Array, 'B _ #Q K']:
   """Folds a mask into a bias, once for all layers of a stack.
 
   Args:
     mask: bool [B, 1, Q, K], or [B, 1, 1, K] for all queries; True may be
       attended to.
-    bias: float32 [1, H, Q, K] or [B, H, Q, K], or None for 0.
+    bias: [1, H, Q, K] or [B, H, Q, K], or None for 0.
 
   Returns:
-    float32 [B, H, Q, K], or without a bias in the shape of the mask: the bias
-    where the mask is True, else MASKED.
+    [B, H, Q, K] in the dtype of the bias, or without a bias float32 in the
+    shape of the mask: the bias where the mask is True, else MASKED.
   """
   if bias is None:
     return jnp.where(mask, 0.0, MASKED)
@@ -78,7 +78,7 @@ class Attention(nn.Module):
     self,
     x: Float[Array, 'B Q E'],
     key_values: KVLayer,
-    bias: Float32[Array, '#B #H #Q K'],
+    bias: Float[Array, '#B #H #Q K'],
     deterministic: bool,
   ) -> Float[Array, 'B Q E']:
     """Attends from every position of `x`.
@@ -86,7 +86,7 @@ class Attention(nn.Module):
     Args:
       x: [B, Q, E].
       key_values: of one layer, K positions.
-      bias: float32, broadcastable to [B, H, Q, K]; added to the logits. MASKED
+      bias: broadcastable to [B, H, Q, K]; added to the float32 logits. MASKED
         where a query must not attend; see `masked_bias`.
       deterministic: whether dropout is off.
 

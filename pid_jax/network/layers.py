@@ -210,7 +210,7 @@ class RelativePositionBias(nn.Module):
     num_queries: int,
     num_keys: int,
     first_query: int | Int32[Array, ''] | Int32[Array, ' R'] = 0,
-  ) -> Float32[Array, '_ H Q K']:
+  ) -> Float[Array, '_ H Q K']:
     """Returns the bias of queries against keys.
 
     Args:
@@ -219,7 +219,8 @@ class RelativePositionBias(nn.Module):
       first_query: int or int32 scalar; or int32 [R], one for each sequence.
 
     Returns:
-      float32 [1, H, Q, K]; or [R, H, Q, K] if `first_query` is [R].
+      [1, H, Q, K], or [R, H, Q, K] if `first_query` is [R], in the dtype of the
+      parameters.
     """
     cfg = self.config
     rel_embedding = param_with_axes(

@@ -34,7 +34,7 @@ class LayerContext:
   The encoder uses the first alone.
 
   Attributes:
-    self_bias: float32 [R, H, Q, K] (in the encoder [B, H, S, S]), relative
+    self_bias: [R, H, Q, K] (in the encoder [B, H, S, S]), relative
       position bias where a query may attend, else MASKED. With
       `relpos_bias_per_layer`, [R, 1, Q, K] with 0 in place of the bias.
     cross_bias: float32 [B, 1, L, S] (training) or [B, 1, 1, S] (decoding), 0
@@ -44,7 +44,7 @@ class LayerContext:
       cache to write; None in training.
   """
 
-  self_bias: Float32[Array, 'R _ Q K']
+  self_bias: Float[Array, 'R _ Q K']
   cross_bias: Float32[Array, 'B 1 _ S'] | None = None
   encoded: Float[Array, 'B S E'] | None = None
   cache_index: Int32[Array, ''] | Int32[Array, ' R'] | None = None
@@ -239,7 +239,7 @@ class _Stack(nn.Module):
     mask: Bool[Array, 'R 1 #Q K'],
     num_queries: int,
     first_query: int | Int32[Array, ''] | Int32[Array, ' R'] = 0,
-  ) -> Float32[Array, 'R _ #Q K']:
+  ) -> Float[Array, 'R _ #Q K']:
     """Folds the mask into the bias if all layers share one, else into 0."""
     if self.config.relpos_bias_per_layer:
       return masked_bias(mask)
