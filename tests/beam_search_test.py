@@ -193,4 +193,6 @@ def test_wide_enough_a_beam_finds_the_best_of_all_outputs():
 def test_refuses_no_beams():
   config = torch_reference.T5_1_1
   with pytest.raises(errors.UserError, match='Got 0 and 4'):
-    _search(config, None, np.ones((1, 4)), np.ones((1, 1, 2)), 0, 0.6, 4)
+    _search(
+      config, None, np.ones((1, 4), int), np.ones((1, 1, 2), int), 0, 0.6, 4
+    )
