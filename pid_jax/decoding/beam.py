@@ -348,7 +348,7 @@ def _exists(log_probs: Float32[Array, '*R']) -> Bool[Array, '*R']:
   return log_probs > _NONE / 2
 
 
-def _take(x: Array, indices: Int32[Array, 'R n']) -> Array:
-  """Takes entries along axis 1: [R, m, ...], [R, n] -> [R, n, ...]."""
+def _take(x: Array, indices: Int32[Array, 'R taken']) -> Array:
+  """Takes entries along axis 1: [R, m, ...], [R, taken] -> [R, taken, ...]."""
   indices = indices.reshape(*indices.shape, *(1,) * (x.ndim - 2))
   return jnp.take_along_axis(x, indices, axis=1)

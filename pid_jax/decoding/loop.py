@@ -436,8 +436,8 @@ def compact(state: State, width: int) -> State:
   return take_sequences(state, kept.reshape(-1))
 
 
-def take_sequences(state: State, indices: Int32[Array, ' n']) -> State:
-  """Returns the state of given sequences, int32 [n], equally many per input."""
+def take_sequences(state: State, indices: Int32[Array, ' taken']) -> State:
+  """Returns the state of the given sequences, equally many per input."""
   return state.replace(
     sequences=jax.tree.map(lambda x: x[indices], state.sequences),
     cache=state.cache.take(indices),

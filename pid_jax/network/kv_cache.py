@@ -52,7 +52,7 @@ class KVCache:
     """Number of positions, K."""
     return self.mask.shape[1]
 
-  def take(self, indices: Int32[Array, ' n']) -> 'KVCache':
+  def take(self, indices: Int32[Array, ' taken']) -> 'KVCache':
     """Returns the cache of the given batch entries, in their order."""
     # Stacked layers have an axis before that of the batch.
     take = lambda x: jnp.take(x, indices, axis=x.ndim - 4)
@@ -81,13 +81,11 @@ def write(
     The new cache, in the dtype of the old.
   """
 
-  def write_array(old: Array, update: Array, axis: int) -> Array:
-    slice_in_dim = functools.partial(
-      jax.lax.dynamic_update_slice_in_dim, axis=axis
-    )
+  def write_array(old: Array, new: Array, axis: int) -> Array:
+    update = functools.partial(jax.lax.dynamic_update_slice_in_dim, axis=axis)
     if cache_index.ndim:
-      slice_in_dim = jax.vmap(slice_in_dim)
-    return slice_in_dim(old, update.astype(old.dtype), cache_index)
+      update = jax.vmap(update)
+    return update(old, new.astype(old.dtype), cache_index)
 
   return KVLayer(
     keys=write_array(cache.keys, new.keys, -1),
