@@ -191,8 +191,12 @@ class Tries:
     return mask.reshape(logits.shape), log_normalizers.reshape(nodes.shape)
 
 
-def root(index: int) -> int:
-  """Returns the root node of the trie of set `index` of `build`."""
+def root(index: int | np.ndarray) -> int | np.ndarray:
+  """Returns the root node of the trie of set `index` of `build`.
+
+  Args:
+    index: int, or an array of them.
+  """
   return index + 1
 
 
