@@ -33,12 +33,12 @@ _logits = jax.jit(
 )
 
 
-def _search(config, params, encoder, grid, beam_size, alpha, steps):
+def _search(config, params, encoder, prompt_tokens, beam_size, alpha, steps):
   return _beam_search(
     network.Transformer(config),
     params,
     encoder,
-    grid,
+    prompt_tokens,
     max_new_tokens=steps,
     beam_size=beam_size,
     length_penalty=alpha,
@@ -46,7 +46,7 @@ def _search(config, params, encoder, grid, beam_size, alpha, steps):
 
 
 def _by_hand(config, params, tokens, prompt, beam_size, alpha, steps):
-  """Searches for one prompt alone, reading everything anew in each step.
+  """Searches for one prompt alone, without a cache.
 
   Returns:
     [(score, log-probability, ids)], best first: finished ones, if there are any
@@ -97,10 +97,12 @@ def test_equals_search_without_cache_one_prompt_at_a_time(
   )
   model = torch_reference.random_model(config, seed, eos_gain)
   params = torch_reference.params_of(model, config)
-  inputs, prompts, encoder, grid = decoding_batch.random_batch(
+  inputs, prompts, encoder, prompt_tokens = decoding_batch.random_batch(
     config, LENGTHS, PROMPT_LENGTHS
   )
-  beams = _search(config, params, encoder, grid, 3, alpha, MAX_NEW_TOKENS)
+  beams = _search(
+    config, params, encoder, prompt_tokens, 3, alpha, MAX_NEW_TOKENS
+  )
   lengths = set()
   for b, tokens in enumerate(inputs):
     for u, prompt in enumerate(prompts[b]):
@@ -125,11 +127,17 @@ def test_equals_search_without_cache_one_prompt_at_a_time(
 def test_equals_transformers():
   config = torch_reference.T5_1_1
   model = torch_reference.random_model(config, 3, 2.0)
-  inputs, prompts, encoder, grid = decoding_batch.random_batch(
+  inputs, prompts, encoder, prompt_tokens = decoding_batch.random_batch(
     config, [15, 6, 11], [[1, 4], [3, 3, 2], [7]]
   )
   beams = _search(
-    config, torch_reference.params_of(model, config), encoder, grid, 4, 0.0, 12
+    config,
+    torch_reference.params_of(model, config),
+    encoder,
+    prompt_tokens,
+    4,
+    0.0,
+    12,
   )
   for b, tokens in enumerate(inputs):
     for u, prompt in enumerate(prompts[b]):
@@ -150,10 +158,10 @@ def test_wide_enough_a_beam_finds_the_best_of_all_outputs():
   )
   model = torch_reference.random_model(config, 3, 1.5)
   params = torch_reference.params_of(model, config)
-  (tokens,), ((prompt,),), encoder, grid = decoding_batch.random_batch(
+  (tokens,), ((prompt,),), encoder, prompt_tokens = decoding_batch.random_batch(
     config, [5], [[2]]
   )
-  beams = _search(config, params, encoder, grid, 36, 1.0, 3)
+  beams = _search(config, params, encoder, prompt_tokens, 36, 1.0, 3)
 
   letters = range(2, 8)
   outputs = [
@@ -185,4 +193,6 @@ def test_wide_enough_a_beam_finds_the_best_of_all_outputs():
 def test_refuses_no_beams():
   config = torch_reference.T5_1_1
   with pytest.raises(errors.UserError, match='Got 0 and 4'):
-    _search(config, None, np.ones((1, 4)), np.ones((1, 1, 2)), 0, 0.6, 4)
+    _search(
+      config, None, np.ones((1, 4), int), np.ones((1, 1, 2), int), 0, 0.6, 4
+    )

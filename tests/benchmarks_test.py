@@ -261,8 +261,8 @@ def test_operations_are_told_apart_by_where_they_come_from():
   text = """
 ENTRY %main (a: f32[2], b: f32[2]) -> f32[2] {
   %dot.1 = f32[2]{0} dot(%a, %b), metadata={op_name="jit(f)/Transformer.encode/encoder/layers_0/attention/query/dot_general"}
-  %fusion.2 = f32[2]{0} fusion(%a), calls=%c, metadata={op_type="x" op_name="jit(f)/while/body/Transformer.decode_cached/layers_1/encoder_decoder_attention/reduce_max" source_line=3}
-  %dot.3 = f32[2]{0} dot(%a, %b), metadata={op_name="jit(f)/Transformer.decode_cached/decoder/layers_0/mlp/wi_0/dot_general"}
+  %fusion.2 = f32[2]{0} fusion(%a), calls=%c, metadata={op_type="x" op_name="jit(f)/while/body/Transformer.decode_chunk/layers_1/encoder_decoder_attention/reduce_max" source_line=3}
+  %dot.3 = f32[2]{0} dot(%a, %b), metadata={op_name="jit(f)/Transformer.decode_chunk/decoder/layers_0/mlp/wi_0/dot_general"}
   %sort.4 = f32[2]{0} sort(%a), metadata={op_name="jit(f)/while/body/sort"}
   %bitcast.5 = f32[2]{0} bitcast(%fusion.2)
   %dot.6 = f32[2]{0} dot(%bitcast.5, %sort.4), lhs_contracting_dims={0}

@@ -24,7 +24,13 @@ if 'PYTEST_XDIST_WORKER' not in os.environ:  # Workers inherit them.
 os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', '')
 
 import jax
+import jaxtyping
 import pytest
+
+# Shape annotations are checked in tests, and cost nothing elsewhere.
+jaxtyping.install_import_hook(
+  ['pid_jax.network', 'pid_jax.decoding'], 'shape_checks.typechecked'
+)
 
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 

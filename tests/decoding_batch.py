@@ -22,12 +22,12 @@ def random_batch(config, lengths, prompt_lengths, seed=0):
   encoder = np.zeros((len(inputs), max(lengths) + 3), np.int32)
   longest = max(max(ns) for ns in prompt_lengths) + 2
   most = max(len(ns) for ns in prompt_lengths) + 1
-  grid = np.zeros((len(inputs), most, longest), np.int32)
+  prompt_tokens = np.zeros((len(inputs), most, longest), np.int32)
   for b, tokens in enumerate(inputs):
     encoder[b, : len(tokens)] = tokens
     for u, prompt in enumerate(prompts[b]):
-      grid[b, u, : len(prompt)] = prompt
-  return inputs, prompts, encoder, grid
+      prompt_tokens[b, u, : len(prompt)] = prompt
+  return inputs, prompts, encoder, prompt_tokens
 
 
 def without_padding(tokens):

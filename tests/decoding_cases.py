@@ -92,7 +92,7 @@ class Case:
     seed: of the sampler.
     sequence_ids: int32 [B].
     sets: lists of strings, which are lists of ids.
-    set_of_row: int [B, U], which of them; -1 where a row is free.
+    set_of_row: int [B, U], which of them; -1 where a row is unconstrained.
   """
 
   weights: dict
@@ -109,12 +109,12 @@ class Case:
   def arrays(self):
     """Returns the inputs and prompts, padded."""
     encoder = np.zeros((NUM_INPUTS, INPUT_LENGTH), np.int32)
-    grid = np.zeros((NUM_INPUTS, NUM_PROMPTS, PROMPT_LENGTH), np.int32)
+    prompt_tokens = np.zeros((NUM_INPUTS, NUM_PROMPTS, PROMPT_LENGTH), np.int32)
     for b, ids in enumerate(self.inputs):
       encoder[b, : len(ids)] = ids
       for u, prompt in enumerate(self.prompts[b]):
-        grid[b, u, : len(prompt)] = prompt
-    return encoder, grid
+        prompt_tokens[b, u, : len(prompt)] = prompt
+    return encoder, prompt_tokens
 
   def constraint(self, b, u):
     """Returns what the reference is told of a row's outputs."""

@@ -67,17 +67,15 @@ def _lower(device, dtype, scan_layers, copied):
       {'params': params}, *args, **kwargs
     )
     encoded = apply(encoder_input_tokens, method='encode', enable_dropout=False)
-    cross = apply(encoded, method='cross_key_values')
-    axis = 1 if scan_layers else 0
-    cross = jax.tree.map(lambda x: jnp.repeat(x, U, axis=axis), cross)
+    cross = network.KVCache(
+      apply(encoded, method='cross_key_values'), encoder_input_tokens != 0
+    )
     return apply(
       prompt_tokens.reshape(B * U, P),
-      cross,
-      jnp.repeat(encoder_input_tokens != 0, U, axis=0),
-      module.empty_cache(B * U, P),
+      cross.repeat(U),
+      module.init_cache(B * U, P),
       jnp.int32(0),
-      jnp.ones((B * U, P), bool),
-      method='decode_cached',
+      method='decode_chunk',
     )[0]
 
   return jax.jit(run).lower(params, spec((B, S)), spec((B, U, P)))

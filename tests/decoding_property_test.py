@@ -25,10 +25,11 @@ import pytest
 
 from pid_jax import decoding
 from pid_jax import network
-from pid_jax.decoding import constraints as tries_lib
+from pid_jax.decoding import constraints
 from pid_jax.decoding import generation
 from pid_jax.decoding import loop
 from pid_jax.inference import batching
+from pid_jax.inference import engine as engine_lib
 
 _jit = functools.partial(jax.jit, static_argnums=0)
 _generate = _jit(
@@ -44,8 +45,8 @@ def _constraint(engine, case):
   if not engine.is_constrained:
     return {}
   is_free = case.set_of_row < 0
-  roots = np.where(is_free, tries_lib.FREE, tries_lib.root(case.set_of_row))
-  return dict(tries=tries_lib.build(case.sets), roots=roots.astype(np.int32))
+  roots = np.where(is_free, constraints.FREE, constraints.root(case.set_of_row))
+  return dict(tries=constraints.build(case.sets), roots=roots.astype(np.int32))
 
 
 def _generated(engine, params, case):
@@ -68,7 +69,7 @@ def _generated(engine, params, case):
 
 def _streamed(engine, params, case):
   """Decodes a case request by request, through a pool with less room."""
-  size = engine.PoolSize.rounded_up(
+  size = engine_lib.PoolSize.rounded_up(
     batch_size=2,
     num_places=2,
     num_rows=2,
@@ -83,7 +84,7 @@ def _streamed(engine, params, case):
     0,
     0,
   )
-  stream = engine.Stream(
+  stream = engine_lib.Stream(
     loop.Settings(
       network.Transformer(engine.config),
       decoding_cases.MAX_NEW_TOKENS,
@@ -245,8 +246,8 @@ def _check_beams(engine, case, counts):
 
 def _check(engine, num_cases, monkeypatch):
   """Draws cases, checks each, and that they were worth it."""
-  # So few rows would not be compacted else.
-  monkeypatch.setattr(generation, '_FEW_ROWS', 2)
+  # Else batches this small are not compacted.
+  monkeypatch.setattr(generation, 'FEW_SEQUENCES', 2)
   counts = collections.Counter()
 
   @hypothesis.settings(

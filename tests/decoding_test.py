@@ -3,7 +3,7 @@
 """Decoding a batch equals decoding each prompt alone, by other means.
 
 The other means are PyTorch transformers' generate, one unpadded prompt at a
-time, and a slow loop of our own that keeps no cache.
+time, and a slow loop without a cache.
 """
 
 import dataclasses
@@ -42,7 +42,7 @@ def _generate(
   config,
   params,
   encoder,
-  grid,
+  prompt_tokens,
   *,
   max_new_tokens=MAX_NEW_TOKENS,
   min_new_tokens=0,
@@ -55,12 +55,12 @@ def _generate(
   if sequence_ids is None:
     sequence_ids = np.arange(len(encoder))
   if row_mask is None:
-    row_mask = decoding.present_rows(encoder, grid)
+    row_mask = decoding.present_rows(encoder, prompt_tokens)
   return _jit_generate(
     network.Transformer(config),
     params,
     encoder,
-    grid,
+    prompt_tokens,
     max_new_tokens=max_new_tokens,
     min_new_tokens=min_new_tokens,
     sampler=sampler,
@@ -92,12 +92,12 @@ def test_greedy_equals_transformers_one_prompt_at_a_time(
     torch_reference.CONFIGS[name], scan_layers=scan_layers
   )
   model = torch_reference.random_model(config, seed, eos_gain)
-  inputs, prompts, encoder, grid = decoding_batch.random_batch(
+  inputs, prompts, encoder, prompt_tokens = decoding_batch.random_batch(
     config, LENGTHS, PROMPT_LENGTHS
   )
 
   generated = _generate(
-    config, torch_reference.params_of(model, config), encoder, grid
+    config, torch_reference.params_of(model, config), encoder, prompt_tokens
   )
 
   outputs = []
@@ -148,11 +148,13 @@ def test_greedy_equals_a_slow_loop_without_cache(seed):
   params = torch_reference.params_of(model, config)
   module = network.Transformer(config)
   lengths, prompt_lengths = [5, 20], [[6, 1], [2, 11, 3]]
-  inputs, prompts, encoder, grid = decoding_batch.random_batch(
+  inputs, prompts, encoder, prompt_tokens = decoding_batch.random_batch(
     config, lengths, prompt_lengths, seed
   )
 
-  generated = _generate(config, params, encoder, grid, max_new_tokens=9)
+  generated = _generate(
+    config, params, encoder, prompt_tokens, max_new_tokens=9
+  )
 
   for b, tokens in enumerate(inputs):
     for u, prompt in enumerate(prompts[b]):
@@ -200,10 +202,10 @@ def _small():
   )
 
 
-def test_min_new_tokens_puts_off_the_end(small):
-  config, model, params, (inputs, prompts, encoder, grid) = small
+def test_min_new_tokens_delays_eos(small):
+  config, model, params, (inputs, prompts, encoder, prompt_tokens) = small
   generated = _generate(
-    config, params, encoder, grid, min_new_tokens=MAX_NEW_TOKENS
+    config, params, encoder, prompt_tokens, min_new_tokens=MAX_NEW_TOKENS
   )
   assert int(generated.num_steps) == MAX_NEW_TOKENS
   for b, tokens in enumerate(inputs):
@@ -216,13 +218,13 @@ def test_min_new_tokens_puts_off_the_end(small):
 
 
 def test_the_loop_ends_with_the_last_row(small):
-  config, _, params, (_, _, encoder, grid) = small
-  generated = _generate(config, params, encoder, grid)
+  config, _, params, (_, _, encoder, prompt_tokens) = small
+  generated = _generate(config, params, encoder, prompt_tokens)
   lengths = np.sum(np.asarray(generated.tokens) != 0, axis=-1)
   assert int(generated.num_steps) == lengths.max()
   # Without the rows that are longest, the loop is shorter.
   short = (lengths > 0) & (lengths < np.median(lengths[lengths > 0]))
-  again = _generate(config, params, encoder, grid, row_mask=short)
+  again = _generate(config, params, encoder, prompt_tokens, row_mask=short)
   assert int(again.num_steps) == lengths[short].max() < lengths.max()
   np.testing.assert_array_equal(
     again.tokens, np.where(short[..., None], generated.tokens, 0)
@@ -230,8 +232,8 @@ def test_the_loop_ends_with_the_last_row(small):
 
 
 def test_padding_is_never_generated(small):
-  """Not even where its logits are the highest."""
-  config, _, params, (_, _, encoder, grid) = small
+  """Not even if its logits are the highest."""
+  config, _, params, (_, _, encoder, prompt_tokens) = small
   kernel = params['decoder']['logits_dense']['kernel'].copy()
   kernel[:, 0] = 9 * kernel[:, 7]
   kernel[:, config.num_tokens :] = 10 * kernel[:, 5:6]
@@ -242,11 +244,11 @@ def test_padding_is_never_generated(small):
       config,
       params,
       encoder,
-      grid,
+      prompt_tokens,
       min_new_tokens=MAX_NEW_TOKENS,
       sampler=sampler,
     )
-    rows = np.asarray(generated.tokens)[np.any(grid != 0, axis=-1)]
+    rows = np.asarray(generated.tokens)[np.any(prompt_tokens != 0, axis=-1)]
     assert rows.min() >= 2 and rows.max() < config.num_tokens
 
 
@@ -258,7 +260,9 @@ def test_compaction_changes_the_work_and_nothing_else():
   )
   rng = np.random.default_rng(3)
   encoder = rng.integers(2, config.num_tokens, (3, 9)).astype(np.int32)
-  grid = rng.integers(2, config.num_tokens, (3, 14, 2)).astype(np.int32)
+  prompt_tokens = rng.integers(2, config.num_tokens, (3, 14, 2)).astype(
+    np.int32
+  )
   row_mask = np.ones((3, 14), bool)
   row_mask[1, 4:] = False
   row_mask[2, ::2] = False
@@ -271,7 +275,7 @@ def test_compaction_changes_the_work_and_nothing_else():
         sampler=SAMPLER,
         num_compactions=n,
       )
-    )(params, encoder, grid, rng=jax.random.key(0), row_mask=row_mask)
+    )(params, encoder, prompt_tokens, rng=jax.random.key(0), row_mask=row_mask)
     for n in (0, 3)
   }
   plain, compacted = by_compactions[0], by_compactions[3]
@@ -294,10 +298,10 @@ def test_compaction_changes_the_work_and_nothing_else():
 
 
 def test_scores_are_those_of_generation(small):
-  config, _, params, (_, _, encoder, grid) = small
+  config, _, params, (_, _, encoder, prompt_tokens) = small
   module = network.Transformer(config)
-  generated = _generate(config, params, encoder, grid, sampler=SAMPLER)
-  scored = _jit_score(module, params, encoder, grid, generated.tokens)
+  generated = _generate(config, params, encoder, prompt_tokens, sampler=SAMPLER)
+  scored = _jit_score(module, params, encoder, prompt_tokens, generated.tokens)
   np.testing.assert_allclose(
     scored.log_probs, generated.log_probs, rtol=1e-4, atol=1e-4
   )
@@ -309,33 +313,33 @@ def test_scores_are_those_of_generation(small):
 
 def test_scores_of_single_tokens_add_up_to_one(small):
   """T = 1, and prompts of unequal length: all continuations of a prompt."""
-  config, _, params, (_, _, encoder, grid) = small
+  config, _, params, (_, _, encoder, prompt_tokens) = small
   module = network.Transformer(config)
-  total = np.zeros(grid.shape[:2])
+  total = np.zeros(prompt_tokens.shape[:2])
   for token in range(1, config.vocab_size):
-    targets = np.full((*grid.shape[:2], 1), token, np.int32)
-    scored = _jit_score(module, params, encoder, grid, targets)
+    targets = np.full((*prompt_tokens.shape[:2], 1), token, np.int32)
+    scored = _jit_score(module, params, encoder, prompt_tokens, targets)
     total += np.exp(scored.log_probs)
-  present = np.any(grid != 0, axis=-1)
+  present = np.any(prompt_tokens != 0, axis=-1)
   # What is missing is the probability of the padding id.
   assert np.all(total[present] <= 1 + 1e-5)
   assert np.all(total[present] > 0.5)
 
 
 def test_choices_score_as_each_of_them_alone(small):
-  config, _, params, (_, _, encoder, grid) = small
+  config, _, params, (_, _, encoder, prompt_tokens) = small
   module = network.Transformer(config)
   rng = np.random.default_rng(0)
-  choices = rng.integers(2, config.num_tokens, (*grid.shape[:2], 3, 5))
+  choices = rng.integers(2, config.num_tokens, (*prompt_tokens.shape[:2], 3, 5))
   choices = choices.astype(np.int32)
   choices[:, :, 1, 2:] = 0  # A shorter one.
   choices[:, :, 1, 2] = 1
   choices[0, :, 2] = 0  # The first input has only two.
   scored = jax.jit(decoding.score_choices, static_argnums=0)(
-    module, params, encoder, grid, choices
+    module, params, encoder, prompt_tokens, choices
   )
   for k in range(3):
-    alone = _jit_score(module, params, encoder, grid, choices[:, :, k])
+    alone = _jit_score(module, params, encoder, prompt_tokens, choices[:, :, k])
     np.testing.assert_allclose(
       scored.log_probs[:, :, k], alone.log_probs, rtol=1e-4, atol=1e-4
     )
@@ -348,37 +352,42 @@ def test_choices_score_as_each_of_them_alone(small):
   assert not np.any(scored.log_probs[0, :, 2])
 
 
-def test_sampling_depends_on_the_seed_and_the_stream_alone(small):
-  config, _, params, (_, _, encoder, grid) = small
+def test_sampling_depends_on_seed_and_sequence_ids_alone(small):
+  config, _, params, (_, _, encoder, prompt_tokens) = small
 
   def sample(rows, **kwargs):
     return np.asarray(
       _generate(
-        config, params, encoder[rows], grid[rows], sampler=SAMPLER, **kwargs
+        config,
+        params,
+        encoder[rows],
+        prompt_tokens[rows],
+        sampler=SAMPLER,
+        **kwargs,
       ).tokens
     )
 
   first = sample([0, 1, 2])
   np.testing.assert_array_equal(first, sample([0, 1, 2]))
   assert np.any(first != sample([0, 1, 2], seed=1))
-  # Other places in another batch: the same outputs.
+  # At other positions of another batch: the same outputs.
   moved = sample([2, 2, 0], sequence_ids=np.array([2, 5, 0]))
   np.testing.assert_array_equal(moved[[0, 2]], first[[2, 0]])
-  # The same input as another stream: other outputs.
+  # The same input with another id: other outputs.
   assert np.any(moved[1] != first[2])
 
 
 def test_bfloat16_is_finite_and_close(small):
-  config, _, params, (_, _, encoder, grid) = small
+  config, _, params, (_, _, encoder, prompt_tokens) = small
   config = dataclasses.replace(config, dtype='bfloat16')
-  generated = _generate(config, params, encoder, grid)
+  generated = _generate(config, params, encoder, prompt_tokens)
   assert generated.log_probs.dtype == jnp.float32
   assert np.all(np.isfinite(generated.log_probs))
   exact = _jit_score(
     network.Transformer(dataclasses.replace(config, dtype='float32')),
     params,
     encoder,
-    grid,
+    prompt_tokens,
     generated.tokens,
   )
   np.testing.assert_allclose(
@@ -387,6 +396,6 @@ def test_bfloat16_is_finite_and_close(small):
 
 
 def test_max_new_tokens_must_be_positive(small):
-  config, _, params, (_, _, encoder, grid) = small
+  config, _, params, (_, _, encoder, prompt_tokens) = small
   with pytest.raises(ValueError, match='at least 1, got 0'):
-    _generate(config, params, encoder, grid, max_new_tokens=0)
+    _generate(config, params, encoder, prompt_tokens, max_new_tokens=0)

@@ -24,7 +24,7 @@ from pid_jax import inference
 from pid_jax import network
 from pid_jax import predict
 from pid_jax.config import T5Config
-from pid_jax.decoding import prefill as grid_lib
+from pid_jax.decoding import prefill as prefill_lib
 from pid_jax.network import quantization
 
 NARROW = ('bfloat16', 'int8')
@@ -191,10 +191,13 @@ def test_logits_stay_near_and_scanned_layers_give_the_same(name, param_dtype):
   _, _, encoder, grid = _batch(config)
 
   def prefill(config, params):
-    run = functools.partial(
-      grid_lib.prefill, network.Transformer(config), num_slots=9
-    )
-    return jax.jit(run)(params, encoder, grid)[0]
+    module = network.Transformer(config)
+
+    def run(params, encoder, grid):
+      cross = prefill_lib.encode(module, params, encoder)
+      return prefill_lib.prefill(module, params, cross, grid, 9)[0]
+
+    return jax.jit(run)(params, encoder, grid)
 
   exact = prefill(config, params)
   got = prefill(config, network.cast_params(params, param_dtype))

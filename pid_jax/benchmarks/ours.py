@@ -17,8 +17,7 @@ from pid_jax.benchmarks import jobs
 from pid_jax.benchmarks import models
 from pid_jax.benchmarks import profiling
 from pid_jax.decoding import loop
-from pid_jax.decoding import phases
-from pid_jax.decoding import prefill as grid_lib
+from pid_jax.decoding import prefill
 from pid_jax.inference import batching
 from pid_jax.inference import engine
 from pid_jax.programs import lowering
@@ -106,13 +105,22 @@ class Engine:
     return {
       'encode': lambda: wait(_encode(self.module, self.params, inputs)),
       'encode_and_prefill': lambda: wait(
-        _prefill(self.module, self.params, inputs, prompts, slots)
+        _encode_and_prefill(self.module, self.params, inputs, prompts, slots)
       ),
     }
 
 
-_encode = jax.jit(phases.encode, static_argnums=0)
-_prefill = jax.jit(grid_lib.prefill, static_argnums=(0, 4))
+_encode = jax.jit(prefill.encode, static_argnums=0)
+_encode_and_prefill = jax.jit(
+  lambda module, params, inputs, prompts, cache_length: prefill.prefill(
+    module,
+    params,
+    prefill.encode(module, params, inputs),
+    prompts,
+    cache_length,
+  ),
+  static_argnums=(0, 4),
+)
 
 
 def _stream(settings, params, pool, inputs, prompts) -> np.ndarray:

@@ -1,18 +1,19 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Outputs constrained to strings of a set, of any number, row by row.
+"""Outputs constrained to a set of strings, for each sequence of a batch.
 
-The strings of a set make a trie: a node is a beginning of some of them, its
-children are the tokens that continue one of those. A row carries its node; in
-each step the tokens of that node's children alone are let through, and the row
-moves on to the child that was chosen. Rows of one batch may have tries of their
-own, share one, or be free.
+The strings of a set form a trie: a node is a prefix of some of them, and its
+children are the tokens that continue it. Each sequence carries its node; a step
+allows only the tokens of that node's children, and the sequence moves to the
+child that was chosen. Sequences of one batch may have separate tries, share
+one, or be unconstrained.
 
-All tries of a job stand in one table, level by level, so that the children of a
-node are neighbours and a node needs no more than the place of the first: two
-integers for each node, however many rows share it and however wide it is.
+All tries of a job are stored in one table, level by level, so that the children
+of a node are contiguous and a node needs only the index of its first child: two
+integers per node, whatever the number of its children and of the sequences that
+share it.
 
-Letters: M nodes, V vocab_size, S sets of strings.
+Axis letters are those of `pid_jax.decoding`.
 """
 
 from collections.abc import Sequence
@@ -20,15 +21,17 @@ from collections.abc import Sequence
 import flax
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float32, Int32
 import numpy as np
 
-from pid_jax.decoding import prefill
+from pid_jax.decoding import tokens as tokens_lib
 
-FREE = 0  # The node of rows that are not constrained.
+FREE = 0  # The node of unconstrained sequences.
 
-# Tables are few sizes apart: a node is 8 bytes, and a size a program.
+# Tables are padded to 512 * 8^k nodes (of 8 bytes), so that few shapes are
+# compiled.
 _SMALLEST, _GROWTH = 512, 8
-# So many children of each row are let through at a time.
+# Children of a node that one iteration of `logit_mask` handles.
 _WIDTH = 64
 
 
@@ -37,17 +40,20 @@ class Tries:
   """A table of nodes; the first one is FREE.
 
   Attributes:
-    tokens: int32 [M], the token that leads to each node.
-    first_children: int32 [M + 1]. The children of node n are the nodes from
-      first_children[n] to before first_children[n + 1], by rising tokens. A
-      node without any (FREE, and what follows EOS) lets everything through.
+    tokens: int32 [nodes], the token that leads to each node.
+    first_children: int32 [nodes + 1]. The children of node n are the nodes
+      first_children[n] up to, but not including, first_children[n + 1], in the
+      order of their tokens. A node without children (FREE, and the nodes after
+      EOS) allows every token.
   """
 
-  tokens: jax.Array
-  first_children: jax.Array
+  tokens: Int32[Array, ' nodes']
+  first_children: Int32[Array, ' nodes+1']
 
-  def child(self, nodes: jax.Array, tokens: jax.Array) -> jax.Array:
-    """Returns where tokens lead.
+  def child(
+    self, nodes: Int32[Array, '*R'], tokens: Int32[Array, '*R']
+  ) -> Int32[Array, '*R']:
+    """Returns the nodes that tokens lead to.
 
     Args:
       nodes: int32 [...].
@@ -73,16 +79,18 @@ class Tries:
     is_child = (found < end) & (self.tokens[found] == tokens)
     return jnp.where(is_child, found, FREE)
 
-  def walk(self, nodes: jax.Array, drafts: jax.Array) -> jax.Array:
-    """Returns the nodes that drafts pass.
+  def walk(
+    self, nodes: Int32[Array, ' A'], drafts: Int32[Array, 'A draft']
+  ) -> Int32[Array, 'A draft+1']:
+    """Returns the nodes along drafts.
 
     Args:
-      nodes: int32 [R], before the drafts.
-      drafts: int32 [R, Q - 1].
+      nodes: int32 [A], before the drafts.
+      drafts: int32 [A, draft].
 
     Returns:
-      int32 [R, Q], before each drafted token and after the last one; FREE
-      behind one that is not allowed.
+      int32 [A, draft + 1], the node before each drafted token and after the
+      last one; FREE after a token that is not allowed.
     """
 
     def follow(nodes, tokens):
@@ -92,20 +100,23 @@ class Tries:
     _, passed = jax.lax.scan(follow, nodes, drafts.T)
     return jnp.concatenate([nodes[:, None], passed.T], axis=1)
 
-  def restrain(
-    self, nodes: jax.Array, drafts: jax.Array, lengths: jax.Array
-  ) -> tuple[jax.Array, jax.Array]:
-    """Cuts drafts where they leave a trie, goes on where that leaves no choice.
+  def constrain_draft(
+    self,
+    nodes: Int32[Array, ' A'],
+    drafts: Int32[Array, 'A draft'],
+    lengths: Int32[Array, ' A'],
+  ) -> tuple[Int32[Array, 'A draft'], Int32[Array, ' A']]:
+    """Cuts drafts where they leave a trie; extends them by only children.
 
-    A node's only child is what any sampler takes: as a draft, it costs no step.
+    Every sampler takes the only child of a node: as a draft, it costs no step.
 
     Args:
-      nodes: int32 [R], before the drafts.
-      drafts: int32 [R, K], of `lookup.PromptLookup.draft`.
-      lengths: int32 [R], how many of their tokens are a draft.
+      nodes: int32 [A], before the drafts.
+      drafts: int32 [A, draft], of `prompt_lookup.PromptLookup.draft`.
+      lengths: int32 [A], the length of each draft.
 
     Returns:
-      The same, of rows that are free as they were.
+      The new drafts and lengths; those of unconstrained sequences unchanged.
     """
 
     def follow(carry, drafted):
@@ -130,18 +141,19 @@ class Tries:
       jnp.where(is_free, lengths, jnp.sum(goes_on, axis=0)),
     )
 
-  def allow(
-    self, nodes: jax.Array, logits: jax.Array
-  ) -> tuple[jax.Array, jax.Array]:
-    """Returns which tokens may come next, and how likely those are together.
+  def logit_mask(
+    self, nodes: Int32[Array, '*R'], logits: Float32[Array, '*R V']
+  ) -> tuple[Bool[Array, '*R V'], Float32[Array, '*R']]:
+    """Returns which tokens are allowed next, and their total log-probability.
 
     Args:
       nodes: int32 [...].
-      logits: float32 [..., V].
+      logits: float32 [..., V], not normalised.
 
     Returns:
-      bool [..., V]; and float32 [...], the natural logarithm of the probability
-      that the logits give the tokens let through: 0 at free nodes.
+      bool [..., V], True for allowed tokens; and float32 [...], the natural
+      logarithm of their total probability (the log-normalizer of the
+      constrained distribution), 0 at nodes without children.
     """
     vocab_size = logits.shape[-1]
     flat = logits.reshape(-1, vocab_size)
@@ -149,57 +161,65 @@ class Tries:
     first = self.first_children[nodes.reshape(-1, 1)]
     end = self.first_children[nodes.reshape(-1, 1) + 1]
 
-    def let_through(i, carry):
-      mask, masses = carry
-      places = first + i * _WIDTH + jnp.arange(_WIDTH)[None, :]
-      is_child = places < end
-      tokens = self.tokens[jnp.where(is_child, places, FREE)]
-      own = jnp.where(is_child, flat[rows, tokens], -jnp.inf)
+    def allow_some(i, carry):
+      mask, log_normalizers = carry
+      children = first + i * _WIDTH + jnp.arange(_WIDTH)[None, :]
+      is_child = children < end
+      tokens = self.tokens[jnp.where(is_child, children, FREE)]
+      allowed_logits = jnp.where(is_child, flat[rows, tokens], -jnp.inf)
       tokens = jnp.where(is_child, tokens, vocab_size)
       return (
         mask.at[rows, tokens].set(True, mode='drop'),
-        jnp.logaddexp(masses, jax.nn.logsumexp(own, axis=-1)),
+        jnp.logaddexp(
+          log_normalizers, jax.nn.logsumexp(allowed_logits, axis=-1)
+        ),
       )
 
     most = jnp.max(end - first)
     is_free = first == end
-    mask, masses = jax.lax.fori_loop(
+    mask, log_normalizers = jax.lax.fori_loop(
       0,
-      (most + _WIDTH - 1) // _WIDTH,  # Few but in the first steps.
-      let_through,
+      (most + _WIDTH - 1) // _WIDTH,  # Few, except in the first steps.
+      allow_some,
       (
         jnp.broadcast_to(is_free, flat.shape),
         jnp.full(flat.shape[0], -jnp.inf, jnp.float32),
       ),
     )
-    masses -= jax.nn.logsumexp(flat, axis=-1)
-    masses = jnp.where(is_free[:, 0], 0.0, masses)
-    return mask.reshape(logits.shape), masses.reshape(nodes.shape)
+    log_normalizers -= jax.nn.logsumexp(flat, axis=-1)
+    log_normalizers = jnp.where(is_free[:, 0], 0.0, log_normalizers)
+    return mask.reshape(logits.shape), log_normalizers.reshape(nodes.shape)
 
 
-def root(s: int) -> int:
-  """Returns the node where the trie of set `s` of `build` begins."""
-  return s + 1
+def root(index: int | np.ndarray) -> int | np.ndarray:
+  """Returns the root node of the trie of set `index` of `build`.
+
+  Args:
+    index: int, or an array of them.
+  """
+  return index + 1
 
 
 def build(sets: Sequence[Sequence[Sequence[int]]]) -> Tries:
-  """Makes the tries of some sets of strings.
+  """Builds the tries of some sets of strings.
 
   Args:
-    sets: S of them; each of at least one string, all different: ids of tokens,
-      EOS, which is added, and padding not among them. A string may be empty.
+    sets: each of at least one string, all different. A string is a sequence of
+      token ids without EOS (which is added) and without padding; it may be
+      empty.
 
   Returns:
-    The table, its size one of few.
+    The table, padded to one of few sizes.
   """
   return _table(*_nodes(sets))
 
 
-class Growing:
-  """A table of sets that come one after another, and begin where they did.
+class TriesBuilder:
+  """A table to which sets are added one by one; their roots do not change.
 
-  Sets that are known cost nothing again. A node without meaning stands behind
-  the nodes of each set: children end where the next node's begin.
+  A set that is known is not added again. A node without meaning follows the
+  nodes of each set, since the children of a node end where those of the next
+  begin.
 
   Attributes:
     num_nodes: of all sets.
@@ -211,10 +231,10 @@ class Growing:
     self.num_nodes = len(_END_OF_FREE[0])
 
   def root(self, strings: tuple[tuple[int, ...], ...]) -> int:
-    """Returns the node where a set begins; adds it where it is new.
+    """Returns the root node of a set; adds the set if it is new.
 
     Args:
-      strings: as in `build`.
+      strings: one set, see `build`.
     """
     if strings not in self._roots:
       tokens, first = (x[1:] for x in _nodes([strings]))
@@ -226,11 +246,11 @@ class Growing:
     return self._roots[strings]
 
   def table(self) -> Tries:
-    """Returns the table, its size one of few."""
+    """Returns the table of all sets, padded to one of few sizes."""
     return _table(*map(np.concatenate, zip(*self._blocks, strict=True)))
 
 
-# FREE, which has no children, and the end of those.
+# Tokens and first children of FREE, which has no children, and where they end.
 _END_OF_FREE = (np.zeros(2, int), np.ones(2, int))
 
 
@@ -238,17 +258,17 @@ def _nodes(
   sets: Sequence[Sequence[Sequence[int]]],
 ) -> tuple[np.ndarray, np.ndarray]:
   """Returns the token that leads to each node, and its first child."""
-  strings = sorted((s, *ids) for s, own in enumerate(sets) for ids in own)
+  strings = sorted((i, *ids) for i, set_ in enumerate(sets) for ids in set_)
   longest = max(map(len, strings), default=0)
-  # The set stands before the tokens: what is first in a row leads to a root.
-  table = np.full((len(strings), longest + 1), prefill.PAD_ID, np.int32)
+  # The index of the set precedes the tokens: it leads to the root.
+  table = np.full((len(strings), longest + 1), tokens_lib.PAD_ID, np.int32)
   for row, ids in zip(table, strings, strict=True):
     row[: len(ids)] = ids
-    row[len(ids)] = prefill.EOS_ID
+    row[len(ids)] = tokens_lib.EOS_ID
   lengths = np.array([len(ids) for ids in strings], int)
   differs = np.ones(table.shape, bool)
   differs[1:] = table[1:] != table[:-1]
-  # Beginnings that the string before does not have are nodes, level by level.
+  # Prefixes that the string before does not have are nodes, level by level.
   is_node = np.logical_or.accumulate(differs, axis=1)
   is_node &= np.arange(longest + 1) <= lengths[:, None]
   levels, rows = np.nonzero(is_node.T)
@@ -256,13 +276,13 @@ def _nodes(
   numbers[rows, levels] = 1 + np.arange(len(levels))
   numbers = np.maximum.accumulate(numbers, axis=0)
   parents = np.where(levels > 0, numbers[rows, levels - 1], -1)
-  tokens = np.append(prefill.PAD_ID, table[rows, levels])
+  tokens = np.append(tokens_lib.PAD_ID, table[rows, levels])
   # Parents rise from level to level, and children follow in their order.
   return tokens, 1 + np.searchsorted(parents, np.arange(len(tokens)))
 
 
 def _table(tokens: np.ndarray, first_children: np.ndarray) -> Tries:
-  """Pads a table to one of few sizes."""
+  """Returns the table, padded to one of few sizes."""
   size = _SMALLEST
   while size < len(tokens):
     size *= _GROWTH

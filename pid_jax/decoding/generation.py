@@ -2,28 +2,30 @@
 # SPDX-License-Identifier: Apache-2.0
 """Generates the outputs of many prompts to each input.
 
-`generate` is one pure function, to be jitted by the caller: encode, prefill,
-then loops of steps, until the last row has ended. Most slots of a dialogue say
-"none" after two tokens while one says a long name; so whenever half of the rows
-of each input have ended, the others move together, and the next loop runs on
-half as many. Shapes of a program are fixed: it holds one loop for each width.
-Letters as in `grid`, and T generated tokens.
+`generate` is one pure function for the caller to jit: encode, prefill, then
+loops of steps until the last sequence has ended. Most slots of a dialogue say
+"none" after two tokens while one says a long name. So whenever half of the
+sequences of each input have ended, the others are gathered, and the next loop
+runs on half as many. Shapes are fixed when a program is compiled: it holds one
+loop for each width.
+
+Axis letters are those of `pid_jax.decoding`.
 """
 
 from typing import Any
 
 import flax
-import jax
+from jaxtyping import Array, Bool, Float32, Int32, PRNGKeyArray
 
 from pid_jax import network
-from pid_jax.decoding import constraints as tries_lib
+from pid_jax.decoding import constraints
 from pid_jax.decoding import loop
-from pid_jax.decoding import prompt_lookup as lookup_lib
+from pid_jax.decoding import prompt_lookup
 from pid_jax.decoding import sampling
 
-# So few rows cost hardly less when they are halved: a step then waits for the
-# weights to be read.
-_FEW_ROWS = 16
+# Halving fewer sequences than this saves hardly anything: such a step takes as
+# long as reading the weights does.
+FEW_SEQUENCES = 16
 
 
 @flax.struct.dataclass
@@ -31,42 +33,42 @@ class Generated:
   """The outputs of a batch.
 
   Attributes:
-    tokens: int32 [B, U, T]; ends with EOS unless T cut it, then 0. Rows that
-      are absent hold 0 only.
-    log_probs: float32 [B, U], natural logarithm of the probability that the
-      model gives the tokens, EOS included: its own, whichever sampler chose
-      them. 0 for absent rows.
-    normalized_log_probs: float32 [B, U], the same by the distribution that
-      `tries` leave: each token's probability over the sum of those of the
-      tokens that were let through in its place. Those of all strings of a set
-      sum to 1. Where a row is free, its log_probs.
-    num_steps: int32 scalar, how often the decoder ran, the prefill included:
-      once for each token of the longest output, or less often with drafts.
-    num_row_steps: int32 scalar, the rows that it ran on, summed over the steps.
+    tokens: int32 [B, U, T]; ends with EOS unless cut at T tokens, then 0.
+      Masked rows hold 0 only.
+    log_probs: float32 [B, U], natural logarithm of the probability of the
+      tokens, EOS included, under the model's distribution, whichever sampler
+      chose them. 0 for masked rows.
+    normalized_log_probs: float32 [B, U], the same under the distribution that
+      the tries leave: each token's probability is divided by the sum over the
+      tokens allowed at its position. The probabilities of all strings of a set
+      sum to 1. Equal to log_probs in unconstrained rows.
+    num_steps: int32 scalar, passes of the decoder, the prefill included: one
+      for each token of the longest output, fewer with drafts.
+    num_row_steps: int32 scalar, sequences decoded, summed over the passes.
   """
 
-  tokens: jax.Array
-  log_probs: jax.Array
-  normalized_log_probs: jax.Array
-  num_steps: jax.Array
-  num_row_steps: jax.Array
+  tokens: Int32[Array, 'B U T']
+  log_probs: Float32[Array, 'B U']
+  normalized_log_probs: Float32[Array, 'B U']
+  num_steps: Int32[Array, '']
+  num_row_steps: Int32[Array, '']
 
 
 def generate(
   module: network.Transformer,
   params: Any,
-  encoder_input_tokens: jax.Array,
-  prompt_tokens: jax.Array,
+  encoder_input_tokens: Int32[Array, 'B S'],
+  prompt_tokens: Int32[Array, 'B U P'],
   *,
   max_new_tokens: int,
-  min_new_tokens: int | jax.Array = 0,
+  min_new_tokens: int | Int32[Array, ''] = 0,
   sampler: sampling.Sampler = sampling.GREEDY,
-  lookup: lookup_lib.PromptLookup | None = None,
-  rng: jax.Array | None = None,
-  sequence_ids: jax.Array | None = None,
-  row_mask: jax.Array | None = None,
-  tries: tries_lib.Tries | None = None,
-  roots: jax.Array | None = None,
+  lookup: prompt_lookup.PromptLookup | None = None,
+  rng: PRNGKeyArray | None = None,
+  sequence_ids: Int32[Array, ' B'] | None = None,
+  row_mask: Bool[Array, 'B U'] | None = None,
+  tries: constraints.Tries | None = None,
+  roots: Int32[Array, 'B U'] | None = None,
   num_compactions: int = 2,
 ) -> Generated:
   """Encodes each input once and decodes all its prompts together.
@@ -78,31 +80,34 @@ def generate(
     params: its parameters.
     encoder_input_tokens: int32 [B, S], padded with 0.
     prompt_tokens: int32 [B, U, P], padded with 0 on the right, without a start
-      token. P may be 0: each row then starts from the start token alone, as in
-      a stock T5.
+      token. P may be 0: each sequence then begins at the start token, as in a
+      stock T5.
     max_new_tokens: T, at least 1, EOS included.
-    min_new_tokens: tokens before which EOS is not allowed in rows that are
-      free; may be traced. As many as `max_new_tokens` fixes the number of
-      tokens, for timing.
+    min_new_tokens: number of tokens before which EOS is not allowed in
+      unconstrained sequences; may be traced. With the value of
+      `max_new_tokens`, every output has T tokens, for timing.
     sampler: chooses the tokens.
     lookup: how to draft tokens that the output may copy from the input or the
-      prompt, or to which `tries` leave no alternative; None: not. The outputs
-      do not depend on it.
+      prompt, or to which `tries` leave no alternative (prompt lookup decoding);
+      None: no drafts. The outputs do not depend on it.
     rng: random key; not needed by `Greedy`.
     sequence_ids: int32 [B]. Row (b, u) draws from the random numbers of `rng`,
-      sequence_ids[b] and u, so that an input's outputs do not depend on its
-      place in a batch. None: 0 .. B-1.
+      sequence_ids[b] and u, so that the outputs of an input do not depend on
+      its position in a batch. None: 0 .. B-1.
     row_mask: bool [B, U], the rows to decode; others return zeros. None: see
-      `grid.present_rows`.
-    tries: sets of strings, of `tries.build`; None: all rows are free. A string
-      of more than `max_new_tokens`, EOS included, may come out cut.
-    roots: int32 [B, U], given with `tries`: the root of the set that a row's
-      output is one of; tries.FREE for rows that are free.
-    num_compactions: how often the number of rows may be halved. The outputs do
-      not depend on it; the program grows by a loop for each.
+      `tokens.present_rows`.
+    tries: sets of strings, of `constraints.build`; None: no row is constrained.
+      Strings of more than `max_new_tokens`, EOS included, may be cut.
+    roots: int32 [B, U], required with `tries`: the root of the set that the
+      output of a row is one of; constraints.FREE for unconstrained rows.
+    num_compactions: how often the number of sequences may be halved. The
+      outputs do not depend on it; each adds a loop to the program.
 
   Returns:
     Generated.
+
+  Raises:
+    ValueError: max_new_tokens is below 1.
   """
   num_inputs, num_prompts, _ = prompt_tokens.shape
   settings = loop.Settings(module, max_new_tokens, sampler, lookup)
@@ -120,11 +125,15 @@ def generate(
   )
   for width in _narrower_widths(num_inputs, num_prompts, num_compactions):
     state = loop.advance(
-      settings, params, state, max_left=width, min_new_tokens=min_new_tokens
+      settings,
+      params,
+      state,
+      max_unfinished=width,
+      min_new_tokens=min_new_tokens,
     )
     state = loop.compact(state, width)
   state = loop.advance(settings, params, state, min_new_tokens=min_new_tokens)
-  normalized = state.log_probs - state.log_masses
+  normalized = state.log_probs - state.log_normalizers
   return Generated(
     tokens=state.tokens.reshape(num_inputs, num_prompts, max_new_tokens),
     log_probs=state.log_probs.reshape(num_inputs, num_prompts),
@@ -137,9 +146,9 @@ def generate(
 def _narrower_widths(
   num_inputs: int, num_prompts: int, num_compactions: int
 ) -> list[int]:
-  """Returns the numbers of rows of an input to compact to, falling."""
+  """Returns the numbers of sequences per input to compact to, falling."""
   widths, width = [], num_prompts
-  while len(widths) < num_compactions and num_inputs * width > _FEW_ROWS:
+  while len(widths) < num_compactions and num_inputs * width > FEW_SEQUENCES:
     if width == 1:
       break
     width = -(-width // 2)

@@ -1,36 +1,35 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Drafts of the next tokens, looked up in the input and the prompt.
+"""Prompt lookup decoding: drafts of the next tokens, copied from the input.
 
-Extractive outputs copy. Where the last tokens of a row stand in its input, what
-follows them there is a likely continuation, and one pass of the decoder reads a
-whole draft in much less time than as many steps, each of which reads all
-weights.
-The tokens that the model would have chosen itself are kept, the first that it
-would not is replaced by its own: the output is the same, token for token
-(speculative decoding, arXiv 2211.17192; its drafts are copied from a reference
-as in arXiv 2304.04487).
+Extractive outputs copy. Where the last tokens of a sequence occur in its input
+or prompt, the tokens that follow there are a likely continuation, and one pass
+of the decoder verifies a whole draft in much less time than as many steps, each
+of which reads all weights. The tokens that the model would have chosen itself
+are accepted, and the first other one is replaced by the model's choice: the
+output is the same, token for token (speculative decoding, arXiv 2211.17192;
+drafts are copied from a reference as in arXiv 2304.04487).
 
-A draft costs something where it is not kept. Each row keeps an estimate of how
-much of its drafts is (the acceptance rate), and a pass reads drafts only where
-enough of them are expected to be kept; what fails is tried ever more rarely.
+A draft that is rejected costs time. Each sequence keeps an estimate of its
+acceptance rate, and a pass reads drafts only where enough of their tokens are
+expected to be accepted; sequences whose drafts fail are tried ever more rarely.
 
-Letters as in `grid`, L source tokens, K drafted tokens, M tokens to match.
+Axis letters are those of `pid_jax.decoding`.
 """
 
 import dataclasses
 
-import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float32, Int32
 
 from pid_jax import errors
-from pid_jax.decoding import prefill
+from pid_jax.decoding import tokens as tokens_lib
 
-PAD_ID = prefill.PAD_ID
+PAD_ID = tokens_lib.PAD_ID
 NO_TOKEN = -1  # Matches nothing.
 
-# The acceptance rate that a row expects at first, and what it gains with each
-# step without a draft, up to that.
+# The initial estimate of the acceptance rate, and what a step without a draft
+# adds to the estimate, up to the initial one.
 FIRST_RATE = 0.4
 _RECOVERY = 1 / 256
 
@@ -40,15 +39,15 @@ class PromptLookup:
   """How to draft; hashable, so that it can be a static argument of jit.
 
   Attributes:
-    max_draft_tokens: K, so many tokens are drafted at once, at most.
-    min_ngram: so many of the last tokens must stand in the source.
-    max_ngram: M, so many are compared; of the places that agree with most of
-      them the last one counts.
-    tokens_per_step: so many tokens more in a pass make it last a step longer. A
-      pass with drafts must save more than it costs by this; where the rows are
-      half as many, there are no drafts. Two CPU cores took 0.32 ms for a token
-      more and 9 ms for a step of 4 rows (T5 1.1 small, float32): 28. It
-      should be more on accelerators, where that was not measured.
+    max_draft_tokens: length of the longest draft.
+    min_ngram: number of the last tokens that must occur in the source.
+    max_ngram: number of the last tokens that are compared. The draft follows
+      the longest match; of equal ones, the last.
+    tokens_per_step: extra tokens in a pass that cost as much as one decoding
+      step. By this estimate a pass with drafts must save more than it costs;
+      nothing is drafted for more than half as many sequences. Two CPU cores
+      took 0.32 ms for an extra token and 9 ms for a step of 4 sequences (T5 1.1
+      small, float32): 28. Accelerators should need more; that was not measured.
 
   Raises:
     UserError: a number is below 1, or min_ngram above max_ngram.
@@ -67,22 +66,25 @@ class PromptLookup:
       )
 
   def pays(self, num_rows: int) -> bool:
-    """Whether drafts of so many rows can pay at all.
+    """Whether drafts can save time at all.
 
     Args:
-      num_rows: R, those that are done included: they are read all the same.
+      num_rows: A, the sequences of a pass, finished ones included.
     """
     return 2 * num_rows <= self.tokens_per_step
 
   def is_worthwhile(
-    self, lengths: jax.Array, rates: jax.Array, done: jax.Array
-  ) -> jax.Array:
+    self,
+    lengths: Int32[Array, ' A'],
+    rates: Float32[Array, ' A'],
+    done: Bool[Array, ' A'],
+  ) -> Bool[Array, '']:
     """Whether a pass that reads these drafts is expected to save time.
 
     Args:
-      lengths: int32 [R], of the drafts.
-      rates: float32 [R], the share of a draft that is expected to be kept.
-      done: bool [R], rows that do not count.
+      lengths: int32 [A], of the drafts.
+      rates: float32 [A], estimated acceptance rates.
+      done: bool [A], finished sequences, which do not count.
 
     Returns:
       bool scalar.
@@ -92,49 +94,51 @@ class PromptLookup:
     return saved > cost * jnp.sum(~done)
 
   def draft(
-    self, source: jax.Array, recent: jax.Array
-  ) -> tuple[jax.Array, jax.Array]:
-    """Looks up the continuation of each row.
+    self, source: Int32[Array, 'A source'], recent: Int32[Array, 'A ngram']
+  ) -> tuple[Int32[Array, 'A draft'], Int32[Array, ' A']]:
+    """Looks up the continuation of each sequence.
 
     Args:
-      source: int32 [R, L], of `sources`.
-      recent: int32 [R, M], the last tokens of each row, the newest last;
-        NO_TOKEN where there are fewer.
+      source: int32 [A, source], of `sources`.
+      recent: int32 [A, ngram], the last `max_ngram` tokens of each sequence,
+        the newest last; NO_TOKEN where there are fewer.
 
     Returns:
-      int32 [R, K] tokens, and int32 [R], how many of them are a draft.
+      int32 [A, draft], `max_draft_tokens` tokens; and int32 [A], the length of
+      each draft: its first tokens.
     """
-    num_rows, num_places = source.shape
-    # agreed[r, j]: how many tokens up to place j are the last ones of row r.
-    agreed = jnp.zeros((num_rows, num_places), jnp.int32)
-    agrees = source != PAD_ID
+    num_sequences, length = source.shape
+    # matched[a, j]: tokens up to position j that are the last of sequence a.
+    matched = jnp.zeros((num_sequences, length), jnp.int32)
+    matches = source != PAD_ID
     for back in range(self.max_ngram):
-      shifted = jnp.pad(source, ((0, 0), (back, 0)))[:, :num_places]
-      agrees = agrees & (shifted == recent[:, -1 - back, None])
-      agreed += agrees
+      shifted = jnp.pad(source, ((0, 0), (back, 0)))[:, :length]
+      matches = matches & (shifted == recent[:, -1 - back, None])
+      matched += matches
     # The longest; of equals, the last.
-    place = jnp.arange(num_places)[None, :]
-    best = jnp.argmax(agreed * num_places + place, axis=1)
-    is_found = jnp.max(agreed, axis=1) >= self.min_ngram
+    position = jnp.arange(length)[None, :]
+    best = jnp.argmax(matched * length + position, axis=1)
+    is_found = jnp.max(matched, axis=1) >= self.min_ngram
     follows = jnp.pad(source, ((0, 0), (0, self.max_draft_tokens)))
     ahead = 1 + jnp.arange(self.max_draft_tokens)[None, :]
     tokens = jnp.take_along_axis(follows, best[:, None] + ahead, axis=1)
     # A draft ends where its source does.
-    length = jnp.sum(jnp.cumprod(tokens != PAD_ID, axis=1), axis=1)
-    return tokens, jnp.where(is_found, length, 0)
+    draft_lengths = jnp.sum(jnp.cumprod(tokens != PAD_ID, axis=1), axis=1)
+    return tokens, jnp.where(is_found, draft_lengths, 0)
 
 
 def sources(
-  encoder_input_tokens: jax.Array, prompt_tokens: jax.Array
-) -> jax.Array:
-  """Returns what each row may copy from.
+  encoder_input_tokens: Int32[Array, 'B S'],
+  prompt_tokens: Int32[Array, 'B U P'],
+) -> Int32[Array, 'R source']:
+  """Returns what each sequence may copy from.
 
   Args:
     encoder_input_tokens: int32 [B, S], padded with 0.
     prompt_tokens: int32 [B, U, P], padded with 0 on the right.
 
   Returns:
-    int32 [R, L], L = P + 1 + S: the prompt, padding, and the input.
+    int32 [R, P + 1 + S]: the prompt, padding, and the input.
   """
   num_inputs, num_prompts, _ = prompt_tokens.shape
   inputs = jnp.broadcast_to(
@@ -147,18 +151,21 @@ def sources(
 
 
 def update_rates(
-  rates: jax.Array, lengths: jax.Array, kept: jax.Array
-) -> jax.Array:
-  """Returns the new estimates after a pass.
+  rates: Float32[Array, ' A'],
+  lengths: Int32[Array, ' A'],
+  accepted: Int32[Array, ' A'],
+) -> Float32[Array, ' A']:
+  """Returns new estimates of the acceptance rates after a pass.
 
   Args:
-    rates: float32 [R].
-    lengths: int32 [R], of the drafts that were read; 0 where there was none.
-    kept: int32 [R], how many of their tokens were kept.
+    rates: float32 [A], the estimates before.
+    lengths: int32 [A], of the drafts that were read; 0 where there was none.
+    accepted: int32 [A], how many of their tokens were accepted.
 
   Returns:
-    float32 [R]: after a draft, the mean of the estimate and the draft's share.
+    float32 [A]: after a draft, the mean of the estimate before and the share of
+    the draft that was accepted; without a draft, the estimate recovers slowly.
   """
-  share = kept / jnp.maximum(lengths, 1)
+  share = accepted / jnp.maximum(lengths, 1)
   recovered = jnp.minimum(rates + _RECOVERY, jnp.maximum(rates, FIRST_RATE))
   return jnp.where(lengths > 0, (rates + share) / 2, recovered)

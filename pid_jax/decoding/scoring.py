@@ -1,12 +1,13 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""The probability of given outputs.
+"""Log-probabilities of given outputs.
 
-What `generate` does token by token is done here at once, since all tokens are
-known: encode, prefill the prompts, then read all targets in one pass. With
-several targets to a prompt, the rows part behind the prompt, as beams do. So a
-choice among given strings costs one pass, and no search can miss the best one.
-Letters as in `grid`, K targets of a prompt, and T target tokens.
+All tokens are known, so one pass of the decoder scores them: encode, prefill
+the prompts, then read all targets at once. Several targets of a prompt share
+its prefill and continue from copies of its cache, as beams do. A choice among
+given strings therefore costs one pass, and no search can miss the best one.
+
+Axis letters are those of `pid_jax.decoding`.
 """
 
 from typing import Any
@@ -14,10 +15,11 @@ from typing import Any
 import flax
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float32, Int32
 
 from pid_jax import network
-from pid_jax.decoding import loop
-from pid_jax.decoding import prefill as grid_lib
+from pid_jax.decoding import prefill
+from pid_jax.decoding import tokens as tokens_lib
 
 
 @flax.struct.dataclass
@@ -25,23 +27,23 @@ class Scored:
   """Natural logarithms of probabilities.
 
   Attributes:
-    log_probs: float32 [B, U] (or [B, U, K]), of the whole targets.
-    token_log_probs: float32 [B, U, T] (or [B, U, K, T]), of each token after
-      those before it; 0 for padding and for rows that are absent.
+    log_probs: float32 [B, U] (or [B, U, choices]), of the whole targets.
+    token_log_probs: float32 [B, U, T] (or [B, U, choices, T]), of each token
+      given those before it; 0 at padding and in rows that are masked.
   """
 
-  log_probs: jax.Array
-  token_log_probs: jax.Array
+  log_probs: Float32[Array, '*targets']
+  token_log_probs: Float32[Array, '*targets T']
 
 
 def score(
   module: network.Transformer,
   params: Any,
-  encoder_input_tokens: jax.Array,
-  prompt_tokens: jax.Array,
-  target_tokens: jax.Array,
+  encoder_input_tokens: Int32[Array, 'B S'],
+  prompt_tokens: Int32[Array, 'B U P'],
+  target_tokens: Int32[Array, 'B U T'],
   *,
-  row_mask: jax.Array | None = None,
+  row_mask: Bool[Array, 'B U'] | None = None,
 ) -> Scored:
   """Encodes each input once and scores one target of each of its prompts.
 
@@ -50,10 +52,10 @@ def score(
     params: its parameters.
     encoder_input_tokens: int32 [B, S], padded with 0.
     prompt_tokens: int32 [B, U, P], padded with 0 on the right. P may be 0.
-    target_tokens: int32 [B, U, T], padded with 0 on the right; an EOS counts if
-      it is there. T is at least 1.
-    row_mask: bool [B, U], the rows to score; others return zeros. None: see
-      `grid.present_rows`.
+    target_tokens: int32 [B, U, T], padded with 0 on the right; EOS is scored
+      if it is there. T is at least 1.
+    row_mask: bool [B, U], the prompts to score; the others get zeros. None: see
+      `tokens.present_rows`.
 
   Returns:
     Scored, [B, U].
@@ -72,58 +74,56 @@ def score(
 def score_choices(
   module: network.Transformer,
   params: Any,
-  encoder_input_tokens: jax.Array,
-  prompt_tokens: jax.Array,
-  choice_tokens: jax.Array,
+  encoder_input_tokens: Int32[Array, 'B S'],
+  prompt_tokens: Int32[Array, 'B U P'],
+  choice_tokens: Int32[Array, 'B U choices T'],
   *,
-  row_mask: jax.Array | None = None,
+  row_mask: Bool[Array, 'B U'] | None = None,
 ) -> Scored:
-  """Encodes each input once and scores K targets of each of its prompts.
+  """Encodes each input once and scores several targets of each of its prompts.
 
-  Prompts are read once, whatever K is; the self-attention cache exists K times.
+  Prompts are read once; the self-attention cache exists once per choice.
 
   Args:
     module: the network.
     params: its parameters.
     encoder_input_tokens: int32 [B, S], padded with 0.
     prompt_tokens: int32 [B, U, P], padded with 0 on the right. P may be 0.
-    choice_tokens: int32 [B, U, K, T], padded with 0 on the right. A choice of
-      zeros alone is none; the log_probs of it are 0 and must not be compared.
-    row_mask: as in `score`.
+    choice_tokens: int32 [B, U, choices, T], padded with 0 on the right. A
+      choice of zeros only is padding: its log_probs are 0 and must not be
+      compared.
+    row_mask: see `score`.
 
   Returns:
-    Scored, [B, U, K].
+    Scored, [B, U, choices].
   """
   num_inputs, num_prompts, prompt_length = prompt_tokens.shape
-  num_choices, num_targets = choice_tokens.shape[2:]
+  num_choices, target_length = choice_tokens.shape[2:]
   if row_mask is None:
-    row_mask = grid_lib.present_rows(encoder_input_tokens, prompt_tokens)
-  rows = num_inputs * num_prompts * num_choices
-  targets = choice_tokens.reshape(rows, num_targets)
-
-  first, grid, cache = grid_lib.prefill(
-    module,
-    params,
-    encoder_input_tokens,
-    prompt_tokens,
-    num_slots=prompt_length + num_targets,
+    row_mask = tokens_lib.present_rows(encoder_input_tokens, prompt_tokens)
+  targets = choice_tokens.reshape(
+    num_inputs * num_prompts * num_choices, target_length
+  )
+  cross = prefill.encode(module, params, encoder_input_tokens)
+  first, cache = prefill.prefill(
+    module, params, cross, prompt_tokens, prompt_length + target_length
   )
   logits = jnp.repeat(first, num_choices, axis=0)[:, None, :]
-  if num_targets > 1:
+  if target_length > 1:
     if num_choices > 1:
-      grid, cache = grid_lib.repeat_rows(grid, cache, num_choices)
-    rest, _ = grid_lib.extend(
+      cache = cache.repeat(num_choices)
+    rest, _ = prefill.decode_chunk(
       module,
       params,
-      grid,
+      cross,
       cache,
       targets[:, :-1],
       prompt_length + 1,
       all_logits=True,
     )
     logits = jnp.concatenate([logits, rest], axis=1)
-  scores = loop.token_log_probs(logits, targets)
+  scores = tokens_lib.token_log_probs(logits, targets)
   scores = scores.reshape(choice_tokens.shape)
-  counted = (choice_tokens != grid_lib.PAD_ID) & row_mask[:, :, None, None]
+  counted = (choice_tokens != tokens_lib.PAD_ID) & row_mask[:, :, None, None]
   scores = jnp.where(counted, scores, 0.0)
   return Scored(log_probs=jnp.sum(scores, axis=-1), token_log_probs=scores)

@@ -1,19 +1,21 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""A pool of inputs that are decoded together, while others come and go.
+"""Slots for continuous batching: inputs are decoded while others come and go.
 
-`generate` decodes a batch to its end: all wait for the longest output. A pool
-has places, each for the rows that are left of one input. `admit` decodes a new
-batch until few rows of each input are left, and moves those to free places,
-keys and values of their inputs with them; `advance` takes steps until an input
-has ended, whose place is free then. Both change the pool where it lies, if it
-is donated.
+`generate` decodes a batch to its end: all wait for the longest output. Here the
+state of `loop` is a fixed number of slots, each for the unfinished sequences of
+one input. `insert` decodes a new batch until few sequences of each input are
+left, and moves those to free slots together with the keys and values of their
+inputs; `generate_step` takes steps until an input has ended, which frees its
+slot. Both update the state in place if it is donated.
 
-Rows of a pool have got differently far, and come from batches of different
-shapes: shorter inputs and prompts are padded to the pool's. Prompts are aligned
-to the right (see `grid`), so theirs is padded on the left.
+Sequences of different slots have unequally many tokens, and come from batches
+of different shapes: shorter inputs and prompts are padded to the lengths of the
+slots. Prompts are aligned to the right (see `prefill`), so they are padded on
+the left.
 
-Letters as in `grid` and `steps`; G places of W rows.
+Axis letters are those of `pid_jax.decoding`. A state of slots has G inputs and
+A = R = G * J sequences.
 """
 
 from typing import Any
@@ -21,115 +23,121 @@ from typing import Any
 import flax
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float32, Int32, PRNGKeyArray
 
 from pid_jax import network
 from pid_jax.decoding import loop
-from pid_jax.decoding import prefill as grid_lib
 
 
 @flax.struct.dataclass
 class Outputs:
-  """What rows have so far; whole where they have ended.
+  """The tokens so far of some sequences; complete where those have ended.
 
   Attributes:
-    tokens: int32 [..., T], see `generation.Generated`, as for what follows.
+    tokens: int32 [..., T], see `generation.Generated`, also for the others.
     log_probs: float32 [...].
     normalized_log_probs: float32 [...].
   """
 
-  tokens: jax.Array
-  log_probs: jax.Array
-  normalized_log_probs: jax.Array
+  tokens: Int32[Array, '*R T']
+  log_probs: Float32[Array, '*R']
+  normalized_log_probs: Float32[Array, '*R']
 
 
 @flax.struct.dataclass
-class Admitted:
-  """What became of the batch that was admitted.
+class Inserted:
+  """Where the inputs of an inserted batch are now.
 
   Attributes:
-    outputs: of [B, U].
-    places: int32 [B], where the rows that have not ended are now; G where all
-      have.
-    prompts: int32 [B, W], which prompt of the input a row of its place answers;
-      U where there is none.
+    outputs: of all sequences of the batch, [B, U].
+    slots: int32 [B], the slot of the input's unfinished sequences; G if all
+      have ended.
+    prompts: int32 [B, J], which prompt of the input each sequence of the slot
+      answers; U if none.
   """
 
   outputs: Outputs
-  places: jax.Array
-  prompts: jax.Array
+  slots: Int32[Array, ' B']
+  prompts: Int32[Array, 'B J']
 
 
-def empty(
+def init(
   settings: loop.Settings,
   params: Any,
   *,
-  num_places: int,
+  num_slots: int,
   num_rows: int,
   input_length: int,
   prompt_length: int,
 ) -> loop.State:
-  """Returns a pool without inputs.
+  """Returns empty slots.
 
   Args:
-    settings: of the programs; the same for all calls with this pool.
+    settings: of the programs; the same for all calls with these slots.
     params: of the network; only their shapes matter.
-    num_places: G.
-    num_rows: W.
+    num_slots: G.
+    num_rows: J.
     input_length: S, of the longest input.
     prompt_length: P, of the longest prompt.
+
+  Returns:
+    The state, all sequences done.
   """
   spec = lambda *shape: jax.ShapeDtypeStruct(shape, jnp.int32)
   like = jax.eval_shape(
     lambda *args: loop.start(settings, *args),
     params,
-    spec(num_places, input_length),
-    spec(num_places, num_rows, prompt_length),
+    spec(num_slots, input_length),
+    spec(num_slots, num_rows, prompt_length),
   )
-  rows = num_places * num_rows
-  keys = jax.random.split(jax.random.key(0), rows)
-  like = like.replace(rows=like.rows.replace(keys=None))
-  pool = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), like)
-  return pool.replace(
-    rows=pool.rows.replace(
-      index=jnp.arange(rows), done=jnp.ones(rows, bool), keys=keys
+  num_sequences = num_slots * num_rows
+  state = like.replace(
+    sequences=like.sequences.replace(
+      index=jnp.arange(num_sequences),
+      done=jnp.ones(num_sequences, bool),
+      keys=jax.random.split(jax.random.key(0), num_sequences),
     )
   )
+  return jax.tree.map(
+    lambda x: x if isinstance(x, jax.Array) else jnp.zeros(x.shape, x.dtype),
+    state,
+  )
 
 
-def admit(
+def insert(
   settings: loop.Settings,
   params: Any,
-  pool: loop.State,
-  encoder_input_tokens: jax.Array,
-  prompt_tokens: jax.Array,
+  state: loop.State,
+  encoder_input_tokens: Int32[Array, 'B S'],
+  prompt_tokens: Int32[Array, 'B U P'],
   *,
-  min_new_tokens: int | jax.Array = 0,
-  rng: jax.Array | None = None,
-  sequence_ids: jax.Array | None = None,
-  row_mask: jax.Array | None = None,
-  roots: jax.Array | None = None,
-) -> tuple[loop.State, Admitted]:
-  """Starts a batch, and keeps what is not done soon in the pool.
+  min_new_tokens: int | Int32[Array, ''] = 0,
+  rng: PRNGKeyArray | None = None,
+  sequence_ids: Int32[Array, ' B'] | None = None,
+  row_mask: Bool[Array, 'B U'] | None = None,
+  roots: Int32[Array, 'B U'] | None = None,
+) -> tuple[loop.State, Inserted]:
+  """Starts a batch, and moves what does not end soon to free slots.
 
   Args:
     settings: of the program.
     params: of the network.
-    pool: must have B free places, or as many as there are inputs with rows.
-    encoder_input_tokens: int32 [B, S], S at most the pool's.
-    prompt_tokens: int32 [B, U, P], P at most the pool's; U may be any.
-    min_new_tokens: as in `generation.generate`, like all that follow.
+    state: must have B free slots, or one for each input with unmasked rows.
+    encoder_input_tokens: int32 [B, S], S at most that of the slots.
+    prompt_tokens: int32 [B, U, P], P at most that of the slots; any U.
+    min_new_tokens: see `generation.generate`, also for the arguments below.
     rng: random key or None.
     sequence_ids: int32 [B] or None.
     row_mask: bool [B, U] or None.
-    roots: int32 [B, U], where the pool has tries.
+    roots: int32 [B, U], required if the state has tries.
 
   Returns:
-    The pool, and the batch's outputs so far.
+    The state, and the outputs of the batch so far.
   """
-  num_inputs, num_prompts, prompt_length = prompt_tokens.shape
-  num_places = pool.grid.encoder_mask.shape[0]
-  num_rows = pool.rows.done.shape[0] // num_places
-  state = loop.start(
+  num_inputs, num_prompts, _ = prompt_tokens.shape
+  num_slots = state.num_inputs
+  num_rows = state.sequences.done.shape[0] // num_slots
+  batch = loop.start(
     settings,
     params,
     encoder_input_tokens,
@@ -138,155 +146,171 @@ def admit(
     rng=rng,
     sequence_ids=sequence_ids,
     row_mask=row_mask,
-    tries=pool.tries,
+    tries=state.tries,
     roots=roots,
   )
   if num_rows < num_prompts:
-    state = loop.advance(
-      settings, params, state, max_left=num_rows, min_new_tokens=min_new_tokens
+    batch = loop.advance(
+      settings,
+      params,
+      batch,
+      max_unfinished=num_rows,
+      min_new_tokens=min_new_tokens,
     )
-    state = loop.compact(state, num_rows)
-  is_open = jnp.any(~state.rows.done.reshape(num_inputs, -1), axis=1)
-  is_taken = jnp.any(~pool.rows.done.reshape(num_places, -1), axis=1)
-  # The first input that needs a place gets the first free one, and so on.
+    batch = loop.compact(batch, num_rows)
+  is_active = jnp.any(~batch.sequences.done.reshape(num_inputs, -1), axis=1)
+  is_taken = jnp.any(~state.sequences.done.reshape(num_slots, -1), axis=1)
+  # The first input that needs a slot gets the first free one, and so on.
   free_first = jnp.argsort(is_taken, stable=True)
-  places = jnp.where(is_open, free_first[jnp.cumsum(is_open) - 1], num_places)
-  index = state.rows.index.reshape(num_inputs, -1)
+  slots = jnp.where(is_active, free_first[jnp.cumsum(is_active) - 1], num_slots)
+  index = batch.sequences.index.reshape(num_inputs, -1)
   index -= num_prompts * jnp.arange(num_inputs)[:, None]
   missing = num_rows - index.shape[1]
-  admitted = Admitted(
-    outputs=_outputs(state),
-    places=places,
+  inserted = Inserted(
+    outputs=_outputs(batch),
+    slots=slots,
     prompts=jnp.pad(index, ((0, 0), (0, missing)), constant_values=num_prompts),
   )
-  return _move(pool, _widen(state, num_inputs, num_rows), places), admitted
+  return _write(state, _widen(batch, num_rows), slots), inserted
 
 
-def advance(
+def generate_step(
   settings: loop.Settings,
   params: Any,
-  pool: loop.State,
+  state: loop.State,
   *,
-  max_open: int | jax.Array,
-  min_new_tokens: int | jax.Array = 0,
-) -> tuple[loop.State, jax.Array, Outputs]:
-  """Takes steps until few inputs are left.
+  max_active: int | Int32[Array, ''],
+  min_new_tokens: int | Int32[Array, ''] = 0,
+) -> tuple[loop.State, Bool[Array, ' G'], Outputs]:
+  """Takes steps until few slots are active.
 
   Args:
     settings: of the program.
     params: of the network.
-    pool: of any inputs.
-    max_open: it stops when no more inputs than this have unfinished rows.
+    state: of the slots.
+    max_active: the loop stops when no more slots than this have unfinished
+      sequences. It may be traced.
     min_new_tokens: see `generation.generate`.
 
   Returns:
-    The pool; bool [G], whether a place has no unfinished rows, and its outputs,
-    of [G, W].
+    The state; bool [G], whether a slot has no unfinished sequences; and the
+    outputs of all slots, [G, J].
   """
-  pool = loop.advance(
+  state = loop.advance(
     settings,
     params,
-    pool,
-    max_open=max_open,
-    rows_alike=False,
+    state,
+    max_active=max_active,
+    lockstep=False,
     min_new_tokens=min_new_tokens,
   )
-  num_places = pool.grid.encoder_mask.shape[0]
-  has_ended = jnp.all(pool.rows.done.reshape(num_places, -1), axis=1)
-  return pool, has_ended, _outputs(pool)
+  has_ended = jnp.all(
+    state.sequences.done.reshape(state.num_inputs, -1), axis=1
+  )
+  return state, has_ended, _outputs(state)
 
 
 def _outputs(state: loop.State) -> Outputs:
-  """Returns those of all rows, by input and row."""
-  num_inputs = state.grid.encoder_mask.shape[0]
-  by_input = lambda x: x.reshape(num_inputs, -1, *x.shape[1:])
+  """Returns the outputs of all sequences, [B, R // B]."""
+  by_input = lambda x: x.reshape(state.num_inputs, -1, *x.shape[1:])
   return Outputs(
     tokens=by_input(state.tokens),
     log_probs=by_input(state.log_probs),
-    normalized_log_probs=by_input(state.log_probs - state.log_masses),
+    normalized_log_probs=by_input(state.log_probs - state.log_normalizers),
   )
 
 
-def _widen(state: loop.State, num_inputs: int, num_rows: int) -> loop.State:
-  """Adds rows to each input that are done; there are at most `num_rows`."""
-  width = state.rows.done.size // num_inputs
+def _widen(batch: loop.State, num_rows: int) -> loop.State:
+  """Adds finished sequences to each input, up to `num_rows` of them."""
+  num_inputs = batch.num_inputs
+  width = batch.sequences.done.size // num_inputs
   if width == num_rows:
-    return state
-  place = jnp.arange(num_rows)
-  kept = jnp.minimum(place, width - 1)[None, :]
+    return batch
+  row = jnp.arange(num_rows)
+  kept = jnp.minimum(row, width - 1)[None, :]
   kept = kept + width * jnp.arange(num_inputs)[:, None]
-  done = state.rows.done[kept] | (place >= width)[None, :]
-  state = loop.take_rows(state, kept.reshape(-1))
-  return state.replace(rows=state.rows.replace(done=done.reshape(-1)))
+  done = batch.sequences.done[kept] | (row >= width)[None, :]
+  batch = loop.take_sequences(batch, kept.reshape(-1))
+  return batch.replace(sequences=batch.sequences.replace(done=done.reshape(-1)))
 
 
-def _move(pool: loop.State, state: loop.State, places: jax.Array) -> loop.State:
-  """Writes the inputs of a batch, and their rows, to places of the pool.
+def _write(
+  state: loop.State, batch: loop.State, slots: Int32[Array, ' B']
+) -> loop.State:
+  """Writes the inputs and sequences of a batch to slots.
 
   Args:
-    pool: to write to.
-    state: to read from; it has as many rows for an input.
-    places: int32 [B]; inputs whose place is G are left out.
+    state: of the slots, to write to.
+    batch: to read from, with J sequences per input.
+    slots: int32 [B]; inputs whose slot is G are left out.
 
   Returns:
-    The pool.
+    The new state of the slots.
   """
-  num_inputs, num_places = places.size, pool.grid.encoder_mask.shape[0]
+  num_inputs, num_slots = batch.num_inputs, state.num_inputs
 
-  def put(into: jax.Array, new: jax.Array, axis: int = 0) -> jax.Array:
-    """Writes inputs; on the axes behind theirs, new may be smaller."""
-    behind = zip(into.shape[axis + 1 :], new.shape[axis + 1 :], strict=True)
-    gaps = [wanted - size for wanted, size in behind]
+  def write_inputs(into: Array, new: Array, axis: int = 0) -> Array:
+    """Writes entries of an axis of inputs; later axes of `new` are padded."""
+    later = zip(into.shape[axis + 1 :], new.shape[axis + 1 :], strict=True)
+    gaps = [wanted - size for wanted, size in later]
     if any(gaps):
       new = jnp.pad(new, [(0, 0)] * (axis + 1) + [(0, gap) for gap in gaps])
-    return into.at[(slice(None),) * axis + (places,)].set(new, mode='drop')
+    return into.at[(slice(None),) * axis + (slots,)].set(new, mode='drop')
 
-  def put_rows(into: jax.Array, new: jax.Array, axis: int = 0) -> jax.Array:
-    """The same where the axis holds rows, as many for each input."""
+  def write_sequences(into: Array, new: Array, axis: int = 0) -> Array:
+    """The same for an axis of sequences, J for each input."""
     by_input = lambda x, n: x.reshape(
       *x.shape[:axis], n, x.shape[axis] // n, *x.shape[axis + 1 :]
     )
-    result = put(by_input(into, num_places), by_input(new, num_inputs), axis)
+    result = write_inputs(
+      by_input(into, num_slots), by_input(new, num_inputs), axis
+    )
     return result.reshape(into.shape)
 
-  # Prompts end together: a batch of shorter ones begins in a later slot.
-  late = pool.grid.slot_mask.shape[1] - state.grid.slot_mask.shape[1]
+  # Prompts end at one position: shorter ones begin at a later one.
+  shift = state.cache.length - batch.cache.length
 
-  def put_cache(into: network.KeyValues, new: network.KeyValues):
-    # Layers that are scanned are stacked on an axis before that of the rows.
+  def write_layer(
+    into: network.KVLayer, new: network.KVLayer
+  ) -> network.KVLayer:
+    # Stacked layers have an axis before that of the sequences.
     before = ((0, 0),) * (new.keys.ndim - 1)
-    keys = jnp.pad(new.keys, (*before, (late, 0)))
-    values = jnp.pad(new.values, (*before[1:], (late, 0), (0, 0)))
+    keys = jnp.pad(new.keys, (*before, (shift, 0)))
+    values = jnp.pad(new.values, (*before[1:], (shift, 0), (0, 0)))
     axis = new.keys.ndim - 4
-    return network.KeyValues(
-      keys=put_rows(into.keys, keys, axis),
-      values=put_rows(into.values, values, axis),
+    return network.KVLayer(
+      keys=write_sequences(into.keys, keys, axis),
+      values=write_sequences(into.values, values, axis),
     )
 
-  rows = jax.tree.map(put_rows, pool.rows, state.rows)
-  index = state.rows.index
-  return pool.replace(
-    num_steps=pool.num_steps + state.num_steps,
-    num_row_steps=pool.num_row_steps + state.num_row_steps,
-    tokens=put_rows(pool.tokens, state.tokens[index]),
-    log_probs=put_rows(pool.log_probs, state.log_probs[index]),
-    log_masses=put_rows(pool.log_masses, state.log_masses[index]),
-    rows=rows.replace(index=pool.rows.index),
-    grid=grid_lib.Grid(
-      cross=jax.tree.map(
-        lambda into, new: put(into, new, new.ndim - 4),
-        pool.grid.cross,
-        state.grid.cross,
-      ),
-      encoder_mask=put(pool.grid.encoder_mask, state.grid.encoder_mask),
-      slot_mask=put_rows(
-        pool.grid.slot_mask, jnp.pad(state.grid.slot_mask, ((0, 0), (late, 0)))
-      ),
+  sequences = jax.tree.map(write_sequences, state.sequences, batch.sequences)
+  index = batch.sequences.index
+  return state.replace(
+    num_steps=state.num_steps + batch.num_steps,
+    num_row_steps=state.num_row_steps + batch.num_row_steps,
+    tokens=write_sequences(state.tokens, batch.tokens[index]),
+    log_probs=write_sequences(state.log_probs, batch.log_probs[index]),
+    log_normalizers=write_sequences(
+      state.log_normalizers, batch.log_normalizers[index]
     ),
-    cache=jax.tree.map(
-      put_cache,
-      pool.cache,
-      state.cache,
-      is_leaf=lambda x: isinstance(x, network.KeyValues),
+    sequences=sequences.replace(index=state.sequences.index),
+    cross=network.KVCache(
+      layers=jax.tree.map(
+        lambda into, new: write_inputs(into, new, new.ndim - 4),
+        state.cross.layers,
+        batch.cross.layers,
+      ),
+      mask=write_inputs(state.cross.mask, batch.cross.mask),
+    ),
+    cache=network.KVCache(
+      layers=jax.tree.map(
+        write_layer,
+        state.cache.layers,
+        batch.cache.layers,
+        is_leaf=lambda x: isinstance(x, network.KVLayer),
+      ),
+      mask=write_sequences(
+        state.cache.mask, jnp.pad(batch.cache.mask, ((0, 0), (shift, 0)))
+      ),
     ),
   )

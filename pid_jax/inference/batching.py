@@ -62,7 +62,7 @@ class Batch:
     prompt_tokens: int32 [B, U, P].
     target_tokens: int32 [B, U, K, T]; K and T are 0 when generating.
     row_mask: bool [B, U], True for prompts that were asked for.
-    roots: int32 [B, U], see Request; 0, which is tries.FREE, without.
+    roots: int32 [B, U], see Request; 0, which is constraints.FREE, without.
   """
 
   request_ids: np.ndarray

@@ -24,7 +24,7 @@ import numpy as np
 from pid_jax import errors
 from pid_jax.decoding import constraints as tries_lib
 from pid_jax.decoding import loop
-from pid_jax.decoding import slots as pool_lib
+from pid_jax.decoding import slots as slots_lib
 from pid_jax.inference import batching
 
 # The strings that an output is one of, as ids.
@@ -35,12 +35,12 @@ _MAX_NODES = 1 << 16
 
 # Compiled once for all streams of a process. Pools are changed where they lie.
 _empty = jax.jit(
-  pool_lib.empty,
+  slots_lib.init,
   static_argnums=0,
-  static_argnames=('num_places', 'num_rows', 'input_length', 'prompt_length'),
+  static_argnames=('num_slots', 'num_rows', 'input_length', 'prompt_length'),
 )
-_admit = jax.jit(pool_lib.admit, static_argnums=0, donate_argnums=2)
-_advance = jax.jit(pool_lib.advance, static_argnums=0, donate_argnums=2)
+_admit = jax.jit(slots_lib.insert, static_argnums=0, donate_argnums=2)
+_advance = jax.jit(slots_lib.generate_step, static_argnums=0, donate_argnums=2)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,7 +107,7 @@ class _Open:
   """
 
   key: Hashable
-  outputs: pool_lib.Outputs
+  outputs: slots_lib.Outputs
   prompts: np.ndarray
 
 
@@ -121,7 +121,7 @@ class Finished:
   """
 
   key: Hashable
-  outputs: pool_lib.Outputs
+  outputs: slots_lib.Outputs
 
 
 class Stream:
@@ -163,10 +163,11 @@ class Stream:
     self._rng = jax.random.key(seed)
     pool_sizes = dataclasses.asdict(size)
     del pool_sizes['batch_size']
+    pool_sizes['num_slots'] = pool_sizes.pop('num_places')
     with scope():
       self._pool = _empty(settings, params, **pool_sizes)
     self._note('empty')
-    self._tries = tries_lib.Growing()
+    self._tries = tries_lib.TriesBuilder()
     self._waiting: list[_Waiting] = []
     self._open: dict[int, _Open] = {}  # By place.
     self._begun: tuple[Any, ...] | None = None
@@ -208,12 +209,12 @@ class Stream:
       if self._open:
         num_free = 0  # The rows that are left stand in the table.
       else:
-        self._tries = tries_lib.Growing()
+        self._tries = tries_lib.TriesBuilder()
     if num_inputs and num_inputs <= num_free:
       group = self._take(num_inputs)
       self._begun = (group, self._admit(group))
     elif self._open:
-      self._begun = (None, self._advance(max_open=len(self._open) - 1))
+      self._begun = (None, self._advance(max_active=len(self._open) - 1))
 
   def finish(self) -> list[Finished]:
     """Waits for what `begin` started.
@@ -237,16 +238,16 @@ class Stream:
     ):
       if shape[4] == 0 and (shape[3] == 0) == (self.size.prompt_length == 0):
         self._run(batching.pad([], range(shape[0]), shape))
-    self._advance(max_open=0)
+    self._advance(max_active=0)
 
-  def _advance(self, max_open: int) -> tuple[jax.Array, pool_lib.Outputs]:
+  def _advance(self, max_active: int) -> tuple[jax.Array, slots_lib.Outputs]:
     self._note('advance')
     with self._scope():
       self._pool, *results = _advance(
         self._settings,
         self._params,
         self._pool,
-        max_open=np.int32(max_open),
+        max_active=np.int32(max_active),
         **self._options,
       )
     return tuple(results)
@@ -269,7 +270,7 @@ class Stream:
     self._waiting = [x for i, x in enumerate(self._waiting) if i not in chosen]
     return taken
 
-  def _admit(self, group: Sequence[_Waiting]) -> pool_lib.Admitted:
+  def _admit(self, group: Sequence[_Waiting]) -> slots_lib.Inserted:
     num_nodes = self._tries.num_nodes
     requests = [
       dataclasses.replace(
@@ -299,7 +300,7 @@ class Stream:
     table = self._pool.tries.tokens.size if self._pool.tries else 0
     self._programs.add((kind, self._settings, self.size, table, shape))
 
-  def _run(self, batch: batching.Batch) -> pool_lib.Admitted:
+  def _run(self, batch: batching.Batch) -> slots_lib.Inserted:
     self._note('admit', *batch.shape)
     with self._scope():
       self._pool, admitted = _admit(
@@ -317,7 +318,7 @@ class Stream:
     return admitted
 
   def _place(
-    self, group: Sequence[_Waiting], admitted: pool_lib.Admitted
+    self, group: Sequence[_Waiting], admitted: slots_lib.Inserted
   ) -> list[Finished]:
     """Notes where the requests of a batch are now; returns those that ended."""
     finished = []
@@ -326,7 +327,7 @@ class Stream:
       outputs = jax.tree.map(
         lambda x, b=b, n=num_prompts: np.array(x[b, :n]), admitted.outputs
       )
-      place = int(admitted.places[b])
+      place = int(admitted.slots[b])
       if place == self.size.num_places:
         finished.append(Finished(waiting.key, outputs))
       else:
@@ -334,7 +335,7 @@ class Stream:
     return finished
 
   def _collect(
-    self, has_ended: np.ndarray, outputs: pool_lib.Outputs
+    self, has_ended: np.ndarray, outputs: slots_lib.Outputs
   ) -> list[Finished]:
     """Takes the requests that ended from the pool."""
     finished = []

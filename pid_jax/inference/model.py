@@ -11,7 +11,7 @@
     # [['cheap', '2'], ['the museum']]
 
 Inputs and prompts may differ in number and length from call to call: they are
-grouped and padded to few shapes (decoding.buckets), each of which is compiled
+grouped and padded to few shapes (`batching`), each of which is compiled
 once (`num_programs` counts them). Needs neither TensorFlow nor SeqIO.
 """
 

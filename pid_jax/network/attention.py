@@ -2,37 +2,43 @@
 # SPDX-License-Identifier: Apache-2.0
 """Multi-head attention whose keys and values can be computed once and kept.
 
-Self-attention while training, self-attention over a cache while decoding, and
-cross-attention of many prompts to one input are one function of (queries, keys,
-values, bias). What differs is who made the keys and values, so making them
-(`key_values`) is a method apart from attending to them (`__call__`).
+Self-attention in training, self-attention over a cache in decoding, and
+cross-attention of many prompts to one input are one function of queries, keys,
+values and bias. They differ in where keys and values come from, so projecting
+those (`key_values`) and attending to them (`__call__`) are two methods.
 
-Letters: B batch, Q query length, K key length, H heads, D head_dim, E emb_dim.
+Axis letters are those of `pid_jax.network`.
 """
 
-import flax
 from flax import linen as nn
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
 
 from pid_jax import config as config_lib
 from pid_jax.network import layers
+from pid_jax.network.kv_cache import KVLayer
 
-# Added to logits that a mask excludes: exp() of it is exactly zero in float32
-# beside any logit that is not, and a row that excludes everything stays finite.
+# Added to the logits that a mask excludes. In float32 exp() of it is exactly
+# zero next to any logit that is not masked, and the softmax of a query that may
+# attend to nothing stays finite.
 MASKED = -1e10
 
 
-def masked(mask: jax.Array, bias: jax.Array | None = None) -> jax.Array:
-  """Folds a mask into a bias: once for a stack, not in each of its layers.
+def masked_bias(
+  mask: Bool[Array, 'B 1 #Q K'],
+  bias: Float[Array, '#B H Q K'] | None = None,
+) -> Float[Array, 'B _ #Q K']:
+  """Folds a mask into a bias, once for all layers of a stack.
 
   Args:
-    mask: bool [B, 1, Q, K]; True may be attended to.
-    bias: float32 [1, H, Q, K] or [B, H, Q, K], or None for 0.
+    mask: bool [B, 1, Q, K], or [B, 1, 1, K] for all queries; True may be
+      attended to.
+    bias: [1, H, Q, K] or [B, H, Q, K], or None for 0.
 
   Returns:
-    float32 [B, H, Q, K] ([B, 1, Q, K] where there is no bias): the bias, or
-    MASKED.
+    [B, H, Q, K] in the dtype of the bias, or without a bias float32 in the
+    shape of the mask: the bias where the mask is True, else MASKED.
   """
   if bias is None:
     return jnp.where(mask, 0.0, MASKED)
@@ -42,22 +48,6 @@ def masked(mask: jax.Array, bias: jax.Array | None = None) -> jax.Array:
     ones = jnp.ones((mask.shape[0], 1))
     bias = jnp.einsum('bi,ihqk->bhqk', ones, bias)
   return jnp.where(mask, bias, MASKED)
-
-
-@flax.struct.dataclass
-class KeyValues:
-  """Keys and values of one attention, or stacked over layers on a new axis 0.
-
-  They are laid out as the products read them: a decoding step reads keys and
-  values many times that were computed once, and would transpose them each time.
-
-  Attributes:
-    keys: [B, H, D, K], in the activations' dtype.
-    values: [B, H, K, D], in the activations' dtype.
-  """
-
-  keys: jax.Array
-  values: jax.Array
 
 
 class Attention(nn.Module):
@@ -77,31 +67,31 @@ class Attention(nn.Module):
     self.out = layers.Dense(cfg.emb_dim, ('joined_kv', 'embed'), cfg.dtype)
     self.dropout = nn.Dropout(cfg.dropout_rate, broadcast_dims=(-2,))
 
-  def key_values(self, x: jax.Array) -> KeyValues:
-    """Projects [B, K, E] to the keys and values of K places."""
-    return KeyValues(
+  def key_values(self, x: Float[Array, 'B K E']) -> KVLayer:
+    """Projects [B, K, E] to keys [B, H, D, K] and values [B, H, K, D]."""
+    return KVLayer(
       keys=self._split_heads(self.key(x)).transpose(0, 2, 3, 1),
       values=self._split_heads(self.value(x)).transpose(0, 2, 1, 3),
     )
 
   def __call__(
     self,
-    x: jax.Array,
-    key_values: KeyValues,
-    bias: jax.Array,
+    x: Float[Array, 'B Q E'],
+    key_values: KVLayer,
+    bias: Float[Array, '#B #H #Q K'],
     deterministic: bool,
-  ) -> jax.Array:
+  ) -> Float[Array, 'B Q E']:
     """Attends from every position of `x`.
 
     Args:
       x: [B, Q, E].
-      key_values: of K places.
-      bias: float32, broadcastable to [B, H, Q, K]; added to the logits. MASKED
-        where a query must not attend; see `masked`.
+      key_values: of one layer, K positions.
+      bias: broadcastable to [B, H, Q, K]; added to the float32 logits. MASKED
+        where a query must not attend; see `masked_bias`.
       deterministic: whether dropout is off.
 
     Returns:
-      [B, Q, E].
+      [B, Q, E], in the dtype of `x`.
     """
     query = self._split_heads(self.query(x))
     # [B, Q, H, D] x [B, H, D, K] -> [B, H, Q, K]
@@ -112,7 +102,7 @@ class Attention(nn.Module):
       preferred_element_type=jnp.float32,
     )
     logits = logits + bias
-    # A softmax whose division comes last, where there is D / K of the numbers.
+    # A softmax that divides last: D numbers for each query, not K.
     highest = jax.lax.stop_gradient(jnp.max(logits, axis=-1, keepdims=True))
     weights = jnp.exp(logits - highest)
     total = jnp.sum(weights, axis=-1)  # [B, H, Q]
@@ -127,8 +117,8 @@ class Attention(nn.Module):
     )
     return self.out(attended)
 
-  def _split_heads(self, x: jax.Array) -> jax.Array:
-    # [B, L, H * D] -> [B, L, H, D]
+  def _split_heads(self, x: Float[Array, 'B Q HD']) -> Float[Array, 'B Q H D']:
+    # [B, Q, H * D] -> [B, Q, H, D]
     cfg = self.config
     x = x.reshape(*x.shape[:-1], cfg.num_heads, cfg.head_dim)
     axes = ('batch', 'length', 'heads', 'kv')

@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The parts of a T5 layer that are not attention.
 
-Parameters are declared once, with the logical axes that T5X's partitioner and
-our own understand (flax.linen.partitioning). Letters: B batch, L length,
-E emb_dim, F mlp_dim, V vocab_size, H heads, Q and K query and key lengths.
+Parameters are declared with logical axes (flax.linen.partitioning), which both
+T5X's partitioner and `pid_jax.partitioning` map to a mesh.
+
+Axis letters are those of `pid_jax.network`; L is the length of any sequence.
 """
 
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from flax import linen as nn
 from flax.linen import partitioning as nn_partitioning
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Float32, Int32
 
 from pid_jax import config as config_lib
 from pid_jax.network import quantization
@@ -28,19 +30,19 @@ kernel_init = nn.initializers.variance_scaling(
 relpos_init = nn.initializers.variance_scaling(1.0, 'fan_avg', 'uniform')
 
 
-def gathered(param: jax.Array, axes: tuple[str, ...]) -> jax.Array:
-  """Makes a parameter whole along 'embed', for the one product that follows.
+def gathered(param: Array, axes: tuple[str, ...]) -> Array:
+  """Gathers a parameter along 'embed' for the product that follows.
 
-  Where parameters are split over the devices that split the batch, the compiler
-  would else exchange parts of products, or of activations: twice the cycles, by
-  a TPU's compiler.
+  With fully sharded parameters (the devices that share the batch also share
+  each parameter), the compiler would otherwise exchange partial products or
+  activations, at twice the cycles by the TPU compiler's estimate.
 
   Args:
     param: a kernel or the embedding.
     axes: its logical axes.
 
   Returns:
-    The same; without a mesh, untouched.
+    The same values, with a sharding constraint where there is a mesh.
   """
   names = tuple(None if axis == 'embed' else axis for axis in axes)
   return with_sharding_constraint(param, names)
@@ -52,7 +54,8 @@ class Dense(nn.Module):
   Attributes:
     features: size of the output axis.
     kernel_axes: logical axes of the kernel.
-    dtype: of the result; the kernel is float32, or as `cast_params` made it.
+    dtype: of the result. The kernel is float32, or of the dtype that the
+      parameters were quantized to.
     init: initializer of the kernel.
   """
 
@@ -62,8 +65,8 @@ class Dense(nn.Module):
   init: Callable[..., jax.Array] = kernel_init
 
   @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
-    """Maps [..., in] to [..., features]."""
+  def __call__(self, x: Float[Array, '*B in']) -> Float[Array, '*B out']:
+    """Maps [..., in] to [..., features] in `dtype`."""
     shape = (x.shape[-1], self.features)
     kernel = param_with_axes(
       'kernel', self.init, shape, jnp.float32, axes=self.kernel_axes
@@ -74,7 +77,9 @@ class Dense(nn.Module):
     rows = x.reshape(-1, shape[0])
     is_trained = kernel.dtype == jnp.float32
     if is_trained:
-      kernel = kernel.astype(self.dtype)  # Before what is gathered grows.
+      kernel = kernel.astype(
+        self.dtype
+      )  # First: it may halve what is gathered.
     kernel = gathered(kernel, self.kernel_axes)
     if is_trained:
       y = jnp.dot(rows.astype(self.dtype), kernel)
@@ -91,8 +96,8 @@ class LayerNorm(nn.Module):
   epsilon: float = 1e-6
 
   @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
-    """Normalises [..., E] over its last axis."""
+  def __call__(self, x: Float[Array, '*B E']) -> Float[Array, '*B E']:
+    """Normalises [..., E] over its last axis; returns `dtype`."""
     scale = param_with_axes(
         'scale', nn.initializers.ones, (x.shape[-1],), jnp.float32,
         axes=('embed',),
@@ -120,16 +125,16 @@ class Embed(nn.Module):
       module=self,
     )
 
-  def __call__(self, tokens: jax.Array) -> jax.Array:
-    """Looks up int32 [B, L] and returns [B, L, E]."""
+  def __call__(self, tokens: Int32[Array, 'B L']) -> Float[Array, 'B L E']:
+    """Looks up int32 [B, L] and returns [B, L, E] in `dtype`."""
     embedding = gathered(self.embedding, ('vocab', 'embed'))
     x = jnp.take(embedding, tokens, axis=0).astype(self.dtype)
     return with_sharding_constraint(x, ('batch', 'length', 'embed'))
 
-  def attend(self, x: jax.Array) -> jax.Array:
-    """Returns products of float32 [B, L, E] with all embeddings, [B, L, V]."""
+  def attend(self, x: Float32[Array, 'B L E']) -> Float32[Array, 'B L V']:
+    """Multiplies [B, L, E] by all embeddings, to float32 [B, L, V]."""
     rows = x.reshape(-1, x.shape[-1])
-    if self.has_variable('params', 'kernel'):  # The head of `cast_params`.
+    if self.has_variable('params', 'kernel'):  # Quantized: a head of its own.
       logits = quantization.product(
         rows,
         self.get_variable('params', 'kernel'),
@@ -148,7 +153,9 @@ class Mlp(nn.Module):
   config: config_lib.T5Config
 
   @nn.compact
-  def __call__(self, x: jax.Array, deterministic: bool) -> jax.Array:
+  def __call__(
+    self, x: Float[Array, 'B L E'], deterministic: bool
+  ) -> Float[Array, 'B L E']:
     """Maps [B, L, E] to [B, L, E]."""
     cfg = self.config
     gated = len(cfg.mlp_activations) > 1
@@ -165,19 +172,21 @@ class Mlp(nn.Module):
     return Dense(cfg.emb_dim, ('mlp', 'embed'), cfg.dtype, name='wo')(hidden)
 
 
-def _activation(name: str) -> Callable[[jax.Array], jax.Array]:
+def _activation(name: str) -> Callable[[Array], Array]:
   if name == 'linear':
     return lambda x: x
   return getattr(nn, name)
 
 
 class Dropout(nn.Module):
-  """Dropout with one mask for all positions of a row, as T5's."""
+  """Dropout with one mask for all positions of a sequence, as in T5."""
 
   rate: float
 
   @nn.compact
-  def __call__(self, x: jax.Array, deterministic: bool) -> jax.Array:
+  def __call__(
+    self, x: Float[Array, 'B L features'], deterministic: bool
+  ) -> Float[Array, 'B L features']:
     """Drops features of [B, L, features]."""
     return nn.Dropout(self.rate, broadcast_dims=(-2,))(
       x, deterministic=deterministic
@@ -185,34 +194,40 @@ class Dropout(nn.Module):
 
 
 class RelativePositionBias(nn.Module):
-  """T5's relative position bias: one learnt scalar for a bucket and a head.
+  """T5's relative position bias: one learned scalar per bucket and head.
 
-  A bias depends on the distance of key and query alone, and the tokens of a
-  packed subtask or input stand next to each other: one [H, Q, K] bias serves a
-  whole batch, packed or not.
+  A bias depends only on the distance between key and query, and the tokens of a
+  packed subtask or input are contiguous: one [H, Q, K] bias serves a whole
+  batch, packed or not.
   """
 
   config: config_lib.T5Config
   bidirectional: bool
 
   @nn.compact
-  def __call__(self, num_queries: int, num_keys: int, first_query=0):
+  def __call__(
+    self,
+    num_queries: int,
+    num_keys: int,
+    first_query: int | Int32[Array, ''] | Int32[Array, ' R'] = 0,
+  ) -> Float[Array, '_ H Q K']:
     """Returns the bias of queries against keys.
 
     Args:
       num_queries: Q, queries at positions `first_query`, `first_query` + 1, ...
       num_keys: K, keys at positions 0, 1, ...
-      first_query: int, or int32 scalar array; or int32 [R], one for each row.
+      first_query: int or int32 scalar; or int32 [R], one for each sequence.
 
     Returns:
-      float32 [1, H, Q, K], or [R, H, Q, K].
+      [1, H, Q, K], or [R, H, Q, K] if `first_query` is [R], in the dtype of the
+      parameters.
     """
     cfg = self.config
     rel_embedding = param_with_axes(
         'rel_embedding', relpos_init, (cfg.num_heads, cfg.relpos_num_buckets),
         jnp.float32, axes=('heads', 'relpos_buckets'),
     )  # fmt: skip
-    # Biases of all Q + K - 1 distances (and one more, unused), smallest first.
+    # Biases of all Q + K - 1 distances (and an unused one), in rising order.
     num_distances = num_queries + num_keys
     first_query = jnp.atleast_1d(first_query)
     distance = jnp.arange(num_distances) - (num_queries - 1)
@@ -225,7 +240,7 @@ class RelativePositionBias(nn.Module):
     )
     by_distance = jnp.take(rel_embedding, bucket, axis=1)  # [H, R, Q + K]
     # A Toeplitz matrix by reshaping: row q starts one distance further left
-    # than row q - 1. Its gradient is a sum, where a gather's is a slow scatter.
+    # than row q - 1. Its gradient is a sum; that of a gather is a slow scatter.
     rows = jnp.tile(by_distance.swapaxes(0, 1), (1, 1, num_queries))
     rows = rows[:, :, num_queries - 1 : num_queries * num_distances - 1]
     rows = rows.reshape(-1, cfg.num_heads, num_queries, num_distances - 1)
@@ -233,21 +248,21 @@ class RelativePositionBias(nn.Module):
 
 
 def relative_position_bucket(
-  relative_position: jax.Array,
+  relative_position: Int32[Array, '*shape'],
   bidirectional: bool,
   num_buckets: int,
   max_distance: int,
-) -> jax.Array:
+) -> Int32[Array, '*shape']:
   """Maps distances to buckets: exact when near, logarithmic when far.
 
   Follows T5 (arXiv 1910.10683, section 2.1, as coded in Mesh TensorFlow).
 
   Args:
     relative_position: int32, key position minus query position, any shape.
-    bidirectional: whether keys after the query have buckets of their own (the
-      encoder), or all share bucket 0 (the decoder, which never sees them).
+    bidirectional: True gives keys after the query separate buckets (the
+      encoder); False puts them all in bucket 0 (the decoder, which masks them).
     num_buckets: of both directions together.
-    max_distance: from here on, all distances share the last bucket.
+    max_distance: distances from this one on share the last bucket.
 
   Returns:
     int32 in [0, num_buckets), of the same shape.

@@ -1,65 +1,66 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Layers of the encoder and the decoder, and the stacks that they make.
+"""Layers of the encoder and the decoder, and their stacks.
 
-The decoder's layers run in two ways: over packed rows, where they project the
-encoded input themselves, and over grid rows, against a memory of projected
-inputs and of the row so far. transformer.py says what the rows are.
+The decoder's layers run in two ways: in training over packed rows, where they
+project the encoded input themselves, and in decoding over a batch of sequences,
+against the KV caches of the inputs and of the sequences so far.
 
-Letters: B inputs, S input tokens, L packed decoder tokens, R = B * U grid rows,
-Q tokens of a row in one call, C slots of the self-attention cache, N layers,
-H heads, D head_dim, E emb_dim.
+Axis letters are those of `pid_jax.network`. Training has B packed rows where
+decoding has R sequences.
 """
-
-import functools
 
 import flax
 from flax import linen as nn
 from flax.linen import partitioning as nn_partitioning
 import jax
+from jaxtyping import Array, Bool, Float, Float32, Int32
 
 from pid_jax import config as config_lib
+from pid_jax.network import kv_cache
 from pid_jax.network import layers
 from pid_jax.network.attention import Attention
-from pid_jax.network.attention import KeyValues
-from pid_jax.network.attention import masked
+from pid_jax.network.attention import masked_bias
+from pid_jax.network.kv_cache import KVCache
+from pid_jax.network.kv_cache import KVLayer
 
 ACTIVATION_AXES = ('batch', 'length', 'embed')
 
 
 @flax.struct.dataclass
 class LayerContext:
-  """What all layers of a stack share in one call.
+  """Inputs that all layers of a stack share in one call.
+
+  The encoder uses the first alone.
 
   Attributes:
-    self_bias: float32 [R, H, Q, K] (of the encoder [B, H, S, S]), relative
-      position bias where a query may attend, else MASKED. Where each layer has
-      a bias of its own, [R, 1, Q, K] with 0 in its place.
-    cross_bias: float32 [B, 1, Q, S] (packed rows) or [B, 1, 1, S] (grid), 0
+    self_bias: [R, H, Q, K] (in the encoder [B, H, S, S]), relative
+      position bias where a query may attend, else MASKED. With
+      `relpos_bias_per_layer`, [R, 1, Q, K] with 0 in place of the bias.
+    cross_bias: float32 [B, 1, L, S] (training) or [B, 1, 1, S] (decoding), 0
       where a query may attend, else MASKED.
-    encoded: [B, S, E], or None where keys and values are given.
-    slot: int32 scalar or [R], the first cache slot to write, or None without
-      cache.
-  The encoder uses the first alone.
+    encoded: [B, S, E] in training; None in decoding, which has a cache.
+    cache_index: int32 scalar or [R], the first position of the self-attention
+      cache to write; None in training.
   """
 
-  self_bias: jax.Array
-  cross_bias: jax.Array | None = None
-  encoded: jax.Array | None = None
-  slot: jax.Array | None = None
+  self_bias: Float[Array, 'R _ Q K']
+  cross_bias: Float32[Array, 'B 1 _ S'] | None = None
+  encoded: Float[Array, 'B S E'] | None = None
+  cache_index: Int32[Array, ''] | Int32[Array, ' R'] | None = None
 
 
 @flax.struct.dataclass
-class LayerMemory:
-  """What one decoder layer (or, stacked, all) remembers while decoding.
+class LayerCache:
+  """The KV caches of one decoder layer; of all, stacked, with `scan_layers`.
 
   Attributes:
-    cross: KeyValues of the encoded input: B, S places.
-    cache: KeyValues of the row so far: R, C places.
+    cross: keys and values of the encoded inputs, B and S positions.
+    self_attention: of the sequences so far, R and C positions.
   """
 
-  cross: KeyValues
-  cache: KeyValues
+  cross: KVLayer
+  self_attention: KVLayer
 
 
 def _layer_norm(cfg: config_lib.T5Config, **kwargs) -> layers.LayerNorm:
@@ -67,7 +68,7 @@ def _layer_norm(cfg: config_lib.T5Config, **kwargs) -> layers.LayerNorm:
 
 
 class EncoderLayer(nn.Module):
-  """Self-attention and feed-forward, each on a normed residual branch."""
+  """Self-attention and feed-forward, each on a normalized residual branch."""
 
   config: config_lib.T5Config
 
@@ -81,18 +82,19 @@ class EncoderLayer(nn.Module):
     self.mlp = layers.Mlp(cfg)
     self.dropout = layers.Dropout(cfg.dropout_rate)
 
-  def __call__(self, x, unused_memory, context, deterministic):
+  def __call__(
+    self,
+    x: Float[Array, 'B S E'],
+    unused_cache: None,
+    context: LayerContext,
+    deterministic: bool,
+  ) -> tuple[Float[Array, 'B S E'], None]:
     """Maps [B, S, E] to ([B, S, E], None); see `DecoderLayer.__call__`."""
     bias = context.self_bias
     if self.config.relpos_bias_per_layer:
       bias += self.relpos_bias(x.shape[1], x.shape[1])
     y = self.pre_attention_layer_norm(x)
-    y = self.attention(
-      y,
-      self.attention.key_values(y),
-      bias,
-      deterministic,
-    )
+    y = self.attention(y, self.attention.key_values(y), bias, deterministic)
     x = x + self.dropout(y, deterministic)
     y = self.mlp(self.pre_mlp_layer_norm(x), deterministic)
     x = x + self.dropout(y, deterministic)
@@ -116,44 +118,48 @@ class DecoderLayer(nn.Module):
     self.mlp = layers.Mlp(cfg)
     self.dropout = layers.Dropout(cfg.dropout_rate)
 
-  def cross_key_values(self, encoded, *unused_args):
-    """Projects [B, S, E]; returns (encoded, KeyValues of S places)."""
+  def cross_key_values(
+    self, encoded: Float[Array, 'B S E'], *unused_args
+  ) -> tuple[Float[Array, 'B S E'], KVLayer]:
+    """Projects [B, S, E]; returns (encoded, keys and values of S positions)."""
     return encoded, self.encoder_decoder_attention.key_values(encoded)
 
   def __call__(
     self,
-    x: jax.Array,
-    memory: LayerMemory | None,
+    x: Float[Array, 'R Q E'],
+    cache: LayerCache | None,
     context: LayerContext,
     deterministic: bool,
-  ):
-    """Runs the layer on packed rows, or on grid rows with their memory.
+  ) -> tuple[Float[Array, 'R Q E'], KVLayer | None]:
+    """Runs the layer on packed rows, or on sequences with their caches.
 
     Args:
-      x: [B, L, E] packed rows, or [R, Q, E] grid rows.
-      memory: this layer's, or None for packed rows.
-      context: masks, biases, and the encoded input of packed rows.
+      x: [R, Q, E], or packed rows [B, L, E].
+      cache: of this layer, or None in training.
+      context: masks, biases, and in training the encoded input.
       deterministic: whether dropout is off.
 
     Returns:
-      x of the same shape, and the new cache (None for packed rows).
+      x of the same shape, and the new self-attention cache (None in training).
     """
     y = self.pre_self_attention_layer_norm(x)
-    own = self.self_attention.key_values(y)
-    if memory is not None:
-      own = _write(memory.cache, own, context.slot)
+    key_values = self.self_attention.key_values(y)
+    if cache is not None:
+      key_values = kv_cache.write(
+        cache.self_attention, key_values, context.cache_index
+      )
     bias = context.self_bias
     if self.config.relpos_bias_per_layer:
-      first = 0 if context.slot is None else context.slot
-      bias += self.relpos_bias(x.shape[1], own.keys.shape[-1], first)
-    y = self.self_attention(y, own, bias, deterministic)
+      first = 0 if context.cache_index is None else context.cache_index
+      bias += self.relpos_bias(x.shape[1], key_values.keys.shape[-1], first)
+    y = self.self_attention(y, key_values, bias, deterministic)
     x = x + self.dropout(y, deterministic)
 
     y = self.pre_cross_attention_layer_norm(x)
-    if memory is None:
+    if cache is None:
       cross = self.encoder_decoder_attention.key_values(context.encoded)
     else:
-      cross = memory.cross
+      cross = cache.cross
     # [R, Q, E] -> [B, U * Q, E]: the prompts of an input share its keys.
     num_inputs = cross.keys.shape[0]
     y = self.encoder_decoder_attention(
@@ -167,34 +173,19 @@ class DecoderLayer(nn.Module):
     y = self.mlp(self.pre_mlp_layer_norm(x), deterministic)
     x = x + self.dropout(y, deterministic)
     x = layers.with_sharding_constraint(x, ACTIVATION_AXES)
-    return x, (None if memory is None else own)
-
-
-def _write(cache: KeyValues, new: KeyValues, slot: jax.Array) -> KeyValues:
-  """Writes Q places into those from `slot` on, which may differ by row."""
-
-  def write(old: jax.Array, new: jax.Array, axis: int) -> jax.Array:
-    update = functools.partial(jax.lax.dynamic_update_slice_in_dim, axis=axis)
-    if slot.ndim:
-      update = jax.vmap(update)
-    return update(old, new.astype(old.dtype), slot)
-
-  return KeyValues(
-    keys=write(cache.keys, new.keys, -1),
-    values=write(cache.values, new.values, -2),
-  )
+    return x, (None if cache is None else key_values)
 
 
 def _stack(
   cfg: config_lib.T5Config, layer_class, num_layers: int, scan_name: str
 ):
-  """Builds the layers of a stack, to be set in a module's setup().
+  """Builds the layers of a stack, to be assigned in a module's setup().
 
   Args:
-    cfg: the model's.
+    cfg: of the model.
     layer_class: EncoderLayer or DecoderLayer.
     num_layers: N.
-    scan_name: what T5X's scalable models call the scanned layer.
+    scan_name: the name of the scanned layer in T5X's scalable models.
 
   Returns:
     A dict from name to layer: `layers_0`, `layers_1`, ..., or the one scanned
@@ -243,52 +234,72 @@ class _Stack(nn.Module):
     self.layer_names = tuple(stack)
     setattr(self, f'{name}_norm', _layer_norm(cfg))
 
-  def _self_bias(self, mask, *sizes):
-    """Folds the mask into the bias that all layers share, if they do."""
-    shared = not self.config.relpos_bias_per_layer
-    return masked(mask, self.relpos_bias(*sizes) if shared else None)
+  def _self_bias(
+    self,
+    mask: Bool[Array, 'R 1 #Q K'],
+    num_queries: int,
+    first_query: int | Int32[Array, ''] | Int32[Array, ' R'] = 0,
+  ) -> Float[Array, 'R _ #Q K']:
+    """Folds the mask into the bias if all layers share one, else into 0."""
+    if self.config.relpos_bias_per_layer:
+      return masked_bias(mask)
+    num_keys = mask.shape[-1]
+    return masked_bias(
+      mask, self.relpos_bias(num_queries, num_keys, first_query)
+    )
 
-  def _run(self, method, carry, memory, context, deterministic):
+  def _run(self, method, x, caches, context, deterministic):
     """Calls a method of every layer in turn.
 
     Args:
       method: '__call__' or 'cross_key_values'.
-      carry: [B, L, E], handed from layer to layer.
-      memory: of all layers, a tuple (or stacked, when scanned), or None.
+      x: [R, Q, E], passed from layer to layer.
+      caches: LayerCache of all layers, a tuple (stacked with `scan_layers`), or
+        None.
       context: LayerContext or None.
       deterministic: whether dropout is off.
 
     Returns:
-      The last carry, and the layers' second results in the form of `memory`.
+      The last x, and the second results of the layers in the form of `caches`.
     """
     results = []
     for i, name in enumerate(self.layer_names):
       layer = getattr(self, name)
-      own = memory
-      if memory is not None and not self.config.scan_layers:
-        own = memory[i]
-      carry, result = getattr(layer, method)(carry, own, context, deterministic)
+      cache = caches
+      if caches is not None and not self.config.scan_layers:
+        cache = caches[i]
+      x, result = getattr(layer, method)(x, cache, context, deterministic)
       results.append(result)
-    return carry, results[0] if self.config.scan_layers else tuple(results)
+    return x, results[0] if self.config.scan_layers else tuple(results)
 
 
 class Encoder(_Stack):
-  """Reads the input."""
+  """Encodes the inputs."""
 
   def setup(self):
     self._build(EncoderLayer, self.config.num_encoder_layers, 'encoder', True)
 
-  def __call__(self, x, mask, deterministic):
-    """Maps embedded [B, S, E] and a mask to the encoded input [B, S, E]."""
-    length = x.shape[1]
-    context = LayerContext(self._self_bias(mask, length, length))
+  def __call__(
+    self,
+    x: Float[Array, 'B S E'],
+    mask: Bool[Array, 'B 1 _ S'],
+    deterministic: bool,
+  ) -> Float[Array, 'B S E']:
+    """Maps embedded inputs [B, S, E] to encoded ones of the same shape.
+
+    Args:
+      x: [B, S, E], embedded tokens.
+      mask: bool [B, 1, S, S] or [B, 1, 1, S], True where to attend.
+      deterministic: whether dropout is off.
+    """
+    context = LayerContext(self._self_bias(mask, x.shape[1]))
     x = self.dropout(x, deterministic)
     x, _ = self._run('__call__', x, None, context, deterministic)
     return self.dropout(self.encoder_norm(x), deterministic)
 
 
 class Decoder(_Stack):
-  """Writes the outputs, over packed rows or over a grid with a cache."""
+  """Decodes packed rows, or a batch of sequences with KV caches."""
 
   def setup(self):
     cfg = self.config
@@ -298,44 +309,70 @@ class Decoder(_Stack):
         cfg.vocab_size, ('embed', 'vocab'), 'float32'
       )
 
-  def __call__(self, x, encoded, self_mask, cross_mask, deterministic):
-    """Decodes packed rows: embedded [B, L, E] to hidden [B, L, E]."""
-    length = x.shape[1]
+  def __call__(
+    self,
+    x: Float[Array, 'B L E'],
+    encoded: Float[Array, 'B S E'],
+    self_mask: Bool[Array, '#B 1 L L'],
+    cross_mask: Bool[Array, 'B 1 _ S'],
+    deterministic: bool,
+  ) -> Float[Array, 'B L E']:
+    """Maps embedded packed rows [B, L, E] to hidden states [B, L, E].
+
+    Args:
+      x: [B, L, E], embedded tokens.
+      encoded: [B, S, E], of the encoder.
+      self_mask: bool [B, 1, L, L] or [1, 1, L, L], True where to attend.
+      cross_mask: bool [B, 1, L, S] or [B, 1, 1, S].
+      deterministic: whether dropout is off.
+    """
     context = LayerContext(
-      self._self_bias(self_mask, length, length),
-      masked(cross_mask),
-      encoded,
+      self._self_bias(self_mask, x.shape[1]), masked_bias(cross_mask), encoded
     )
     x = self.dropout(x, deterministic)
     x, _ = self._run('__call__', x, None, context, deterministic)
     return self.dropout(self.decoder_norm(x), deterministic)
 
-  def cross_key_values(self, encoded):
-    """Returns all layers' keys and values of [B, S, E]."""
+  def cross_key_values(
+    self, encoded: Float[Array, 'B S E']
+  ) -> tuple[KVLayer, ...] | KVLayer:
+    """Returns the keys and values of encoded inputs, `KVCache.layers`."""
     return self._run('cross_key_values', encoded, None, None, True)[1]
 
-  def extend(self, x, memory, self_mask, cross_mask, slot):
-    """Decodes grid rows against their memory.
+  def decode_chunk(
+    self,
+    x: Float[Array, 'R Q E'],
+    cross: KVCache,
+    cache: KVCache,
+    self_mask: Bool[Array, 'R 1 Q C'],
+    cache_index: Int32[Array, ''] | Int32[Array, ' R'],
+  ) -> tuple[Float[Array, 'R Q E'], KVCache]:
+    """Decodes the next tokens of a batch of sequences.
 
     Args:
-      x: [R, Q, E], embedded tokens of slots `slot`, `slot` + 1, ...
-      memory: LayerMemory of all layers.
-      self_mask: bool [R, 1, Q, C].
-      cross_mask: bool [B, 1, 1, S].
-      slot: int32 scalar or [R].
+      x: [R, Q, E], embedded tokens.
+      cross: of the inputs, B and S positions.
+      cache: of the sequences, R and C positions.
+      self_mask: bool [R, 1, Q, C], True where to attend.
+      cache_index: int32 scalar or [R], the position of the first of the Q
+        tokens in the cache.
 
     Returns:
-      hidden [R, Q, E], and the new caches of all layers.
+      Hidden states [R, Q, E], and the new cache.
     """
-    num_queries, num_slots = self_mask.shape[-2:]
     context = LayerContext(
-      self._self_bias(self_mask, num_queries, num_slots, slot),
-      masked(cross_mask),
-      slot=slot,
+      self._self_bias(self_mask, x.shape[1], cache_index),
+      masked_bias(cross.mask[:, None, None, :]),
+      cache_index=cache_index,
     )
-    x, cache = self._run('__call__', x, memory, context, True)
-    return self.decoder_norm(x), cache
+    if self.config.scan_layers:
+      caches = LayerCache(cross.layers, cache.layers)
+    else:
+      pairs = zip(cross.layers, cache.layers, strict=True)
+      caches = tuple(LayerCache(*pair) for pair in pairs)
+    x, new_layers = self._run('__call__', x, caches, context, True)
+    return self.decoder_norm(x), cache.replace(layers=new_layers)
 
-  def logits(self, x):
-    """Maps hidden float32 [..., E] to [..., V], by a head that is not tied."""
+  def logits(self, x: Float32[Array, '*R E']) -> Float32[Array, '*R V']:
+    """Maps hidden states float32 [..., E] to [..., V] by an untied head."""
     return self.logits_dense(x)

@@ -1,33 +1,32 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""The T5 encoder-decoder, arranged for many prompts to one encoded input.
+"""The T5 encoder-decoder, arranged for many prompts per encoded input.
 
-Training decodes packed rows: every subtask of an input (and several inputs)
-stand one after another in one row, and masks keep them apart. Inference decodes
-a grid: R = B * U rows of U prompts for each of B inputs. Both run the same
-layers. In the grid, the rows of one input are adjacent, so cross-attention
-reads them as one row of U * Q queries against that input's keys and values:
-those are computed once and never copied per prompt.
+Training decodes packed rows: the subtasks of an input (and several inputs) are
+concatenated in one row, and masks keep them apart. Inference decodes a batch of
+R = B * U sequences, U prompts for each of B inputs. Both run the same layers.
+The sequences of one input are adjacent, so that cross-attention reads them as
+one sequence of U * Q queries against that input's keys and values, which are
+computed once and never copied per prompt.
 
-Letters: B inputs, S input tokens, L packed decoder tokens, R = B * U grid rows,
-Q tokens of a row in one call, C slots of the self-attention cache, N layers,
-H heads, D head_dim, E emb_dim, V vocab_size.
+Axis letters are those of `pid_jax.network`.
 """
 
 from flax import linen as nn
-import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Float32, Int32
 
 from pid_jax import config as config_lib
 from pid_jax.network import layers
 from pid_jax.network import stacks
-from pid_jax.network.attention import KeyValues
+from pid_jax.network.kv_cache import KVCache
+from pid_jax.network.kv_cache import KVLayer
 
 
 class Transformer(nn.Module):
   """An encoder-decoder of the T5 family.
 
-  Parameters carry T5X's names and shapes, so T5X checkpoints load as they are.
+  Parameters have T5X's names and shapes: T5X checkpoints load unchanged.
   """
 
   config: config_lib.T5Config
@@ -40,19 +39,23 @@ class Transformer(nn.Module):
 
   def __call__(
     self,
-    encoder_input_tokens: jax.Array,
-    decoder_input_tokens: jax.Array,
-    decoder_target_tokens: jax.Array | None = None,
-    encoder_segment_ids: jax.Array | None = None,
-    decoder_segment_ids: jax.Array | None = None,
-    encoder_positions: jax.Array | None = None,
-    decoder_positions: jax.Array | None = None,
-    decoder_subtask_ids: jax.Array | None = None,
+    encoder_input_tokens: Int32[Array, 'B S'],
+    decoder_input_tokens: Int32[Array, 'B L'],
+    decoder_target_tokens: Int32[Array, 'B L'] | None = None,
+    encoder_segment_ids: Int32[Array, 'B S'] | None = None,
+    decoder_segment_ids: Int32[Array, 'B L'] | None = None,
+    encoder_positions: Int32[Array, 'B S'] | None = None,
+    decoder_positions: Int32[Array, 'B L'] | None = None,
+    decoder_subtask_ids: Int32[Array, 'B L'] | None = None,
     *,
     enable_dropout: bool = True,
-  ) -> jax.Array:
-    """Returns the logits of packed rows; see `encode` and `decode`."""
-    del encoder_positions  # Biases need distances alone; see RelativePosition.
+  ) -> Float32[Array, 'B L V']:
+    """Returns float32 logits [B, L, V] of packed rows.
+
+    Arguments are those of `encode` and `decode`. Positions are unused: a
+    relative position bias depends on distances alone.
+    """
+    del encoder_positions
     encoded = self.encode(
       encoder_input_tokens, encoder_segment_ids, enable_dropout=enable_dropout
     )
@@ -70,17 +73,17 @@ class Transformer(nn.Module):
 
   def encode(
     self,
-    encoder_input_tokens: jax.Array,
-    encoder_segment_ids: jax.Array | None = None,
+    encoder_input_tokens: Int32[Array, 'B S'],
+    encoder_segment_ids: Int32[Array, 'B S'] | None = None,
     *,
     enable_dropout: bool = True,
-  ) -> jax.Array:
+  ) -> Float[Array, 'B S E']:
     """Encodes the inputs.
 
     Args:
       encoder_input_tokens: int32 [B, S], 0 where padded.
       encoder_segment_ids: int32 [B, S], which input of a packed row a token
-        belongs to, from 1; 0 where padded. None: one input a row.
+        belongs to, from 1; 0 where padded. None: one input per row.
       enable_dropout: False in evaluation.
 
     Returns:
@@ -95,17 +98,17 @@ class Transformer(nn.Module):
 
   def decode(
     self,
-    encoded: jax.Array,
-    encoder_input_tokens: jax.Array,
-    decoder_input_tokens: jax.Array,
-    decoder_target_tokens: jax.Array | None = None,
-    encoder_segment_ids: jax.Array | None = None,
-    decoder_segment_ids: jax.Array | None = None,
-    decoder_positions: jax.Array | None = None,
-    decoder_subtask_ids: jax.Array | None = None,
+    encoded: Float[Array, 'B S E'],
+    encoder_input_tokens: Int32[Array, 'B S'],
+    decoder_input_tokens: Int32[Array, 'B L'],
+    decoder_target_tokens: Int32[Array, 'B L'] | None = None,
+    encoder_segment_ids: Int32[Array, 'B S'] | None = None,
+    decoder_segment_ids: Int32[Array, 'B L'] | None = None,
+    decoder_positions: Int32[Array, 'B L'] | None = None,
+    decoder_subtask_ids: Int32[Array, 'B L'] | None = None,
     *,
     enable_dropout: bool = True,
-  ) -> jax.Array:
+  ) -> Float32[Array, 'B L V']:
     """Decodes packed rows with teacher forcing.
 
     Args:
@@ -113,12 +116,12 @@ class Transformer(nn.Module):
       encoder_input_tokens: int32 [B, S].
       decoder_input_tokens: int32 [B, L]; a subtask is `0 prompt target`.
       decoder_target_tokens: unused; part of T5X's protocol.
-      encoder_segment_ids: int32 [B, S] or None.
+      encoder_segment_ids: int32 [B, S] or None, see `encode`.
       decoder_segment_ids: int32 [B, L], which input of the row a token reads,
-        from 1; 0 where padded. None: one input a row.
+        from 1; 0 where padded. None: one input per row.
       decoder_positions: unused; part of T5X's protocol.
-      decoder_subtask_ids: int32 [B, L], from 1; 0 where padded. Tokens see
-        those of their own subtask alone. None: one subtask per segment.
+      decoder_subtask_ids: int32 [B, L], from 1; 0 where padded. Tokens attend
+        only to tokens of the same subtask. None: one subtask per segment.
       enable_dropout: False in evaluation.
 
     Returns:
@@ -138,91 +141,85 @@ class Transformer(nn.Module):
     x = self.decoder(x, encoded, self_mask, cross_mask, not enable_dropout)
     return self._logits(x)
 
-  def cross_key_values(self, encoded: jax.Array):
-    """Projects the encoded inputs for every decoder layer, once.
+  def cross_key_values(
+    self, encoded: Float[Array, 'B S E']
+  ) -> tuple[KVLayer, ...] | KVLayer:
+    """Projects the encoded inputs for the cross-attention of every layer.
 
     Args:
-      encoded: [B, S, E].
+      encoded: [B, S, E], of `encode`.
 
     Returns:
-      A tuple of N KeyValues of B inputs and S places, or with `scan_layers` one
-      KeyValues with N as its first axis.
+      `KVCache.layers` of B inputs and S positions.
     """
     return self.decoder.cross_key_values(encoded)
 
-  def empty_cache(self, num_rows: int, num_slots: int):
-    """Returns zeros for the self-attention of R rows, C slots, N layers.
-
-    Returns:
-      A tuple of N KeyValues of R rows and C places, or with `scan_layers` one
-      KeyValues with N as its first axis.
-    """
-    cfg = self.config
-    num_layers = cfg.num_decoder_layers
-    stacked = (num_layers,) if cfg.scan_layers else ()
-    zeros = lambda *shape: jnp.zeros(
-      (*stacked, num_rows, cfg.num_heads, *shape), cfg.dtype
-    )
-    empty = KeyValues(
-      keys=zeros(cfg.head_dim, num_slots), values=zeros(num_slots, cfg.head_dim)
-    )
-    return empty if cfg.scan_layers else (empty,) * num_layers
-
-  def decode_cached(
-    self,
-    tokens: jax.Array,
-    cross,
-    encoder_mask: jax.Array,
-    cache,
-    slot: jax.Array,
-    slot_mask: jax.Array,
-    *,
-    all_logits: bool = False,
-  ):
-    """Decodes the next tokens of grid rows: a prompt at once, or one step.
-
-    The distance of two slots is the distance of their tokens: rows of unequal
-    length stand in the cache with their ends, not their starts, aligned.
+  def init_cache(self, num_sequences: int, length: int) -> KVCache:
+    """Returns an empty self-attention cache of R sequences and C positions.
 
     Args:
-      tokens: int32 [R, Q]; row r reads input r // U.
-      cross: what `cross_key_values` returned.
-      encoder_mask: bool [B, S], True at input tokens.
-      cache: of `empty_cache`, or of the call before.
-      slot: int32 scalar, where the first of the Q tokens is written; or [R],
-        where rows have got differently far.
-      slot_mask: bool [R, C], slots that hold (or will hold) a row's tokens.
-      all_logits: whether to return the logits of all Q tokens, not the last's.
+      num_sequences: R.
+      length: C.
+
+    Returns:
+      The cache: keys and values zero, the mask True.
+    """
+    cfg = self.config
+    stacked = (cfg.num_decoder_layers,) if cfg.scan_layers else ()
+    zeros = lambda *shape: jnp.zeros(
+      (*stacked, num_sequences, cfg.num_heads, *shape), cfg.dtype
+    )
+    layer = KVLayer(
+      keys=zeros(cfg.head_dim, length), values=zeros(length, cfg.head_dim)
+    )
+    return KVCache(
+      layers=layer if cfg.scan_layers else (layer,) * cfg.num_decoder_layers,
+      mask=jnp.ones((num_sequences, length), bool),
+    )
+
+  def decode_chunk(
+    self,
+    tokens: Int32[Array, 'R Q'],
+    cross: KVCache,
+    cache: KVCache,
+    cache_index: int | Int32[Array, ''] | Int32[Array, ' R'],
+    *,
+    all_logits: bool = False,
+  ) -> tuple[Float32[Array, 'R V'] | Float32[Array, 'R Q V'], KVCache]:
+    """Decodes the next Q tokens of each sequence: a prompt, or one token.
+
+    The distance between two cache positions is the distance between their
+    tokens. Sequences of unequal length are therefore aligned in the cache at
+    their ends, not at their starts.
+
+    Args:
+      tokens: int32 [R, Q]; sequence r reads input r // U.
+      cross: of the inputs, B and S positions.
+      cache: of `init_cache`, or of the call before.
+      cache_index: int32 scalar, the position of the first of the Q tokens in
+        the cache; or [R], one for each sequence.
+      all_logits: True returns logits after each of the Q tokens, False after
+        the last only.
 
     Returns:
       float32 logits [R, V] (or [R, Q, V]), and the new cache.
     """
-    num_queries, num_slots = tokens.shape[1], slot_mask.shape[1]
-    slot = jnp.asarray(slot, jnp.int32)
+    cache_index = jnp.asarray(cache_index, jnp.int32)
     # [1, Q] or [R, Q]
-    query_slots = jnp.atleast_1d(slot)[:, None] + jnp.arange(num_queries)[None]
-    causal = jnp.arange(num_slots)[None, None] <= query_slots[:, :, None]
-    self_mask = slot_mask[:, None, None, :] & causal[:, None]
-    if self.config.scan_layers:
-      memory = stacks.LayerMemory(cross, cache)
-    else:
-      memory = tuple(
-        stacks.LayerMemory(*pair) for pair in zip(cross, cache, strict=True)
-      )
-    x, cache = self.decoder.extend(
-      self.token_embedder(tokens),
-      memory,
-      self_mask,
-      encoder_mask[:, None, None, :],
-      slot,
+    positions = jnp.atleast_1d(cache_index)[:, None]
+    positions = positions + jnp.arange(tokens.shape[1])[None]
+    causal = jnp.arange(cache.length)[None, None] <= positions[:, :, None]
+    self_mask = cache.mask[:, None, None, :] & causal[:, None]
+    x, cache = self.decoder.decode_chunk(
+      self.token_embedder(tokens), cross, cache, self_mask, cache_index
     )
     if not all_logits:
       x = x[:, -1:]
     logits = self._logits(x)
     return (logits if all_logits else logits[:, 0]), cache
 
-  def _logits(self, x: jax.Array) -> jax.Array:
-    # [B, L, E] -> [B, L, V], float32 for a stable softmax.
+  def _logits(self, x: Float[Array, 'R Q E']) -> Float32[Array, 'R Q V']:
+    # float32 for a stable softmax.
     cfg = self.config
     x = x.astype(jnp.float32)
     if cfg.logits_via_embedding:
@@ -230,6 +227,7 @@ class Transformer(nn.Module):
     return self.decoder.logits(x)
 
 
-def _same(query_ids: jax.Array, key_ids: jax.Array) -> jax.Array:
-  # int32 [B, Q] and [B, K] -> bool [B, 1, Q, K]
+def _same(
+  query_ids: Int32[Array, 'B Q'], key_ids: Int32[Array, 'B K']
+) -> Bool[Array, 'B 1 Q K']:
   return query_ids[:, None, :, None] == key_ids[:, None, None, :]

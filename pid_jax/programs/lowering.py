@@ -24,7 +24,7 @@ from pid_jax import checkpoints
 from pid_jax import config as config_lib
 from pid_jax import network
 from pid_jax import partitioning
-from pid_jax.decoding import phases
+from pid_jax.decoding import prefill as prefill_lib
 
 PyTree = Any
 
@@ -122,20 +122,23 @@ def decode_programs(
   )
 
   def place(tree: PyTree) -> PyTree:
-    """Splits keys and values of [..., B, H, :, :] by inputs and heads."""
+    """Splits keys and values of [..., B, H, :, :], and masks of [B, :]."""
 
     def one(leaf):
-      names = ('layers',) * (leaf.ndim - 4) + ('batch', 'heads', 'kv', 'length')
+      names = ('batch', 'length')
+      if leaf.ndim > 2:
+        names = ('batch', 'heads', 'kv', 'length')
+        names = ('layers',) * (leaf.ndim - 4) + names
       sharding = partitioner.sharding(*names)
       return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
     return jax.tree.map(one, tree)
 
   inputs = ids(sizes.batch_size, sizes.input_length)
-  encode = functools.partial(phases.encode, module)
+  encode = functools.partial(prefill_lib.encode, module)
   with partitioner.scope():
     cross = place(jax.eval_shape(encode, params, inputs))
-    cache = place(jax.eval_shape(lambda: module.empty_cache(rows, slots)))
+    cache = place(jax.eval_shape(lambda: module.init_cache(rows, slots)))
   shardings = lambda tree: jax.tree.map(lambda leaf: leaf.sharding, tree)
   after_step = (partitioner.sharding('batch', 'vocab'), shardings(cache))
 
@@ -149,16 +152,16 @@ def decode_programs(
   yield trace('encode', encode, inputs, out_shardings=shardings(cross))
   yield trace(
     'prefill',
-    functools.partial(phases.prefill, module, num_slots=slots),
-    *(inputs, cross, ids(rows, sizes.prompt_length + 1)),
+    functools.partial(prefill_lib.prefill, module, cache_length=slots),
+    *(cross, ids(sizes.batch_size, sizes.num_prompts, sizes.prompt_length)),
     out_shardings=after_step,
   )
   yield trace(
     'step',
-    functools.partial(phases.step, module),
-    *(inputs, cross, cache, ids(rows, 1), ids()),
+    functools.partial(prefill_lib.decode_chunk, module),
+    *(cross, cache, ids(rows, 1), ids()),
     out_shardings=after_step,
-    donate_argnums=(3,),
+    donate_argnums=(2,),
   )
 
 

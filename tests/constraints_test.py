@@ -13,7 +13,7 @@ import pytest
 from pid_jax import decoding
 from pid_jax import network
 from pid_jax.config import T5Config
-from pid_jax.decoding import constraints as tries_lib
+from pid_jax.decoding import constraints
 
 MAX_NEW_TOKENS = 6
 CONFIG = T5Config(
@@ -27,7 +27,7 @@ CONFIG = T5Config(
   mlp_dim=32,
   mlp_activations=('gelu', 'linear'),
 )
-# U is 3 and 1; row (0, 1) is free.
+# U is 3 and 1; row (0, 1) is unconstrained.
 LENGTHS, PROMPT_LENGTHS = [11, 6], [[2, 4, 1], [3]]
 SETS = [
   # Beginnings of one another, nothing at all, a single long one.
@@ -63,24 +63,24 @@ class _Job:
   def __init__(self, seed):
     self.module = network.Transformer(CONFIG)
     self.params = decoding_reference.random_params(CONFIG, seed)
-    self.inputs, self.prompts, self.encoder, self.grid = (
+    self.inputs, self.prompts, self.encoder, self.prompt_tokens = (
       decoding_batch.random_batch(CONFIG, LENGTHS, PROMPT_LENGTHS, seed)
     )
-    self.roots = np.zeros(self.grid.shape[:2], np.int32)
-    for place, s in SET_OF_ROW.items():
-      self.roots[place] = tries_lib.root(s)
+    self.roots = np.zeros(self.prompt_tokens.shape[:2], np.int32)
+    for row, s in SET_OF_ROW.items():
+      self.roots[row] = constraints.root(s)
 
   def generate(self, constrained=True, **kwargs):
     if constrained:
-      kwargs = dict(tries=tries_lib.build(SETS), roots=self.roots) | kwargs
+      kwargs = dict(tries=constraints.build(SETS), roots=self.roots) | kwargs
     kwargs = {
       'min_new_tokens': 0,
       'rng': jax.random.key(0),
-      'row_mask': np.any(self.grid != 0, axis=-1),
+      'row_mask': np.any(self.prompt_tokens != 0, axis=-1),
       **kwargs,
     }
     return _generate(
-      self.module, self.params, self.encoder, self.grid, **kwargs
+      self.module, self.params, self.encoder, self.prompt_tokens, **kwargs
     )
 
   def row(self, b, u):
@@ -89,7 +89,10 @@ class _Job:
       self.params,
       self.inputs[b],
       self.prompts[b][u],
-      lengths=(self.encoder.shape[1], 1 + self.grid.shape[2] + MAX_NEW_TOKENS),
+      lengths=(
+        self.encoder.shape[1],
+        1 + self.prompt_tokens.shape[2] + MAX_NEW_TOKENS,
+      ),
     )
 
 
@@ -103,12 +106,16 @@ def test_a_table_lets_through_what_continues_a_string():
     # The root of the last one has more children than are looked at at a time.
     for letters, size in ((2, 1), (2, 40), (9, 300), (400, 900))
   ]
-  tries = tries_lib.build([list(own) for own in sets])
+  tries = constraints.build([list(own) for own in sets])
   logits = rng.normal(size=(1, 410)).astype(np.float32)
-  mass = np.exp(logits[0]) / np.exp(logits[0]).sum()
-  allow, walk, child = map(
+  probabilities = np.exp(logits[0]) / np.exp(logits[0]).sum()
+  logit_mask, walk, child = map(
     jax.jit,
-    (tries_lib.Tries.allow, tries_lib.Tries.walk, tries_lib.Tries.child),
+    (
+      constraints.Tries.logit_mask,
+      constraints.Tries.walk,
+      constraints.Tries.child,
+    ),
   )
   for s, own in enumerate(sets):
     whole = [(*string, 1) for string in own]
@@ -119,23 +126,26 @@ def test_a_table_lets_through_what_continues_a_string():
         continue
       drafts = np.zeros((1, 6), np.int32)
       drafts[0, : len(ids)] = ids
-      path = walk(tries, np.array([tries_lib.root(s)]), drafts)
-      assert np.all(path[0, len(ids) + 1 :] == tries_lib.FREE)
+      path = walk(tries, np.array([constraints.root(s)]), drafts)
+      assert np.all(path[0, len(ids) + 1 :] == constraints.FREE)
       node = path[:, len(ids)]
-      assert node[0] != tries_lib.FREE
-      mask, log_mass = allow(tries, node, logits)
+      assert node[0] != constraints.FREE
+      mask, log_normalizer = logit_mask(tries, node, logits)
       n = len(ids)
       expected = sorted({string[n] for string in whole if string[:n] == ids})
       assert np.flatnonzero(mask[0]).tolist() == expected
       np.testing.assert_allclose(
-        log_mass[0], np.log(mass[expected].sum()), rtol=1e-4, atol=1e-5
+        log_normalizer[0],
+        np.log(probabilities[expected].sum()),
+        rtol=1e-4,
+        atol=1e-5,
       )
       children = child(tries, np.repeat(node, 410), np.arange(410))
-      is_child = np.asarray(children) != tries_lib.FREE
+      is_child = np.asarray(children) != constraints.FREE
       assert np.flatnonzero(is_child).tolist() == expected
-  # What leaves a trie, and what is free, is free.
-  mask, log_mass = allow(tries, np.array([tries_lib.FREE]), logits)
-  assert np.all(mask) and log_mass[0] == 0
+  # What leaves a trie is unconstrained.
+  mask, log_normalizer = logit_mask(tries, np.array([constraints.FREE]), logits)
+  assert np.all(mask) and log_normalizer[0] == 0
 
 
 @pytest.mark.parametrize('seed', range(4))
@@ -186,15 +196,15 @@ def test_drafts_that_are_not_allowed_change_nothing():
 
 
 def test_strings_without_a_choice_take_the_passes_counted_by_hand():
-  job, root = _Job(0), tries_lib.root
+  job, root = _Job(0), constraints.root
   sets = [[[5, 6, 7, 8, 9]], [[5, 6, 7, 8, 9], [5, 6, 10, 11]]]
 
   def num_steps(roots, lookup):
     return int(
       job.generate(
         lookup=lookup,
-        row_mask=np.array(roots) != tries_lib.FREE,
-        tries=tries_lib.build(sets),
+        row_mask=np.array(roots) != constraints.FREE,
+        tries=constraints.build(sets),
         roots=np.array(roots, np.int32),
       ).num_steps
     )
@@ -231,9 +241,9 @@ def test_samples_are_distributed_as_renormalised_step_by_step():
       job.module,
       job.params,
       job.encoder[:1],
-      np.repeat(job.grid[:1, :1], copies, axis=1),
-      tries=tries_lib.build([strings]),
-      roots=np.full((1, copies), tries_lib.root(0)),
+      np.repeat(job.prompt_tokens[:1, :1], copies, axis=1),
+      tries=constraints.build([strings]),
+      roots=np.full((1, copies), constraints.root(0)),
       sampler=decoding.Sample(decoding.Temperature(temperature)),
       rng=jax.random.key(seed),
     )
@@ -255,17 +265,23 @@ def test_wide_enough_a_beam_finds_the_likeliest_strings(seed):
     job.module,
     job.params,
     job.encoder,
-    job.grid,
+    job.prompt_tokens,
     beam_size=len(SETS[0]),
-    tries=tries_lib.build(SETS),
+    tries=constraints.build(SETS),
     roots=job.roots,
   )
-  choices = np.zeros((*job.grid.shape[:2], len(SETS[0]), MAX_NEW_TOKENS), int)
+  choices = np.zeros(
+    (*job.prompt_tokens.shape[:2], len(SETS[0]), MAX_NEW_TOKENS), int
+  )
   for (b, u), s in SET_OF_ROW.items():
     for k, string in enumerate(SETS[s]):
       choices[b, u, k, : len(string) + 1] = [*string, 1]
   scored = _score_choices(
-    job.module, job.params, job.encoder, job.grid, choices.astype(np.int32)
+    job.module,
+    job.params,
+    job.encoder,
+    job.prompt_tokens,
+    choices.astype(np.int32),
   )
   for (b, u), s in SET_OF_ROW.items():
     strings = SETS[s]
@@ -284,7 +300,11 @@ def test_wide_enough_a_beam_finds_the_likeliest_strings(seed):
       )
     assert np.all(np.isneginf(beams.scores[b, u, len(strings) :]))
   free = _beam_search(
-    job.module, job.params, job.encoder, job.grid, beam_size=len(SETS[0])
+    job.module,
+    job.params,
+    job.encoder,
+    job.prompt_tokens,
+    beam_size=len(SETS[0]),
   )
   np.testing.assert_array_equal(beams.tokens[0, 1], free.tokens[0, 1])
   np.testing.assert_array_equal(beams.best().tokens, beams.tokens[:, :, 0])

@@ -13,7 +13,7 @@ import pytest
 from pid_jax import decoding
 from pid_jax import network
 from pid_jax.config import T5Config
-from pid_jax.decoding import prompt_lookup as lookup_lib
+from pid_jax.decoding import prompt_lookup
 
 MAX_NEW_TOKENS = 14
 CONFIG = T5Config(
@@ -132,7 +132,7 @@ def test_output_that_stands_in_the_input_takes_the_passes_counted_by_hand():
   generated = run(inputs, lookup=LOOKUP)
 
   # The prefill gives the first token, a first draft of 5 tokens gives 6 more,
-  # a second one as well, and the last token takes a pass of its own.
+  # a second one as well, and the last token takes another pass.
   assert int(generated.num_steps) == 4
   np.testing.assert_array_equal(generated.tokens[0, 0], output)
 
@@ -141,7 +141,7 @@ def test_output_that_stands_in_the_input_takes_the_passes_counted_by_hand():
   'source, recent, expected',
   [
     ([4, 5, 6, 7, 8, 9], [5, 6], [7, 8, 9]),
-    # The last of equal places; no further than the source goes.
+    # The last of equal matches; no further than the source goes.
     ([5, 6, 7, 5, 6, 8], [5, 6], [8]),
     # Two tokens that agree are better than one, wherever they are.
     ([5, 6, 7, 8, 2, 6, 9], [5, 6], [7, 8, 2]),
@@ -151,7 +151,7 @@ def test_output_that_stands_in_the_input_takes_the_passes_counted_by_hand():
     ([0, 0, 3, 4], [0, 0], []),
     # Across the gap between prompt and input nothing agrees.
     ([5, 0, 6, 7], [5, 6], []),
-    ([6, 7, 0, 5], [lookup_lib.NO_TOKEN, 6], []),
+    ([6, 7, 0, 5], [prompt_lookup.NO_TOKEN, 6], []),
   ],
 )
 def test_draft_by_hand(source, recent, expected):
@@ -161,7 +161,7 @@ def test_draft_by_hand(source, recent, expected):
 
 
 def test_drafts_that_fail_are_tried_ever_more_rarely():
-  rates = jnp.full(1, lookup_lib.FIRST_RATE)
+  rates = jnp.full(1, prompt_lookup.FIRST_RATE)
   done = jnp.zeros(1, bool)
   lookup = decoding.PromptLookup(max_draft_tokens=8, tokens_per_step=64)
   num_tried = 0
@@ -169,7 +169,9 @@ def test_drafts_that_fail_are_tried_ever_more_rarely():
     lengths = jnp.full(1, 8)
     tried = bool(lookup.is_worthwhile(lengths, rates, done))
     num_tried += tried
-    rates = lookup_lib.update_rates(rates, lengths * tried, jnp.zeros(1))
+    rates = prompt_lookup.update_rates(
+      rates, lengths * tried, jnp.zeros(1, jnp.int32)
+    )
   # A pass with drafts costs 8 / 64 of a step more: 200 steps lose less
   # than a twentieth.
   assert num_tried * 8 / 64 < 200 / 20

@@ -1,0 +1,93 @@
+# Copyright 2026 The pid_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Keys and values that are computed once and read in many decoding steps.
+
+A decoder has two caches of one form: the cross-attention cache holds the
+encoded inputs, [B, ...] and S positions, computed once per input whatever the
+number of its prompts; the self-attention cache holds the tokens decoded so far,
+[R, ...] and C positions. Axis letters are those of `pid_jax.network`.
+"""
+
+import functools
+
+import flax
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int32
+
+
+@flax.struct.dataclass
+class KVLayer:
+  """Keys and values of one attention layer, or of all layers stacked.
+
+  They are laid out as the products read them: a decoding step reads keys and
+  values many times that were computed once, and would transpose them each time.
+
+  Attributes:
+    keys: [B, H, D, K] in the activations' dtype; [N, B, H, D, K] if stacked.
+    values: [B, H, K, D] in the activations' dtype; [N, B, H, K, D] if stacked.
+  """
+
+  keys: Float[Array, '*layers B H D K']
+  values: Float[Array, '*layers B H K D']
+
+
+@flax.struct.dataclass
+class KVCache:
+  """Keys and values of all decoder layers, and which positions hold tokens.
+
+  Attributes:
+    layers: a tuple of N KVLayer, or with `scan_layers` one KVLayer with N as
+      its first axis.
+    mask: bool [B, K] ([R, C] for self-attention), False at padding. Positions
+      of the self-attention cache that are not written yet are True: the causal
+      mask hides them.
+  """
+
+  layers: tuple[KVLayer, ...] | KVLayer
+  mask: Bool[Array, 'B K']
+
+  @property
+  def length(self) -> int:
+    """Number of positions, K."""
+    return self.mask.shape[1]
+
+  def take(self, indices: Int32[Array, ' taken']) -> 'KVCache':
+    """Returns the cache of the given batch entries, in their order."""
+    # Stacked layers have an axis before that of the batch.
+    take = lambda x: jnp.take(x, indices, axis=x.ndim - 4)
+    return KVCache(jax.tree.map(take, self.layers), self.mask[indices])
+
+  def repeat(self, times: int) -> 'KVCache':
+    """Repeats every batch entry; copies of one entry are adjacent."""
+    return self.take(jnp.repeat(jnp.arange(self.mask.shape[0]), times))
+
+
+def write(
+  cache: KVLayer,
+  new: KVLayer,
+  cache_index: Int32[Array, ''] | Int32[Array, ' R'],
+) -> KVLayer:
+  """Writes the keys and values of Q tokens into a layer's cache.
+
+  Args:
+    cache: of one layer, R sequences and C positions.
+    new: of R sequences and Q positions.
+    cache_index: the position of the first of the Q tokens, one for all
+      sequences or one for each. It must be at most C - Q: XLA moves a write
+      that would reach beyond the end.
+
+  Returns:
+    The new cache, in the dtype of the old.
+  """
+
+  def write_array(old: Array, new: Array, axis: int) -> Array:
+    update = functools.partial(jax.lax.dynamic_update_slice_in_dim, axis=axis)
+    if cache_index.ndim:
+      update = jax.vmap(update)
+    return update(old, new.astype(old.dtype), cache_index)
+
+  return KVLayer(
+    keys=write_array(cache.keys, new.keys, -1),
+    values=write_array(cache.values, new.values, -2),
+  )
