@@ -227,13 +227,8 @@ def write_checkpoint(
   folder = epath.Path(folder)
   config = write_config(model, dtype)
   vocabulary = model.read_vocabulary()
-  plain = model.fitted(
-    names.plain_shapes(
-      # Biases that are the same in all layers are one here.
-      _with(model.config, relpos_bias_per_layer=False)
-    ),
-    relpos_bias_per_layer=False,
-  )
+  # Biases that are the same in all layers are one here.
+  plain = model.fitted(_with(model.config, relpos_bias_per_layer=False))
   sources = {
     names.to_hugging_face(name): tensors_lib.transposed(tensor)
     if names.is_transposed(name)

@@ -4,8 +4,16 @@
 
 from pid_jax.config import T5Config
 from pid_jax.network.attention import KeyValues
+from pid_jax.network.axes import param_axes
 from pid_jax.network.initialization import initialize
-from pid_jax.network.quantization import cast_params
+from pid_jax.network.quantization import quantize_params
 from pid_jax.network.transformer import Transformer
 
-__all__ = ['KeyValues', 'T5Config', 'Transformer', 'cast_params', 'initialize']
+__all__ = [
+  'KeyValues',
+  'T5Config',
+  'Transformer',
+  'initialize',
+  'param_axes',
+  'quantize_params',
+]

@@ -52,7 +52,7 @@ class Dense(nn.Module):
   Attributes:
     features: size of the output axis.
     kernel_axes: logical axes of the kernel.
-    dtype: of the result; the kernel is float32, or as `cast_params` made it.
+    dtype: of the result; the kernel is float32, or of `quantize_params`.
     init: initializer of the kernel.
   """
 
@@ -80,7 +80,7 @@ class Dense(nn.Module):
       y = jnp.dot(rows.astype(self.dtype), kernel)
     else:
       scale = self.get_variable('params', quantization.SCALE)
-      y = quantization.product(rows, kernel, scale, self.dtype)
+      y = quantization.quantized_dot(rows, kernel, scale, self.dtype)
     return y.reshape(*x.shape[:-1], self.features)
 
 
@@ -129,8 +129,8 @@ class Embed(nn.Module):
   def attend(self, x: jax.Array) -> jax.Array:
     """Returns products of float32 [B, L, E] with all embeddings, [B, L, V]."""
     rows = x.reshape(-1, x.shape[-1])
-    if self.has_variable('params', 'kernel'):  # The head of `cast_params`.
-      logits = quantization.product(
+    if self.has_variable('params', 'kernel'):  # Of `quantize_params`.
+      logits = quantization.quantized_dot(
         rows,
         self.get_variable('params', 'kernel'),
         self.get_variable('params', quantization.SCALE),

@@ -19,6 +19,7 @@ from flax.linen import partitioning as nn_partitioning
 import jax
 
 from pid_jax import config as config_lib
+from pid_jax.network import axes
 from pid_jax.network import layers
 from pid_jax.network.attention import Attention
 from pid_jax.network.attention import KeyValues
@@ -217,11 +218,11 @@ def _stack(
     methods.append('cross_key_values')
   scanned = nn_partitioning.scan_with_axes(
     layer_class,
-    variable_axes={'params': 1},
+    variable_axes={'params': axes.STACK_AXIS},
     split_rngs={'params': True, 'dropout': True},
     in_axes=(0, nn.broadcast, nn.broadcast),
     length=num_layers,
-    axis_name='layers',
+    axis_name=axes.LAYERS,
     methods=methods,
   )
   return {scan_name: scanned(cfg)}
