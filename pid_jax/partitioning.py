@@ -2,19 +2,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which device holds which piece of an array.
 
-The network names the axes of its parameters once ('embed', 'joined_kv', ...);
-here those names meet a mesh of devices, whose axes are
+The network names the axes of its parameters ('embed', 'joined_kv', ...; see
+network/axes.py). This module maps them to a mesh of devices, whose axes are
 
     data     splits the batch; parameters are copied
     fsdp     splits the batch, and parameters and their optimizer state, too:
-             each layer's are gathered when it is their turn
+             each layer's are gathered when it runs
     model    splits heads, feed-forward and vocabulary: each device computes
              with its part
 
 The rules are T5X's, so that a configuration tuned there means the same here;
-T5X has no 'fsdp' of its own (there 'data' can play both parts). Everything else
-(the trainer, evaluation, checkpoints) asks a `Partitioner` and never builds a
-sharding.
+T5X has no 'fsdp' (its 'data' axis can do both). Everything else (the trainer,
+evaluation, checkpoints) asks a `Partitioner` and never builds a sharding.
 """
 
 from collections.abc import Iterator
@@ -218,9 +217,9 @@ class Partitioner:
     rows: dict[int, set[int]] = {}
     places = self.batch_sharding.devices_indices_map((batch_size,))
     for device, (index,) in places.items():
-      own = rows.setdefault(device.process_index, set())
-      own.update(range(*index.indices(batch_size)))
-    known = {process: np.array(sorted(own)) for process, own in rows.items()}
+      held = rows.setdefault(device.process_index, set())
+      held.update(range(*index.indices(batch_size)))
+    known = {process: np.array(sorted(held)) for process, held in rows.items()}
     self._known_rows[batch_size] = known
     return known
 

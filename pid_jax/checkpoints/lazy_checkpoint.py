@@ -25,6 +25,8 @@ from pid_jax.vocabulary import AnyVocabulary
 
 PyTree = Any
 
+SET_CONFIG = 'Set the T5Config that it was trained with.'
+
 
 @dataclasses.dataclass(frozen=True)
 class LazyCheckpoint:
@@ -134,6 +136,7 @@ def check_shapes(
   where: str,
   saved_names: Mapping[str, str] | None = None,
   name_there: Callable[[str], str] = lambda name: name,
+  remedy: str = SET_CONFIG,
 ) -> None:
   """Compares a checkpoint's shapes with the model's.
 
@@ -143,6 +146,7 @@ def check_shapes(
     where: names the checkpoint in the message.
     saved_names: name -> what the checkpoint calls it, where that differs.
     name_there: what the checkpoint would call a name.
+    remedy: ends the message.
 
   Raises:
     UserError: naming all parameters that differ, at most eight of each kind.
@@ -174,7 +178,7 @@ def check_shapes(
   if faults:
     raise errors.UserError(
       f'The checkpoint {where} does not fit the model: {". ".join(faults)}. '
-      'Set the T5Config that it was trained with.'
+      f'{remedy}'
     )
 
 

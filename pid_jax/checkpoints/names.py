@@ -51,7 +51,7 @@ _NORMS = {
     'pre_mlp_layer_norm',
   ),
 }
-# The parts of a block in transformers, in order, as (theirs, ours).
+# The parts of a block in transformers, in order, as (theirs, here).
 _SUBLAYERS = {
   'encoder': (('SelfAttention', 'attention'), ('DenseReluDense', 'mlp')),
   'decoder': (
@@ -106,7 +106,7 @@ def _plain_params(
 
 
 def _layer_names(name: str, axes: Axes, shape: tuple[int, ...]) -> list[str]:
-  """Returns the plain names of a parameter's layers, or its own."""
+  """Returns a plain name for each layer of a parameter, or the one it has."""
   if axes_lib.LAYERS not in axes:
     return [name]
   stack, _, rest = name.split('/', 2)
@@ -138,15 +138,17 @@ def to_plain(
   """
   plain = {}
   for name, tensor in stored.items():
-    own = axes.get(name, ())
-    if len(own) != len(tensor.shape):
+    stored_axes = axes.get(name, ())
+    if len(stored_axes) != len(tensor.shape):
       plain[name] = tensor
       continue
-    of_layer = axes_lib.without_layers(own)
-    for i, plain_name in enumerate(_layer_names(name, own, tensor.shape)):
+    of_layer = axes_lib.without_layers(stored_axes)
+    plain_names = _layer_names(name, stored_axes, tensor.shape)
+    for i, plain_name in enumerate(plain_names):
       layer = tensor
-      if axes_lib.LAYERS in own:
-        layer = tensors_lib.layer(tensor, i, own.index(axes_lib.LAYERS))
+      if axes_lib.LAYERS in stored_axes:
+        position = stored_axes.index(axes_lib.LAYERS)
+        layer = tensors_lib.layer(tensor, i, position)
       plain[plain_name] = _join_heads(layer, of_layer)
   return plain
 
@@ -202,7 +204,7 @@ def arrange_biases(
   arranged = dict(plain)
   for stack in STACKS:
     shared = f'{stack}/relpos_bias/rel_embedding'
-    own = {
+    of_layers = {
       name: tensor
       for name, tensor in plain.items()
       if re.fullmatch(rf'{stack}/layers_\d+/relpos_bias/rel_embedding', name)
@@ -211,16 +213,16 @@ def arrange_biases(
       bias = arranged.pop(shared)
       for i in range(num_layers(plain, stack)):
         arranged[f'{stack}/layers_{i}/relpos_bias/rel_embedding'] = bias
-    elif not per_layer and own:
-      first, *others = own.values()
+    elif not per_layer and of_layers:
+      first, *others = of_layers.values()
       if not all(tensors_lib.equal(first, other) for other in others):
         raise errors.UserError(
           f'the {stack} has a relative position bias in each layer '
           f'({first.name}, ...), and they differ: the model needs '
           'T5Config.relpos_bias_per_layer = True, and only T5X has a format '
-          'for it besides ours.'
+          'for it besides the native one.'
         )
-      for name in own:
+      for name in of_layers:
         del arranged[name]
       arranged[shared] = first
   return arranged
@@ -251,8 +253,8 @@ def to_hugging_face(name: str) -> str:
     return f'{stack}.block.{index}.layer.{sublayer}.layer_norm.weight'
   sublayer, theirs = next(
     (i, theirs)
-    for i, (theirs, ours) in enumerate(_SUBLAYERS[stack])
-    if ours == part
+    for i, (theirs, here) in enumerate(_SUBLAYERS[stack])
+    if here == part
   )
   if theirs != 'DenseReluDense':
     kernel = next(k for k, v in _KERNELS.items() if v == parts[2])
@@ -277,7 +279,7 @@ def from_hugging_face(name: str) -> str | None:
   match = re.fullmatch(r'block\.(\d+)\.layer\.(\d)\.(.+)\.weight', rest)
   if match is None or int(match[2]) >= len(_SUBLAYERS[stack]):
     return None
-  layer, (theirs, ours) = (
+  layer, (theirs, here) = (
     f'{stack}/layers_{match[1]}',
     _SUBLAYERS[stack][int(match[2])],
   )
@@ -286,7 +288,7 @@ def from_hugging_face(name: str) -> str | None:
   part, _, kernel = match[3].partition('.')
   if part != theirs or kernel not in _KERNELS:
     return None
-  return f'{layer}/{ours}/{_KERNELS[kernel]}/kernel'
+  return f'{layer}/{here}/{_KERNELS[kernel]}/kernel'
 
 
 def is_transposed(name: str) -> bool:

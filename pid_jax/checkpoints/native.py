@@ -158,7 +158,15 @@ def check_shapes(
   Raises:
     UserError: naming all parameters that differ, at most eight of each kind.
   """
-  lazy_checkpoint.check_shapes(saved, shapes(wanted), where)
+  wanted = shapes(wanted)
+  remedy = lazy_checkpoint.SET_CONFIG
+  if any(name.startswith('opt_state/') for name in wanted):
+    remedy = (
+      'Set the optimizer that it was trained with. To begin with its '
+      'parameters alone, choose another MODEL_DIR, and let '
+      'INITIAL_CHECKPOINT_PATH name this one.'
+    )
+  lazy_checkpoint.check_shapes(saved, wanted, where, remedy=remedy)
 
 
 def shapes(tree: PyTree) -> dict[str, tuple[int, ...]]:
@@ -289,7 +297,7 @@ def write_config(
     config: shape of the model.
     task: JSON values, those of Pretrained.task.
     vocabulary_path: a SentencePiece model to copy, or None.
-    extra_ids: sentinels that SeqIO adds behind the vocabulary's own ids.
+    extra_ids: sentinels that SeqIO adds after the ids in the file.
     vocabulary: in place of these two.
     selection: {'metric': name, 'mode': 'max' or 'min'}: what makes a checkpoint
       the best one.
@@ -409,8 +417,8 @@ def _train_state(
   leaves = []
   for path, _ in paths:
     name = jax.tree_util.keystr(path, simple=True, separator='/')
-    own = re.sub(r'^[\d/]*', '', name)
-    leaves.append(step if own == 'count' else moments[own])
+    name = re.sub(r'^[\d/]*', '', name)  # Without the places in the chain.
+    leaves.append(step if name == 'count' else moments[name])
   return {
     'step': step,
     'opt_state': jax.tree_util.tree_unflatten(treedef, leaves),

@@ -351,7 +351,7 @@ def _read_step(stored: Mapping[str, Tensor], path: epath.Path) -> int:
 
 
 def _open_legacy(path: epath.Path) -> dict[str, Tensor]:
-  """Opens a checkpoint of T5X's own format, of before orbax."""
+  """Opens a checkpoint of T5X's legacy format, from before it used orbax."""
   file = path / LEGACY_FILE
   try:
     # Flax's msgpack holds numbers, strings and arrays, and nothing that runs.
@@ -389,8 +389,7 @@ def _legacy_spec(
 ) -> dict[str, Any]:
   """TensorStore's spec of an array that T5X's file names.
 
-  Of what is written there, the folder's name alone is used: where else it
-  points to is none of our business.
+  Only the folder's name is used: a spec may not point outside the checkpoint.
   """
   try:
     place = spec['kvstore'].get('path') or spec['path']

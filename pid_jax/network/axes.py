@@ -135,14 +135,14 @@ def tree_map(
 
 def role(axes: Axes) -> Role:
   """Tells from its axes what a parameter does."""
-  own = without_layers(axes)
-  if 'relpos_buckets' in own:
+  of_layer = without_layers(axes)
+  if 'relpos_buckets' in of_layer:
     return Role.POSITION_BIAS
-  if own[0] == 'vocab':
+  if of_layer[0] == 'vocab':
     return Role.EMBEDDING
-  if own[-1] == 'vocab':
+  if of_layer[-1] == 'vocab':
     return Role.HEAD
-  return Role.KERNEL if len(own) > 1 else Role.SCALE
+  return Role.KERNEL if len(of_layer) > 1 else Role.SCALE
 
 
 def without_layers(axes: Axes) -> Axes:

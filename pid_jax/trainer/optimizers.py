@@ -4,8 +4,8 @@
 
 An `Optimizer` is configured before the model exists (gin calls its factory).
 Its `make` takes the logical axes of the model's parameters, from
-`network.param_axes`, so that each layer is optimized by itself, whether its
-parameters are arrays of their own or stacked with others' (`scan_layers`).
+`network.param_axes`, so that each layer is optimized by itself, also where the
+parameters of all layers are stacked (`scan_layers`).
 """
 
 from collections.abc import Callable

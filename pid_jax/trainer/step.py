@@ -3,8 +3,8 @@
 """The train state, and one step of training as a pure function.
 
 Master weights are float32 whatever the activations are. All randomness of a
-step comes from one key folded with the step's number, so that a run continued
-from a checkpoint draws what it would have drawn.
+step is drawn from one key folded with the step's number, so that a run resumed
+from a checkpoint draws the same numbers.
 """
 
 from collections.abc import Callable
