@@ -4,6 +4,7 @@
 
 from pid_jax.config import T5Config
 from pid_jax.network.attention import KeyValues
+from pid_jax.network.axes import ParamAxes
 from pid_jax.network.axes import param_axes
 from pid_jax.network.initialization import initialize
 from pid_jax.network.quantization import quantize_params
@@ -11,6 +12,7 @@ from pid_jax.network.transformer import Transformer
 
 __all__ = [
   'KeyValues',
+  'ParamAxes',
   'T5Config',
   'Transformer',
   'initialize',

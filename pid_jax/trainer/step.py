@@ -67,7 +67,7 @@ def state_from_params(
   ema: bool = False,
 ) -> TrainState:
   """Builds the state before the first step of training given parameters."""
-  transformation = optimizer.make(axes_lib.param_axes(model.module))
+  transformation = optimizer.make(model.param_axes)
   return TrainState(
     step=jnp.zeros((), jnp.int32),
     params=params,
@@ -92,7 +92,7 @@ def abstract_state(
     UserError: the mesh does not divide the model.
   """
   partitioner.check_model(model.module.config)
-  axes = axes_lib.param_axes(model.module)
+  axes = model.param_axes
   params = axes_lib.abstract_params(model.module)
   param_shardings = partitioner.shardings(params, axes)
   with partitioner.scope():
@@ -144,7 +144,7 @@ def train_step(
   """
   rng = jax.random.fold_in(rng, state.step)
   grads, metrics = gradients(model, state.params, batch, rng, num_microbatches)
-  transformation = optimizer.make(axes_lib.param_axes(model.module))
+  transformation = optimizer.make(model.param_axes)
   updates, opt_state = transformation.update(
     grads, state.opt_state, state.params
   )
