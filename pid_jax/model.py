@@ -153,6 +153,11 @@ class EncoderDecoderModel:
     self.loss_normalizing_factor = loss_normalizing_factor
     self.sampler = sampler
 
+  @property
+  def param_axes(self) -> network.ParamAxes:
+    """Logical axes of the network's parameters: path -> axes."""
+    return network.param_axes(self.module)
+
   def get_initial_variables(
     self,
     rng: jax.Array,

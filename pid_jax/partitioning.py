@@ -2,19 +2,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which device holds which piece of an array.
 
-The network names the axes of its parameters once ('embed', 'joined_kv', ...);
-here those names meet a mesh of devices, whose axes are
+The network names the axes of its parameters ('embed', 'joined_kv', ...; see
+network/axes.py). This module maps them to a mesh of devices, whose axes are
 
     data     splits the batch; parameters are copied
     fsdp     splits the batch, and parameters and their optimizer state, too:
-             each layer's are gathered when it is their turn
+             each layer's are gathered when it runs
     model    splits heads, feed-forward and vocabulary: each device computes
              with its part
 
 The rules are T5X's, so that a configuration tuned there means the same here;
-T5X has no 'fsdp' of its own (there 'data' can play both parts). Everything else
-(the trainer, evaluation, checkpoints) asks a `Partitioner` and never builds a
-sharding.
+T5X has no 'fsdp' (its 'data' axis can do both). Everything else (the trainer,
+evaluation, checkpoints) asks a `Partitioner` and never builds a sharding.
 """
 
 from collections.abc import Iterator
@@ -26,7 +25,6 @@ import functools
 import math
 from typing import Any
 
-import flax
 from flax.linen import partitioning as flax_partitioning
 import jax
 from jax.experimental import mesh_utils
@@ -34,6 +32,7 @@ import numpy as np
 
 from pid_jax import config as config_lib
 from pid_jax import errors
+from pid_jax.network import axes as axes_lib
 
 PyTree = Any
 MeshAxes = str | tuple[str, ...] | None
@@ -218,9 +217,9 @@ class Partitioner:
     rows: dict[int, set[int]] = {}
     places = self.batch_sharding.devices_indices_map((batch_size,))
     for device, (index,) in places.items():
-      own = rows.setdefault(device.process_index, set())
-      own.update(range(*index.indices(batch_size)))
-    known = {process: np.array(sorted(own)) for process, own in rows.items()}
+      held = rows.setdefault(device.process_index, set())
+      held.update(range(*index.indices(batch_size)))
+    known = {process: np.array(sorted(held)) for process, held in rows.items()}
     self._known_rows[batch_size] = known
     return known
 
@@ -258,42 +257,31 @@ class Partitioner:
 
     return {name: put(value) for name, value in batch.items()}
 
-  def param_shardings(self, params: PyTree, params_axes: PyTree) -> PyTree:
-    """Shardings of the parameters by their logical axes.
+  def shardings(self, tree: PyTree, axes: axes_lib.ParamAxes) -> PyTree:
+    """Shardings of parameters, or of an optimizer's state, by logical axes.
 
     Args:
-      params: nested dict of arrays or ShapeDtypeStructs.
-      params_axes: Flax's 'params_axes' collection beside them; an empty one
-        replicates everything.
+      tree: of arrays or ShapeDtypeStructs.
+      axes: path -> logical axes. A leaf whose path is not there is replicated.
 
     Returns:
-      The tree of `params` with a NamedSharding at each leaf.
+      The tree with a NamedSharding at each leaf.
 
     Raises:
-      UserError: naming the parameters whose shape the mesh does not divide.
+      UserError: naming the leaves whose shape the mesh does not divide.
     """
-    if not params_axes:
-      return jax.tree.map(lambda _: self.replicated, params)
-    names = flax.core.unfreeze(flax_partitioning.get_axis_names(params_axes))
-    is_names = lambda x: isinstance(x, jax.sharding.PartitionSpec)
-    specs = jax.tree.map(
-      lambda x: flax_partitioning.logical_to_mesh_axes(
-        tuple(x), tuple(self.logical_axis_rules)
-      ),
-      names,
-      is_leaf=is_names,
-    )
     faults = []
 
-    def to_sharding(path, leaf, spec):
-      for size, axis in zip(leaf.shape, spec, strict=False):
-        parts = self._num_parts(axis)
+    def to_sharding(path, leaf):
+      name = axes_lib.path_name(path)
+      sharding = self.sharding(*axes.get(name, ()))
+      for size, mesh_axes in zip(leaf.shape, sharding.spec, strict=False):
+        parts = self._num_parts(mesh_axes)
         if size % parts:
-          name = jax.tree_util.keystr(path, simple=True, separator='/')
-          faults.append(f'{name} {leaf.shape} by {parts} over {axis!r}')
-      return jax.sharding.NamedSharding(self.mesh, spec)
+          faults.append(f'{name} {leaf.shape} by {parts} over {mesh_axes!r}')
+      return sharding
 
-    shardings = jax.tree_util.tree_map_with_path(to_sharding, params, specs)
+    shardings = jax.tree_util.tree_map_with_path(to_sharding, tree)
     if faults:
       raise errors.UserError(
         f'The mesh {dict(self.mesh.shape)} does not divide: '
@@ -303,36 +291,6 @@ class Partitioner:
       )
     return shardings
 
-  def state_shardings(self, state: PyTree, param_shardings: PyTree) -> PyTree:
-    """Shardings of a train state: each leaf as the parameter it belongs to.
-
-    A leaf belongs to the parameter whose path ends its own path (Adam's
-    `mu/encoder/...` to `encoder/...`) and takes its sharding if the ranks
-    agree. Everything else is replicated: counters, and Adafactor's factored
-    rows and columns, which of all parameters of T5 XXL have 18 MB.
-
-    Args:
-      state: any pytree of ShapeDtypeStructs or arrays.
-      param_shardings: from `param_shardings`, a nested dict.
-
-    Returns:
-      The tree of `state` with a NamedSharding at each leaf.
-    """
-    by_path = {
-      tuple(_key_name(k) for k in path): sharding
-      for path, sharding in jax.tree_util.tree_leaves_with_path(param_shardings)
-    }
-
-    def to_sharding(path, leaf):
-      names = tuple(_key_name(k) for k in path)
-      for start in range(len(names)):
-        sharding = by_path.get(names[start:])
-        if sharding is not None and _fits(leaf.shape, sharding):
-          return sharding
-      return self.replicated
-
-    return jax.tree_util.tree_map_with_path(to_sharding, state)
-
   def _num_parts(self, axes: MeshAxes) -> int:
     return math.prod(self.mesh.shape[axis] for axis in _as_tuple(axes))
 
@@ -341,18 +299,3 @@ def _as_tuple(axes: MeshAxes) -> tuple[str, ...]:
   if axes is None:
     return ()
   return (axes,) if isinstance(axes, str) else tuple(axes)
-
-
-def _key_name(key) -> str:
-  return jax.tree_util.keystr((key,), simple=True)
-
-
-def _fits(shape: tuple[int, ...], sharding: jax.sharding.NamedSharding) -> bool:
-  """Whether the sharding splits exactly these dimensions into whole parts."""
-  if len(shape) != len(sharding.spec):
-    return not sharding.spec  # A replicated sharding fits every shape.
-  try:
-    sharding.shard_shape(shape)
-  except ValueError:
-    return False
-  return True

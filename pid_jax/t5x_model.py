@@ -2,11 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The PiD model as T5X's train, eval and infer take it.
 
-T5X brings the loop, the optimizer, the partitioner and the checkpoints; what is
-PiD comes from here: how a batch is made of a task, how packed rows are read,
-and how a grid of prompts is decoded and scored. The loss is T5X's own. It
-normalises as ours does, for the loss weights and positions of a packed row say
-where each subtask begins and what it weighs.
+T5X provides the loop, the optimizer, the partitioner and the checkpoints. This
+module adds PiD: how a batch is made from a task, how packed rows are read, and
+how a batch of prompts is decoded and scored. The loss is T5X's. It normalises
+as `model.EncoderDecoderModel` does, because the loss weights and positions of a
+packed row say where each subtask begins and what it weighs.
 
 The gin files of gin_configs/t5x put it together. This is the one module that
 imports t5x, which is not on PyPI: docs/t5x.md says where to get it.
@@ -46,7 +46,7 @@ PyTree = Any
 
 
 class PromptInDecoderModel(models.EncoderDecoderModel):
-  """T5X's model protocol over our network and our decoding."""
+  """T5X's model protocol over pid_jax's network and decoding."""
 
   FEATURE_CONVERTER_CLS = subtasks.PromptInDecoderFeatureConverter
 
@@ -131,7 +131,7 @@ class PromptInDecoderModel(models.EncoderDecoderModel):
     batch: model_lib.Batch,
     dropout_rng: jax.Array | None,
   ) -> tuple[jax.Array, model_lib.Metrics]:
-    """T5X's loss and metrics, with our counts of what a batch holds.
+    """T5X's loss and metrics, and counts of what the batch holds.
 
     Args:
       params: of the network.
@@ -202,7 +202,7 @@ def summarize_config(
   mixture_or_task_name: str,
   task_feature_lengths: Mapping[str, int],
 ) -> None:
-  """Writes config.gin, as T5X does, and what our commands need beside it.
+  """Writes config.gin, as T5X does, and what pid_jax's commands need besides.
 
   With config.json and the vocabulary in MODEL_DIR, `pid_jax.predict`,
   `evaluate`, `convert` and `PromptInDecoder.from_pretrained` take T5X's

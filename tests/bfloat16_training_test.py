@@ -125,7 +125,8 @@ def test_loss_and_update_where_float16_overflows(gated):
   cosine = ours @ theirs / np.linalg.norm(ours) / np.linalg.norm(theirs)
   assert cosine > 0.95
 
-  optimizer = optimizers.adafactor(1e-3).transformation
+  axes = network.param_axes(model_of(config).module)
+  optimizer = optimizers.adafactor(1e-3).make(axes)
   update = lambda grads: optimizer.update(grads, optimizer.init(params), params)
   check_finite(loss, jax.jit(update)(grads)[0])
 

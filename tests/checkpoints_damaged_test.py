@@ -77,7 +77,7 @@ def test_a_file_that_was_cut(size, copy):
   path = copy('hugging_face')
   file = path / 'model.safetensors'
   file.write_bytes(file.read_bytes()[:size])
-  _refused(path, 'model.safetensors is damaged.*Get it anew')
+  _refused(path, 'model.safetensors is damaged.*Download it again')
 
 
 @pytest.mark.parametrize(

@@ -99,7 +99,9 @@ def test_any_layout_is_read_into_any(there, here, tmp_path):
       opened.check(CONFIGS[here])
     return
   opened.check(CONFIGS[here])
-  params = opened.restore(checkpoints.abstract_params(CONFIGS[here]))
+  params = opened.restore(
+    CONFIGS[here], checkpoints.abstract_params(CONFIGS[here])
+  )
   after = dataclasses.replace(before, config=CONFIGS[here], params=params)
   if (there, here) in (('minimal', 'scanned'), ('scanned', 'apart')):
     expected = data.logits(before)
@@ -108,7 +110,9 @@ def test_any_layout_is_read_into_any(there, here, tmp_path):
     )
   checkpoints.save(tmp_path / 'y', after)
   opened = checkpoints.open_checkpoint(tmp_path / 'y')
-  back = opened.restore(checkpoints.abstract_params(CONFIGS[there]))
+  back = opened.restore(
+    CONFIGS[there], checkpoints.abstract_params(CONFIGS[there])
+  )
   data.assert_same_bits(back, before.params)
 
 

@@ -139,7 +139,7 @@ def test_tokens_of_the_users_own_are_refused_but_weights_load(model, tmp_path):
   with pytest.raises(errors.UserError, match="tokens of its own.*'{'"):
     checkpoints.load(tmp_path / 'x')
   opened = checkpoints.open_checkpoint(tmp_path / 'x')
-  opened.restore(checkpoints.abstract_params(opened.config))
+  opened.restore(opened.config, checkpoints.abstract_params(opened.config))
 
 
 def test_bytes(tmp_path):
@@ -233,7 +233,7 @@ def test_training_begins_with_any_format(name, tmp_path):
   )
   after = checkpoints.load(tmp_path / 'run')
   expected = checkpoints.open_checkpoint(tmp_path / name).restore(
-    checkpoints.abstract_params(config)
+    config, checkpoints.abstract_params(config)
   )
   data.assert_same_bits(after.params, expected)
 

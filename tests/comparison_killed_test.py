@@ -42,7 +42,9 @@ def _results(output: pathlib.Path) -> dict:
 
 def _params(output: pathlib.Path, run: str):
   opened = checkpoints.open_checkpoint(output / 'runs' / run)
-  return opened.restore(checkpoints.abstract_params(toy.t5_config()))
+  return opened.restore(
+    toy.t5_config(), checkpoints.abstract_params(toy.t5_config())
+  )
 
 
 @pytest.mark.slow

@@ -88,7 +88,7 @@ def test_steps_are_those_of_our_trainer(factor, num_microbatches):
     theirs.optimizer_def, variables
   )
   our_state = step_lib.state_from_params(
-    flax.core.unfreeze(variables['params']), optimizer
+    ours, optimizer, flax.core.unfreeze(variables['params'])
   )
   weights = np.random.default_rng(0).uniform(0.5, 2.0, (3, 8, 1))
   for batch, weight in zip(batches(pack=True, count=3), weights, strict=True):

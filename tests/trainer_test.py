@@ -214,6 +214,8 @@ def test_microbatches_and_padding_do_not_change_the_gradient():
 class Parabola:
   """A model whose one parameter wants to be 3."""
 
+  param_axes = {'x': ('embed',)}
+
   def loss_fn(self, params, batch, unused_rng):
     loss = jnp.sum((params['x'] - 3.0) ** 2) + 0 * batch['unused']
     return loss, {'loss': clu_metrics.Average(loss, jnp.float32(1))}
@@ -221,7 +223,9 @@ class Parabola:
 
 def test_average_of_parameters():
   optimizer = optimizers.adamw(1e-2)
-  state = step_lib.state_from_params({'x': jnp.zeros(1)}, optimizer, ema=True)
+  state = step_lib.state_from_params(
+    Parabola(), optimizer, {'x': jnp.zeros(1)}, ema=True
+  )
   step = lambda state: step_lib.train_step(
     state,
     {'unused': 0.0},

@@ -37,7 +37,7 @@ _generate = jax.jit(
   static_argnums=0,
   static_argnames=('max_new_tokens', 'lookup'),
 )
-_product = jax.jit(quantization.product, static_argnums=3)
+_quantized_dot = jax.jit(quantization.quantized_dot, static_argnums=3)
 
 
 def _cast_kernel(kernel):
@@ -45,7 +45,9 @@ def _cast_kernel(kernel):
   params = {
     'decoder': {'logits_dense': {'kernel': jnp.asarray(kernel, jnp.float32)}}
   }
-  cast = network.cast_params(params, 'int8')['decoder']['logits_dense']
+  axes = {'decoder/logits_dense/kernel': ('embed', 'vocab')}
+  cast = network.quantize_params(params, axes, 'int8')
+  cast = cast['decoder']['logits_dense']
   return cast['kernel'], cast['kernel_scale']
 
 
@@ -57,7 +59,7 @@ def test_int8_product_by_hand():
   np.testing.assert_array_equal(kernel, [[127, -127, 0], [32, 64, 0]])
   np.testing.assert_allclose(scale[:2], [1 / 127, 4 / 127], rtol=1e-6)
   # The row's largest number is 2: 2 -> 127, -1 -> -63.5 -> -64 (to even).
-  got = _product(jnp.array([[2.0, -1.0]]), kernel, scale, 'float32')
+  got = _quantized_dot(jnp.array([[2.0, -1.0]]), kernel, scale, 'float32')
   row, s = 2 / 127, np.array([1, 4]) / 127
   ints = np.array([127 * 127 - 64 * 32, -127 * 127 - 64 * 64])
   np.testing.assert_allclose(got[0, :2], ints * row * s, rtol=1e-6)
@@ -79,7 +81,7 @@ def test_int8_product_is_that_of_numpy(num_rows):
   np.testing.assert_allclose(scale, scales, rtol=1e-6)
   row_scales = np.abs(x).max(axis=1, keepdims=True) / np.float32(127)
   expected = np.rint(x / row_scales).astype(np.int64) @ ints
-  got = _product(jnp.asarray(x), kernel, scale, 'float32')
+  got = _quantized_dot(jnp.asarray(x), kernel, scale, 'float32')
   np.testing.assert_allclose(got, expected * row_scales * scales, rtol=1e-6)
 
   # What rounding to the next of 127 steps can cost at most.
@@ -97,14 +99,14 @@ def test_bfloat16_product_is_summed_in_float32(num_rows):
   # In bfloat16 the sum would stay at 256, where adding 1 changes nothing.
   kernel = jnp.ones((1025, 2), jnp.bfloat16)
   x = jnp.ones((num_rows, 1025))
-  got = _product(x, kernel, None, 'float32')
+  got = _quantized_dot(x, kernel, None, 'float32')
   np.testing.assert_array_equal(got, np.full((num_rows, 2), 1025.0))
-  assert _product(x, kernel, None, 'bfloat16').dtype == jnp.bfloat16
+  assert _quantized_dot(x, kernel, None, 'bfloat16').dtype == jnp.bfloat16
 
 
 def test_rows_and_channels_of_zeros():
   kernel, scale = _cast_kernel(np.zeros((4, 2)))
-  got = _product(jnp.zeros((2, 4)), kernel, scale, 'float32')
+  got = _quantized_dot(jnp.zeros((2, 4)), kernel, scale, 'float32')
   np.testing.assert_array_equal(got, np.zeros((2, 2)))
 
 
@@ -120,6 +122,11 @@ def _params(name, scan_layers=False):
   return config, torch_reference.params_of(model, config)
 
 
+def _quantize(config, params, param_dtype):
+  axes = network.param_axes(network.Transformer(config))
+  return network.quantize_params(params, axes, param_dtype)
+
+
 def _flat(params):
   return {
     jax.tree_util.keystr(path, simple=True, separator='/'): leaf
@@ -132,7 +139,7 @@ def _flat(params):
 def test_what_becomes_of_each_parameter(name, scan_layers):
   config, params = _params(name, scan_layers)
   original = _flat(params)
-  int8 = _flat(network.cast_params(params, 'int8'))
+  int8 = _flat(_quantize(config, params, 'int8'))
   added = set()
   for path, leaf in original.items():
     got = np.asarray(int8[path], np.float32)
@@ -158,21 +165,21 @@ def test_what_becomes_of_each_parameter(name, scan_layers):
     assert np.abs(error).max() < 0.02
   assert set(int8) - set(original) == added
 
-  bfloat16 = _flat(network.cast_params(params, 'bfloat16'))
+  bfloat16 = _flat(_quantize(config, params, 'bfloat16'))
   assert {leaf.dtype.name for leaf in bfloat16.values()} == {'bfloat16'}
-  same = _flat(network.cast_params(params, 'float32'))
+  same = _flat(_quantize(config, params, 'float32'))
   jax.tree.map(np.testing.assert_array_equal, same, original)
 
 
 def test_what_cannot_be_cast():
-  _, params = _params('t5_1_1')
+  config, params = _params('t5_1_1')
   with pytest.raises(errors.UserError, match="'int4'; choose one of .*'int8'"):
-    network.cast_params(params, 'int4')
+    _quantize(config, params, 'int4')
   with pytest.raises(errors.UserError, match='T5 overflows in float16'):
-    network.cast_params(params, 'float16')
-  int8 = network.cast_params(params, 'int8')
+    _quantize(config, params, 'float16')
+  int8 = _quantize(config, params, 'int8')
   with pytest.raises(errors.UserError, match='int8 already'):
-    network.cast_params(int8, 'bfloat16')
+    _quantize(config, int8, 'bfloat16')
 
 
 # --- Every way to decode ---
@@ -200,11 +207,11 @@ def test_logits_stay_near_and_scanned_layers_give_the_same(name, param_dtype):
     return jax.jit(run)(params, encoder, grid)
 
   exact = prefill(config, params)
-  got = prefill(config, network.cast_params(params, param_dtype))
+  got = prefill(config, _quantize(config, params, param_dtype))
   error = np.sqrt(np.mean(np.square(got - exact))) / np.std(exact)
   assert 0 < error < LOGIT_ERROR[param_dtype]
   scanned, stacked = _params(name, scan_layers=True)
-  again = prefill(scanned, network.cast_params(stacked, param_dtype))
+  again = prefill(scanned, _quantize(scanned, stacked, param_dtype))
   np.testing.assert_allclose(again, got, atol=1e-4 * np.std(exact), rtol=0)
 
 
@@ -218,7 +225,7 @@ def test_logits_stay_near_and_scanned_layers_give_the_same(name, param_dtype):
 def test_all_ways_to_decode_agree(name, param_dtype):
   config, params = _params(name)
   module = network.Transformer(config)
-  params = network.cast_params(params, param_dtype)
+  params = _quantize(config, params, param_dtype)
   _, prompts, encoder, grid = _batch(config)
   greedy = _generate(module, params, encoder, grid, max_new_tokens=6)
 
@@ -257,7 +264,7 @@ def test_all_ways_to_decode_agree(name, param_dtype):
 def test_kernels_are_multiplied_as_they_are_kept(name):
   """No program turns int8 kernels into anything wider."""
   config, params = _params(name)
-  params = network.cast_params(params, 'int8')
+  params = _quantize(config, params, 'int8')
   generate = jax.jit(
     functools.partial(
       decoding.generate, network.Transformer(config), max_new_tokens=2
@@ -345,7 +352,7 @@ def test_a_trained_model_answers_as_before(param_dtype):
     ).tokens[:, 0]  # fmt: skip
 
   before = answers(params)
-  after = answers(network.cast_params(params, param_dtype))
+  after = answers(_quantize(TOY, params, param_dtype))
   right = lambda tokens: np.mean(np.all(tokens == targets, axis=-1))
   assert right(before) > 0.95  # It has learnt.
   assert np.mean(np.all(before == after, axis=-1)) >= 0.99
@@ -378,7 +385,7 @@ def test_from_pretrained_is_casting_what_was_trained(model_dir):
   narrow, exact = load(model_dir, param_dtype='int8'), load(model_dir)
   by_hand = inference.PromptInDecoder(
     exact.config,
-    network.cast_params(exact._params, 'int8'),
+    _quantize(exact.config, exact._params, 'int8'),
     exact.vocabulary,
     exact.task,
   )

@@ -49,7 +49,8 @@ class Engine:
     inputs, prompts, new_tokens = lay_out(variant.layout, job, batch)
     params = self.params
     if variant.param_dtype != 'float32':
-      params = network.cast_params(params, variant.param_dtype)
+      axes = network.param_axes(self.module)
+      params = network.quantize_params(params, axes, variant.param_dtype)
     if variant.pool:
       settings = loop.Settings(self.module, new_tokens)
       return lambda: _stream(settings, params, variant.pool, inputs, prompts)

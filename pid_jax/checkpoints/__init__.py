@@ -1,13 +1,14 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Trained models on disk: ours, Hugging Face's and T5X's, read and written.
+"""Trained models on disk, in the native format, Hugging Face's and T5X's.
 
     pretrained = checkpoints.load('/models/flan-t5-base')
     checkpoints.convert('/models/flan-t5-base', '/tmp/model')
 
-`ours` says what a MODEL_DIR holds; `hugging_face` and `t5x` are the other
-formats, `names` what maps to what, `opened` what all of them are once opened.
-Nothing here needs TensorFlow, and reading weights never runs code from a file.
+`native` says what a MODEL_DIR holds; `hugging_face` and `t5x` are the other
+formats, `names` maps parameters between them, and each opens a checkpoint as a
+`LazyCheckpoint`. Nothing here needs TensorFlow, and reading weights never runs
+code from a file.
 """
 
 from pid_jax.checkpoints.formats import Pretrained

@@ -4,7 +4,6 @@
 
 from collections.abc import Mapping
 import dataclasses
-import functools
 import os
 from typing import Any
 
@@ -24,11 +23,13 @@ from pid_jax.checkpoints import native
 from pid_jax.checkpoints import t5x
 from pid_jax.checkpoints import tensors as tensors_lib
 from pid_jax.checkpoints import tensorstore_io
+from pid_jax.network import axes as axes_lib
 
 PyTree = Any
 
 # In the order in which they are tried.
 FORMATS = {'t5x': t5x, 'native': native, 'hugging_face': hugging_face}
+_ALIASES = {'ours': 'native'}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,10 +64,10 @@ def open_checkpoint(
   """Opens a checkpoint of any format; reads no weights.
 
   Args:
-    path: a MODEL_DIR of ours or of T5X's, or one of its checkpoints, or a
+    path: a MODEL_DIR of pid_jax or of T5X, or one of its checkpoints, or a
       folder of Hugging Face's.
-    step: of a MODEL_DIR: a number or 'last' (or 'best', of ours).
-    format: a key of `FORMATS`; None: found out.
+    step: of a MODEL_DIR: a number or 'last' (or, of pid_jax, 'best').
+    format: a key of `FORMATS`; None: detected.
 
   Raises:
     UserError: no such checkpoint, of no known format, or damaged.
@@ -81,12 +82,11 @@ def open_checkpoint(
     if not known:
       raise errors.UserError(
         f'{path} is no checkpoint of a known format: it holds neither '
-        f'{native.CHECKPOINTS}/STEP (ours) nor {t5x.PREFIX}STEP (T5X) nor a '
+        f'{native.CHECKPOINTS}/STEP (native) nor {t5x.PREFIX}STEP (T5X) nor a '
         f'{hugging_face.CONFIG_FILE} with a model_type (Hugging Face).'
       )
     format = known[0]
-  elif format not in FORMATS:
-    raise errors.unknown('checkpoint format', format, FORMATS)
+  format = _find_format(format)
   if format == 'hugging_face':
     if step is not None:
       raise errors.UserError(
@@ -108,10 +108,10 @@ def load(
 
   Args:
     path: see `open_checkpoint`; or what that returned, and no step.
-    step: a number, 'best' (of ours: by the metric that the run named), 'last',
-      or None for 'best' where there is one, else 'last'.
+    step: a number, 'best' (of pid_jax: by the metric that the run named),
+      'last', or None for 'best' if there is one, else 'last'.
     partitioner: places the parameters on its mesh; None on the first device.
-    format: a key of `FORMATS`; None: found out.
+    format: a key of `FORMATS`; None: detected.
     param_dtype: 'float32' or 'bfloat16', of the parameters in memory.
 
   Raises:
@@ -124,7 +124,7 @@ def load(
     model = open_checkpoint(path, step, format=format)
   vocabulary = model.read_vocabulary()
   config = with_num_tokens(model.config, vocabulary)
-  params = model.restore(abstract_params(config, partitioner, dtype))
+  params = model.restore(config, abstract_params(config, partitioner, dtype))
   return Pretrained(config, params, vocabulary, model.task, model.step)
 
 
@@ -132,7 +132,7 @@ def save(
   path: epath.PathLike,
   pretrained: Pretrained,
   *,
-  format: str = 'ours',
+  format: str = 'native',
   dtype: str = 'float32',
   **options: Any,
 ) -> None:
@@ -161,7 +161,7 @@ def save(
   model = lazy_checkpoint.LazyCheckpoint(
     path='the model in memory',
     config=pretrained.config,
-    tensors=names.to_plain(stored),
+    tensors=names.to_plain(stored, names.param_axes(pretrained.config)),
     task=pretrained.task,
     step=pretrained.step,
     read_vocabulary=lambda: pretrained.vocabulary,
@@ -174,7 +174,7 @@ def convert(
   target: epath.PathLike,
   *,
   source_format: str | None = None,
-  target_format: str = 'ours',
+  target_format: str = 'native',
   step: int | str | None = None,
   dtype: str | None = None,
   vocabulary: vocabulary_lib.AnyVocabulary | None = None,
@@ -185,14 +185,14 @@ def convert(
   Args:
     source: see `open_checkpoint`.
     target: must not exist, or be empty.
-    source_format: a key of `FORMATS`; None: found out.
+    source_format: a key of `FORMATS`; None: detected.
     target_format: a key of `FORMATS`.
     step: of a source with several.
     dtype: 'float32' or 'bfloat16', of the weights on disk; None: as in the
       source, float32 if in doubt.
     vocabulary: for a source that has none.
-    with_optimizer: whether to take the moments of Adafactor along, between
-      ours and T5X's.
+    with_optimizer: whether to convert the moments of Adafactor too, between
+      the native format and T5X's.
 
   Returns:
     The source, opened.
@@ -201,8 +201,7 @@ def convert(
     UserError: the source is damaged or unknown, the target holds something, or
       its format cannot hold the model. There is no target then.
   """
-  if target_format not in FORMATS:
-    raise errors.unknown('checkpoint format', target_format, FORMATS)
+  target_format = _find_format(target_format)
   model = open_checkpoint(source, step, format=source_format)
   found = vocabulary or model.read_vocabulary()
   model = dataclasses.replace(
@@ -233,22 +232,14 @@ def abstract_params(
   if partitioner is None:
     partitioner = partitioning.Partitioner(devices=jax.local_devices()[:1])
   partitioner.check_model(config)
-  # Made before: in scope, they would be put on the mesh, which may be none.
-  inputs = (jax.random.key(0), *[jnp.ones((1, 8), jnp.int32)] * 2)
-  init = functools.partial(
-    network.Transformer(config).init, enable_dropout=False
-  )
-  with partitioner.scope():
-    variables = jax.eval_shape(init, *inputs)
-  shardings = partitioner.param_shardings(
-    variables['params'], variables.get('params_axes', {})
-  )
+  module = network.Transformer(config)
+  params = axes_lib.abstract_params(module)
   return jax.tree.map(
     lambda leaf, sharding: jax.ShapeDtypeStruct(
       leaf.shape, dtype, sharding=sharding
     ),
-    variables['params'],
-    shardings,
+    params,
+    partitioner.shardings(params, network.param_axes(module)),
   )
 
 
@@ -266,6 +257,14 @@ def with_num_tokens(
   return dataclasses.replace(config, num_tokens=vocabulary.size)
 
 
+def _find_format(name: str) -> str:
+  """Returns a key of `FORMATS`; raises UserError for an unknown name."""
+  name = _ALIASES.get(name, name)
+  if name not in FORMATS:
+    raise errors.unknown('checkpoint format', name, FORMATS)
+  return name
+
+
 def _write(
   path: epath.PathLike,
   model: lazy_checkpoint.LazyCheckpoint,
@@ -274,8 +273,7 @@ def _write(
   options: Mapping[str, Any],
 ) -> None:
   """Writes to a folder beside the target, and renames it when it is whole."""
-  if format not in FORMATS:
-    raise errors.unknown('checkpoint format', format, FORMATS)
+  format = _find_format(format)
   tensors_lib.parse_dtype(dtype)
   path = tensorstore_io.absolute(path)
   if path.exists() and (not path.is_dir() or any(path.iterdir())):

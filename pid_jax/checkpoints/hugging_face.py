@@ -6,13 +6,13 @@ Reads safetensors (one file, or several with an index) and pytorch_model.bin
 (the same, with `weights_only=True`, so that nothing in it is executed). Writes
 what `transformers.T5ForConditionalGeneration.from_pretrained` reads.
 
-Three things tell a tied head from one of its own, and they may disagree.
+Three things tell a tied head from an untied one, and they may disagree.
 transformers 4 wrote `tie_word_embeddings`, transformers 5 writes true there for
 every T5 and says `scale_decoder_outputs` besides, and `lm_head.weight` may lie
 in the file of a tied model. The rule here, which is what transformers computes:
 logits are scaled if `scale_decoder_outputs`, or else `tie_word_embeddings`,
-says so; the head is `lm_head.weight`, or else the embedding. Scaled logits of a
-head of its own are no T5, and refused.
+says so; the head is `lm_head.weight`, or else the embedding. Scaled logits of
+an untied head are no T5, and refused.
 """
 
 from collections.abc import Mapping
@@ -88,7 +88,7 @@ def open_checkpoint(path: epath.PathLike) -> lazy_checkpoint.LazyCheckpoint:
     else:
       plain[name] = tensor
   extra = fields.get('pid_jax') or {}
-  config = _with_own_fields(config, extra)
+  config = _with_written_fields(config, extra)
   return lazy_checkpoint.LazyCheckpoint(
     path=str(path),
     config=config,
@@ -110,8 +110,8 @@ def read_config(
     where: its path, for messages.
 
   Returns:
-    Ours, with `logits_via_embedding` where logits are to be scaled; and whether
-    config.json calls the head tied.
+    Its configuration, with `logits_via_embedding` where logits are to be
+    scaled; and whether config.json calls the head tied.
 
   Raises:
     UserError: it describes another model than T5.
@@ -196,7 +196,7 @@ def write_config(
     'eos_token_id': 1,
     'decoder_start_token_id': 0,
     'torch_dtype': dtype,
-    # What transformers has no word for. It keeps and ignores it.
+    # What transformers has no field for. It keeps and ignores this.
     'pid_jax': {
       'model': config.to_dict(),
       'task': dict(model.task),
@@ -227,13 +227,8 @@ def write_checkpoint(
   folder = epath.Path(folder)
   config = write_config(model, dtype)
   vocabulary = model.read_vocabulary()
-  plain = model.fitted(
-    names.plain_shapes(
-      # Biases that are the same in all layers are one here.
-      _with(model.config, relpos_bias_per_layer=False)
-    ),
-    relpos_bias_per_layer=False,
-  )
+  # Biases that are the same in all layers are one here.
+  plain = model.fitted(_with(model.config, relpos_bias_per_layer=False))
   sources = {
     names.to_hugging_face(name): tensors_lib.transposed(tensor)
     if names.is_transposed(name)
@@ -286,24 +281,24 @@ def _choose_head(
         f'{path} says that the head is the embedding (tie_word_embeddings or '
         'scale_decoder_outputs in config.json), but lm_head.weight and '
         'shared.weight differ. Set tie_word_embeddings to false if the model '
-        'was trained with a head of its own; else delete lm_head.weight.'
+        'was trained with an untied head; else delete lm_head.weight.'
       )
     del stored['lm_head.weight']
   return config
 
 
-def _with_own_fields(
+def _with_written_fields(
   config: config_lib.T5Config, extra: Mapping[str, Any]
 ) -> config_lib.T5Config:
-  """Adds what we wrote into config.json, unless the rest was changed since."""
+  """Adds the fields under 'pid_jax', unless the others were changed since."""
   try:
-    own = config_lib.T5Config.from_dict(extra['model'])
+    written = config_lib.T5Config.from_dict(extra['model'])
   except (KeyError, TypeError, ValueError):
     return config
   free = ('num_tokens', 'dtype', 'remat_policy', 'scan_layers', 'initializer')
   free += ('relpos_bias_per_layer',)
-  as_read = _with(own, **{k: getattr(config, k) for k in free})
-  return own if as_read == config else config
+  as_read = _with(written, **{k: getattr(config, k) for k in free})
+  return written if as_read == config else config
 
 
 def _with(config: config_lib.T5Config, **fields: Any) -> config_lib.T5Config:

@@ -1,10 +1,10 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""A checkpoint of any format, opened: all is known about it, nothing is read.
+"""A checkpoint of any format whose weights have not been read.
 
-Each format has a module that opens its checkpoints as a `LazyCheckpoint`
-and writes one. So a conversion is `write(open(source))`, and what reads
-parameters into a model reads them from any format.
+Each format has a module that opens its checkpoints as a `LazyCheckpoint` and
+writes one. So a conversion is `write_checkpoint(open_checkpoint(source))`, and
+a model's parameters are restored from all formats by one function.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,6 @@ import os
 from typing import Any
 
 from etils import epath
-import numpy as np
 
 from pid_jax import config as config_lib
 from pid_jax import errors
@@ -26,6 +25,8 @@ from pid_jax.vocabulary import AnyVocabulary
 
 PyTree = Any
 
+SET_CONFIG = 'Set the T5Config that it was trained with.'
+
 
 @dataclasses.dataclass(frozen=True)
 class LazyCheckpoint:
@@ -34,13 +35,13 @@ class LazyCheckpoint:
   Attributes:
     path: of the checkpoint, for messages.
     config: shape of the model.
-    tensors: plain name (see names.py) -> tensor, unread. Those that the model
-      has no place for are among them, under their own names.
-    task: what the model was trained on, as in config.json of ours, or empty.
+    tensors: plain name (see names.py) -> tensor, unread. Those that are no
+      parameters of the model are among them, under their stored names.
+    task: what the model was trained on, as in MODEL_DIR/config.json, or empty.
     step: the number of updates that made it, or 0 where that is unknown.
     name_there: what the format calls a plain name, for messages.
-    read_vocabulary: returns the vocabulary, or None where there is none. Raises
-      UserError where it cannot be had exactly: weights load all the same.
+    read_vocabulary: returns the vocabulary, or None if the checkpoint has none.
+      Raises UserError if it cannot be read exactly; weights load even then.
     moments: of Adafactor, 'v', 'v_row' or 'v_col', then a slash and a plain
       name -> tensor; of models whose layers are not stacked; or empty.
   """
@@ -61,7 +62,11 @@ class LazyCheckpoint:
     return all(tensor.dtype == half for tensor in self.tensors.values())
 
   def fingerprint(self) -> str:
-    """Tells it from others that were at its path before, a second or more."""
+    """Hash of file names, sizes and times: changes if the files are replaced.
+
+    File systems may keep whole seconds: two versions within one second and of
+    the same sizes have the same fingerprint.
+    """
     path = epath.Path(self.path)
     files = sorted(path.iterdir()) if path.is_dir() else [path]
     described = []
@@ -81,39 +86,38 @@ class LazyCheckpoint:
         both names, at most eight of each kind; or what else differs.
     """
     config = config or self.config
-    self.fitted(names.plain_shapes(config), config.relpos_bias_per_layer)
+    self.fitted(config)
     check_same_function(self.config, config, self.path)
 
-  def fitted(
-    self,
-    wanted: Mapping[str, tuple[int, ...]],
-    relpos_bias_per_layer: bool,
-  ) -> dict[str, Tensor]:
+  def fitted(self, config: config_lib.T5Config) -> dict[str, Tensor]:
     """Returns the tensors of a model, unread but for position biases.
 
     Args:
-      wanted: plain name -> shape.
-      relpos_bias_per_layer: whether each layer has one.
+      config: of the model.
+
+    Returns:
+      Plain name -> tensor.
 
     Raises:
       UserError: see `check`.
     """
-    saved = names.arrange_biases(self.tensors, relpos_bias_per_layer)
+    saved = names.arrange_biases(self.tensors, config.relpos_bias_per_layer)
     check_shapes(
       {name: tensor.shape for name, tensor in saved.items()},
-      wanted,
+      names.plain_shapes(config),
       self.path,
       {name: tensor.name for name, tensor in saved.items()},
       self.name_there,
     )
     return saved
 
-  def restore(self, wanted: PyTree) -> PyTree:
-    """Reads the parameters straight to where they are to be.
+  def restore(self, config: config_lib.T5Config, wanted: PyTree) -> PyTree:
+    """Reads the parameters straight into the shards of a network's.
 
     Args:
-      wanted: nested dict of ShapeDtypeStructs with shardings, the parameters
-        of a network; with scanned layers or not, whatever the checkpoint has.
+      config: of the network; with scanned layers or not, whatever the
+        checkpoint has.
+      wanted: its parameters, a nested dict of ShapeDtypeStructs with shardings.
 
     Returns:
       The same with arrays, cast to the wanted dtype.
@@ -121,21 +125,8 @@ class LazyCheckpoint:
     Raises:
       UserError: see `check`. Nothing has been allocated by then.
     """
+    sources = names.from_plain(self.fitted(config), config)
     flat = tensors_lib.flatten(wanted)
-    scanned = any(name.startswith('encoder/encoder/') for name in flat)
-    per_layer = 'encoder/relpos_bias/rel_embedding' not in flat
-    plain = names.to_plain(
-      {
-        name: Tensor(name, leaf.shape, leaf.dtype, _unread)
-        for name, leaf in flat.items()
-      }
-    )
-    shapes = {name: tensor.shape for name, tensor in plain.items()}
-    sources = names.from_plain(
-      self.fitted(shapes, per_layer),
-      scanned=scanned,
-      relpos_bias_per_layer=per_layer,
-    )
     return tensors_lib.unflatten(tensors_lib.place(sources, flat))
 
 
@@ -145,6 +136,7 @@ def check_shapes(
   where: str,
   saved_names: Mapping[str, str] | None = None,
   name_there: Callable[[str], str] = lambda name: name,
+  remedy: str = SET_CONFIG,
 ) -> None:
   """Compares a checkpoint's shapes with the model's.
 
@@ -154,6 +146,7 @@ def check_shapes(
     where: names the checkpoint in the message.
     saved_names: name -> what the checkpoint calls it, where that differs.
     name_there: what the checkpoint would call a name.
+    remedy: ends the message.
 
   Raises:
     UserError: naming all parameters that differ, at most eight of each kind.
@@ -185,7 +178,7 @@ def check_shapes(
   if faults:
     raise errors.UserError(
       f'The checkpoint {where} does not fit the model: {". ".join(faults)}. '
-      'Set the T5Config that it was trained with.'
+      f'{remedy}'
     )
 
 
@@ -214,7 +207,3 @@ def _list_some(what: str, items: list[str]) -> str:
     return ''
   more = f' and {len(items) - 8} more' if len(items) > 8 else ''
   return f'{len(items)} {what}: {", ".join(items[:8])}{more}'
-
-
-def _unread(out: np.ndarray, box: tensors_lib.Box) -> None:
-  raise AssertionError('This stands for a shape alone.')

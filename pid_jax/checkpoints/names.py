@@ -1,6 +1,6 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""One parameter and its names: ours and T5X's, and those of transformers.
+"""Names of parameters: pid_jax's and T5X's, and those of transformers.
 
 Between formats, a model is a dict from *plain names* to tensors. A plain name
 is that of T5X's minimal network, one for each layer:
@@ -14,31 +14,35 @@ is that of T5X's minimal network, one for each layer:
     decoder/...                                         likewise
     decoder/logits_dense/kernel                         [E, V], if not tied
 
-Scanned layers stack the same tensors on axis 1 under `encoder/encoder/...`.
-T5X's scalable network also splits attention kernels into heads there, [E, N, H,
-D] and [H, N, D, E], and has a bias in every layer, `.../relpos_bias` under the
-name of the layer; `T5Config.relpos_bias_per_layer` says so here.
+Scanned layers stack the same tensors under `encoder/encoder/...`, along the
+axis that `network.param_axes` calls 'layers'. T5X's scalable network also
+splits 'joined_kv' into 'heads' and 'kv' (attention kernels are [E, N, H, D] and
+[H, N, D, E]), and has a bias in every layer, named like the layer's other
+parameters; `T5Config.relpos_bias_per_layer` says so here.
 
 transformers keeps kernels transposed, counts layers as blocks, and keeps the
 shared bias in block 0.
 """
 
 from collections.abc import Mapping
+import dataclasses
 import re
+
+import jax
 
 from pid_jax import config as config_lib
 from pid_jax import errors
+from pid_jax import network
 from pid_jax.checkpoints import tensors as tensors_lib
 from pid_jax.checkpoints.tensors import Tensor
+from pid_jax.network import axes as axes_lib
+from pid_jax.network.axes import Axes
+from pid_jax.network.axes import ParamAxes
 
 STACKS = ('encoder', 'decoder')
 EMBEDDING = 'token_embedder/embedding'
 HEAD = 'decoder/logits_dense/kernel'
 
-_ATTENTIONS = {
-  'encoder': ('attention',),
-  'decoder': ('self_attention', 'encoder_decoder_attention'),
-}
 _NORMS = {
   'encoder': ('pre_attention_layer_norm', 'pre_mlp_layer_norm'),
   'decoder': (
@@ -47,7 +51,7 @@ _NORMS = {
     'pre_mlp_layer_norm',
   ),
 }
-# The parts of a block in transformers, in order, as (theirs, ours).
+# The parts of a block in transformers, in order, as (theirs, here).
 _SUBLAYERS = {
   'encoder': (('SelfAttention', 'attention'), ('DenseReluDense', 'mlp')),
   'decoder': (
@@ -67,86 +71,129 @@ _KERNELS = {
 
 def plain_shapes(config: config_lib.T5Config) -> dict[str, tuple[int, ...]]:
   """Returns every plain name of a model with its shape."""
-  embed, joined = config.emb_dim, config.num_heads * config.head_dim
-  bias = (config.num_heads, config.relpos_num_buckets)
-  shapes = {EMBEDDING: (config.vocab_size, embed)}
-  for stack in STACKS:
-    if not config.relpos_bias_per_layer:
-      shapes[f'{stack}/relpos_bias/rel_embedding'] = bias
-    for i in range(getattr(config, f'num_{stack}_layers')):
-      layer = f'{stack}/layers_{i}'
-      if config.relpos_bias_per_layer:
-        shapes[f'{layer}/relpos_bias/rel_embedding'] = bias
-      for norm in _NORMS[stack]:
-        shapes[f'{layer}/{norm}/scale'] = (embed,)
-      for attention in _ATTENTIONS[stack]:
-        for kernel in ('query', 'key', 'value'):
-          shapes[f'{layer}/{attention}/{kernel}/kernel'] = (embed, joined)
-        shapes[f'{layer}/{attention}/out/kernel'] = (joined, embed)
-      count = len(config.mlp_activations)
-      for wi in [f'wi_{j}' for j in range(count)] if count > 1 else ['wi']:
-        shapes[f'{layer}/mlp/{wi}/kernel'] = (embed, config.mlp_dim)
-      shapes[f'{layer}/mlp/wo/kernel'] = (config.mlp_dim, embed)
-    shapes[f'{stack}/{stack}_norm/scale'] = (embed,)
-  if not config.logits_via_embedding:
-    shapes[HEAD] = (embed, config.vocab_size)
-  return shapes
+  return {name: shape for name, (shape, _) in _plain_params(config).items()}
 
 
-def to_plain(stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def param_axes(config: config_lib.T5Config) -> dict[str, Axes]:
+  """As `network.param_axes`, without tracing layers one by one.
+
+  Args:
+    config: of the network, with layers scanned or not.
+  """
+  if config.scan_layers:
+    return network.param_axes(network.Transformer(config))
+  return {name: axes for name, (_, axes) in _plain_params(config).items()}
+
+
+def _plain_params(
+  config: config_lib.T5Config,
+) -> dict[str, tuple[tuple[int, ...], Axes]]:
+  """Returns shape and axes of every plain name of a model."""
+  # The scanned network is traced in a fraction of the time.
+  module = network.Transformer(dataclasses.replace(config, scan_layers=True))
+  axes = network.param_axes(module)
+  plain = {}
+  for path, leaf in jax.tree_util.tree_leaves_with_path(
+    axes_lib.abstract_params(module)
+  ):
+    name = axes_lib.path_name(path)
+    of_layer = axes_lib.without_layers(axes[name])
+    dims = axes_lib.layer_dims(axes[name])
+    shape = tuple(leaf.shape[i] for i in dims)
+    for plain_name in _layer_names(name, axes[name], leaf.shape):
+      plain[plain_name] = (shape, of_layer)
+  return plain
+
+
+def _layer_names(name: str, axes: Axes, shape: tuple[int, ...]) -> list[str]:
+  """Returns a plain name for each layer of a parameter, or the one it has."""
+  if axes_lib.LAYERS not in axes:
+    return [name]
+  stack, _, rest = name.split('/', 2)
+  num_layers = shape[axes.index(axes_lib.LAYERS)]
+  return [f'{stack}/layers_{i}/{rest}' for i in range(num_layers)]
+
+
+def split_heads(axes: Axes) -> Axes:
+  """Returns the axes that a parameter has in T5X's scalable network."""
+  split = {'joined_kv': ('heads', 'kv')}
+  of_layer = tuple(
+    name
+    for axis in axes_lib.without_layers(axes)
+    for name in split.get(axis, (axis,))
+  )
+  is_stacked = axes_lib.LAYERS in axes
+  return axes_lib.with_layers(of_layer) if is_stacked else of_layer
+
+
+def to_plain(
+  stored: Mapping[str, Tensor], axes: ParamAxes
+) -> dict[str, Tensor]:
   """Takes stacks of layers apart, and joins the heads of T5X's kernels.
 
   Args:
-    stored: by the names of a parameter tree of ours or of T5X's, stacked or
-      not; what fits neither is kept as it is.
+    stored: by the names of a parameter tree of pid_jax's or of T5X's.
+    axes: of the parameters there. What has none, or another number of them, is
+      kept as it is.
   """
   plain = {}
   for name, tensor in stored.items():
-    match = re.fullmatch(r'(encoder|decoder)/\1/(.+)', name)
-    if match is None or len(tensor.shape) < 2:
-      plain[name] = _join_heads(name, tensor)
+    stored_axes = axes.get(name, ())
+    if len(stored_axes) != len(tensor.shape):
+      plain[name] = tensor
       continue
-    for i in range(tensor.shape[1]):
-      layer_name = f'{match[1]}/layers_{i}/{match[2]}'
-      layer = tensors_lib.layer(tensor, i)
-      plain[layer_name] = _join_heads(layer_name, layer)
+    of_layer = axes_lib.without_layers(stored_axes)
+    plain_names = _layer_names(name, stored_axes, tensor.shape)
+    for i, plain_name in enumerate(plain_names):
+      layer = tensor
+      if axes_lib.LAYERS in stored_axes:
+        position = stored_axes.index(axes_lib.LAYERS)
+        layer = tensors_lib.layer(tensor, i, position)
+      plain[plain_name] = _join_heads(layer, of_layer)
   return plain
 
 
 def from_plain(
   plain: Mapping[str, Tensor],
+  config: config_lib.T5Config,
   *,
-  scanned: bool,
-  relpos_bias_per_layer: bool,
-  split_heads: int | None = None,
+  num_heads: int | None = None,
 ) -> dict[str, Tensor]:
-  """Arranges a whole model as a parameter tree of ours or of T5X's.
+  """Arranges a whole model as a parameter tree of pid_jax's or of T5X's.
 
   Args:
     plain: every tensor of the model.
-    scanned: whether layers are stacked.
-    relpos_bias_per_layer: whether each layer has a bias. A shared one is
-      repeated; several are shared only if they are the same.
-    split_heads: None, or the number of heads, to split attention kernels into
+    config: of the network that the tree is for. A bias that layers share is
+      repeated for a network with one in each; several are shared only if they
+      are the same.
+    num_heads: None, or the number of heads, to split attention kernels into
       heads as T5X's scalable network does.
 
   Raises:
     UserError: the layers' biases differ, and one is to be shared.
   """
-  plain = arrange_biases(plain, relpos_bias_per_layer)
-  groups: dict[str, dict[int, Tensor]] = {}
+  plain = arrange_biases(plain, config.relpos_bias_per_layer)
+  if num_heads is not None:
+    of_layer = {k: axes for k, (_, axes) in _plain_params(config).items()}
+    plain = {
+      name: _split_heads(tensor, of_layer.get(name, ()), num_heads)
+      for name, tensor in plain.items()
+    }
+  if not config.scan_layers:
+    return plain
+  module = network.Transformer(config)
+  axes = network.param_axes(module)
   arranged = {}
-  for name, tensor in plain.items():
-    if split_heads is not None:
-      tensor = _split_heads(name, tensor, split_heads)
-    match = re.fullmatch(r'(encoder|decoder)/layers_(\d+)/(.+)', name)
-    if match is None or not scanned:
-      arranged[name] = tensor
+  for path, leaf in jax.tree_util.tree_leaves_with_path(
+    axes_lib.abstract_params(module)
+  ):
+    name = axes_lib.path_name(path)
+    layers = [plain[n] for n in _layer_names(name, axes[name], leaf.shape)]
+    if axes_lib.LAYERS in axes[name]:
+      position = axes[name].index(axes_lib.LAYERS)
+      arranged[name] = tensors_lib.stacked(layers, position)
     else:
-      stack_name = f'{match[1]}/{match[1]}/{match[3]}'
-      groups.setdefault(stack_name, {})[int(match[2])] = tensor
-  for name, layers in groups.items():
-    arranged[name] = tensors_lib.stacked([layers[i] for i in sorted(layers)])
+      (arranged[name],) = layers
   return arranged
 
 
@@ -157,7 +204,7 @@ def arrange_biases(
   arranged = dict(plain)
   for stack in STACKS:
     shared = f'{stack}/relpos_bias/rel_embedding'
-    own = {
+    of_layers = {
       name: tensor
       for name, tensor in plain.items()
       if re.fullmatch(rf'{stack}/layers_\d+/relpos_bias/rel_embedding', name)
@@ -166,16 +213,16 @@ def arrange_biases(
       bias = arranged.pop(shared)
       for i in range(num_layers(plain, stack)):
         arranged[f'{stack}/layers_{i}/relpos_bias/rel_embedding'] = bias
-    elif not per_layer and own:
-      first, *others = own.values()
+    elif not per_layer and of_layers:
+      first, *others = of_layers.values()
       if not all(tensors_lib.equal(first, other) for other in others):
         raise errors.UserError(
           f'the {stack} has a relative position bias in each layer '
           f'({first.name}, ...), and they differ: the model needs '
           'T5Config.relpos_bias_per_layer = True, and only T5X has a format '
-          'for it besides ours.'
+          'for it besides the native one.'
         )
-      for name in own:
+      for name in of_layers:
         del arranged[name]
       arranged[shared] = first
   return arranged
@@ -206,8 +253,8 @@ def to_hugging_face(name: str) -> str:
     return f'{stack}.block.{index}.layer.{sublayer}.layer_norm.weight'
   sublayer, theirs = next(
     (i, theirs)
-    for i, (theirs, ours) in enumerate(_SUBLAYERS[stack])
-    if ours == part
+    for i, (theirs, here) in enumerate(_SUBLAYERS[stack])
+    if here == part
   )
   if theirs != 'DenseReluDense':
     kernel = next(k for k, v in _KERNELS.items() if v == parts[2])
@@ -232,7 +279,7 @@ def from_hugging_face(name: str) -> str | None:
   match = re.fullmatch(r'block\.(\d+)\.layer\.(\d)\.(.+)\.weight', rest)
   if match is None or int(match[2]) >= len(_SUBLAYERS[stack]):
     return None
-  layer, (theirs, ours) = (
+  layer, (theirs, here) = (
     f'{stack}/layers_{match[1]}',
     _SUBLAYERS[stack][int(match[2])],
   )
@@ -241,7 +288,7 @@ def from_hugging_face(name: str) -> str | None:
   part, _, kernel = match[3].partition('.')
   if part != theirs or kernel not in _KERNELS:
     return None
-  return f'{layer}/{ours}/{_KERNELS[kernel]}/kernel'
+  return f'{layer}/{here}/{_KERNELS[kernel]}/kernel'
 
 
 def is_transposed(name: str) -> bool:
@@ -249,31 +296,19 @@ def is_transposed(name: str) -> bool:
   return name.endswith(('/kernel', '/rel_embedding'))
 
 
-def _attention_kernel(name: str) -> str | None:
-  match = re.search(r'attention/(query|key|value|out)/kernel$', name)
-  return match and match[1]
-
-
-def _join_heads(name: str, tensor: Tensor) -> Tensor:
-  """[E, H, D] -> [E, H * D], and [H, D, E] -> [H * D, E] for `out`."""
-  kernel = _attention_kernel(name)
-  if kernel is None or len(tensor.shape) != 3:
+def _join_heads(tensor: Tensor, axes: Axes) -> Tensor:
+  """[E, H, D] -> [E, H * D], and [H, D, E] -> [H * D, E]."""
+  if 'kv' not in axes:
     return tensor
-  a, b, c = tensor.shape
-  return tensors_lib.reshaped(
-    tensor, (a * b, c) if kernel == 'out' else (a, b * c)
-  )
+  i, shape = axes.index('heads'), tensor.shape
+  joined = (*shape[:i], shape[i] * shape[i + 1], *shape[i + 2 :])
+  return tensors_lib.reshaped(tensor, joined)
 
 
-def _split_heads(name: str, tensor: Tensor, num_heads: int) -> Tensor:
-  """Undoes `_join_heads`."""
-  kernel = _attention_kernel(name)
-  if kernel is None:
+def _split_heads(tensor: Tensor, axes: Axes, num_heads: int) -> Tensor:
+  """Undoes `_join_heads`, for axes with 'joined_kv'."""
+  if 'joined_kv' not in axes:
     return tensor
-  a, b = tensor.shape
-  return tensors_lib.reshaped(
-    tensor,
-    (num_heads, a // num_heads, b)
-    if kernel == 'out'
-    else (a, num_heads, b // num_heads),
-  )
+  i, shape = axes.index('joined_kv'), tensor.shape
+  split = (*shape[:i], num_heads, shape[i] // num_heads, *shape[i + 1 :])
+  return tensors_lib.reshaped(tensor, split)

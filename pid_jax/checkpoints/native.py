@@ -1,6 +1,6 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Our own checkpoints: what a trained model is on disk.
+"""The native format of checkpoints: what a trained model is on disk.
 
     MODEL_DIR/config.json             shape of the model, vocabulary, task
     MODEL_DIR/vocabulary.model        SentencePiece, a copy
@@ -26,6 +26,7 @@ import numpy as np
 import optax
 import orbax.checkpoint as ocp
 
+from pid_jax import adafactor
 from pid_jax import atomic
 from pid_jax import config as config_lib
 from pid_jax import errors
@@ -45,7 +46,7 @@ STATE = 'state'
 
 
 def matches(path: epath.Path) -> bool:
-  """Whether a folder looks like a MODEL_DIR of ours, or one of its steps."""
+  """Whether a folder looks like a MODEL_DIR of pid_jax, or one of its steps."""
   return _is_step(path) or (path / CHECKPOINTS).is_dir()
 
 
@@ -72,11 +73,11 @@ def open_checkpoint(
   return lazy_checkpoint.LazyCheckpoint(
     path=str(folder / PARAMS),
     config=config,
-    tensors=names.to_plain(stored),
+    tensors=names.to_plain(stored, names.param_axes(config)),
     task=description['task'],
     step=step,
     read_vocabulary=lambda: read_vocabulary(model_dir, description),
-    moments=_open_moments(folder, stored),
+    moments=_open_moments(folder, config, stored),
   )
 
 
@@ -103,11 +104,7 @@ def write_checkpoint(
     UserError: moments are wanted that the model does not have.
   """
   folder, config = tensorstore_io.absolute(folder), model.config
-  sources = names.from_plain(
-    model.fitted(names.plain_shapes(config), config.relpos_bias_per_layer),
-    scanned=config.scan_layers,
-    relpos_bias_per_layer=config.relpos_bias_per_layer,
-  )
+  sources = names.from_plain(model.fitted(config), config)
   items = {
     PARAMS: tensors_lib.unflatten(
       tensors_lib.read_all(sources, tensors_lib.parse_dtype(dtype))
@@ -161,7 +158,15 @@ def check_shapes(
   Raises:
     UserError: naming all parameters that differ, at most eight of each kind.
   """
-  lazy_checkpoint.check_shapes(saved, shapes(wanted), where)
+  wanted = shapes(wanted)
+  remedy = lazy_checkpoint.SET_CONFIG
+  if any(name.startswith('opt_state/') for name in wanted):
+    remedy = (
+      'Set the optimizer that it was trained with. To begin with its '
+      'parameters alone, choose another MODEL_DIR, and let '
+      'INITIAL_CHECKPOINT_PATH name this one.'
+    )
+  lazy_checkpoint.check_shapes(saved, wanted, where, remedy=remedy)
 
 
 def shapes(tree: PyTree) -> dict[str, tuple[int, ...]]:
@@ -187,7 +192,7 @@ def steps(model_dir: epath.PathLike) -> list[int]:
 def resolve_step(
   model_dir: epath.PathLike, step: int | str | None = None
 ) -> int:
-  """Turns 'best', 'last', None or a number into a step that exists.
+  """Resolves 'best', 'last', None or a number to a step that exists.
 
   Raises:
     UserError: there is no such checkpoint.
@@ -292,7 +297,7 @@ def write_config(
     config: shape of the model.
     task: JSON values, those of Pretrained.task.
     vocabulary_path: a SentencePiece model to copy, or None.
-    extra_ids: sentinels that SeqIO adds behind the vocabulary's own ids.
+    extra_ids: sentinels that SeqIO adds after the ids in the file.
     vocabulary: in place of these two.
     selection: {'metric': name, 'mode': 'max' or 'min'}: what makes a checkpoint
       the best one.
@@ -377,26 +382,34 @@ def _is_step(path: epath.Path) -> bool:
   return path.parent.name == CHECKPOINTS and path.name.isdigit()
 
 
-def _open_moments(folder, params) -> dict[str, tensors_lib.Tensor]:
+def _open_moments(
+  folder: epath.Path,
+  config: config_lib.T5Config,
+  params: Mapping[str, tensors_lib.Tensor],
+) -> dict[str, tensors_lib.Tensor]:
   """Adafactor's moments, wherever in the optimizer's state they are."""
-  if not (folder / STATE).is_dir():
+  if config.scan_layers or not (folder / STATE).is_dir():
     return {}
   state = tensorstore_io.open_tree(folder / STATE)
+  kinds = '|'.join(adafactor.MOMENTS)
   found = {}
   for name, tensor in state.items():
-    match = re.fullmatch(r'opt_state/[\d/]*(v|v_row|v_col)/(.+)', name)
+    match = re.fullmatch(rf'opt_state/[\d/]*({kinds})/(.+)', name)
     if match and match[2] in params:
       found[f'{match[1]}/{match[2]}'] = tensor
-  is_whole = len(found) == 3 * len(params)
-  scanned = any(name.startswith('encoder/encoder/') for name in params)
-  return found if is_whole and not scanned else {}
+  is_whole = len(found) == len(adafactor.MOMENTS) * len(params)
+  return found if is_whole else {}
 
 
 def _train_state(
   params: PyTree, model: lazy_checkpoint.LazyCheckpoint
 ) -> PyTree:
   """The state of a run with T5's Adafactor after `model.step` steps."""
-  transformation = optax.chain(optax.adafactor(optax.constant_schedule(0.0)))
+  transformation = optax.chain(
+    adafactor.adafactor(
+      names.param_axes(model.config), optax.constant_schedule(0.0)
+    )
+  )
   state = jax.eval_shape(transformation.init, params)
   moments = tensors_lib.read_all(model.moments, np.dtype(np.float32))
   step = np.array(model.step, np.int32)
@@ -404,8 +417,8 @@ def _train_state(
   leaves = []
   for path, _ in paths:
     name = jax.tree_util.keystr(path, simple=True, separator='/')
-    own = re.sub(r'^[\d/]*', '', name)
-    leaves.append(step if own == 'count' else moments[own])
+    name = re.sub(r'^[\d/]*', '', name)  # Without the places in the chain.
+    leaves.append(step if name == 'count' else moments[name])
   return {
     'step': step,
     'opt_state': jax.tree_util.tree_unflatten(treedef, leaves),

@@ -146,5 +146,5 @@ def _no_duplicates(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
 
 def _damaged(path: epath.Path, what: str) -> errors.UserError:
   return errors.UserError(
-    f'{path} is damaged or no safetensors file: {what}. Get it anew.'
+    f'{path} is damaged or no safetensors file: {what}. Download it again.'
   )

@@ -1,22 +1,25 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""T5X's checkpoints: MODEL_DIR/checkpoint_STEP, of today and of old.
+"""T5X's checkpoints: MODEL_DIR/checkpoint_STEP, in its two formats.
 
-Today T5X writes through orbax, to `checkpoint_STEP/state`. Before, and for all
+T5X now writes through orbax, to `checkpoint_STEP/state`. Earlier, and for all
 its public models, it wrote a msgpack file `checkpoint_STEP/checkpoint`, which
 names a zarr array for each parameter. Both hold `target`, the parameters, and
 `state`, the step and the optimizer's moments. Neither says what model it is of:
-the shapes do, but for what T5X's networks have built in (a maximal distance of
-128, an epsilon of 1e-6) and the vocabulary. Where our config.json lies beside
-the checkpoint, as in what we write, it tells the rest.
+names and shapes do, except for what T5X's networks have built in (a maximal
+distance of 128, an epsilon of 1e-6) and the vocabulary. If a config.json of
+pid_jax lies beside the checkpoint, as `write_checkpoint` leaves it, it holds
+the rest.
 
-Of T5X's two networks, the minimal one has layers apart and a position bias for
-each stack, the scalable one stacks layers and has a bias in each: we write the
-one that the model's `scan_layers` calls for, and read both.
+T5X has two networks. The minimal one keeps layers apart and has a position bias
+for each stack; the scalable one stacks layers, splits attention kernels into
+heads and has a bias in each layer. Both are read; written is the one that the
+model's `scan_layers` asks for.
 """
 
 from collections.abc import Iterator
 from collections.abc import Mapping
+import dataclasses
 import logging
 import re
 from typing import Any
@@ -26,6 +29,7 @@ import flax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from pid_jax import adafactor
 from pid_jax import config as config_lib
 from pid_jax import errors
 from pid_jax.checkpoints import lazy_checkpoint
@@ -34,6 +38,7 @@ from pid_jax.checkpoints import native
 from pid_jax.checkpoints import tensors as tensors_lib
 from pid_jax.checkpoints import tensorstore_io
 from pid_jax.checkpoints.tensors import Tensor
+from pid_jax.network import axes as axes_lib
 
 logger = logging.getLogger(__name__)
 
@@ -47,9 +52,6 @@ _BUILT_IN = {
   'relpos_max_distance': 128,
   'layer_norm_epsilon': 1e-6,
 }
-_MOMENTS = ('v', 'v_row', 'v_col')
-# Adafactor's default: kernels with a smaller second dimension are not factored.
-_MIN_DIM_TO_FACTOR = 128
 
 
 def matches(path: epath.Path) -> bool:
@@ -95,68 +97,113 @@ def open_checkpoint(
     for name, tensor in stored.items()
     if name.startswith('target/')
   }
-  plain = names.to_plain(target)
+  structure, axes = _structure(target, str(path))
   description: Mapping[str, Any] = {'model': None, 'task': {}}
   if (path.parent / native.CONFIG_FILE).exists():
     description = native.read_config(path.parent)
     config = config_lib.T5Config.from_dict(description['model'])
   else:
-    config = infer_config(plain, str(path), scanned=_is_scanned(target))
+    config = infer_config(target, str(path))
   return lazy_checkpoint.LazyCheckpoint(
     path=str(path),
     config=config,
-    tensors=plain,
+    tensors=names.to_plain(target, axes),
     task=description['task'],
     step=_read_step(stored, path),
     name_there=lambda name: f'target/{name}',
     read_vocabulary=lambda: native.read_vocabulary(path.parent, description),
-    moments=_moments(stored, target),
+    moments={} if _is_scalable(structure) else _moments(stored, target),
   )
 
 
 def infer_config(
-  plain: Mapping[str, Tensor], where: str, *, scanned: bool = False
+  target: Mapping[str, Tensor], where: str
 ) -> config_lib.T5Config:
-  """Tells a model's configuration from the names and shapes of its parameters.
+  """Infers a model's configuration from the names and shapes of parameters.
 
   Args:
-    plain: plain name -> tensor.
+    target: of the checkpoint, by T5X's names.
     where: names the checkpoint in messages.
-    scanned: whether layers were stacked.
 
   Raises:
     UserError: it is no T5.
   """
-  first = 'encoder/layers_0'
-  biases = (
-    'encoder/relpos_bias/rel_embedding',
-    f'{first}/relpos_bias/rel_embedding',
-  )
+  structure, axes = _structure(target, where)
+  sizes: dict[str, int] = {}
+  for name, tensor in target.items():
+    if len(axes.get(name, ())) == len(tensor.shape):
+      sizes.update(zip(axes[name], tensor.shape, strict=True))
   try:
-    vocab_size, emb_dim = plain[names.EMBEDDING].shape
-    bias = next(plain[name] for name in biases if name in plain)
-    num_heads, num_buckets = bias.shape
-    joined = plain[f'{first}/attention/query/kernel'].shape[1]
-    mlp_dim = plain[f'{first}/mlp/wo/kernel'].shape[0]
-  except (KeyError, ValueError, IndexError, StopIteration) as e:
-    raise errors.UserError(
-      f'{where} has not the parameters of a T5: {e!r}. It has '
-      f'{", ".join(sorted(plain)[:8])}, ...'
-    ) from e
-  gated = f'{first}/mlp/wi_0/kernel' in plain
-  return config_lib.T5Config(
-    vocab_size=vocab_size,
-    emb_dim=emb_dim,
-    num_heads=num_heads,
-    num_encoder_layers=names.num_layers(plain, 'encoder'),
-    num_decoder_layers=names.num_layers(plain, 'decoder'),
-    head_dim=joined // num_heads,
-    mlp_dim=mlp_dim,
-    mlp_activations=('gelu', 'linear') if gated else ('relu',),
-    logits_via_embedding=names.HEAD not in plain,
-    relpos_num_buckets=num_buckets,
-    relpos_bias_per_layer=biases[0] not in plain,
-    scan_layers=scanned,
+    joined = (
+      sizes['heads'] * sizes['kv'] if 'kv' in sizes else sizes['joined_kv']
+    )
+    return dataclasses.replace(
+      structure,
+      vocab_size=sizes['vocab'],
+      num_tokens=sizes['vocab'],
+      emb_dim=sizes['embed'],
+      num_heads=sizes['heads'],
+      head_dim=joined // sizes['heads'],
+      mlp_dim=sizes['mlp'],
+      relpos_num_buckets=sizes['relpos_buckets'],
+    )
+  except KeyError as e:
+    raise _no_t5(target, where, f'no parameter with the axis {e}') from e
+
+
+def _structure(
+  target: Mapping[str, Tensor], where: str
+) -> tuple[config_lib.T5Config, dict[str, axes_lib.Axes]]:
+  """Reads off the names of parameters which network they are of.
+
+  Args:
+    target: of the checkpoint, by T5X's names.
+    where: names the checkpoint in messages.
+
+  Returns:
+    A configuration that is right but for the sizes of axes, and the axes of the
+    parameters in the checkpoint.
+
+  Raises:
+    UserError: it is no T5.
+  """
+  is_scanned = any(name.startswith('encoder/encoder/') for name in target)
+  num_layers = {s: names.num_layers(target, s) for s in names.STACKS}
+  if is_scanned:
+    for stack in names.STACKS:
+      norm = target.get(f'{stack}/{stack}/pre_mlp_layer_norm/scale')
+      axes = axes_lib.with_layers(('embed',))
+      if norm is not None and len(norm.shape) == len(axes):
+        num_layers[stack] = norm.shape[axes.index(axes_lib.LAYERS)]
+  if not all(num_layers.values()):
+    raise _no_t5(target, where, 'no layers')
+  is_gated = any(name.endswith('/mlp/wi_0/kernel') for name in target)
+  structure = config_lib.T5Config(
+    vocab_size=1,
+    num_encoder_layers=num_layers['encoder'],
+    num_decoder_layers=num_layers['decoder'],
+    mlp_activations=('gelu', 'linear') if is_gated else ('relu',),
+    logits_via_embedding=names.HEAD not in target,
+    relpos_bias_per_layer='encoder/relpos_bias/rel_embedding' not in target,
+    scan_layers=is_scanned,
+  )
+  axes = names.param_axes(structure)
+  if _is_scalable(structure):
+    axes = {name: names.split_heads(a) for name, a in axes.items()}
+  return structure, axes
+
+
+def _is_scalable(config: config_lib.T5Config) -> bool:
+  """Whether a model is of T5X's scalable network, or of its minimal one."""
+  return config.scan_layers or config.relpos_bias_per_layer
+
+
+def _no_t5(
+  target: Mapping[str, Tensor], where: str, reason: str
+) -> errors.UserError:
+  return errors.UserError(
+    f'{where} has not the parameters of a T5: {reason}. It has '
+    f'{", ".join(sorted(target)[:8])}, ...'
   )
 
 
@@ -190,18 +237,21 @@ def write_checkpoint(
         "%s is %s here, but always %s in T5X's networks: they will not "
         'compute the same.', name, getattr(config, name), value,
       )  # fmt: skip
-  scalable = config.scan_layers or config.relpos_bias_per_layer
+  scalable = _is_scalable(config)
+  there = dataclasses.replace(config, relpos_bias_per_layer=scalable)
   sources = names.from_plain(
-    model.fitted(names.plain_shapes(config), config.relpos_bias_per_layer),
-    scanned=config.scan_layers,
-    relpos_bias_per_layer=scalable,
-    split_heads=config.num_heads if scalable else None,
+    model.fitted(config),
+    there,
+    num_heads=config.num_heads if scalable else None,
   )
+  axes = names.param_axes(there)
   step = 0
   moments = {
     f'{name}/{kind}': np.zeros(shape, np.float32)
     for name, tensor in sources.items()
-    for kind, shape in _moment_shapes(name, tensor.shape).items()
+    for kind, shape in _moment_shapes(
+      names.split_heads(axes[name]) if scalable else axes[name], tensor.shape
+    ).items()
   }
   if with_optimizer:
     if scalable or not model.moments:
@@ -251,52 +301,46 @@ def _resolve(path: epath.Path, step: int | str | None) -> int:
   return int(step)
 
 
-def _is_scanned(target: Mapping[str, Tensor]) -> bool:
-  return any(name.startswith('encoder/encoder/') for name in target)
-
-
 def _moments(
   stored: Mapping[str, Tensor], target: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
   """Adafactor's moments of a model with T5X's minimal network."""
   found = {}
-  for parameter, tensor in target.items():
-    for kind in _MOMENTS:
+  for parameter in target:
+    for kind in adafactor.MOMENTS:
       moment = stored.get(f'state/param_states/{parameter}/{kind}')
-      if moment is None or len(tensor.shape) > 2:
+      if moment is None:
         return {}
       found[f'{kind}/{parameter}'] = moment
   return found
 
 
 def _moment_shapes(
-  name: str, shape: tuple[int, ...]
+  axes: axes_lib.Axes, shape: tuple[int, ...]
 ) -> dict[str, tuple[int, ...]]:
-  """Shapes of T5X's Adafactor for a parameter, with T5X's rules."""
-  moments = dict.fromkeys(('m', *_MOMENTS), (1,))
-  if len(shape) > 2 and name.endswith('/kernel'):
-    # Scanned: rows are the embedding's axis, columns all other but the layers'.
-    rows = (
-      (len(shape) - 1,)
-      if name.endswith(('/out/kernel', '/wo/kernel'))
-      else (0,)
-    )
-    has_layers = '/layers_' not in name
-    columns = tuple(
-      axis
-      for axis in range(len(shape))
-      if axis not in rows and not (has_layers and axis == 1)
-    )
-  elif (
-    len(shape) == 2
-    and min(shape) >= _MIN_DIM_TO_FACTOR
-    and not (name.endswith('/scale'))
-  ):
-    order = np.argsort(shape)
-    columns, rows = (int(order[-1]),), (int(order[-2]),)
+  """Returns the shapes of T5X's Adafactor state for a parameter.
+
+  As T5X's `standard_logical_factor_rules` say, for T5's parameters: where one
+  has more than two axes or is stacked, its rows are 'embed' and its columns all
+  others but 'layers' and those of position biases. Others are factored by size.
+
+  Args:
+    axes: of the parameter in T5X's network.
+    shape: of the parameter.
+  """
+  moments = dict.fromkeys(('m', *adafactor.MOMENTS), (1,))
+  if axes_lib.LAYERS in axes or len(axes) > 2:
+    not_columns = ('embed', axes_lib.LAYERS)
+    rows = [i for i, axis in enumerate(axes) if axis == 'embed']
+    columns = [i for i, axis in enumerate(axes) if axis not in not_columns]
+    is_factored = bool(rows and columns)
   else:
+    dims = adafactor.factored_dims(axes, shape)
+    is_factored = dims is not None
+    rows, columns = [[dim] for dim in dims] if is_factored else [[], []]
+  if not is_factored:
     return {**moments, 'v': shape}
-  keep = lambda axes: tuple(n for i, n in enumerate(shape) if i not in axes)
+  keep = lambda gone: tuple(n for i, n in enumerate(shape) if i not in gone)
   return {**moments, 'v_row': keep(columns), 'v_col': keep(rows)}
 
 
@@ -307,7 +351,7 @@ def _read_step(stored: Mapping[str, Tensor], path: epath.Path) -> int:
 
 
 def _open_legacy(path: epath.Path) -> dict[str, Tensor]:
-  """Opens a checkpoint of T5X's own format, of before orbax."""
+  """Opens a checkpoint of T5X's legacy format, from before it used orbax."""
   file = path / LEGACY_FILE
   try:
     # Flax's msgpack holds numbers, strings and arrays, and nothing that runs.
@@ -345,8 +389,7 @@ def _legacy_spec(
 ) -> dict[str, Any]:
   """TensorStore's spec of an array that T5X's file names.
 
-  Of what is written there, the folder's name alone is used: where else it
-  points to is none of our business.
+  Only the folder's name is used: a spec may not point outside the checkpoint.
   """
   try:
     place = spec['kvstore'].get('path') or spec['path']

@@ -1,13 +1,13 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Stored arrays that have not been read, and how they become sharded ones.
+"""Arrays in files, read lazily, straight into the shards of a mesh.
 
-A model of many gigabytes must get from a file to its devices without ever being
-in memory twice. So a checkpoint is opened as a dict of `Tensor`s, which know
-their shapes, and nothing is read before all shapes have been compared. Turning
-a kernel round, taking a layer out of a stack, or stacking layers makes another
-`Tensor`; the work is done in small blocks while the bytes come in, into the
-memory where the numbers stay.
+A model of many gigabytes must get from a file to its devices without being in
+memory twice. So a checkpoint is opened as a dict of `Tensor`s, which know their
+shapes, and nothing is read before all shapes have been compared. Transposing a
+kernel, taking a layer out of a stack, or stacking layers makes another
+`Tensor`; the work is done in small blocks while the bytes are read, in the
+memory that the result stays in.
 """
 
 from collections.abc import Callable
@@ -123,31 +123,32 @@ def transposed(tensor: Tensor) -> Tensor:
   )
 
 
-def layer(tensor: Tensor, index: int) -> Tensor:
-  """Layer `index` of a tensor whose axis 1 is that of the layers."""
+def layer(tensor: Tensor, index: int, axis: int) -> Tensor:
+  """Slice `index` of a tensor along an axis, without that axis."""
 
   def read_into(out: np.ndarray, box: Box) -> None:
-    full = (box[0], slice(index, index + 1), *box[1:])
-    tensor.read_into(out[:, None], full)
+    full = (*box[:axis], slice(index, index + 1), *box[axis:])
+    tensor.read_into(np.expand_dims(out, axis), full)
 
-  shape = (tensor.shape[0], *tensor.shape[2:])
   return dataclasses.replace(
     tensor,
-    name=f'{tensor.name}[:, {index}]',
-    shape=shape,
+    name=f'{tensor.name}[{":, " * axis}{index}]',
+    shape=(*tensor.shape[:axis], *tensor.shape[axis + 1 :]),
     read_into=read_into,
   )
 
 
-def stacked(layers: Sequence[Tensor]) -> Tensor:
-  """Layers of one shape, stacked on a new axis 1."""
+def stacked(layers: Sequence[Tensor], axis: int) -> Tensor:
+  """Tensors of one shape, stacked along a new axis."""
 
   def read_into(out: np.ndarray, box: Box) -> None:
-    for i in range(box[1].start, box[1].stop):
-      layers[i].read_into(out[:, i - box[1].start], (box[0], *box[2:]))
+    within = (*box[:axis], *box[axis + 1 :])
+    for i in range(box[axis].start, box[axis].stop):
+      index = (slice(None),) * axis + (i - box[axis].start,)
+      layers[i].read_into(out[index], within)
 
   first = layers[0]
-  shape = (first.shape[0], len(layers), *first.shape[1:])
+  shape = (*first.shape[:axis], len(layers), *first.shape[axis:])
   return dataclasses.replace(first, shape=shape, read_into=read_into)
 
 

@@ -4,8 +4,8 @@
 
 Orbax restores whole trees into the layout that they were saved in. Models must
 also be read from other layouts (layers stacked or not, other names), straight
-to the right shards: so the arrays are opened one by one. What is where, orbax
-says in a file of JSON, `_METADATA`.
+into their shards, so the arrays are opened one by one. Orbax's JSON file
+`_METADATA` lists them.
 """
 
 from collections.abc import Mapping
@@ -112,10 +112,10 @@ def _of_store(name: str, store: ts.TensorStore) -> tensors_lib.Tensor:
 
 
 def zarr_spec(path: epath.Path, *, omits_zeros: bool) -> dict[str, Any]:
-  """TensorStore's spec of a zarr array in a folder of its own.
+  """Returns TensorStore's spec of a zarr array.
 
   Args:
-    path: of the folder.
+    path: of the array's folder.
     omits_zeros: whether a missing file of the array stands for zeros, or means
       that the checkpoint is not whole.
   """

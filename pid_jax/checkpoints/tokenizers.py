@@ -1,15 +1,15 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""The tokenizer beside a Hugging Face model, as a vocabulary of ours, and back.
+"""Converts the tokenizer of a Hugging Face model to a vocabulary, and back.
 
-`spiece.model` is SentencePiece's own file, and is taken as it is. transformers
-5 no longer writes it: its `tokenizer.json` has the same pieces, scores and
-table of characters, which are put back into SentencePiece's form here. That is
-exact for the tokenizers that T5 and mT5 have; any other is refused.
+`spiece.model` is a SentencePiece file and is read as it is. transformers 5 no
+longer writes it: its `tokenizer.json` has the same pieces, scores and table of
+characters, which are converted to SentencePiece's form here. That is exact for
+the tokenizers of T5 and mT5; others are refused.
 
-Next to other characters, transformers finds sentinels that SentencePiece (and
-so SeqIO, T5X and we) does not: 'a<extra_id_0>b' holds one for transformers
-alone. Sentinels that stand alone as words are the same for all.
+transformers finds sentinels next to other characters, and SentencePiece (and so
+SeqIO, T5X and pid_jax) does not: 'a<extra_id_0>b' has a sentinel in
+transformers alone. Sentinels that are words by themselves are the same in all.
 """
 
 import base64

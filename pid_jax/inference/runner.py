@@ -144,7 +144,8 @@ class Runner:
     config = checkpoints.with_num_tokens(loaded.config, vocabulary)
     if dtype is not None:
       config = dataclasses.replace(config, dtype=dtype)
-    params = quantization.cast_params(loaded.params, param_dtype)
+    axes = network.param_axes(network.Transformer(config))
+    params = network.quantize_params(loaded.params, axes, param_dtype)
     task = dict(loaded.task)
     if long_inputs is not None:
       task['long_inputs'] = long_inputs

@@ -23,17 +23,21 @@ Axis letters, in comments and annotations of this package and of
 """
 
 from pid_jax.config import T5Config
+from pid_jax.network.axes import ParamAxes
+from pid_jax.network.axes import param_axes
 from pid_jax.network.initialization import initialize
 from pid_jax.network.kv_cache import KVCache
 from pid_jax.network.kv_cache import KVLayer
-from pid_jax.network.quantization import cast_params
+from pid_jax.network.quantization import quantize_params
 from pid_jax.network.transformer import Transformer
 
 __all__ = [
   'KVCache',
   'KVLayer',
+  'ParamAxes',
   'T5Config',
   'Transformer',
-  'cast_params',
   'initialize',
+  'param_axes',
+  'quantize_params',
 ]

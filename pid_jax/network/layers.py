@@ -54,8 +54,7 @@ class Dense(nn.Module):
   Attributes:
     features: size of the output axis.
     kernel_axes: logical axes of the kernel.
-    dtype: of the result. The kernel is float32, or of the dtype that the
-      parameters were quantized to.
+    dtype: of the result; the kernel is float32, or of `quantize_params`.
     init: initializer of the kernel.
   """
 
@@ -85,7 +84,7 @@ class Dense(nn.Module):
       y = jnp.dot(rows.astype(self.dtype), kernel)
     else:
       scale = self.get_variable('params', quantization.SCALE)
-      y = quantization.product(rows, kernel, scale, self.dtype)
+      y = quantization.quantized_dot(rows, kernel, scale, self.dtype)
     return y.reshape(*x.shape[:-1], self.features)
 
 
@@ -134,8 +133,8 @@ class Embed(nn.Module):
   def attend(self, x: Float32[Array, 'B L E']) -> Float32[Array, 'B L V']:
     """Multiplies [B, L, E] by all embeddings, to float32 [B, L, V]."""
     rows = x.reshape(-1, x.shape[-1])
-    if self.has_variable('params', 'kernel'):  # Quantized: a head of its own.
-      logits = quantization.product(
+    if self.has_variable('params', 'kernel'):  # Of `quantize_params`.
+      logits = quantization.quantized_dot(
         rows,
         self.get_variable('params', 'kernel'),
         self.get_variable('params', quantization.SCALE),

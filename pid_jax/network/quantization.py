@@ -3,9 +3,9 @@
 """Smaller weights for decoding: bfloat16, or int8 with a scale per channel.
 
 A step of few rows waits for the weights, and a processor multiplies narrow
-numbers at a multiple of its rate for float32. `cast_params` turns trained
+numbers at a multiple of its rate for float32. `quantize_params` turns trained
 parameters into such a form once, for inference alone; the layers take every
-form, the narrow ones through `product`.
+form, the narrow ones through `quantized_dot`.
 
 In 'bfloat16' everything is bfloat16, and products are summed in float32. In
 'int8', by part of the network:
@@ -15,10 +15,10 @@ In 'bfloat16' everything is bfloat16, and products are summed in float32. In
     embedding                bfloat16
     norms, position biases   float32
 
-Each row of activations gets an int8 scale of its own as it comes: there is
-nothing to calibrate. The inputs of `wo` are the exception: in a gated block
-they are products of two activations, and a value far above the others of its
-row would leave these few of the 255 steps of int8.
+Each row of activations is scaled when it is multiplied, so nothing has to be
+calibrated. The inputs of `wo` are the exception: in a gated block they are
+products of two activations, and one value far above the others of its row would
+leave those few of the 255 steps of int8.
 
 Letters: M rows, K inputs and N outputs of a kernel.
 """
@@ -30,12 +30,18 @@ import jax
 import jax.numpy as jnp
 
 from pid_jax import errors
+from pid_jax.network import axes as axes_lib
+from pid_jax.network.axes import Axes
+from pid_jax.network.axes import ParamAxes
 
 PyTree = Any
 
 PARAM_DTYPES = ('float32', 'bfloat16', 'int8')
 
 SCALE = 'kernel_scale'  # Beside an int8 'kernel', float32 [N].
+# The kernel that a tied head becomes.
+TIED_HEAD = 'token_embedder/kernel'
+_EMBEDDING = 'token_embedder/embedding'
 
 _MAX = 127.0
 # The scale of zeros; any positive number will do.
@@ -57,7 +63,31 @@ def check_param_dtype(param_dtype: str) -> None:
     )
 
 
-def cast_params(params: PyTree, param_dtype: str) -> PyTree:
+def quantized_axes(axes: ParamAxes, param_dtype: str) -> dict[str, Axes]:
+  """Returns the axes of what `quantize_params` makes of parameters.
+
+  Args:
+    axes: of the parameters.
+    param_dtype: one of PARAM_DTYPES.
+
+  Returns:
+    Path -> axes: those given, and of what is added.
+  """
+  table = dict(axes)
+  if param_dtype == 'float32':
+    return table
+  if not any(axes_lib.role(a) is axes_lib.Role.HEAD for a in axes.values()):
+    table[TIED_HEAD] = axes[_EMBEDDING][::-1]
+  if param_dtype == 'int8':
+    for name, kernel_axes in list(table.items()):
+      if _is_int8(kernel_axes):
+        table[_scale_name(name)] = _scale_axes(kernel_axes)
+  return table
+
+
+def quantize_params(
+  params: PyTree, axes: ParamAxes, param_dtype: str
+) -> PyTree:
   """Returns the parameters in a form for inference; see the module.
 
   A tied head is kept a second time, as a kernel: products with the embedding's
@@ -65,11 +95,12 @@ def cast_params(params: PyTree, param_dtype: str) -> PyTree:
 
   Args:
     params: float32 or bfloat16, nested dict, of `Transformer.init`; layers may
-      be scanned (stacked on axis 1).
+      be stacked.
+    axes: of the parameters, from `param_axes`.
     param_dtype: one of PARAM_DTYPES.
 
   Returns:
-    A nested dict for the methods of Transformer.
+    A nested dict for the methods of Transformer; `quantized_axes` has its axes.
 
   Raises:
     UserError: no such form, or the parameters are in int8 already.
@@ -78,32 +109,30 @@ def cast_params(params: PyTree, param_dtype: str) -> PyTree:
   flat = flax.traverse_util.flatten_dict(flax.core.unfreeze(params), sep='/')
   if any(name.endswith(SCALE) for name in flat):
     raise errors.UserError(
-      'These parameters are int8 already: cast those that were trained.'
+      'These parameters are int8 already: quantize those that were trained.'
     )
-  if param_dtype == 'float32':
-    cast = {name: leaf.astype(jnp.float32) for name, leaf in flat.items()}
-    return flax.traverse_util.unflatten_dict(cast, sep='/')
-  if 'decoder/logits_dense/kernel' not in flat:
-    embedding = flat['token_embedder/embedding']
-    flat['token_embedder/kernel'] = jnp.asarray(embedding).T
-  cast = {}
+  table = quantized_axes(axes, param_dtype)
+  if TIED_HEAD in table:
+    flat[TIED_HEAD] = jnp.asarray(flat[_EMBEDDING]).T
+  quantized = {}
   for name, leaf in flat.items():
-    leaf = jnp.asarray(leaf)
-    if param_dtype == 'int8' and _is_int8(name):
-      cast[name], scale = _quantize(leaf, axis=0)
-      # [1, N] -> [N], or [1, layers, N] -> [N, layers]: as axis 1 of all else.
-      cast[name.removesuffix('kernel') + SCALE] = scale[0].T
-    elif param_dtype == 'int8' and not _is_matrix(name):
-      cast[name] = leaf.astype(jnp.float32)
+    leaf, leaf_axes = jnp.asarray(leaf), table[name]
+    if param_dtype == 'int8' and _is_int8(leaf_axes):
+      summed = axes_lib.input_dim(leaf_axes)
+      quantized[name], scale = _quantize(leaf, summed)
+      kept = leaf_axes[:summed] + leaf_axes[summed + 1 :]
+      quantized[_scale_name(name)] = axes_lib.transpose(
+        jnp.squeeze(scale, summed), kept, _scale_axes(leaf_axes)
+      )
     else:
-      cast[name] = leaf.astype(jnp.bfloat16)
-  return flax.traverse_util.unflatten_dict(cast, sep='/')
+      quantized[name] = leaf.astype(_float_dtype(leaf_axes, param_dtype))
+  return flax.traverse_util.unflatten_dict(quantized, sep='/')
 
 
-def product(
+def quantized_dot(
   x: jax.Array, kernel: jax.Array, scale: jax.Array | None, dtype: str
 ) -> jax.Array:
-  """Multiplies rows with a kernel in a form that `cast_params` made.
+  """Multiplies rows with a kernel in a form that `quantize_params` made.
 
   Args:
     x: [M, K].
@@ -135,9 +164,29 @@ def _quantize(x: jax.Array, axis: int) -> tuple[jax.Array, jax.Array]:
   return jnp.round(x / scale).astype(jnp.int8), scale
 
 
-def _is_matrix(name: str) -> bool:
-  return name.endswith(('/kernel', '/embedding'))
+def _is_int8(axes: Axes) -> bool:
+  """Whether a kernel or head becomes int8: all but `wo` do."""
+  is_multiplied = axes_lib.role(axes) in (
+    axes_lib.Role.KERNEL,
+    axes_lib.Role.HEAD,
+  )
+  return is_multiplied and axes[axes_lib.input_dim(axes)] != 'mlp'
 
 
-def _is_int8(name: str) -> bool:
-  return name.endswith('/kernel') and not name.endswith('/wo/kernel')
+def _float_dtype(axes: Axes, param_dtype: str) -> Any:
+  """The dtype of what does not become int8."""
+  small = (axes_lib.Role.SCALE, axes_lib.Role.POSITION_BIAS)
+  if param_dtype == 'int8' and axes_lib.role(axes) in small:
+    return jnp.float32
+  return jnp.float32 if param_dtype == 'float32' else jnp.bfloat16
+
+
+def _scale_name(kernel_name: str) -> str:
+  return kernel_name.removesuffix('kernel') + SCALE
+
+
+def _scale_axes(kernel_axes: Axes) -> Axes:
+  """One number for each output channel, of each layer."""
+  axes = (kernel_axes[axes_lib.output_dim(kernel_axes)],)
+  is_stacked = axes_lib.LAYERS in kernel_axes
+  return axes_lib.with_layers(axes) if is_stacked else axes

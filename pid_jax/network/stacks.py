@@ -17,6 +17,7 @@ import jax
 from jaxtyping import Array, Bool, Float, Float32, Int32
 
 from pid_jax import config as config_lib
+from pid_jax.network import axes
 from pid_jax.network import kv_cache
 from pid_jax.network import layers
 from pid_jax.network.attention import Attention
@@ -208,11 +209,11 @@ def _stack(
     methods.append('cross_key_values')
   scanned = nn_partitioning.scan_with_axes(
     layer_class,
-    variable_axes={'params': 1},
+    variable_axes={'params': axes.STACK_AXIS},
     split_rngs={'params': True, 'dropout': True},
     in_axes=(0, nn.broadcast, nn.broadcast),
     length=num_layers,
-    axis_name='layers',
+    axis_name=axes.LAYERS,
     methods=methods,
   )
   return {scan_name: scanned(cfg)}

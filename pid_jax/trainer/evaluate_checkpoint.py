@@ -63,8 +63,11 @@ def evaluate(
       parts.append(param_dtype)
     output_dir = epath.Path(model_dir) / 'evaluation' / '-'.join(parts)
   output_dir = epath.Path(output_dir)
-  params = quantization.cast_params(pretrained.params, param_dtype)
-  model = model_lib.EncoderDecoderModel(network.Transformer(pretrained.config))
+  module = network.Transformer(pretrained.config)
+  params = network.quantize_params(
+    pretrained.params, network.param_axes(module), param_dtype
+  )
+  model = model_lib.EncoderDecoderModel(module)
   evaluator = evaluation.PredictionEvaluator(
     model,
     dataset_cfg,

@@ -2,19 +2,25 @@
 # SPDX-License-Identifier: Apache-2.0
 """The optimizers, each with T5's defaults, all with clipping of gradients.
 
-They are optax's; what is added is a name for the learning rate, so that it can
-be shown in the logs, and the same order of arguments everywhere.
+An `Optimizer` is configured before the model exists (gin calls its factory).
+Its `make` takes the logical axes of the model's parameters, from
+`network.param_axes`, so that each layer is optimized by itself, also where the
+parameters of all layers are stacked (`scan_layers`).
 """
 
 from collections.abc import Callable
 from collections.abc import Mapping
 import dataclasses
+import math
 import re
 from typing import Any
 
 import jax
 import optax
 
+from pid_jax import adafactor as adafactor_lib
+from pid_jax.network import axes as axes_lib
+from pid_jax.network.axes import ParamAxes
 from pid_jax.trainer import schedules
 
 PyTree = Any
@@ -22,14 +28,14 @@ PyTree = Any
 
 @dataclasses.dataclass(frozen=True)
 class Optimizer:
-  """A gradient transformation and the schedule inside it.
+  """An optimizer for any model, and the schedule inside it.
 
   Attributes:
-    transformation: optax's.
+    make: returns optax's transformation for parameters with the given axes.
     learning_rate: the schedule, for the logs.
   """
 
-  transformation: optax.GradientTransformationExtraArgs
+  make: Callable[[ParamAxes], optax.GradientTransformationExtraArgs]
   learning_rate: schedules.Schedule
 
 
@@ -39,7 +45,7 @@ def adafactor(
   decay_rate: float = 0.8,
   clipping_threshold: float | None = 1.0,
   multiply_by_parameter_scale: bool = True,
-  min_dim_size_to_factor: int = 128,
+  min_dim_size_to_factor: int = adafactor_lib.MIN_DIM_SIZE_TO_FACTOR,
   beta1: float | None = None,
   weight_decay: float | None = None,
   max_grad_norm: float | None = None,
@@ -55,23 +61,28 @@ def adafactor(
     decay_rate: second moments decay as 1 - (step + 1) ** -decay_rate.
     clipping_threshold: bound on the root mean square of each update.
     multiply_by_parameter_scale: see above.
-    min_dim_size_to_factor: kernels with a smaller second dimension keep full
-      second moments.
+    min_dim_size_to_factor: kernels with a smaller dimension keep full second
+      moments.
     beta1: decay of a first moment; None keeps none.
-    weight_decay: per step, not multiplied by the learning rate.
+    weight_decay: per step, not multiplied by the learning rate; of kernels and
+      embeddings alone.
     max_grad_norm: clips the global norm of the gradient; None does not.
   """
   schedule = _as_schedule(learning_rate)
-  transformation = optax.adafactor(
-    learning_rate=schedule,
-    min_dim_size_to_factor=min_dim_size_to_factor,
-    decay_rate=decay_rate,
-    multiply_by_parameter_scale=multiply_by_parameter_scale,
-    clipping_threshold=clipping_threshold,
-    momentum=beta1,
-    weight_decay_rate=weight_decay,
-  )
-  return _finish(transformation, schedule, max_grad_norm)
+
+  def make(axes: ParamAxes) -> optax.GradientTransformation:
+    return adafactor_lib.adafactor(
+      axes,
+      schedule,
+      decay_rate=decay_rate,
+      clipping_threshold=clipping_threshold,
+      multiply_by_parameter_scale=multiply_by_parameter_scale,
+      min_dim_size_to_factor=min_dim_size_to_factor,
+      beta1=beta1,
+      weight_decay=weight_decay,
+    )
+
+  return _finish(make, schedule, max_grad_norm)
 
 
 def adamw(
@@ -85,7 +96,9 @@ def adamw(
   max_grad_norm: float | None = 1.0,
   multipliers: Mapping[str, float] | None = None,
 ) -> Optimizer:
-  """Adam with decoupled weight decay on matrices (not on norms' scales).
+  """Adam with decoupled weight decay of kernels and embeddings.
+
+  Scales of norms and relative position biases do not decay.
 
   Adam moves every number by about the learning rate in each step, whatever its
   size. Relative position biases, which act in units, need many more steps at
@@ -105,16 +118,19 @@ def adamw(
       'encoder/relpos_bias/rel_embedding', it matches somewhere.
   """
   schedule = _as_schedule(learning_rate)
-  transformation = optax.adamw(
-    schedule,
-    b1=beta1,
-    b2=beta2,
-    eps=eps,
-    weight_decay=weight_decay,
-    mask=_matrices,
-    nesterov=nesterov,
-  )
-  return _finish(transformation, schedule, max_grad_norm, multipliers)
+
+  def make(axes: ParamAxes) -> optax.GradientTransformation:
+    return optax.adamw(
+      schedule,
+      b1=beta1,
+      b2=beta2,
+      eps=eps,
+      weight_decay=weight_decay,
+      mask=lambda params: adafactor_lib.decayed(axes, params),
+      nesterov=nesterov,
+    )
+
+  return _finish(make, schedule, max_grad_norm, multipliers)
 
 
 def muon(
@@ -129,38 +145,121 @@ def muon(
   max_grad_norm: float | None = 1.0,
   multipliers: Mapping[str, float] | None = None,
 ) -> Optimizer:
-  """Muon (optax.contrib) for kernels; Adam for embeddings and vectors.
+  """Muon (optax.contrib) for kernels of layers, Adam for everything else.
 
-  With `consistent_rms` the updates of both have about Adam's size, so that one
-  learning rate serves both. `multipliers` are those of `adamw`.
+  Adam is for embeddings, an untied head, scales of norms and relative position
+  biases. With `consistent_rms` the updates of both have about Adam's size, so
+  that one learning rate serves both. `multipliers` are those of `adamw`, and
+  so is what `weight_decay` applies to.
   """
   # Imported here: optax.contrib loads three dozen optimizers.
   from optax import contrib
 
   schedule = _as_schedule(learning_rate)
-  dimensions = contrib.MuonDimensionNumbers(reduction_axis=0, output_axis=1)
 
-  def weight_dimension_numbers(params: PyTree) -> PyTree:
-    def choose(path, leaf):
-      name = jax.tree_util.keystr(path, simple=True, separator='/')
-      is_kernel = name.endswith('kernel') and 'logits_dense' not in name
-      return dimensions if is_kernel and leaf.ndim == 2 else None
+  def make(axes: ParamAxes) -> optax.GradientTransformation:
+    is_kernel = lambda a: axes_lib.role(a) is axes_lib.Role.KERNEL
 
-    return jax.tree_util.tree_map_with_path(choose, params)
+    def labels(params: PyTree) -> PyTree:
+      return axes_lib.tree_map(
+        lambda a, _: 'muon' if is_kernel(a) else 'adam', axes, params
+      )
 
-  transformation = contrib.muon(
-    schedule,
-    beta=beta,
-    ns_steps=ns_steps,
-    weight_decay=weight_decay,
-    weight_decay_mask=_matrices,
-    consistent_rms=consistent_rms,
-    adam_b1=adam_beta1,
-    adam_b2=adam_beta2,
-    adam_weight_decay=weight_decay,
-    muon_weight_dimension_numbers=weight_dimension_numbers,
+    def dimension_numbers(kernels: PyTree) -> PyTree:
+      # Other dimensions, that of stacked layers, are optax's batch.
+      return axes_lib.tree_map(
+        lambda a, _: contrib.MuonDimensionNumbers(
+          axes_lib.input_dim(a), axes_lib.output_dim(a)
+        ),
+        axes,
+        kernels,
+      )
+
+    mask = lambda params: adafactor_lib.decayed(axes, params)
+    # As `contrib.muon`, which would decay all that it leaves to Adam. The state
+    # has the structure of that one's.
+    return optax.partition(
+      {
+        'muon': optax.chain(
+          contrib.scale_by_muon(
+            ns_steps=ns_steps,
+            beta=beta,
+            weight_dimension_numbers=dimension_numbers,
+          ),
+          _scale_by_shape(axes, consistent_rms),
+          optax.add_decayed_weights(weight_decay, mask),
+          optax.scale_by_learning_rate(schedule),
+        ),
+        'adam': optax.chain(
+          optax.scale_by_adam(adam_beta1, adam_beta2, nesterov=True),
+          adafactor_lib.decay_weights(axes, weight_decay),
+          optax.scale_by_learning_rate(schedule),
+        ),
+      },
+      labels,
+    )
+
+  return _finish(make, schedule, max_grad_norm, multipliers)
+
+
+def state_axes(
+  opt_state: PyTree, params: PyTree, axes: ParamAxes
+) -> dict[str, axes_lib.Axes]:
+  """Returns the logical axes of an optimizer's state.
+
+  Args:
+    opt_state: of any optax transformation, arrays or ShapeDtypeStructs.
+    params: that it belongs to, nested dict.
+    axes: of the parameters.
+
+  Returns:
+    Path -> axes, of the moments. Counters and placeholders have no entry.
+  """
+  shapes = {
+    axes_lib.path_name(path): leaf.shape
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params)
+  }
+  table = {}
+  for path, leaf in jax.tree_util.tree_leaves_with_path(opt_state):
+    # A state holds trees like the parameters': 'mu', 'v_row' and others.
+    for start in range(1, len(path)):
+      param = axes_lib.path_name(path[start:])
+      if param not in axes:
+        continue
+      found = axes[param]
+      if leaf.shape != shapes[param]:
+        kind = axes_lib.path_name(path[start - 1 : start])
+        found = adafactor_lib.factored_axes(
+          kind, axes[param], shapes[param], leaf.shape
+        )
+      if found is not None:
+        table[axes_lib.path_name(path)] = found
+      break
+  return table
+
+
+def _scale_by_shape(
+  axes: ParamAxes, consistent_rms: float | None
+) -> optax.GradientTransformation:
+  """Gives orthogonal updates of kernels [in, out] their size.
+
+  Args:
+    axes: of the parameters.
+    consistent_rms: the root mean square of each update (arXiv 2502.16982, with
+      0.2 for that of Adam's); None keeps the size of hidden states when widths
+      change (as in the first Muon).
+  """
+
+  def scale(axes: axes_lib.Axes, update: jax.Array) -> jax.Array:
+    fan_in = update.shape[axes_lib.input_dim(axes)]
+    fan_out = update.shape[axes_lib.output_dim(axes)]
+    if consistent_rms is None:
+      return math.sqrt(max(1, fan_out / fan_in)) * update
+    return math.sqrt(max(fan_in, fan_out)) * consistent_rms * update
+
+  return optax.stateless(
+    lambda updates, params: axes_lib.tree_map(scale, axes, updates)
   )
-  return _finish(transformation, schedule, max_grad_norm, multipliers)
 
 
 def _multiply(multipliers: Mapping[str, float]) -> optax.GradientTransformation:
@@ -170,7 +269,7 @@ def _multiply(multipliers: Mapping[str, float]) -> optax.GradientTransformation:
     del params
 
     def one(path, update):
-      name = jax.tree_util.keystr(path, simple=True, separator='/')
+      name = axes_lib.path_name(path)
       for pattern, factor in multipliers.items():
         if re.search(pattern, name):
           update = update * factor
@@ -182,17 +281,22 @@ def _multiply(multipliers: Mapping[str, float]) -> optax.GradientTransformation:
 
 
 def _finish(
-  transformation: optax.GradientTransformation,
+  make: Callable[[ParamAxes], optax.GradientTransformation],
   schedule: schedules.Schedule,
   max_grad_norm: float | None,
   multipliers: Mapping[str, float] | None = None,
 ) -> Optimizer:
-  parts = [transformation]
-  if multipliers:
-    parts.append(_multiply(multipliers))
-  if max_grad_norm is not None:
-    parts.insert(0, optax.clip_by_global_norm(max_grad_norm))
-  return Optimizer(optax.chain(*parts), schedule)
+  """Adds what all optimizers have in common."""
+
+  def make_all(axes: ParamAxes) -> optax.GradientTransformationExtraArgs:
+    parts = [make(axes)]
+    if multipliers:
+      parts.append(_multiply(multipliers))
+    if max_grad_norm is not None:
+      parts.insert(0, optax.clip_by_global_norm(max_grad_norm))
+    return optax.chain(*parts)
+
+  return Optimizer(make_all, schedule)
 
 
 def _as_schedule(
@@ -201,7 +305,3 @@ def _as_schedule(
   if callable(learning_rate):
     return learning_rate
   return schedules.constant(learning_rate)
-
-
-def _matrices(params: PyTree) -> PyTree:
-  return jax.tree.map(lambda p: p.ndim > 1, params)

@@ -159,9 +159,13 @@ def first_state(
         out_shardings=shardings,
       )
       return init(jax.random.key(seed))
-    params = open_initial(initial_checkpoint_path).restore(shapes.params)
+    params = open_initial(initial_checkpoint_path).restore(
+      model.module.config, shapes.params
+    )
     init = jax.jit(
-      lambda params: step_lib.state_from_params(params, optimizer, has_ema),
+      lambda params: step_lib.state_from_params(
+        model, optimizer, params, has_ema
+      ),
       out_shardings=shardings,
       donate_argnums=(0,),
     )

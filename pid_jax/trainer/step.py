@@ -3,8 +3,8 @@
 """The train state, and one step of training as a pure function.
 
 Master weights are float32 whatever the activations are. All randomness of a
-step comes from one key folded with the step's number, so that a run continued
-from a checkpoint draws what it would have drawn.
+step is drawn from one key folded with the step's number, so that a run resumed
+from a checkpoint draws the same numbers.
 """
 
 from collections.abc import Callable
@@ -20,6 +20,7 @@ import optax
 from pid_jax import errors
 from pid_jax import model as model_lib
 from pid_jax import partitioning
+from pid_jax.network import axes as axes_lib
 from pid_jax.trainer import optimizers
 
 PyTree = Any
@@ -56,17 +57,21 @@ def initial_state(
   """Builds the state before the first step."""
   params = model.get_initial_variables(rng)['params']
   params = jax.tree.map(lambda p: p.astype(jnp.float32), params)
-  return state_from_params(params, optimizer, ema)
+  return state_from_params(model, optimizer, params, ema)
 
 
 def state_from_params(
-  params: PyTree, optimizer: optimizers.Optimizer, ema: bool = False
+  model: model_lib.EncoderDecoderModel,
+  optimizer: optimizers.Optimizer,
+  params: PyTree,
+  ema: bool = False,
 ) -> TrainState:
   """Builds the state before the first step of training given parameters."""
+  transformation = optimizer.make(model.param_axes)
   return TrainState(
     step=jnp.zeros((), jnp.int32),
     params=params,
-    opt_state=optimizer.transformation.init(params),
+    opt_state=transformation.init(params),
     # Copies: two leaves of one donated state must not share a buffer.
     ema_params=jax.tree.map(jnp.copy, params) if ema else None,
   )
@@ -87,21 +92,27 @@ def abstract_state(
     UserError: the mesh does not divide the model.
   """
   partitioner.check_model(model.module.config)
-  rng = jax.random.key(0)
+  axes = model.param_axes
+  params = axes_lib.abstract_params(model.module)
+  param_shardings = partitioner.shardings(params, axes)
   with partitioner.scope():
-    variables = jax.eval_shape(model.get_initial_variables, rng)
     state = jax.eval_shape(
-      functools.partial(initial_state, model, optimizer, ema=ema), rng
+      functools.partial(state_from_params, model, optimizer, ema=ema), params
     )
-  by_param = partitioner.param_shardings(
-    variables['params'], variables.get('params_axes', {})
+  shardings = TrainState(
+    step=partitioner.replicated,
+    params=param_shardings,
+    opt_state=partitioner.shardings(
+      state.opt_state, optimizers.state_axes(state.opt_state, params, axes)
+    ),
+    ema_params=param_shardings if ema else None,
   )
   return jax.tree.map(
     lambda leaf, sharding: jax.ShapeDtypeStruct(
       leaf.shape, leaf.dtype, sharding=sharding
     ),
     state,
-    partitioner.state_shardings(state, by_param),
+    shardings,
   )
 
 
@@ -133,7 +144,8 @@ def train_step(
   """
   rng = jax.random.fold_in(rng, state.step)
   grads, metrics = gradients(model, state.params, batch, rng, num_microbatches)
-  updates, opt_state = optimizer.transformation.update(
+  transformation = optimizer.make(model.param_axes)
+  updates, opt_state = transformation.update(
     grads, state.opt_state, state.params
   )
   params = optax.apply_updates(state.params, updates)
