@@ -180,14 +180,14 @@ def test_domains_are_the_same_states_as_slots():
       for domain, text in zip(
         of_domains['subtasks'], of_domains['targets'], strict=True
       )
-      for slot, value in slot_strings.read(text)[0].items()
+      for slot, value in slot_strings.parse_slots(text)[0].items()
     }
     filled = zip(of_slots['subtasks'], of_slots['targets'], strict=True)
     assert state == {name: value for name, value in filled if value != 'none'}
   # The metrics of either see one wrong slot of one turn.
   count, wrong = len(domains), domains[-1]['targets'].copy()
-  wrong[0] = slot_strings.write(
-    {**slot_strings.read(wrong[0])[0], 'area': 'nowhere'}
+  wrong[0] = slot_strings.format_slots(
+    {**slot_strings.parse_slots(wrong[0])[0], 'area': 'nowhere'}
   )
   predictions = [e['targets'] for e in domains[:-1]] + [wrong]
   task = seqio.TaskRegistry.get('bookings_domain')

@@ -130,13 +130,13 @@ def _by_group(state):
     group, _, slot = name.partition('-')
     which = ['hotel', 'taxi'].index(group)
     if isinstance(value, list):
-      several[which] += [slot_strings.write({slot: v}) for v in value]
+      several[which] += [slot_strings.format_slots({slot: v}) for v in value]
       value = value[0]
     if value != 'none':
       filled[which][slot] = value
   return {
     'subtasks': ['hotel', 'taxi'],
-    'targets': [slot_strings.write(values) for values in filled],
+    'targets': [slot_strings.format_slots(values) for values in filled],
     'pairs': [metrics.join_answers(x) if x else '' for x in several],
   }
 
@@ -172,7 +172,7 @@ def test_groups_score_as_their_slots_do():
       ('f1', metrics.slot_f1_any_alternative),
       ('domain', metrics.active_domain_accuracy_any_alternative),
     ]:
-      grouped = metrics.of_groups(metric, SLOTS)
+      grouped = metrics.for_slot_groups(metric, SLOTS)
       assert grouped([_by_group(s) for s in states], in_groups) == (
         metric(_targets(states), said)
       ), name
@@ -201,9 +201,9 @@ def test_what_a_group_says_beyond_its_slots_is_wrong(said):
     'targets': ['area = north | type = hotel', 'none'],
   }
   right = [' type = hotel |  area =  north', 'none']
-  jga = metrics.of_groups(metrics.joint_goal_accuracy, SLOTS)
-  f1 = metrics.of_groups(metrics.slot_f1, SLOTS)
-  domain = metrics.of_groups(
+  jga = metrics.for_slot_groups(metrics.joint_goal_accuracy, SLOTS)
+  f1 = metrics.for_slot_groups(metrics.slot_f1, SLOTS)
+  domain = metrics.for_slot_groups(
     metrics.active_domain_accuracy_any_alternative, SLOTS
   )
   assert jga([target], [right]) == {'joint_goal_accuracy': 1}
@@ -218,7 +218,7 @@ def test_a_group_whose_name_is_lost_is_wrong_in_all_its_slots():
   """wholes.regroup gives such, where the first row and others are missing."""
   target = {'subtasks': ['', 'taxi'], 'targets': ['', 'to = york']}
   prediction = [None, 'to = york']
-  score = lambda metric: metrics.of_groups(metric, SLOTS)(
+  score = lambda metric: metrics.for_slot_groups(metric, SLOTS)(
     [target], [prediction]
   )
   assert score(metrics.joint_goal_accuracy)['joint_goal_accuracy'] == 0
@@ -226,21 +226,21 @@ def test_a_group_whose_name_is_lost_is_wrong_in_all_its_slots():
 
 
 def test_strings_of_groups():
-  assert slot_strings.write({}) == 'none'
+  assert slot_strings.format_slots({}) == 'none'
   values = {'area': 'north', 'book day': 'a = b', 'name': "saint  john's; x"}
-  text = slot_strings.write(values)
+  text = slot_strings.format_slots(values)
   assert text == "area = north | book day = a = b | name = saint john's; x"
-  assert slot_strings.read(text) == (
+  assert slot_strings.parse_slots(text) == (
     {**values, 'name': "saint john's; x"}, [],
   )  # fmt: skip
-  assert slot_strings.read('none') == slot_strings.read(' none ') == ({}, [])
-  assert slot_strings.read('') == ({}, [''])
-  assert slot_strings.read('a = 1 | b | a = 2 | = 3') == (
+  assert slot_strings.parse_slots('none') == slot_strings.parse_slots(' none ') == ({}, [])
+  assert slot_strings.parse_slots('') == ({}, [''])
+  assert slot_strings.parse_slots('a = 1 | b | a = 2 | = 3') == (
     {'a': '1'}, ['b', 'a = 2', '= 3'],
   )  # fmt: skip
   for wrong in ({'a': ' '}, {' ': 'a'}, {'a': 'b|c'}, {'a=': 'b'}, {'|': 'b'}):
     with pytest.raises(ValueError, match='a slot of a group needs a name'):
-      slot_strings.write(wrong)
+      slot_strings.format_slots(wrong)
 
 
 # The rule of SGD.

@@ -114,7 +114,7 @@ def assert_same_rows(left: tf.data.Dataset, right: tf.data.Dataset):
   assert len(left) == len(right)
   for one, other in zip(left, right, strict=True):
     assert one.keys() == other.keys()
-    for name in one.keys() - {'subtasks', 'empty_place'}:  # Drawn at random.
+    for name in one.keys() - {'subtasks', 'empty_rank'}:  # Drawn at random.
       np.testing.assert_array_equal(one[name], other[name], err_msg=name)
       assert np.asarray(one[name]).dtype == np.asarray(other[name]).dtype
     if 'subtasks' in one:

@@ -157,8 +157,8 @@ def test_evaluating_twice_gives_the_same():
     {**row, 'index': 0, 'subtask': 's', 'target': 'x', 'whole': whole},
     {**row, 'index': 1, 'subtask': 't', 'target': 'y'},
   ]
-  first = postprocessors.regroup(rows, ['x', 'z'])
-  assert postprocessors.regroup(rows[::-1], ['z', 'x']) == first
+  first = postprocessors.group_by_example(rows, ['x', 'z'])
+  assert postprocessors.group_by_example(rows[::-1], ['z', 'x']) == first
   assert first == ([{'example_id': 'a', **whole}], [['x', 'z']])
 
 

@@ -78,7 +78,7 @@ def test_text_to_text_features():
         'subtask_name': 'length',
         'subtask_index': 0,
         'num_subtasks': 2,
-        'empty_place': 0,
+        'empty_rank': 0,
         'inputs_truncated': 0,
         'targets_truncated': 0,
         'example_inputs': EXAMPLE['inputs'],
@@ -95,7 +95,7 @@ def test_text_to_text_features():
         'subtask_name': 'stay',
         'subtask_index': 1,
         'num_subtasks': 2,
-        'empty_place': -1,
+        'empty_rank': -1,
         'inputs_truncated': 0,
         'targets_truncated': 0,
         'example_inputs': '',
@@ -302,7 +302,7 @@ def test_odds_make_a_draw_likelier():
   ds = tf.data.Dataset.from_tensor_slices({'subtasks': subtasks})
   with seqio.utils.map_seed_manager(3):
     drawn = np.stack(
-      [e['subtasks'] for e in tokenization.draw(ds).as_numpy_iterator()]
+      [e['subtasks'] for e in tokenization.draw_keys(ds).as_numpy_iterator()]
     )
   assert (drawn[:, 2] == 0).all()
   assert (drawn[:, :2] > 0).all()

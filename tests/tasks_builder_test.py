@@ -135,7 +135,7 @@ def test_what_is_missing_is_done_without_and_told(tmp_path):
   folder = _write(tmp_path / 'got', {'a.json': ALL['a.json']})
   preparation.prepare(Letters, folder)
   assert _read('train') == ['one', 'two']
-  assert preparation.account(Letters).splitlines() == [
+  assert preparation.report(Letters).splitlines() == [
     f'letters 1.0.0, prepared in {tmp_path}/prepared/letters/1.0.0',
     f'from {folder}',
     'licence: Yours.',
@@ -167,7 +167,7 @@ def test_what_is_missing_is_done_without_and_told(tmp_path):
 
   _write(folder)
   assert preparation.prepare(Letters, folder, overwrite=True)
-  assert preparation.account(Letters).splitlines()[4:] == [
+  assert preparation.report(Letters).splitlines()[4:] == [
     '                                                               train'
     '        test',
     'words                                                              3'
@@ -214,7 +214,7 @@ def test_downloading(tmp_path, monkeypatch):
     return {name: path for name in urls}
 
   asked = []
-  monkeypatch.setattr(web, 'read', lambda *a, **kw: asked.append((a, kw)))
+  monkeypatch.setattr(web, 'fetch', lambda *a, **kw: asked.append((a, kw)))
   monkeypatch.setattr(tfds.download.DownloadManager, 'download', download)
   assert preparation.prepare(Downloaded)
   assert _read('train', Downloaded) == ['one', 'two', 'three']
@@ -227,7 +227,7 @@ def test_downloading(tmp_path, monkeypatch):
   monkeypatch.setattr(tfds.download.DownloadManager, 'download', fail)
   with pytest.raises(errors.UserError, match=r'downloading failed \(no route'):
     preparation.prepare(Downloaded, overwrite=True)
-  monkeypatch.setattr(web, 'read', fail)
+  monkeypatch.setattr(web, 'fetch', fail)
   monkeypatch.delattr(tfds.download.DownloadManager, 'download')
   with pytest.raises(errors.UserError, match=r'downloading failed \(no route'):
     preparation.prepare(Downloaded, overwrite=True)
@@ -280,10 +280,10 @@ def test_csv(tmp_path):
 
 def test_source_pickles_and_shards_by_example(tmp_path):
   preparation.prepare(Letters, _write(tmp_path / 'got'))
-  source = prepared.source('letters_task', Letters, _two)
+  source = prepared.PreparedDataSource('letters_task', Letters, _two)
   assert source.splits == ('train', 'test')
   assert source.num_input_examples('test') == 4
-  assert source.is_there('test') and not source.is_there('validation')
+  assert source.is_prepared('test') and not source.is_prepared('validation')
   copy = pickle.loads(pickle.dumps(source))
   shards = [
     [

@@ -219,7 +219,7 @@ def _by_domain(answer):
     if value != 'none'
   }
   return [
-    slot_strings.write(
+    slot_strings.format_slots(
       {s: filled[f'{d}-{s}'] for s in slots if f'{d}-{s}' in filled}
     )
     for d, slots in ontology.DOMAINS.items()

@@ -82,7 +82,7 @@ def test_examples(data_dir):
   assert third['targets'] == ['the nodule']
   assert metrics.gold_answers(third) == [['the nodule', 'the node']]
   (record,) = list(prepared.records('radqa', reader.Radqa, 'train'))[2:]
-  assert record['questions']['answers']['start'] == [[25, reader.NOWHERE]]
+  assert record['questions']['answers']['start'] == [[25, reader.NOT_FOUND]]
 
 
 def test_account_of_what_was_read(data_dir):
@@ -138,7 +138,7 @@ def test_what_tfds_has_prepared_serves_where_nothing_can_be_downloaded(
   def unreachable(*args, **kwargs):
     raise OSError('no route to host')
 
-  monkeypatch.setattr(web, 'read', unreachable)
+  monkeypatch.setattr(web, 'fetch', unreachable)
   with pytest.raises(errors.UserError, match='no route to host.*dev-v1.1.json'):
     prepared_data.prepare(reader.SquadV1, tmp_path / 'tfds')
   # tfds asks for this package, and does not require it.
@@ -272,7 +272,7 @@ def test_windows_by_brute_force():
     starts = [i for i, c in enumerate(context) if c == 'a' and len(context) > i]
     for first in range(len(starts) - overlap):
       end = starts[first + overlap] + 1
-      assert any(w.holds(starts[first], end) for w in found)
+      assert any(w.contains(starts[first], end) for w in found)
 
 
 def test_windows_hold_the_answers_that_lie_in_them(data_dir):

@@ -158,7 +158,7 @@ def test_account_of_what_was_read(data_dir):
   ],
 )  # fmt: skip
 def test_the_rule_of_sentences(summary, state, want, branches):
-  found = domains.of_sentences(summary, state)
+  found = domains.assign(summary, state)
   assert found == (want.split(), branches.split(',') if branches else [])
 
 

@@ -120,7 +120,7 @@ def test_a_network_that_is_not_there(monkeypatch, tmp_path):
     raise OSError
 
   monkeypatch.setattr(urllib.request, 'urlopen', swallow)
-  monkeypatch.setattr(web, 'SECONDS', 0.1)
+  monkeypatch.setattr(web, 'TIMEOUT_SECONDS', 0.1)
   began = time.monotonic()
   with pytest.raises(errors.UserError, match='model: no answer in 0.1 s'):
     _ = vocabulary.default().vocab_size

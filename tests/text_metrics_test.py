@@ -242,7 +242,7 @@ def test_baseline_rows_in_any_order_score_as_whole_examples(drop):
       rows.append(row)
       outputs.append(got[row['index']])
   order = rng.sample(range(len(rows)), len(rows))
-  regrouped, found = postprocessors.regroup(
+  regrouped, found = postprocessors.group_by_example(
     [rows[i] for i in order], [outputs[i] for i in order]
   )
   of_squad = metrics.squad(examples, predictions)
