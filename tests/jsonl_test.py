@@ -7,10 +7,10 @@ import subprocess
 import sys
 
 import gin
-import layout_scoring
 import pytest
 import seqio
 import subtasks_data
+import tasks_data
 
 from pid_jax import errors
 from pid_jax import subtasks
@@ -80,21 +80,21 @@ def test_predictions_need_no_targets(tmp_path):
 
 
 _WRONG = [
-  ('{"inputs": "x", ', 'malformed JSON at column 1[67]: .*; each line must be'),
-  ("{'inputs': 'x'}", 'malformed JSON at column 2: .* in double quotes'),
+  ('{"inputs": "x", ', 'malformed JSON at column 1[67]: '),
+  ("{'inputs': 'x'}", 'malformed JSON at column 2: .*double quotes'),
   ('[' * 100_000, 'malformed JSON'),
-  (b'{"inputs": "caf\xe9"}', 'byte 16 is not UTF-8; save the file as UTF-8'),
-  ('["x"]', 'must be a JSON object with "inputs" and "subtasks", not a list'),
+  (b'{"inputs": "caf\xe9"}', 'byte 16 is not UTF-8'),
+  ('["x"]', 'must be a JSON object .* not a list'),
   (_changed(['inputs'], None), 'lacks "inputs"; it has "subtasks"'),
   ('{"inputs": "x"}', 'lacks "subtasks"; it has "inputs"'),
-  (_changed(['inputs'], 3), '"inputs" must be a string, not the number 3; put'),
+  (_changed(['inputs'], 3), '"inputs" must be a string, not the number 3'),
   (_changed(['inputs'], True), '"inputs" must be a string, not true'),
-  (_changed(['inputs'], '\ud800'), '"inputs" holds half a character'),
-  (_changed(['subtasks'], {}), '"subtasks" must be a list of objects, not an'),
-  (_changed(['subtasks'], []), '"subtasks" is empty; .* needs at least one'),
+  (_changed(['inputs'], '\ud800'), '"inputs" has an unpaired surrogate'),
+  (_changed(['subtasks'], {}), '"subtasks" must be a list'),
+  (_changed(['subtasks'], []), '"subtasks" is empty'),
   (
     _changed(['subtasks', 1], 'x'),
-    r'subtasks\[1\]: must be an object with "name", "prompt" and "target"',
+    r'subtasks\[1\]: must be an object',
   ),
   (
     _changed(['subtasks', 0, 'prompt'], None),
@@ -107,15 +107,15 @@ _WRONG = [
   ),
   (
     _changed(['subtasks', 1, 'name'], 's0'),
-    r"subtasks\[1\]: the name 's0' is that of subtasks\[0\] too; names must",
+    r"subtasks\[1\]: subtasks\[0\] has the same name, 's0'",
   ),
   (
     _changed(['subtasks', 1, 'target'], 4.5),
-    r'subtasks\[1\]: "target" must be a string, not the number 4.5; put it in',
+    r'subtasks\[1\]: "target" must be a string, not the number 4.5',
   ),
   (
     _changed(['id'], [1]),
-    '"id" must be a string or a whole number, not a list',
+    '"id" must be a string or .*, not a list',
   ),
   (_changed(['id'], '1'), "the id '1' occurs on line 1 too"),
 ]
@@ -138,7 +138,7 @@ def test_files_that_are_empty_or_missing(tmp_path):
   with pytest.raises(errors.UserError, match='No such file'):
     subtasks.read_examples(path)
   path.write_text('\n')
-  with pytest.raises(errors.UserError, match='is empty; it needs one JSON'):
+  with pytest.raises(errors.UserError, match='is empty'):
     subtasks.read_examples(path)
   with pytest.raises(errors.UserError, match='directory'):
     subtasks.read_examples(tmp_path)
@@ -199,7 +199,7 @@ def test_lines_and_empty_targets_reach_the_metrics(tmp_path):
     empty_target='no',
     metrics=('squad', 'rouge', 'rouge_of_whole'),
   )
-  figures = layout_scoring.score(name, 'test', {'1': ['inn\nred', 'No.']})
+  figures = tasks_data.score(name, 'test', {'1': ['inn\nred', 'No.']})
   assert figures['no_answer_exact_match'] == 1
   assert figures['has_answer_exact_match'] == 0
   # By lines, and in any order; "No." is a text, and none was wanted.
@@ -255,7 +255,7 @@ def test_a_task_without_targets_can_be_timed_but_not_trained_on(tmp_path):
   with (tmp_path / 'train.jsonl').open('a') as f:
     f.write(json.dumps(GOOD))
   jsonl.register('jsonl_half', **files)
-  with pytest.raises(errors.UserError, match="example '2' has targets, the"):
+  with pytest.raises(errors.UserError, match="example '2' has targets"):
     seqio.TaskRegistry.get('jsonl_half').get_dataset(shuffle=False)
 
 

@@ -32,18 +32,13 @@ def _targets(states):
   ]
 
 
-def _figures(predictions, states=STATES, wrap=lambda metric: metric):
+def _figures(predictions, states=STATES):
   figures = {}
   for metric in (
-    metrics.joint_goal_accuracy,
-    metrics.joint_goal_accuracy_any_alternative,
-    metrics.slot_accuracy,
-    metrics.slot_accuracy_any_alternative,
-    metrics.slot_f1,
-    metrics.slot_f1_any_alternative,
+    *metrics.SLOT_METRICS,
     metrics.active_domain_accuracy_any_alternative,
   ):
-    figures.update(wrap(metric)(_targets(states), predictions))
+    figures.update(metric(_targets(states), predictions))
   return figures
 
 
@@ -215,7 +210,7 @@ def test_what_a_group_says_beyond_its_slots_is_wrong(said):
 
 
 def test_a_group_whose_name_is_lost_is_wrong_in_all_its_slots():
-  """wholes.regroup gives such, where the first row and others are missing."""
+  """As of `group_by_example` if the first row and others are missing."""
   target = {'subtasks': ['', 'taxi'], 'targets': ['', 'to = york']}
   prediction = [None, 'to = york']
   score = lambda metric: metrics.for_slot_groups(metric, SLOTS)(
@@ -233,13 +228,17 @@ def test_strings_of_groups():
   assert slot_strings.parse_slots(text) == (
     {**values, 'name': "saint john's; x"}, [],
   )  # fmt: skip
-  assert slot_strings.parse_slots('none') == slot_strings.parse_slots(' none ') == ({}, [])
+  assert (
+    slot_strings.parse_slots('none')
+    == slot_strings.parse_slots(' none ')
+    == ({}, [])
+  )
   assert slot_strings.parse_slots('') == ({}, [''])
   assert slot_strings.parse_slots('a = 1 | b | a = 2 | = 3') == (
     {'a': '1'}, ['b', 'a = 2', '= 3'],
   )  # fmt: skip
   for wrong in ({'a': ' '}, {' ': 'a'}, {'a': 'b|c'}, {'a=': 'b'}, {'|': 'b'}):
-    with pytest.raises(ValueError, match='a slot of a group needs a name'):
+    with pytest.raises(ValueError, match='a slot needs a name'):
       slot_strings.format_slots(wrong)
 
 

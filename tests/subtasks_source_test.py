@@ -112,10 +112,13 @@ def test_a_cache_gives_what_the_task_gives(tmp_path):
     for task in (name, f'{name}_pie', f'{name}_joint'):
       task = seqio.TaskRegistry.get(task)
       subtasks_data.write_cache(task, 'train', str(tmp_path / task.name))
-      get = lambda cached, task=task: task.get_dataset(
-        LENGTHS, split='train', shuffle=False, use_cached=cached
+      cached = task.get_dataset(
+        LENGTHS, split='train', shuffle=False, use_cached=True
       )
-      subtasks_data.assert_same_rows(get(True), get(False))
+      subtasks_data.assert_same_rows(
+        list(cached.as_numpy_iterator()),
+        subtasks_data.rows(task.name, examples, LENGTHS),
+      )
 
     # Shuffled though it is read from files.
     dataset = seqio.TaskRegistry.get(name).get_dataset(
@@ -165,8 +168,10 @@ def test_seqio_cache_tasks(tmp_path):
       os.rename(cache / f'subtasks_test_0{layout}', cache / task.name)
       seqio.set_global_cache_dirs([str(cache)])
       for split in ('train', 'test'):
-        get = lambda cached, task=task, split=split: task.get_dataset(
-          LENGTHS, split=split, shuffle=False, use_cached=cached
+        get = lambda cached, task=task, split=split: list(
+          task.get_dataset(
+            LENGTHS, split=split, shuffle=False, use_cached=cached
+          ).as_numpy_iterator()
         )
         subtasks_data.assert_same_rows(get(True), get(False))
   finally:

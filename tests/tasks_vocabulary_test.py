@@ -67,9 +67,7 @@ def test_nothing_is_looked_for_until_it_is_used(tmp_path, monkeypatch):
 
 def test_gin_comes_before_the_environment(monkeypatch):
   monkeypatch.setenv(vocabulary.ENVIRONMENT, '/nowhere.model')
-  with pytest.raises(
-    errors.UserError, match='the vocabulary /nowhere.model, named by gin or by'
-  ):
+  with pytest.raises(errors.UserError, match='the vocabulary /nowhere.model, '):
     _ = vocabulary.default().vocab_size
   gin.parse_config(
     'from __gin__ import dynamic_registration\n'
@@ -109,14 +107,13 @@ def test_a_network_that_is_not_there(monkeypatch, tmp_path):
   monkeypatch.setattr(urllib.request, 'urlopen', refuse)
   with pytest.raises(
     errors.UserError,
-    match='cannot fetch .*model: urlopen error no route to host. Copy .* and '
-    'set PID_JAX_VOCABULARY to its path',
+    match='model: urlopen error no route to host. .* PID_JAX_VOCABULARY',
   ):
     _ = vocabulary.default().vocab_size
 
   # One that swallows all packets.
   def swallow(url, timeout):
-    time.sleep(3)
+    time.sleep(1)
     raise OSError
 
   monkeypatch.setattr(urllib.request, 'urlopen', swallow)
@@ -124,7 +121,7 @@ def test_a_network_that_is_not_there(monkeypatch, tmp_path):
   began = time.monotonic()
   with pytest.raises(errors.UserError, match='model: no answer in 0.1 s'):
     _ = vocabulary.default().vocab_size
-  assert time.monotonic() - began < 2
+  assert time.monotonic() - began < 0.9
   assert not (tmp_path / '.cache').exists()
 
 
