@@ -48,16 +48,14 @@ ALL = (
 )
 
 
+@subtasks.register_once
 def register(
   name: str,
   *,
   tasks: Sequence[str] = ALL,
   rates: Mapping[str, float] | None = None,
-) -> str:
+) -> None:
   """Registers the mixture `name`, with `name`_pie and `name`_joint.
-
-  Repeated identical calls are no-ops, since gin calls this wherever the name is
-  used.
 
   Args:
     name: of the mixture.
@@ -65,12 +63,8 @@ def register(
     rates: task -> its share of the examples, in any unit; by default the square
       root of SIZES.
 
-  Returns:
-    The name.
-
   Raises:
-    UserError: a task is unknown, or has no rate; or the name is registered with
-      other tasks or rates.
+    UserError: a task is unknown, or has no rate.
   """
   tasks_lib.register_families()
   given, rates = rates or {}, {}
@@ -83,11 +77,9 @@ def register(
       )
     rates[task] = given[task] if task in given else math.sqrt(SIZES[task])
   for layout in tasks_lib.LAYOUTS:
-    if subtasks.is_new(name + layout, __name__, rates):
-      seqio.MixtureRegistry.add(
-        name + layout, [(task + layout, rate) for task, rate in rates.items()]
-      )
-  return name
+    seqio.MixtureRegistry.add(
+      name + layout, [(task + layout, rate) for task, rate in rates.items()]
+    )
 
 
 register('pid_all')

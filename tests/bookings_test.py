@@ -1,6 +1,6 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Tests the generated dialogues: repeatable, held out, and worth learning."""
+"""The generated dialogues: deterministic, held out, and worth learning."""
 
 import hashlib
 import re
@@ -108,7 +108,7 @@ def test_levels_are_as_documented(level, most_domains, most_words):
 
 
 def test_state_follows_the_dialogue():
-  """Values of the state stand in the text, or something in it says so."""
+  """Values of the state are in the text, or are implied by it."""
   words = {v: k for k, v in ontology.NUMBER_WORDS.items()}
   for turn in _turns('bookings', 'validation', 100):
     for (domain, slot), value in turn.state.items():

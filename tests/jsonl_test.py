@@ -1,6 +1,6 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""JSONL files: what is read, what is refused and how, and registration."""
+"""JSONL files: reading, errors and registration."""
 
 import json
 import subprocess
@@ -29,7 +29,7 @@ GOOD = {
 
 
 def _changed(path, value):
-  """GOOD as a line, with something changed; no value deletes."""
+  """GOOD as a line with one change; None deletes the value."""
   record = json.loads(json.dumps(GOOD))
   *parents, key = path
   at = record
@@ -55,7 +55,7 @@ def test_the_example_file_reads_as_documented():
   }
 
 
-def test_blank_lines_marks_of_windows_and_other_keys_do_no_harm(tmp_path):
+def test_blank_lines_byte_order_marks_and_other_keys_are_ignored(tmp_path):
   path = tmp_path / 'a.jsonl'
   line = json.dumps({**GOOD, 'inputs': 'caf\u00e9', 'note': 1}, ensure_ascii=0)
   path.write_bytes(
@@ -122,7 +122,7 @@ _WRONG = [
 
 
 @pytest.mark.parametrize('line, message', _WRONG, ids=range(len(_WRONG)))
-def test_a_wrong_line_is_named_with_its_remedy(tmp_path, line, message):
+def test_an_invalid_line_is_named(tmp_path, line, message):
   path = tmp_path / 'a.jsonl'
   good = json.dumps(GOOD).encode()
   line = line if isinstance(line, bytes) else line.encode()
@@ -156,7 +156,7 @@ def test_registered_as_the_three_layouts(tmp_path):
   files = _files(tmp_path)
   options = dict(metrics=('exact_match', 'rouge'), extra_ids=3)
   assert jsonl.register('jsonl_a', **files, **options) == 'jsonl_a'
-  # Once more, as gin does.
+  # A no-op.
   name = jsonl.register('jsonl_a', **files, **options, layout='pie')
   assert name == 'jsonl_a_pie'
   with pytest.raises(errors.UserError, match='registered already'):
@@ -228,7 +228,7 @@ def test_registered_by_gin(tmp_path):
   assert 'jsonl_by_gin_joint' in seqio.TaskRegistry.names()
 
 
-def test_a_line_that_is_wrong_stops_the_task_with_its_message(tmp_path):
+def test_an_invalid_line_stops_the_task(tmp_path):
   files = _files(tmp_path)
   (tmp_path / 'train.jsonl').write_text('{')
   jsonl.register('jsonl_wrong', **files)
@@ -251,7 +251,7 @@ def test_a_task_without_targets_can_be_timed_but_not_trained_on(tmp_path):
   cfg = trainer.DatasetConfig('jsonl_bare', {})
   with pytest.raises(errors.UserError, match="'jsonl_bare' has no targets"):
     setup.check_targets(cfg)
-  # All or nothing.
+  # All examples, or none.
   with (tmp_path / 'train.jsonl').open('a') as f:
     f.write(json.dumps(GOOD))
   jsonl.register('jsonl_half', **files)
@@ -269,7 +269,7 @@ def test_a_task_without_targets_can_be_timed_but_not_trained_on(tmp_path):
     (dict(layout='both'), 'unknown layout'),
   ],
 )
-def test_arguments_that_make_no_sense(tmp_path, change, message):
+def test_invalid_arguments(tmp_path, change, message):
   with pytest.raises(errors.UserError, match=message):
     jsonl.register('jsonl_b', **{**_files(tmp_path), **change})
   assert 'jsonl_b' not in seqio.TaskRegistry.names()

@@ -1,6 +1,6 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Newlines go through vocabularies that have none, in every layout and back."""
+"""Newlines survive vocabularies that have none, in every layout."""
 
 import functools
 
@@ -64,7 +64,7 @@ def _vocabulary(folder, extra_ids=5) -> seqio.SentencePieceVocabulary:
   return seqio.SentencePieceVocabulary(model_file(folder), extra_ids)
 
 
-def test_what_a_vocabulary_does_to_sentinels(folder):
+def test_how_a_vocabulary_treats_sentinels(folder):
   vocabulary = _vocabulary(folder)
   sentinel = vocabulary.vocab_size - 4  # <extra_id_0> is the last of all.
   assert sentinel in vocabulary.encode('a <extra_id_3> b')
@@ -77,7 +77,7 @@ def test_what_a_vocabulary_does_to_sentinels(folder):
 
 
 @pytest.mark.parametrize('keeps_spaces', [False, True])
-def test_lines_come_back_as_they_would_alone(folder, keeps_spaces):
+def test_lines_are_encoded_as_they_would_be_alone(folder, keeps_spaces):
   vocabulary = vocabulary_lib.Vocabulary(model_file(folder, keeps_spaces), 5)
   seqio_vocabulary = seqio.SentencePieceVocabulary(
     model_file(folder, keeps_spaces), 5
@@ -185,7 +185,7 @@ def test_texts_that_hold_the_sentinel_stop_the_run(folder):
   assert f"'{NEWLINE}'" in message
 
 
-def test_sentinels_that_cannot_be_brought_back_are_refused(folder):
+def test_sentinels_that_cannot_be_restored_are_refused(folder):
   name = _register(folder, vocabulary=_vocabulary(folder, extra_ids=3))
   with pytest.raises(errors.UserError, match="cannot express .* '<extra_id_3>"):
     _rows(name)
@@ -194,7 +194,7 @@ def test_sentinels_that_cannot_be_brought_back_are_refused(folder):
       _register(folder, newline=newline)
   with pytest.raises(ValueError, match='must not contain each other'):
     _register(folder, newline='<;>')
-  # Bytes express any sentinel, backslashes included.
+  # Bytes express any sentinel, also with backslashes.
   name = _register(folder, vocabulary=seqio.ByteVocabulary(), newline=r'\1')
   (row,) = _rows(name)
   text = seqio.ByteVocabulary().decode(row['targets'][0])
@@ -223,7 +223,7 @@ def test_inference_writes_and_reads_newlines_as_training_does(folder):
     grid = getattr(batch, f'{key[:-1]}_tokens').reshape(2, -1)
     assert [real(x) for x in grid] == [real(x) for x in row[key]]
 
-  class Outputs:  # What the model was taught.
+  class Outputs:  # The output of a perfect model.
     tokens, log_probs = batch.target_tokens[:, :, 0], np.zeros((1, 2))
 
   model.run = lambda *args, **kwargs: Outputs

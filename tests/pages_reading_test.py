@@ -1,6 +1,6 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Pages read what predict, evaluate and training really write."""
+"""The viewer reads the files of predict, evaluate and training."""
 
 import json
 import os
@@ -142,7 +142,7 @@ def test_a_joint_output_with_too_few_parts_lacks_predictions(tmp_path):
   assert example.predictions == ['x', 'y']
 
 
-def test_a_task_without_subtasks_is_its_own_only_one(tmp_path):
+def test_a_task_without_subtasks_has_one(tmp_path):
   path = pages_data.write(
     tmp_path / 'x.jsonl',
     [{'inputs': 'sum: 1 2', 'target': '3', 'prediction': '4'}],
@@ -167,7 +167,7 @@ def test_a_task_without_subtasks_is_its_own_only_one(tmp_path):
     ('\n{"inputs":"a","subtasks":[{"prediction":"b"}]}', 'line 2: not a line'),
   ],
 )
-def test_what_is_wrong_with_a_file_is_told(tmp_path, text, message):
+def test_invalid_files_are_named(tmp_path, text, message):
   path = tmp_path / 'x.jsonl'
   path.write_text(text)
   with pytest.raises(errors.UserError) as e:
@@ -257,7 +257,7 @@ def test_curves_need_tensorboard(model_dir, monkeypatch):
   assert any('tensorboard is not installed' in x for x in source.notes)
 
 
-def test_places_where_there_is_nothing(tmp_path, model_dir):
+def test_paths_without_predictions(tmp_path, model_dir):
   for path, message in (
     (tmp_path / 'none', 'none does not exist'),
     (tmp_path, 'is neither the MODEL_DIR'),
@@ -273,7 +273,7 @@ def test_places_where_there_is_nothing(tmp_path, model_dir):
     sources.load(folder)
 
 
-def test_the_page_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+def test_the_page_is_written_atomically(tmp_path, monkeypatch):
   source = pages_data.write(tmp_path / 'x.jsonl', [_line()])
   assert viewer.default_output(source) == tmp_path / 'x.html'
   assert viewer.default_output(tmp_path) == tmp_path / 'report.html'
@@ -315,7 +315,7 @@ def test_the_command_needs_neither_jax_nor_tensorflow(model_dir):
   assert not {'jax', 'tensorflow', 'seqio', 'flax', 'clu'} & loaded
 
 
-def test_the_command_takes_words_and_tells_mistakes_in_one_line(tmp_path):
+def test_the_command_takes_empty_words_and_prints_errors(tmp_path):
   line = _line(targets=['a', 'b'], prediction=['not  said', 'not said'])
   source = pages_data.write(tmp_path / 'x.jsonl', [line])
   output = tmp_path / 'y.html'

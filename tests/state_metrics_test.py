@@ -84,7 +84,7 @@ def test_each_rule_by_hand():
     (1, 0, 'none'),  # nor the reverse.
     (1, 4, 'none york'),
     (2, 1, 'hotel'),  # True two turns ago.
-    (2, 4, ''),  # Nothing at all is no word for nothing.
+    (2, 4, ''),  # The empty string is not the empty value.
     (2, 4, None),
   ],
 )
@@ -190,7 +190,7 @@ def test_groups_score_as_their_slots_do():
     None,
   ],
 )
-def test_what_a_group_says_beyond_its_slots_is_wrong(said):
+def test_invalid_parts_of_a_group_are_wrong(said):
   target = {
     'subtasks': ['hotel', 'taxi'],
     'targets': ['area = north | type = hotel', 'none'],
@@ -209,7 +209,7 @@ def test_what_a_group_says_beyond_its_slots_is_wrong(said):
   assert jga.__name__ == 'joint_goal_accuracy'
 
 
-def test_a_group_whose_name_is_lost_is_wrong_in_all_its_slots():
+def test_a_group_without_a_name_is_wrong_in_all_its_slots():
   """As of `group_by_example` if the first row and others are missing."""
   target = {'subtasks': ['', 'taxi'], 'targets': ['', 'to = york']}
   prediction = [None, 'to = york']

@@ -132,7 +132,7 @@ def test_outputs_that_are_missing_are_wrong_and_counted():
   assert figures['joint_goal_accuracy'] == pytest.approx(11 / 12)
   assert figures['slot_accuracy'] == pytest.approx(1 - 1 / sum(sizes))
 
-  # Only some of the baseline's rows are evaluated; empty targets are no excuse.
+  # Rows without a prediction are wrong, even with an empty target.
   rows = sum(sizes[:3]) + 1
   assert sizes[3] > 1
   figures, _ = _evaluate(name, answers, '_pie', TEXT_LENGTHS, num_examples=rows)

@@ -37,7 +37,7 @@ def _plain(dataset) -> list[dict]:
   ]
 
 
-def test_values_come_back_as_they_were():
+def test_values_are_preserved():
   rows = [{**row, 'd': [float(x) for x in row['d']]} for row in ROWS]
   source = subtasks.InMemoryDataSource({'train': lambda: iter(rows)})
   for copy in (source, pickle.loads(pickle.dumps(_picklable(rows)))):
@@ -85,7 +85,7 @@ def test_more_shards_than_examples_leave_some_empty():
   assert shards == [[0], [1], [2], [], []]
 
 
-def test_rows_that_do_not_belong_together_are_refused():
+def test_inconsistent_examples_are_refused():
   read = lambda rows: subtasks.InMemoryDataSource({'t': rows}).get_dataset('t')
   with pytest.raises(errors.UserError, match='example 1 .* in its keys: a, b'):
     read([{'a': 1}, {'b': 1}])
@@ -100,7 +100,7 @@ def test_rows_that_do_not_belong_together_are_refused():
 LENGTHS = dict(inputs=8, prompts=3, targets=3, subtasks=5, decoder=16)
 
 
-def test_a_cache_gives_what_the_task_gives(tmp_path):
+def test_a_cached_task_has_the_same_rows(tmp_path):
   examples = subtasks_data.examples(20)
   for index, example in enumerate(examples):
     example['turn'] = index

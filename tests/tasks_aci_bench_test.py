@@ -1,6 +1,6 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""ACI-Bench on files of our own in the form of the authors' repository."""
+"""ACI-Bench on small files in the format of the authors' repository."""
 
 import shutil
 
@@ -63,7 +63,7 @@ def test_examples():
     'none',
     'IMPRESSION:\n\nCold.\n\nPlan\n\nFluids.',
   ]
-  # Saved by a program that writes a byte order mark, and \r\n.
+  # With a byte order mark and \r\n.
   (example,) = _examples('validation')
   assert example['inputs'] == '[doctor] hi .\n[patient] hi .'
   assert example['targets'][1] == 'EXAM\n\nSkin: Red.'
@@ -128,7 +128,7 @@ def _edit(change, name='valid.csv'):
     (lambda: '', "lacks the column 'dataset', .* it has none"),
   ],
 )
-def test_what_is_wrong_is_named_and_leaves_nothing(tmp_path, content, message):
+def test_invalid_files_are_named_and_leave_nothing(tmp_path, content, message):
   (tmp_path / 'in').mkdir()
   (tmp_path / 'in/valid.csv').write_text(content(), newline='')
   tasks_data.assert_refused(
@@ -136,7 +136,7 @@ def test_what_is_wrong_is_named_and_leaves_nothing(tmp_path, content, message):
   )
 
 
-def test_a_folder_with_files_missing_is_worked_on(tmp_path):
+def test_a_folder_with_missing_files(tmp_path):
   shutil.copytree(CSV, tmp_path / 'in')
   (tmp_path / 'in/clef_taskC_test3.csv').unlink()
   builder = tasks_data.prepare(
@@ -152,7 +152,7 @@ def test_a_folder_with_files_missing_is_worked_on(tmp_path):
   assert account['test3']['missing'] == ['clef_taskC_test3.csv']
 
 
-def test_the_files_are_those_of_one_commit():
+def test_the_files_are_of_a_fixed_commit():
   for name, url in reader.AciBench.URLS.items():
     info = reader.AciBench.url_infos[url]
     assert info.filename == name and info.size > 100_000
@@ -189,7 +189,7 @@ def test_figures_are_the_same_in_all_layouts():
   examples = _examples('train')
   answers = {
     e['example_id']: [
-      # Another example's, or one's own with its lines from last to first.
+      # Another example's answer, or the gold answer with reversed lines.
       other if u + i == 1 else '\n'.join(reversed(text.split('\n')))
       for u, (text, other) in enumerate(
         zip(e['targets'], examples[i - 1]['targets'], strict=True)
@@ -203,7 +203,7 @@ def test_figures_are_the_same_in_all_layouts():
   )
   assert pid == pytest.approx(pie) and pid == pytest.approx(joint)
 
-  # Lines were kept, or ROUGE-Lsum would be ROUGE-L.
+  # Newlines are preserved, so ROUGE-Lsum differs from ROUGE-L.
   scorer = rouge_scorer.RougeScorer(['rougeL', 'rougeLsum'])
   empty = lambda text: '' if text == 'none' else text
   for kind in ('rougeL', 'rougeLsum'):
@@ -215,7 +215,7 @@ def test_figures_are_the_same_in_all_layouts():
       scores.append(scorer.score(want, got)[kind].fmeasure)
     assert pid[f'{kind}_subjective'] == pytest.approx(np.mean(scores))
   assert pid['rougeLsum_subjective'] > pid['rougeL_subjective']
-  # Absent on both sides: perfect. On one: nothing.
+  # Two empty texts score 1, one empty text scores 0.
   answers = {e['example_id']: e['targets'] for e in examples}
   third = answers['D2N903-virtscribe']
   assert third[2] == 'none'
@@ -239,5 +239,5 @@ def test_a_division_that_was_not_predicted_is_wrong(lost):
     want = 2 / 3 if u == lost else 1
     assert figures[f'rouge1_{name}'] == pytest.approx(want)
   assert figures['rouge1'] == pytest.approx(11 / 12)
-  # A note that lacks a division is no note.
+  # A note without a division has no score.
   assert figures['whole_rouge1'] == pytest.approx(2 / 3)

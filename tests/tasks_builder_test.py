@@ -1,6 +1,6 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""The base of builders: what it finds, counts and refuses; and its source."""
+"""The base class of builders: files, counts and errors; and the data source."""
 
 import json
 import pickle
@@ -129,16 +129,16 @@ def _read(split, cls=Letters):
 
 
 @pytest.mark.parametrize('where', ['.', 'data', 'data/v1', 'letters-main/data'])
-def test_files_are_found_where_they_are_wont_to_be(tmp_path, where):
+def test_files_are_found_in_usual_folders(tmp_path, where):
   _write(tmp_path / 'got' / where)
   assert preparation.prepare(Letters, tmp_path / 'got')
   assert _read('train') == ['one', 'two', 'three']  # In the files' order.
   assert _read('test') == ['x', 'z']
-  assert not preparation.prepare(Letters)  # It is there already.
+  assert not preparation.prepare(Letters)  # It is already prepared.
 
 
 @pytest.mark.parametrize('inside', ['', 'LETTERS/'])
-def test_an_archive_is_read_as_it_is(tmp_path, inside):
+def test_an_archive_is_read_without_unpacking(tmp_path, inside):
   path = tmp_path / 'got/data/letters.zip'
   path.parent.mkdir(parents=True)
   with zipfile.ZipFile(path, 'w') as archive:
@@ -164,7 +164,7 @@ def test_nested_values_come_back_as_plain_python(tmp_path):
   assert first == {'word': 'one', 'nested': [['x'], []], 'size': 1}
 
 
-def test_what_is_missing_is_done_without_and_told(tmp_path):
+def test_missing_files_are_skipped_and_reported(tmp_path):
   folder = _write(tmp_path / 'got', {'a.json': ALL['a.json']})
   preparation.prepare(Letters, folder)
   assert _read('train') == ['one', 'two']
@@ -212,7 +212,7 @@ def test_what_is_missing_is_done_without_and_told(tmp_path):
     assert part in marked
 
 
-def test_nothing_there(tmp_path):
+def test_without_files(tmp_path):
   with pytest.raises(
     errors.UserError,
     match='letters.zip, a.json, c.json, sub/b.json, .* Write them down.',

@@ -79,7 +79,7 @@ def test_a_model_of_a_mixture_answers_in_the_layout_of_its_training():
   assert one['long_inputs'] == 'keep_end'
 
 
-def test_a_cache_gives_what_the_tasks_give(tmp_path):
+def test_cached_tasks_can_be_mixed(tmp_path):
   names = ('todsum_domain', 'squad_v2')
   mixture = mixtures.register('mixtures_test_cached', tasks=names)
   before = seqio.get_global_cache_dirs()

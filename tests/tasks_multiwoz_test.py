@@ -1,6 +1,6 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""MultiWOZ 2.4 on files of our own in exactly the distributor's form."""
+"""MultiWOZ 2.4 on small files in the distributor's format."""
 
 import json
 import random
@@ -114,7 +114,7 @@ def test_values(annotated, want):
   assert reader.values_of(annotated) == want
 
 
-def test_last_turn_and_emptied_states_are_there():
+def test_last_turns_and_emptied_states():
   """A turn with nothing in its state has that state, not the one before."""
   test = tasks_data.examples('multiwoz24_slot', 'test')
   states = [_filled(test[f'MUL9021.json-{turn}']) for turn in (1, 2, 3, 4)]
@@ -359,7 +359,7 @@ def _list(text):
     ),
   ],
 )
-def test_what_is_wrong_is_named_and_leaves_nothing(tmp_path, break_it, message):
+def test_invalid_files_are_named_and_leave_nothing(tmp_path, break_it, message):
   folder = tmp_path / 'MULTIWOZ2.4'
   shutil.copytree(FOLDER, folder)
   break_it(folder)

@@ -1,6 +1,6 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""RadQA and SQuAD on files of our own in exactly the published form."""
+"""RadQA and SQuAD on small files in the published format."""
 
 import functools
 import json
@@ -106,9 +106,7 @@ def test_squad_2_with_several_answers():
   assert metrics.gold_answers(example) == [[], ['dense', 'less dense']]
 
 
-def test_what_tfds_has_prepared_serves_where_nothing_can_be_downloaded(
-  tmp_path, monkeypatch
-):
+def test_data_prepared_by_tfds_replaces_downloads(tmp_path, monkeypatch):
   want = tasks_data.prepare(
     reader.SquadV1, tmp_path / 'files', FIXTURES / 'squad'
   )
@@ -153,7 +151,7 @@ def test_what_tfds_has_prepared_serves_where_nothing_can_be_downloaded(
     assert contexts(found, split) == contexts(want, split)
     counts = [b.info.metadata['splits'][split]['counts'] for b in (found, want)]
     assert counts[0] == counts[1]
-  # Files that were named but are not there are no case for that.
+  # But not if a folder was given and lacks the files.
   (tmp_path / 'none').mkdir()
   (tmp_path / 'none/notes.txt').write_text('not yet')
   with pytest.raises(errors.UserError, match='none of its files is in'):
@@ -214,7 +212,7 @@ def _broken(change):
     ),
   ],
 )
-def test_what_is_wrong_is_named_and_leaves_nothing(tmp_path, content, message):
+def test_invalid_files_are_named_and_leave_nothing(tmp_path, content, message):
   (tmp_path / 'in').mkdir()
   (tmp_path / 'in/dev.json').write_text(content())
   tasks_data.assert_refused(
@@ -381,7 +379,7 @@ def test_dataset_of_the_task():
   assert row['answers'].decode().startswith('["There is a 3 mm nodule')
 
 
-def test_registering_windows_of_ones_own():
+def test_registering_windows():
   register = reading.register
   for _ in range(2):
     name = register('own_windows', data='radqa', window_words=9)

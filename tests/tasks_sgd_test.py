@@ -1,6 +1,6 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""SGD on files of our own in exactly the distributor's form."""
+"""SGD on small files in the distributor's format."""
 
 import json
 import random
@@ -83,7 +83,7 @@ def test_other_prompts():
     'party size: How many people eat',
     'serves alcohol: Whether wine is served',
   ]
-  # Behind the dialogue, whose beginning is cut first.
+  # After the dialogue, since its beginning is truncated.
   first, _ = sgd.examples(record, **options, schema_in_inputs=True)
   assert first['inputs'] == (
     'user: A table in York for two. service: Finds and books tables. '
@@ -242,7 +242,7 @@ def _dev(change):
     ),
   ],
 )
-def test_what_is_wrong_is_named_and_leaves_nothing(tmp_path, break_it, message):
+def test_invalid_files_are_named_and_leave_nothing(tmp_path, break_it, message):
   folder = tmp_path / 'sgd'
   shutil.copytree(FIXTURES, folder)
   break_it(folder)

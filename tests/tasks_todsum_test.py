@@ -1,6 +1,6 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""TODSum on files of our own in exactly the form of the authors' repository."""
+"""TODSum on small files in the format of the authors' repository."""
 
 import json
 
@@ -75,7 +75,7 @@ def test_examples():
   )
 
 
-def test_states_stand_behind_the_dialogue(tmp_path):
+def test_states_are_appended_to_the_dialogue(tmp_path):
   gold = _examples('train', states=todsum.GOLD)['SNG9022.json']
   assert gold['inputs'] == (
     'user: Any parks in the north? system: No. '
@@ -189,7 +189,7 @@ def _broken(change):
     ),
   ],
 )
-def test_what_is_wrong_is_named_and_leaves_nothing(tmp_path, content, message):
+def test_invalid_files_are_named_and_leave_nothing(tmp_path, content, message):
   (tmp_path / 'todsum').mkdir()
   (tmp_path / 'todsum/valid.json').write_text(content())
   tasks_data.assert_refused(reader.Todsum, tmp_path / 'data', tmp_path, message)
@@ -200,7 +200,7 @@ def test_task_in_three_layouts():
   examples = _examples('validation')
   assert [r['example_id'].decode() for r in rows] == list(examples)
   assert tasks_data.examples('todsum_domain', 'validation') == examples
-  assert todsum.register('todsum_domain') == 'todsum_domain'  # As gin does.
+  assert todsum.register('todsum_domain') == 'todsum_domain'  # A no-op.
   with pytest.raises(errors.UserError, match='other arguments'):
     todsum.register('todsum_domain', states=todsum.GOLD)
 
@@ -224,11 +224,11 @@ _TARGET = {
     # Numbers belong to slots: 3 people and 2 days would be swapped.
     ('the user wants to book the hotel for 2 people for 3 days.', '', 2, 2),
     ('the user wants to book the hotel for 3 people for 2 days.', '', 0, 2),
-    # Stars are no booking.
+    # Stars belong to no booking.
     ('book the hotel for 4 people.', '', 0, 0),
     ('the 4-star hotel in the north has parking.', '', 3, 3),
     ('the hotel is in the south, without parking.', '', 0, 0),
-    # A value of another dialogue's state is one, in a sentence of its own.
+    # Values of other dialogues' states count, too.
     ('the hotel is cheap. the hotel is in the north.', '', 1, 2),
     # A request claims nothing; a value inside another word neither.
     ('the user wants to know the area, north or not.', '', 0, 0),

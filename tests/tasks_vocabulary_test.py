@@ -1,6 +1,6 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""The lazy vocabulary: where it looks, when, and how long."""
+"""The lazy vocabulary: where and when it looks for its file."""
 
 import copy
 import io
@@ -39,7 +39,7 @@ def alone(monkeypatch, tmp_path):
   gin.clear_config()
 
 
-def test_nothing_is_looked_for_until_it_is_used(tmp_path, monkeypatch):
+def test_the_file_is_found_on_first_use(tmp_path, monkeypatch):
   found = vocabulary.default()
   assert isinstance(found, seqio.SentencePieceVocabulary)
   assert found.extra_ids == 100
@@ -100,7 +100,7 @@ def test_the_public_file_is_fetched_once(monkeypatch, tmp_path):
   assert len(list((tmp_path / '.cache/pid_jax').iterdir())) == 1
 
 
-def test_a_network_that_is_not_there(monkeypatch, tmp_path):
+def test_without_a_network(monkeypatch, tmp_path):
   def refuse(url, timeout):
     raise urllib.error.URLError('no route to host')
 
@@ -125,7 +125,7 @@ def test_a_network_that_is_not_there(monkeypatch, tmp_path):
   assert not (tmp_path / '.cache').exists()
 
 
-def test_a_trained_model_takes_the_file_along(monkeypatch, tmp_path):
+def test_a_trained_model_has_a_copy_of_the_file(monkeypatch, tmp_path):
   monkeypatch.setenv(vocabulary.ENVIRONMENT, FILE)
   row = dict(example_id='0', inputs='a', prompts=['b'], targets=['c'])
   subtasks.register(

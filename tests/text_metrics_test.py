@@ -1,6 +1,6 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Metrics of answers and texts, against scorers that are not ours."""
+"""Metrics of answers and texts, against independent scorers."""
 
 import random
 
@@ -27,7 +27,7 @@ NONE = 'unanswerable'
 
 
 def _squad_words(text):
-  """SQuAD's published rule, written once more and in another way."""
+  """SQuAD's published rule, implemented independently."""
   kept = ''.join(
     c for c in text.lower() if c not in r"""!"#$%&'()*+,-./:;<=>?@[\]^_`{|}~"""
   )

@@ -32,6 +32,7 @@ _HOMES = {
   'packing_efficiency': 'length_stats',
   'read_examples': 'examples',
   'register': 'registration',
+  'register_once': 'registration',
   'user_error': 'tf_assertions',
 }
 

@@ -112,7 +112,7 @@ class PromptInDecoderFeatureConverter(seqio.FeatureConverter):
       bos_id=bos_id,
     )
     self._eos_id = eos_id
-    self._window = window
+    self.window = window
     self._max_inputs_per_row = max_inputs_per_row
     self._max_empty_subtasks = max_empty_subtasks
     self._decoder_length = None
@@ -190,14 +190,9 @@ class PromptInDecoderFeatureConverter(seqio.FeatureConverter):
       )
     )
     if self.pack:
-      ds = ds.padded_batch(self._window)
+      ds = ds.padded_batch(self.window)
     ds = ds.map(convert, num_parallel_calls=tf.data.AUTOTUNE)
     return ds.unbatch() if self.pack else ds
-
-  @property
-  def window(self) -> int:
-    """The number of consecutive inputs that are packed together."""
-    return self._window
 
   def pack_window(
     self, window: Mapping[str, tf.Tensor], lengths: Mapping[str, int]
@@ -215,7 +210,7 @@ class PromptInDecoderFeatureConverter(seqio.FeatureConverter):
       window,
       encoder_length=lengths['inputs'],
       decoder_length=lengths['decoder'],
-      max_inputs_per_row=self._max_inputs_per_row or self._window,
+      max_inputs_per_row=self._max_inputs_per_row or self.window,
       max_empty_subtasks=self._max_empty_subtasks,
       bos_id=self.bos_id,
       eos_id=self._eos_id,

@@ -161,7 +161,7 @@ def pack_pairs(
     {
       'inputs': inputs,
       'inputs_truncated': tf.zeros([tf.shape(inputs)[0], 1], tf.int32),
-      'prompts': targets[:, :, :0],
+      'prompts': tf.zeros_like(targets[:, :, :1]),
       'subtask_weights': weights,
       'subtasks': tf.zeros_like(weights, tf.int32),
       'targets': targets,

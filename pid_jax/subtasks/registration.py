@@ -8,6 +8,7 @@ from collections.abc import Callable
 from collections.abc import Sequence
 import dataclasses
 import functools
+import inspect
 from typing import Any
 
 import seqio
@@ -31,9 +32,6 @@ _arguments: dict[str, tuple[Any, ...]] = {}
 def is_new(name: str, *arguments: Any) -> bool:
   """Returns whether a name has yet to be registered in SeqIO.
 
-  For functions that register tasks or mixtures from gin, which calls them
-  wherever the name is used: repeated identical calls are no-ops.
-
   Args:
     name: of a task or mixture.
     *arguments: everything that determines it, the caller's module included.
@@ -54,6 +52,33 @@ def is_new(name: str, *arguments: Any) -> bool:
       'name'
     )
   return False
+
+
+def register_once(function: Callable[..., None]) -> Callable[..., str]:
+  """Makes repeated identical calls of a function no-ops.
+
+  For functions that register tasks or mixtures from gin, which calls them
+  wherever it uses the name.
+
+  Args:
+    function: registers its first argument, a name.
+
+  Returns:
+    A function with the same arguments. It returns the name, and raises
+    UserError if the name is registered with other arguments.
+  """
+  signature = inspect.signature(function)
+
+  @functools.wraps(function)
+  def register_if_new(*args, **kwargs):
+    bound = signature.bind(*args, **kwargs)
+    bound.apply_defaults()
+    name, *arguments = bound.arguments.values()
+    if is_new(name, function.__module__, *arguments):
+      function(*args, **kwargs)
+    return name
+
+  return register_if_new
 
 
 def register(

@@ -36,30 +36,22 @@ _METRICS = (
 )
 
 
+@subtasks.register_once
 def register(
   name: str, *, granularity: str = 'slot', possible_values: bool = True
-) -> str:
+) -> None:
   """Registers `name`, `name`_pie and `name`_joint.
-
-  Repeated identical calls are no-ops, since gin calls this wherever the name is
-  used.
 
   Args:
     name: of the task.
     granularity: 'slot' (30 subtasks) or 'domain' (5).
     possible_values: whether prompts list the values of slots that have few.
 
-  Returns:
-    The name.
-
   Raises:
-    UserError: the granularity is unknown, or the name is registered with other
-      arguments.
+    UserError: the granularity is unknown.
   """
   if granularity not in GRANULARITIES:
     raise errors.unknown('granularity', granularity, GRANULARITIES)
-  if not subtasks.is_new(name, __name__, granularity, possible_values):
-    return name
   if granularity == 'slot':
     make, features, metric_fns = slot_examples, ['answers'], _METRICS
   else:
@@ -80,7 +72,6 @@ def register(
     empty_target=ontology.NONE,
     long_inputs='keep_end',
   )
-  return name
 
 
 def slot_examples(

@@ -78,17 +78,15 @@ def examples(
     }
 
 
+@subtasks.register_once
 def register(
   name: str,
   *,
   data: str,
   window_words: int | None = None,
   overlap_words: int = 0,
-) -> str:
+) -> None:
   """Registers the task `name`, with `name`_pie and `name`_joint.
-
-  Repeated identical calls are no-ops, since gin calls this wherever the name is
-  used.
 
   Args:
     name: of the task.
@@ -97,12 +95,8 @@ def register(
       does not split contexts.
     overlap_words: words that a window shares with the next.
 
-  Returns:
-    The name.
-
   Raises:
-    UserError: the data is unknown, the windows do not advance, or the name is
-      registered with other arguments.
+    UserError: the data is unknown, or the windows do not advance.
   """
   if data not in DATA:
     raise errors.unknown('data', data, DATA)
@@ -111,8 +105,6 @@ def register(
       f'windows of {window_words} words cannot overlap by {overlap_words}: '
       'lower overlap_words'
     )
-  if not subtasks.is_new(name, __name__, data, window_words, overlap_words):
-    return name
   metric = functools.partial(metrics.squad, empty_target=UNANSWERABLE)
   if window_words is not None:
     metric = windows.merged(metric, UNANSWERABLE)
@@ -132,7 +124,6 @@ def register(
     joint_separator=vocabulary.SEPARATOR,
     newline=vocabulary.NEWLINE,
   )
-  return name
 
 
 def _target(answers: list[tuple[str, int]], window: windows.Window) -> str:

@@ -33,33 +33,22 @@ from pid_jax.tasks.sgd import builder
 from pid_jax.tasks.sgd import reader
 
 
+@subtasks.register_once
 def register(
   name: str,
   *,
   possible_values: bool = True,
   service_description: bool = True,
   schema_in_inputs: bool = False,
-) -> str:
+) -> None:
   """Registers `name`, `name`_pie and `name`_joint.
-
-  Repeated identical calls are no-ops, since gin calls this wherever the name is
-  used.
 
   Args:
     name: of the task.
     possible_values: whether prompts list the values of categorical slots.
     service_description: whether prompts begin with the service's description.
     schema_in_inputs: whether to append service and slots to the dialogue.
-
-  Returns:
-    The name.
-
-  Raises:
-    UserError: the name is registered with other arguments.
   """
-  arguments = (possible_values, service_description, schema_in_inputs)
-  if not subtasks.is_new(name, __name__, *arguments):
-    return name
   subtasks.register(
     name,
     source=prepared.PreparedDataSource(
@@ -78,7 +67,6 @@ def register(
     empty_target=reader.NONE,
     long_inputs='keep_end',
   )
-  return name
 
 
 def examples(

@@ -92,45 +92,35 @@ def examples(
   }
 
 
+@subtasks.register_once
 def register(
   name: str = 'todsum_domain',
   *,
   states: str | None = None,
-) -> str:
+) -> None:
   """Registers the task `name`, with `name`_pie and `name`_joint.
-
-  Repeated identical calls are no-ops, since gin calls this wherever the name is
-  used.
 
   Args:
     name: of the task.
     states: to append to the dialogue: None, none; GOLD, the gold state; or the
       path of JSON lines with a predicted state of each dialogue, `id` and
       `state` (domain -> values of its filled slots).
-
-  Returns:
-    The name.
-
-  Raises:
-    UserError: the name is registered with other states.
   """
-  if subtasks.is_new(name, __name__, states):
-    subtasks.register(
-      name,
-      source=prepared.PreparedDataSource(
-        name, reader.Todsum, functools.partial(examples, states=states)
-      ),
-      vocabulary=vocabulary.default(),
-      metric_fns=[
-        functools.partial(metrics.rouge, empty_target=NONE, by_subtask=True),
-        functools.partial(metrics.rouge_of_whole, empty_target=NONE),
-        consistency.slot_consistency,
-      ],
-      empty_target=NONE,
-      joint_separator=vocabulary.SEPARATOR,
-      long_inputs='keep_end',
-    )
-  return name
+  subtasks.register(
+    name,
+    source=prepared.PreparedDataSource(
+      name, reader.Todsum, functools.partial(examples, states=states)
+    ),
+    vocabulary=vocabulary.default(),
+    metric_fns=[
+      functools.partial(metrics.rouge, empty_target=NONE, by_subtask=True),
+      functools.partial(metrics.rouge_of_whole, empty_target=NONE),
+      consistency.slot_consistency,
+    ],
+    empty_target=NONE,
+    joint_separator=vocabulary.SEPARATOR,
+    long_inputs='keep_end',
+  )
 
 
 def _state_text(slots: Iterable[tuple[str, str, str]]) -> str:
