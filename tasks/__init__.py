@@ -12,9 +12,9 @@ import os
 import re
 
 from pid_jax import errors
+from pid_jax.subtasks import examples
 
 _FAMILIES = ('aci_bench', 'bookings', 'multiwoz', 'reading', 'sgd', 'todsum')
-LAYOUTS = ('', '_pie', '_joint')  # Suffixes of a task's name.
 
 
 def register_families() -> None:
@@ -43,10 +43,11 @@ def find(name: str, vocabulary: str | None = None) -> list[str]:
   seqio = importlib.import_module('seqio')
   register_families()
   importlib.import_module(f'{__name__}.mixtures')
+  suffixes = tuple(filter(None, examples.LAYOUTS.values()))
   known = seqio.TaskRegistry.names() | seqio.MixtureRegistry.names()
-  known = {n for n in known if not n.endswith(LAYOUTS[1:])}
+  known = {n for n in known if not n.endswith(suffixes)}
   base = name
-  for suffix in LAYOUTS:
+  for suffix in suffixes:
     base = base.removesuffix(suffix)
   if base not in known:
     raise errors.unknown('task', name, known)

@@ -58,10 +58,10 @@ import seqio
 from pid_jax import errors
 from pid_jax import subtasks
 from pid_jax import vocabulary as vocabulary_lib
+from pid_jax.subtasks import examples
 from pid_jax.subtasks import metrics as metrics_lib
 
 EXAMPLE_FILE = os.path.join(os.path.dirname(__file__), 'example.jsonl')
-LAYOUTS = ('pid', 'pie', 'joint')
 
 # Metrics that depend on the target that means "nothing here".
 _WITH_EMPTY_TARGET = frozenset({'rouge', 'rouge_of_whole', 'slot_f1', 'squad'})
@@ -115,10 +115,10 @@ def register(
     UserError: no split is given, a file or the vocabulary is missing, a metric
       is unknown, or the name is registered with other arguments.
   """
-  if layout not in LAYOUTS:
-    raise errors.unknown('layout', layout, LAYOUTS)
   arguments = {k: v for k, v in locals().items() if k != 'layout'}
-  task = name if layout == 'pid' else f'{name}_{layout}'
+  if layout not in examples.LAYOUTS:
+    raise errors.unknown('layout', layout, examples.LAYOUTS)
+  task = name + examples.LAYOUTS[layout]
   if not subtasks.is_new(name, __name__, arguments):
     return task
 

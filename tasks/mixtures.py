@@ -27,6 +27,7 @@ import seqio
 from pid_jax import errors
 from pid_jax import subtasks
 from pid_jax import tasks as tasks_lib
+from pid_jax.subtasks import examples
 
 # Approximate numbers of training examples, i.e. of inputs. Only ACI-Bench's
 # were counted; rates need no more than the order of magnitude.
@@ -76,9 +77,9 @@ def register(
         f'the mixture {name} needs a rate for {task}: give it in `rates`'
       )
     rates[task] = given[task] if task in given else math.sqrt(SIZES[task])
-  for layout in tasks_lib.LAYOUTS:
+  for suffix in examples.LAYOUTS.values():
     seqio.MixtureRegistry.add(
-      name + layout, [(task + layout, rate) for task, rate in rates.items()]
+      name + suffix, [(task + suffix, rate) for task, rate in rates.items()]
     )
 
 

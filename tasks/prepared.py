@@ -15,13 +15,13 @@ from collections.abc import Iterator
 import functools
 from typing import Any
 
-import numpy as np
 import seqio
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from pid_jax import errors
 from pid_jax import subtasks
+from pid_jax.subtasks import postprocessors
 from pid_jax.tasks import builder as builder_lib
 
 Record = dict[str, Any]
@@ -111,7 +111,7 @@ def records(
     )
   dataset = made.as_dataset(split=split, shuffle_files=False)
   for record in tfds.as_numpy(dataset):
-    yield _plain(record)
+    yield to_python(record)
 
 
 def _examples(
@@ -124,15 +124,10 @@ def _examples(
     yield from examples(record)
 
 
-def _plain(value: Any) -> Any:
+def to_python(value: Any) -> Any:
+  """Converts a record of tfds to dictionaries, lists, strings and numbers."""
   if isinstance(value, dict):
-    return {k: _plain(v) for k, v in value.items()}
-  if isinstance(value, bytes):
-    return value.decode()
+    return {k: to_python(v) for k, v in value.items()}
   if isinstance(value, tf.RaggedTensor | tf.compat.v1.ragged.RaggedTensorValue):
-    return _plain(value.to_list())
-  if isinstance(value, np.ndarray | np.generic):
-    return _plain(value.tolist())
-  if isinstance(value, list):
-    return [_plain(v) for v in value]
-  return value
+    value = value.to_list()
+  return postprocessors.plain(value)

@@ -14,6 +14,7 @@ import tensorflow_datasets as tfds
 
 from pid_jax import errors
 from pid_jax.subtasks import newlines
+from pid_jax.subtasks import postprocessors
 from pid_jax.tasks import aci_bench
 from pid_jax.tasks import bookings
 from pid_jax.tasks import multiwoz
@@ -77,7 +78,7 @@ def examples(task_name, split):
     split, shuffle=False
   )
   found = [
-    {key: _plain(value) for key, value in row.items()}
+    {key: postprocessors.plain(value) for key, value in row.items()}
     for row in dataset.as_numpy_iterator()
   ]
   return {example['example_id']: example for example in found}
@@ -150,11 +151,3 @@ def _data_dir():
 @functools.cache
 def _prepare_once(builder_class):
   prepare(builder_class, _data_dir().name, FIXTURES / FOLDERS[builder_class])
-
-
-def _plain(value):
-  if hasattr(value, 'tolist'):
-    value = value.tolist()
-  if isinstance(value, list):
-    return [_plain(v) for v in value]
-  return value.decode() if isinstance(value, bytes) else value

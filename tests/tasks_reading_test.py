@@ -133,7 +133,7 @@ def test_data_prepared_by_tfds_replaces_downloads(tmp_path, monkeypatch):
 
   def contexts(builder, split):
     records = tfds.as_numpy(builder.as_dataset(split=split))
-    records = [prepared._plain(record) for record in records]
+    records = [prepared.to_python(record) for record in records]
     return {
       (r['title'], r['context']): sorted(
         zip(

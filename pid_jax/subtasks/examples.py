@@ -25,6 +25,8 @@ from pid_jax import errors
 
 Example = dict[str, Any]
 
+# Layout -> suffix of its task's name.
+LAYOUTS = {'pid': '', 'pie': '_pie', 'joint': '_joint'}
 # How inputs that are too long are treated.
 LONG_INPUTS = ('keep_start', 'keep_end', 'error')
 

@@ -22,6 +22,7 @@ import seqio
 from pid_jax import errors
 from pid_jax.subtasks import length_stats
 from pid_jax.subtasks import newlines
+from pid_jax.subtasks import registration
 from pid_jax.subtasks import tf_assertions
 
 WIDTH = 80
@@ -29,7 +30,7 @@ _MAX_LINES = 12  # Of a text.
 _FEW_LINES = 5  # Of a text that was already shown, in another layout.
 _MAX_SUBTASKS = 8  # Of an example.
 # Features that are truncated; exceeding any other length stops a run.
-_TRUNCATED = ('inputs', 'targets')
+_TRUNCATED = registration.TEXT_LENGTHS
 _ROWS = {
   'inputs': 'inputs',
   'prompts': 'prompts',
@@ -104,10 +105,12 @@ def lengths_table(
   Raises:
     UserError: an example is invalid.
   """
-  lengths = lengths or {}
-  unknown = sorted(set(lengths) - {'inputs', *task_lengths(task)})
+  lengths, known = lengths or {}, registration.TEXT_LENGTHS
+  if 'prompts' in task.output_features:
+    known += registration.PROMPT_LENGTHS
+  unknown = sorted(set(lengths) - set(known))
   if unknown:
-    raise errors.unknown('feature length', unknown[0], task_lengths(task))
+    raise errors.unknown('feature length', unknown[0], known)
   head = f'{"tokens":<26}{"count":>9}{"mean":>9}{"p95":>7}{"max":>7}'
   lines = [head + (f'{"length":>8}{"over":>8}' if lengths else '')]
   # Examples that exceed a decoder row are split.
@@ -148,13 +151,6 @@ def lengths_table(
       f'{", ".join(sorted(stops))}; only\ninputs and targets are truncated.'
     )
   return '\n'.join(lines)
-
-
-def task_lengths(task: seqio.Task) -> tuple[str, ...]:
-  """Returns the names of a task's feature lengths."""
-  if 'prompts' in task.output_features:
-    return ('inputs', 'prompts', 'targets', 'subtasks', 'decoder')
-  return _TRUNCATED
 
 
 def show_example(

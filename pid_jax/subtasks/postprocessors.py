@@ -84,7 +84,7 @@ def prompt_in_encoder(
     'num_subtasks': int(example['num_subtasks']),
     'subtask': _text(example['subtask_name']),
     'target': _text(example['targets_pretokenized']),
-    'features': {k: _plain(example[k]) for k in subtask_features},
+    'features': {k: plain(example[k]) for k in subtask_features},
   }
   if index == 0:
     of_example = {k: v for k, v in example.items() if k not in subtask_features}
@@ -214,20 +214,20 @@ def _target(
   example: Mapping[str, Any], inputs_key: str, targets_key: str
 ) -> Target:
   return {
-    **{k: _plain(v) for k, v in example.items() if k not in _LAYOUT_FEATURES},
+    **{k: plain(v) for k, v in example.items() if k not in _LAYOUT_FEATURES},
     'inputs': _text(example[inputs_key]),
-    'prompts': _plain(example['prompts_pretokenized']),
-    'subtasks': _plain(example['subtasks_pretokenized']),
-    'targets': _plain(example[targets_key]),
+    'prompts': plain(example['prompts_pretokenized']),
+    'subtasks': plain(example['subtasks_pretokenized']),
+    'targets': plain(example[targets_key]),
   }
 
 
-def _plain(value: Any) -> Any:
-  """Converts NumPy values to JSON values, for SeqIO's loggers."""
+def plain(value: Any) -> Any:
+  """Converts NumPy values and bytes to Python values, as JSON needs them."""
   if isinstance(value, np.ndarray | np.generic):
     value = value.tolist()
   if isinstance(value, list):
-    return [_plain(v) for v in value]
+    return [plain(v) for v in value]
   return _text(value)
 
 

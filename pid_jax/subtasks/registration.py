@@ -25,6 +25,10 @@ from pid_jax.subtasks import tokenization
 _SHUFFLE_BUFFER_SIZE = seqio.dataset_providers.SHUFFLE_BUFFER_SIZE
 
 
+# Feature lengths of all layouts, and those of the multi-prompt layout only.
+TEXT_LENGTHS = ('inputs', 'targets')
+PROMPT_LENGTHS = ('prompts', 'subtasks', 'decoder')
+
 # The arguments that each name was registered with; see `is_new`.
 _arguments: dict[str, tuple[Any, ...]] = {}
 
@@ -175,7 +179,7 @@ def register(
     seqio.TaskRegistry.add, source=source, task_cls=DecomposableTask
   )
   add(
-    name,
+    name + examples.LAYOUTS['pid'],
     preprocessors=[
       *tokenize,
       tokenization.draw_keys,
@@ -190,7 +194,7 @@ def register(
     layout=layout('pid'),
   )
   add(
-    f'{name}_pie',
+    name + examples.LAYOUTS['pie'],
     preprocessors=[
       *tokenize,
       tokenization.draw_keys,
@@ -211,7 +215,7 @@ def register(
     layout=layout('pie', train_max_empty_subtasks=pie_max_empty_subtasks),
   )
   add(
-    f'{name}_joint',
+    name + examples.LAYOUTS['joint'],
     preprocessors=[
       *tokenize,
       functools.partial(

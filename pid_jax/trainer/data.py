@@ -29,11 +29,9 @@ import tensorflow as tf
 
 from pid_jax import errors
 from pid_jax import subtasks
+from pid_jax.subtasks import registration
 
 Lengths = Mapping[str, int]
-
-_TEXT_LENGTHS = ('inputs', 'targets')
-_PROMPT_LENGTHS = ('prompts', 'subtasks', 'decoder')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,14 +135,15 @@ def feature_lengths(
   """
   task = get_task(cfg.mixture_or_task_name)
   known = set(task.output_features)
-  needed = {*_TEXT_LENGTHS, *_PROMPT_LENGTHS} & known
+  prompt_lengths = registration.PROMPT_LENGTHS
+  needed = {*registration.TEXT_LENGTHS, *prompt_lengths} & known
   if layout(task) == 'pid':
     known.add('decoder')
     needed |= {'decoder'} if cfg.pack else set()
   lengths = {
     name: length
     for name, length in cfg.task_feature_lengths.items()
-    if name in known or name not in _PROMPT_LENGTHS
+    if name in known or name not in prompt_lengths
   }
   for name in sorted(set(lengths) - known):
     raise errors.unknown(f'feature length of {task.name}', name, needed)
