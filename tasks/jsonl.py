@@ -66,8 +66,6 @@ EXAMPLE_FILE = os.path.join(os.path.dirname(__file__), 'example.jsonl')
 # Metrics that depend on the target that means "nothing here".
 _WITH_EMPTY_TARGET = frozenset({'rouge', 'rouge_of_whole', 'slot_f1', 'squad'})
 
-read_examples = subtasks.read_examples
-
 
 def register(
   name: str,

@@ -326,7 +326,7 @@ def test_each_epoch_samples_subtasks():
 
 
 def test_samples_depend_only_on_the_seed():
-  name = subtasks_data.register({'train': subtasks_data.examples(40)})
+  name = subtasks_data.register({'train': subtasks_data.examples(20)})
   run = lambda seed: _trained_on(_list(_packed(name, seed, max_empty=1)))
   first = run(1)
   assert first == run(1)
@@ -369,8 +369,8 @@ def test_an_iterator_resumes_where_it_was_saved(tmp_path):
   iterator = iter(build())
   checkpoint = tf.train.Checkpoint(iterator=iterator)
   batches, paths = [], {}
-  for number in range(24):  # Some 3 epochs.
-    if number in (1, 4, 15):
+  for number in range(20):  # Some 2 epochs.
+    if number in (4, 15):
       paths[number] = checkpoint.write(str(tmp_path / f'at-{number}'))
     batches.append(next(iterator))
 
@@ -407,9 +407,6 @@ def test_mixtures_of_tasks_with_other_numbers_of_subtasks():
   ]
   name = f'mixture_of_{tasks[0]}'
   seqio.MixtureRegistry.add(name, tasks, default_rate=1)
-  seqio.MixtureRegistry.add(
-    f'{name}_pie', [f'{t}_pie' for t in tasks], default_rate=1
-  )
 
   rows = _list(_packed(name, num_epochs=None).take(40))
   inputs = {i for i, _ in _trained_on(rows)}
@@ -418,10 +415,6 @@ def test_mixtures_of_tasks_with_other_numbers_of_subtasks():
   converter = subtasks.PromptInDecoderFeatureConverter(pack=False)
   grid = seqio.get_dataset(name, LENGTHS, converter, num_epochs=1).batch(8)
   assert next(iter(grid))['decoder_prompt_tokens'].shape == (8, 6, 3)
-  text = seqio.get_dataset(
-    f'{name}_pie', TEXT_LENGTHS, seqio.EncDecFeatureConverter(pack=True)
-  )
-  assert next(iter(text))['encoder_input_tokens'].shape == (16,)
 
 
 def test_replacing_a_part_of_a_task_keeps_its_features_whole():
