@@ -32,11 +32,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     help='of prepared data; default: TFDS_DATA_DIR, else ~/tensorflow_datasets',
   )
   add('--overwrite', action='store_true', help='prepare the data again')
-  add(
-    '--vocabulary',
-    metavar='FILE',
-    help="a SentencePiece model; default: T5's",
-  )
+  add('--vocabulary', metavar='FILE', help="a SentencePiece model; else T5's")
   add(
     '--lengths', metavar='NAME=N,...', help='count the examples that are longer'
   )

@@ -86,7 +86,7 @@ class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     ARCHIVES: names of zip files in the repository with the files; they are read
       without unpacking.
     URLS: by name (of FILES, NEEDED or ARCHIVES), where to download the file;
-      checksums are in checksums.tsv beside the module of the builder.
+      known checksums are in checksums.tsv beside the module of the builder.
     PUBLISHED: by split, counts of the distributor or the paper, in the units of
       `report.count`: {'test': {'dialogues': 999}}.
   """
