@@ -1,9 +1,9 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Files that are there whole or not at all.
+"""Atomic writes of files.
 
-Whatever stops a program, no reader finds half of what it was writing: contents
-go to a file beside the target first, which then takes its name.
+Content is written to a temporary file beside the target and renamed, so that an
+interrupted program leaves no partial file.
 """
 
 from etils import epath
@@ -12,13 +12,13 @@ from pid_jax import errors
 
 
 def check(path: epath.PathLike) -> None:
-  """Checks that a file can be written somewhere, before work begins.
+  """Checks that a path can be written, before work begins.
 
   Args:
     path: local, or gs://.
 
   Raises:
-    UserError: it is a folder, or would lie in none.
+    UserError: the path is a folder, or its folder does not exist.
   """
   path = epath.Path(path)
   if path.is_dir() or not path.parent.is_dir():
@@ -28,14 +28,14 @@ def check(path: epath.PathLike) -> None:
 
 
 def write(path: epath.PathLike, content: bytes) -> None:
-  """Writes a file; what was there before stays if that fails.
+  """Writes a file; an existing one is kept if that fails.
 
   Args:
     path: local, or gs://, in a folder that exists.
-    content: all of it.
+    content: of the file.
 
   Raises:
-    UserError: it cannot be written there.
+    UserError: the file cannot be written.
   """
   path = epath.Path(path)
   scratch = path.with_name(path.name + '.tmp')

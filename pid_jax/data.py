@@ -1,6 +1,6 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-r"""Prepares the data of a task, measures it, and shows examples.
+r"""Prepares the data of a task, measures its lengths, and shows examples.
 
 Example:
   python -m pid_jax.data prepare todsum_domain --manual_dir=TODSum \
@@ -8,10 +8,11 @@ Example:
   python -m pid_jax.data inspect todsum_domain --split=test --num=3
   python -m pid_jax.data inspect train.jsonl --vocabulary=spiece.model
 
-`prepare` reads the distributor's files, once, checks them against the published
-counts, and prints how many tokens the features have: choose feature lengths by
-that. `inspect` shows further examples. Both take tasks that need no preparing,
-too. To train on data in another --data_dir, set TFDS_DATA_DIR to it.
+`prepare` reads the distributor's files once, compares their counts with the
+published ones, and prints how many tokens the features have, by which to choose
+feature lengths. `inspect` shows further examples. Both accept tasks that need
+no preparation, too. To train on data in another --data_dir, set TFDS_DATA_DIR
+to it.
 """
 
 import argparse
@@ -20,32 +21,34 @@ from pid_jax import cli
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-  """Adds the command's own flags."""
+  """Adds the flags of the command."""
   add = parser.add_argument
   add('action', choices=('prepare', 'inspect'))
-  add('task', metavar='TASK', help='of pid_jax.tasks, or the path of a JSONL')
-  add('--manual_dir', metavar='DIR', help="of the distributor's files")
+  add('task', metavar='TASK', help='of pid_jax.tasks, or a JSONL file')
+  add('--manual_dir', metavar='DIR', help="folder of the distributor's files")
   add(
     '--data_dir',
     metavar='DIR',
     help='of prepared data; default: TFDS_DATA_DIR, else ~/tensorflow_datasets',
   )
-  add('--overwrite', action='store_true', help='prepare anew')
+  add('--overwrite', action='store_true', help='prepare the data again')
   add('--vocabulary', metavar='FILE', help="a SentencePiece model; else T5's")
-  add('--lengths', metavar='NAME=N,...', help='to count what is longer')
-  add('--split', help='of the examples; default: validation, if there is one')
+  add(
+    '--lengths', metavar='NAME=N,...', help='count the examples that are longer'
+  )
+  add('--split', help='of the examples; default: validation, if it exists')
   add('--num', type=int, metavar='N', default=1, help='examples to show')
   add(
     '--num_measured',
     type=int,
     metavar='N',
     default=5000,
-    help='measure so many of each split; default: %(default)s',
+    help='examples of each split to measure; default: %(default)s',
   )
 
 
 def main(args: argparse.Namespace) -> None:
-  """Prepares if asked to, and shows what there is."""
+  """Prepares the data if requested, and prints lengths and examples."""
   import seqio
 
   from pid_jax import tasks
@@ -57,7 +60,7 @@ def main(args: argparse.Namespace) -> None:
   for name in tasks.find(args.task, args.vocabulary):
     task = seqio.TaskRegistry.get(name)
     if args.action == 'prepare':
-      for line in preparation.prepare_and_account(
+      for line in preparation.prepare_and_report(
         task, args.manual_dir, overwrite=args.overwrite
       ):
         print(line, flush=True)

@@ -1,9 +1,9 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""The one error type that means "you can mend this", not "we have a bug".
+"""The error type for mistakes that the user can fix.
 
-The library raises `UserError` for bad input; the commands print its one line
-and end with status 2. Every other exception keeps its traceback.
+The library raises `UserError` for invalid input; the commands print its one
+line and exit with status 2. Every other exception keeps its traceback.
 """
 
 from collections.abc import Iterable
@@ -11,20 +11,20 @@ import difflib
 
 
 class UserError(ValueError):
-  """Bad input, told in one line: what, where, and how to mend it."""
+  """Invalid input, in one line: what was found, where, and the remedy."""
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
-  """Returns the error for a name that is not among the known ones.
+  """Returns the error for an unknown name.
 
   Args:
-    kind: what the name stands for, such as 'task'.
-    name: the name that was asked for.
-    known: all names that would have been right.
+    kind: of thing that the name refers to, such as 'task'.
+    name: the unknown name.
+    known: all valid names.
 
   Returns:
-    A `UserError` (to be raised by the caller) that shows the nearest names,
-    or the first few known ones when none is near.
+    A `UserError`, to be raised by the caller, with the most similar names, or
+    the first few known ones if none is similar.
   """
   known = sorted(set(known))
   near = difflib.get_close_matches(name, known, n=3, cutoff=0.6)

@@ -1,6 +1,6 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-r"""Makes a web page to look at predictions, in one file that needs no network.
+r"""Writes a web page for viewing predictions, one file that works offline.
 
 Examples:
   python -m pid_jax.report /tmp/model
@@ -8,9 +8,9 @@ Examples:
 
 SOURCE is a MODEL_DIR (its latest evaluation, and the curves of its training), a
 folder or a TASK.jsonl that `python -m pid_jax.evaluate` wrote, or the output of
-`python -m pid_jax.predict`. The page shows gold and predictions side by side,
-counts the kinds of errors, filters and searches, and has the state of dialogues
-turn by turn.
+`python -m pid_jax.predict`. The page shows gold values and predictions side by
+side, counts the kinds of errors, filters and searches, and shows the state of
+dialogues turn by turn.
 """
 
 import argparse
@@ -19,9 +19,9 @@ from pid_jax import cli
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-  """Adds the command's own flags."""
+  """Adds the flags of the command."""
   add = parser.add_argument
-  add('source', metavar='SOURCE', help='where the predictions are')
+  add('source', metavar='SOURCE', help='a file or folder of predictions')
   add(
     '--output',
     metavar='FILE',
@@ -32,13 +32,13 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     action='append',
     default=[],
     metavar='WORD',
-    help='a target that says "nothing here", besides none and unanswerable; '
+    help='a target that means "nothing here", besides none and unanswerable; '
     'may be repeated',
   )
 
 
 def main(args: argparse.Namespace) -> None:
-  """Writes the page and says what is in it."""
+  """Writes the page and prints a summary of it."""
   from pid_jax import viewer
   from pid_jax.viewer import comparing
 

@@ -2,10 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Vocabularies without TensorFlow.
 
-Training tokenises with seqio.SentencePieceVocabulary or seqio.ByteVocabulary,
-inside tf.data. Loading a trained model to predict must not need TensorFlow or
-its text extension, which has no wheels on some platforms: these classes give
-the same ids and the same strings, from the sentencepiece package alone.
+Training tokenises with seqio.SentencePieceVocabulary or seqio.ByteVocabulary
+inside tf.data. Inference must not need TensorFlow, whose text extension has no
+wheels for some platforms: these classes return the same ids and strings, and
+need only the sentencepiece package.
 """
 
 import collections
@@ -43,14 +43,14 @@ class Vocabulary:
 
     Args:
       path: of the model file; local, or gs://.
-      extra_ids: sentinels to add behind the model's pieces, `<extra_id_0>`
-        last, as T5's span corruption numbers them.
-      content: of the model file, where that is known; then `path` is but a name
-        for it.
+      extra_ids: number of sentinels to add after the model's pieces, with
+        `<extra_id_0>` last, as T5's span corruption numbers them.
+      content: of the model file, if it has been read; then `path` only names
+        it.
 
     Raises:
-      UserError: the file is missing, is no SentencePiece model, or does not
-        reserve ids 0, 1 and 2 for padding, EOS and unknown, as T5 demands.
+      UserError: the file is missing, is not a SentencePiece model, or does not
+        reserve ids 0, 1 and 2 for padding, EOS and unknown, as T5 requires.
     """
     self.path = epath.Path(path)
     self.extra_ids = extra_ids
@@ -85,7 +85,7 @@ class Vocabulary:
 
   @property
   def size(self) -> int:
-    """Number of ids, extra ids included."""
+    """Number of ids, including extra ids."""
     return self._processor.GetPieceSize()
 
   @property
@@ -100,7 +100,7 @@ class Vocabulary:
   def decode(self, ids: Iterable[int]) -> str:
     """Returns the string of `ids` up to the first EOS.
 
-    Padding vanishes. Ids from `size` on (padding of the embedding) read as
+    Padding is dropped. Ids from `size` on (padding of the embedding) decode as
     unknown.
     """
     kept = []
@@ -111,10 +111,10 @@ class Vocabulary:
     return self._processor.DecodeIds(kept)
 
   def lost(self, text: str) -> collections.Counter[str]:
-    """Counts the characters of `text` that the ids do not tell of.
+    """Counts the characters of `text` that encoding loses.
 
-    They are those that are encoded as unknown, and newlines, if the vocabulary
-    takes them for spaces.
+    These are the characters encoded as unknown, and newlines, if the vocabulary
+    maps them to spaces.
     """
     found: collections.Counter[str] = collections.Counter()
     ids = self.encode(text)
@@ -133,10 +133,10 @@ class Vocabulary:
 
 
 class ByteVocabulary:
-  """ByT5's: three special ids, then one for each byte of UTF-8, then sentinels.
+  """ByT5's vocabulary: three special ids, one per byte of UTF-8, sentinels.
 
   Sentinels count upwards, as in transformers: `<extra_id_0>` is 259. ByT5's
-  embedding has 384 rows, and so 125 of them.
+  embedding has 384 rows, which leaves 125 sentinels.
   """
 
   pad_id = PAD_ID
@@ -144,7 +144,7 @@ class ByteVocabulary:
   unk_id = UNK_ID
 
   def __init__(self, extra_ids: int = 125, *, sentinels_in_text: bool = True):
-    """Makes a vocabulary; there is no file.
+    """Creates a vocabulary, without a file.
 
     Args:
       extra_ids: the number of sentinels.
@@ -157,7 +157,7 @@ class ByteVocabulary:
 
   @property
   def size(self) -> int:
-    """Number of ids, extra ids included."""
+    """Number of ids, including extra ids."""
     return NUM_SPECIAL_IDS + 256 + self.extra_ids
 
   def encode(self, text: str) -> list[int]:
@@ -178,7 +178,7 @@ class ByteVocabulary:
   def decode(self, ids: Iterable[int]) -> str:
     """Returns the string of `ids` up to the first EOS.
 
-    Padding, unknown and bytes that are no UTF-8 vanish.
+    Padding, unknown and invalid UTF-8 are dropped.
     """
     content = b''
     for i in ids:
@@ -192,7 +192,7 @@ class ByteVocabulary:
     return content.decode(errors='ignore')
 
   def lost(self, text: str) -> collections.Counter[str]:
-    """Nothing: every text has bytes."""
+    """Returns an empty counter: bytes encode every text."""
     del text
     return collections.Counter()
 
@@ -203,9 +203,9 @@ AnyVocabulary: TypeAlias = Vocabulary | ByteVocabulary
 def _extra_pieces(count: int) -> bytes:
   """Returns `count` sentinel pieces as a serialised ModelProto.
 
-  Protocol buffers merge when their bytes are concatenated, so these pieces are
-  added to a model by appending them. That spares the generated protobuf module,
-  whose version is at war with the installed protobuf's too often.
+  Protocol buffers merge when their bytes are concatenated, so appending these
+  bytes to a model adds the pieces. This avoids the generated protobuf module,
+  whose version often conflicts with the installed protobuf.
   """
   pieces = b''
   for i in reversed(range(count)):

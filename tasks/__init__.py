@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """SeqIO tasks: one module per family of data sets.
 
-Importing a module registers its tasks; gin files and commands name the module
-that they need, or the task, and have `find` import its module. The library
-itself never imports any of them.
+Importing a module registers its tasks, each also as NAME_pie and NAME_joint.
+Gin files import the module that they need; commands call `find`. The library
+never imports this package.
 """
 
 import importlib
@@ -12,53 +12,47 @@ import os
 import re
 
 from pid_jax import errors
+from pid_jax.subtasks import examples
 
-# Which module registers what, each also as NAME_pie and NAME_joint.
-HOMES = {
-  'aci_bench': 'aci_bench',
-  'bookings': 'bookings',
-  'bookings_short': 'bookings',
-  'multiwoz24_domain': 'multiwoz',
-  'multiwoz24_slot': 'multiwoz',
-  'pid_all': 'mixtures',
-  'radqa': 'reading',
-  'radqa_windows': 'reading',
-  'sgd_slot': 'sgd',
-  'squad_v1': 'reading',
-  'squad_v1_windows': 'reading',
-  'squad_v2': 'reading',
-  'squad_v2_windows': 'reading',
-  'todsum_domain': 'todsum',
-  'todsum_domain_gold_state': 'todsum',
-}
-_LAYOUTS = ('_pie', '_joint')
+_FAMILIES = ('aci_bench', 'bookings', 'multiwoz', 'reading', 'sgd', 'todsum')
+
+
+def register_families() -> None:
+  """Registers all tasks of this package; repeated calls are no-ops."""
+  for name in _FAMILIES:
+    importlib.import_module(f'{__name__}.{name}')
 
 
 def find(name: str, vocabulary: str | None = None) -> list[str]:
-  """Registers a task by importing its module.
+  """Registers a task.
 
   Args:
     name: of a task or mixture, in any layout; or the path of a file of JSON
-      lines, which is registered as the split 'train' of a task.
-    vocabulary: path of a SentencePiece model to take instead of T5's.
+      lines, which becomes the split 'train' of a task.
+    vocabulary: path of a SentencePiece model to use instead of T5's.
 
   Returns:
-    The names of the task or, of a mixture, of its tasks; multi-prompt layout.
+    The name of the task, or the names of a mixture's tasks, in the multi-prompt
+    layout.
 
   Raises:
-    UserError: no module registers it.
+    UserError: there is no such task.
   """
   if os.path.isfile(name):
     return [_register_file(name, vocabulary)]
+  seqio = importlib.import_module('seqio')
+  register_families()
+  importlib.import_module(f'{__name__}.mixtures')
+  suffixes = tuple(filter(None, examples.LAYOUTS.values()))
+  known = seqio.TaskRegistry.names() | seqio.MixtureRegistry.names()
+  known = {n for n in known if not n.endswith(suffixes)}
   base = name
-  for suffix in _LAYOUTS:
+  for suffix in suffixes:
     base = base.removesuffix(suffix)
-  if base not in HOMES:
-    raise errors.unknown('task', name, HOMES)
-  importlib.import_module(f'pid_jax.tasks.{HOMES[base]}')
+  if base not in known:
+    raise errors.unknown('task', name, known)
   if vocabulary is not None:
     os.environ['PID_JAX_VOCABULARY'] = vocabulary
-  seqio = importlib.import_module('seqio')
   return [t.name for t in seqio.get_subtasks(seqio.get_mixture_or_task(base))]
 
 

@@ -1,18 +1,16 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""The base of all tfds builders here: finds files, reads them, keeps account.
+"""Base class of the tfds builders, which read the distributor's files.
 
-A builder turns the distributor's own files into records that hold all that is
-worth knowing, in the distributor's order. How records become examples of a task
-is decided later, when they are read (prepared.py), so that another prompt needs
-no second preparation.
+A builder turns the distributor's files into records with all useful
+information, in the distributor's order. Records become examples of a task when
+they are read (prepared.py), so that other prompts need no second preparation.
 
-The files come from `manual_dir`, the distributor's repository or archive as a
-user unpacks it, or are downloaded where they have public addresses. Files that
-are missing there are worked without, and named. All that was read, missing and
-skipped is kept in the DatasetInfo's metadata:
-  folder   str, where the files were
-  splits   by split: `counts`, `missing` and `skipped` of records.Account
+The files come from `manual_dir` (the distributor's repository, or an unpacked
+archive), or are downloaded from public URLs. Missing files are skipped and
+reported. The metadata of the DatasetInfo has
+  folder   str, of the files
+  splits   by split: `counts`, `missing` and `skipped` of records.ReadReport
 """
 
 from __future__ import annotations
@@ -35,11 +33,11 @@ from pid_jax import errors
 from pid_jax.tasks import records
 from pid_jax.tasks import web
 
-_MOST_FOLDERS = 100  # Looked into, of those right under `manual_dir`.
+_MAX_FOLDERS = 100  # To search, of the direct children of `manual_dir`.
 
 
 class Files(dict[str, records.Path]):
-  """From names of files, as in FILES and NEEDED, to those that are there."""
+  """File name (of FILES and NEEDED) -> path of an existing file."""
 
   def __init__(self, found: Mapping[str, records.Path], folder: str):
     super().__init__(found)
@@ -47,50 +45,50 @@ class Files(dict[str, records.Path]):
 
   def __missing__(self, name: str) -> records.Path:
     raise errors.UserError(
-      f'{name} is missing in {self._folder}, and the rest cannot be read '
-      'without it'
+      f'{name} is missing in {self._folder}, and the other files cannot be '
+      'read without it'
     )
 
 
 class _Info(tfds.core.DatasetInfo):
-  """Looks nowhere for what tfds knows of a data set: it knows none of ours."""
+  """Does not search tfds's public bucket, which has none of these data sets."""
 
   def initialize_from_bucket(self) -> None:
     """Does nothing; tfds would leave a temporary folder behind each time."""
 
 
 class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-  """Base of a data set's builder.
+  """Base class of a data set's builder.
 
-  A subclass says in class attributes what is published, and reads it in `read`:
+  A subclass describes the published files in class attributes, and reads them:
 
     class Todsum(builder.Builder):
       ...
-      def read(self, split, files, account):
+      def read(self, split, files, report):
         for name in self.FILES[split]:
           if name not in files: continue
           for dialogue in records.read_json(files[name]):
-            with account.record(files[name], dialogue['dialog_id']):
+            with report.reading(files[name], dialogue['dialog_id']):
               record = {...}
-            account.count('dialogues')
+            report.count('dialogues')
             yield dialogue['dialog_id'], record
 
   Attributes:
-    MANUAL_DOWNLOAD_INSTRUCTIONS: the steps by which a user gets the files.
-    DESCRIPTION: what the data set is.
-    HOMEPAGE: address.
+    MANUAL_DOWNLOAD_INSTRUCTIONS: how a user gets the files.
+    DESCRIPTION: of the data set.
+    HOMEPAGE: its URL.
     LICENCE: of the data.
     CITATION: BibTeX.
-    FILES: by split, the names of its files, relative to the folder that holds
-      them. A split is prepared from those that are there, if any.
-    NEEDED: by split, further files that its files cannot be read without.
-    FOLDERS: where in the distributor's repository or archive that folder is.
-    ARCHIVES: names of zip files in the repository that hold the files; they are
-      read without being unpacked.
-    URLS: by name (of FILES, NEEDED or ARCHIVES), addresses to download from;
-      their checksums stand in checksums.tsv beside the builder's module.
-    PUBLISHED: by split, what its distributor or paper counts there, in the
-      units of `account.count`: {'test': {'dialogues': 999}}.
+    FILES: by split, the names of its files, relative to their folder. A split
+      is prepared from those that exist, if any.
+    NEEDED: by split, further files that are required to read its files.
+    FOLDERS: paths of that folder in the distributor's repository or archive.
+    ARCHIVES: names of zip files in the repository with the files; they are read
+      without unpacking.
+    URLS: by name (of FILES, NEEDED or ARCHIVES), where to download the file;
+      known checksums are in checksums.tsv beside the module of the builder.
+    PUBLISHED: by split, counts of the distributor or the paper, in the units of
+      `report.count`: {'test': {'dialogues': 999}}.
   """
 
   VERSION = tfds.core.Version('1.0.0')
@@ -109,15 +107,15 @@ class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
   def __init_subclass__(cls, **kwargs: Any):
     super().__init_subclass__(**kwargs)
-    # tfds would look below the folder of the package, where `tasks` is only
-    # when installed from a wheel.
+    # tfds would search below the folder of the package, where `tasks` is only
+    # after an installation from a wheel.
     if cls.code_path is not None:
       cls.pkg_dir_path = cls.code_path.parent
 
   @tfds.core.utils.classproperty
   @classmethod
   def code_path(cls) -> epath.Path | None:
-    """The file of the builder, beside which tfds looks for checksums.tsv."""
+    """The file of the builder; tfds expects checksums.tsv beside it."""
     file = getattr(sys.modules[cls.__module__], '__file__', None)
     return file and epath.Path(file)
 
@@ -127,18 +125,17 @@ class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
   @abc.abstractmethod
   def read(
-    self, split: str, files: Files, account: records.Account
+    self, split: str, files: Files, report: records.ReadReport
   ) -> Iterable[tuple[str, Mapping[str, Any]]]:
     """Reads the records of a split.
 
     Args:
       split: a key of FILES.
-      files: those of the split that were found.
-      account: to count in, to note what is skipped, and to name records in
-        errors with.
+      files: the existing files of the split.
+      report: for counts, skipped records and errors.
 
     Yields:
-      A key, unique in the split and no path of this machine, and the record.
+      A key, unique in the split and independent of local paths, and the record.
     """
 
   def _info(self) -> tfds.core.DatasetInfo:
@@ -162,22 +159,23 @@ class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     self.info.metadata.update(folder=folder, splits={})
     generators = {}
     for split, names in self.FILES.items():
-      wanted = [*names, *self.NEEDED.get(split, ())]
-      account = records.Account(missing=[n for n in wanted if n not in found])
+      expected = [*names, *self.NEEDED.get(split, ())]
+      missing = [name for name in expected if name not in found]
+      report = records.ReadReport(missing=missing)
       if any(name in found for name in names):
-        files = Files({n: found[n] for n in wanted if n in found}, folder)
+        files = Files({n: found[n] for n in expected if n in found}, folder)
         for name in self.NEEDED.get(split, ()):
           _ = files[name]
-        generators[split] = self._generate_examples(split, files, account)
+        generators[split] = self._generate_examples(split, files, report)
       else:
-        self._store(split, account)
+        self._store(split, report)
     return generators
 
   def _generate_examples(
-    self, split: str, files: Files, account: records.Account
+    self, split: str, files: Files, report: records.ReadReport
   ) -> Iterator[tuple[str, Mapping[str, Any]]]:
     seen = set()
-    for key, record in self.read(split, files, account):
+    for key, record in self.read(split, files, report):
       if key in seen:
         raise errors.UserError(
           f'{key} occurs twice in the split {split} of '
@@ -188,20 +186,20 @@ class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     if not seen:
       raise errors.UserError(
         f'no record of the split {split} in {self.info.metadata["folder"]}: '
-        f'{len(account.skipped)} were skipped; is {", ".join(files)} complete?'
+        f'{len(report.skipped)} were skipped; is {", ".join(files)} complete?'
       )
-    self._store(split, account)
+    self._store(split, report)
 
-  def _store(self, split: str, account: records.Account) -> None:
-    self.info.metadata['splits'][split] = dataclasses.asdict(account)
+  def _store(self, split: str, report: records.ReadReport) -> None:
+    self.info.metadata['splits'][split] = dataclasses.asdict(report)
 
   def _find(
     self, dl_manager: tfds.download.DownloadManager
   ) -> tuple[str, dict[str, records.Path]]:
-    """Returns the folder where files were found, and these by their names."""
+    """Returns the folder of the files, and the files by their names."""
     try:
       manual_dir = epath.Path(dl_manager.manual_dir)
-    except (AssertionError, OSError):  # Not there, or empty.
+    except (AssertionError, OSError):  # It is missing or empty.
       manual_dir = None
     if manual_dir is not None:
       folder, found = self._look_in(_folders(manual_dir, self.FOLDERS))
@@ -211,17 +209,17 @@ class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
       if manual_dir != default or not self.URLS:
         raise self._nothing_found(f'none of its files is in {manual_dir}')
     if not self.URLS:
-      raise self._nothing_found('its files are not to be downloaded by program')
+      raise self._nothing_found('its files cannot be downloaded automatically')
     return self._download(dl_manager)
 
   def _download(
     self, dl_manager: tfds.download.DownloadManager
   ) -> tuple[str, dict[str, records.Path]]:
     try:
-      web.read(next(iter(self.URLS.values())), num_bytes=1)
+      web.fetch(next(iter(self.URLS.values())), num_bytes=1)
       paths = dl_manager.download(dict(self.URLS))
     except Exception as e:  # pylint: disable=broad-except
-      # Whatever requests, urllib and tfds may raise: an address is not reached.
+      # Any error of requests, urllib or tfds: the URL is unreachable.
       raise self._nothing_found(f'downloading failed ({e})') from e
     found = {k: epath.Path(v) for k, v in paths.items()}
     for name in self.ARCHIVES:
@@ -233,7 +231,7 @@ class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
   def _look_in(
     self, folders: Iterable[records.Path]
   ) -> tuple[str, dict[str, records.Path]]:
-    """Takes the folder that holds most files; else the first archive."""
+    """Returns the folder with most of the files, else the first archive."""
     names = {
       name
       for names in itertools.chain(self.FILES.values(), self.NEEDED.values())
@@ -260,17 +258,17 @@ class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     shown = ', '.join([*self.ARCHIVES, *sorted(set(names))][:4])
     steps = ' '.join(self.MANUAL_DOWNLOAD_INSTRUCTIONS.split())
     return errors.UserError(
-      f'no data for {self.name}: {what}. Wanted: {shown}, ... {steps}'
+      f'no data for {self.name}: {what}. Expected: {shown}, ... {steps}'
     )
 
 
 def _folders(
   root: records.Path, inside: Sequence[str]
 ) -> Iterator[records.Path]:
-  """Yields where files may lie: below `root`, or below a folder right in it."""
+  """Yields folders to search: in `root`, and in each of its subfolders."""
   roots = [root]
   children = sorted((p for p in root.iterdir() if p.is_dir()), key=str)
-  roots.extend(children[:_MOST_FOLDERS])
+  roots.extend(children[:_MAX_FOLDERS])
   for root in roots:
     yield root
     for folder in inside:

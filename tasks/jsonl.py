@@ -1,9 +1,9 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-r"""Your own data: JSON lines, registered as tasks like any others.
+r"""Your own data: files of JSON lines, registered as tasks.
 
-Copy example.jsonl, which lies beside this module, and put your data in. Each
-line is one JSON object, an input with all its subtasks:
+Copy example.jsonl, beside this module, and insert your data. Each line is one
+JSON object, an input with all its subtasks:
 
   {"id": "call-17",
    "inputs": "Hello, my printer jams whenever ...",
@@ -11,22 +11,22 @@ line is one JSON object, an input with all its subtasks:
      {"name": "product", "prompt": "product:", "target": "printer"},
      {"name": "summary", "prompt": "summary:", "target": "A paper jam ..."}]}
 
-  inputs    string. What the model reads, once for all subtasks.
-  subtasks  list of at least one object. Their number may differ from line to
-            line.
-    name    string, for metrics and messages. Names of one line must differ.
-    prompt  string, not empty. Begins the decoder's row and says which answer is
-            wanted, so give each subtask a prompt of its own. It is never cut.
-    target  string. The right answer. It may be empty, though a word such as
-            "none" is better: one can draw from such subtasks in training, and
-            tell "nothing there" from "no answer". Not needed for prediction.
-            If the first line of no file has any, the task has none: it can be
-            timed (pid_jax.compare), but not trained on nor scored.
-  id        string or whole number, optional: the line's number if absent. Must
-            differ from line to line. Predictions carry it.
+  inputs    string. The model encodes it once for all subtasks.
+  subtasks  list of at least one object. Their number may differ between lines.
+    name    string, for metrics and messages. Unique within the line.
+    prompt  string, not empty. Begins the decoder's row and tells the model
+            which answer to give, so the prompts of a line should differ. It is
+            never truncated.
+    target  string. The right answer. It may be empty, but a word such as "none"
+            is better: training can sample such subtasks, and "nothing there"
+            differs from a missing answer. Not needed for prediction. If the
+            first line of no file has a target, the task has no targets: it can
+            be timed (pid_jax.compare), but not trained on or scored.
+  id        string or whole number, unique, optional; the line number by
+            default. Predictions have it, too.
 
-Other keys are ignored. Blank lines are skipped. The file must be UTF-8. Files
-that are wrong in any way are refused with the line, the key and the remedy.
+Other keys are ignored. Blank lines are skipped. The file must be UTF-8. Errors
+name the line, the key and the remedy.
 
 From Python:
   jsonl.register('mine', train='train.jsonl', validation='dev.jsonl',
@@ -41,8 +41,8 @@ By gin, in a run file or as --gin.X=... flags:
     validation = 'dev.jsonl'
     vocabulary = '.../vocabulary.model'
 
-A file is held in memory. What does not fit there is better cached by
-`seqio_cache_tasks`, or brought as a seqio.DataSource of one's own.
+Files are read into memory. For larger data, use `seqio_cache_tasks` or another
+seqio.DataSource.
 """
 
 from collections.abc import Callable
@@ -58,15 +58,13 @@ import seqio
 from pid_jax import errors
 from pid_jax import subtasks
 from pid_jax import vocabulary as vocabulary_lib
+from pid_jax.subtasks import examples
 from pid_jax.subtasks import metrics as metrics_lib
 
 EXAMPLE_FILE = os.path.join(os.path.dirname(__file__), 'example.jsonl')
-LAYOUTS = ('pid', 'pie', 'joint')
 
-# Metrics that must know which target says "nothing here".
+# Metrics that depend on the target that means "nothing here".
 _WITH_EMPTY_TARGET = frozenset({'rouge', 'rouge_of_whole', 'slot_f1', 'squad'})
-
-read_examples = subtasks.read_examples
 
 
 def register(
@@ -86,26 +84,26 @@ def register(
 ) -> str:
   """Registers JSONL files as `name`, `name`_pie and `name`_joint.
 
-  May be called again with the same arguments, since gin calls it wherever the
-  name is used. Files are read when their split is first used.
+  Repeated identical calls are no-ops, since gin calls this wherever the name is
+  used. Files are read when their split is first used.
 
   Args:
     name: of the task; letters, digits and underscores.
-    vocabulary: a SentencePiece model's path, or a vocabulary. To go on from a
-      trained model, it must be that model's.
+    vocabulary: path of a SentencePiece model, or a vocabulary. To continue from
+      a trained model, give that of the model.
     train: path of the file with the split 'train'; local, or gs://.
     validation: likewise.
     test: likewise.
-    extra_ids: sentinels to add to a vocabulary given by its path; T5's own has
-      100.
+    extra_ids: number of sentinels to add to a vocabulary given by path; T5's
+      has 100.
     metrics: names of metrics.names, or functions like those.
-    empty_target: the target that says "nothing here", such as 'none'.
-    long_inputs: what becomes of inputs that are too long: 'keep_start',
+    empty_target: the target that means "nothing here", such as 'none'.
+    long_inputs: how inputs that are too long are treated: 'keep_start',
       'keep_end' or 'error'.
-    joint_separator: stands between the targets of the joint layout.
+    joint_separator: written between the targets of the joint layout.
     newline: a sentinel of the vocabulary, such as '<extra_id_99>' with
-      extra_ids = 100, to write newlines as where the vocabulary has none. T5's
-      makes spaces of them otherwise.
+      extra_ids = 100, that newlines are written as. None leaves them to the
+      vocabulary; T5's maps them to spaces.
     layout: 'pid', 'pie' or 'joint': which of the three names to return.
 
   Returns:
@@ -113,12 +111,12 @@ def register(
 
   Raises:
     UserError: no split is given, a file or the vocabulary is missing, a metric
-      is unknown, or the name is taken by other files.
+      is unknown, or the name is registered with other arguments.
   """
-  if layout not in LAYOUTS:
-    raise errors.unknown('layout', layout, LAYOUTS)
   arguments = {k: v for k, v in locals().items() if k != 'layout'}
-  task = name if layout == 'pid' else f'{name}_{layout}'
+  if layout not in examples.LAYOUTS:
+    raise errors.unknown('layout', layout, examples.LAYOUTS)
+  task = name + examples.LAYOUTS[layout]
   if not subtasks.is_new(name, __name__, arguments):
     return task
 
@@ -160,7 +158,7 @@ def _has_targets(path: epath.Path) -> bool:
     _, _, record = next(subtasks.iterate_lines(path))
     return any('target' in subtask for subtask in record['subtasks'])
   except (errors.UserError, StopIteration, KeyError, TypeError):
-    return True  # Whoever reads the file will say what is wrong with it.
+    return True  # Reading the file will raise a better error.
 
 
 def _without_targets(path: epath.Path) -> Iterator[dict[str, Any]]:
@@ -169,7 +167,7 @@ def _without_targets(path: epath.Path) -> Iterator[dict[str, Any]]:
     if any(target is not None for target in example['targets']):
       raise errors.UserError(
         f'{path}: the example {example["example_id"]!r} has targets, the first '
-        'one has none; give them to all examples, or to none'
+        'example has none; give targets to all examples, or to none'
       )
     yield {**example, 'targets': [''] * len(example['targets'])}
 

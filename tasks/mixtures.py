@@ -1,13 +1,14 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""One model for all tasks: mixtures of them, in each layout.
+"""Mixtures of tasks, in each layout.
 
-`pid_all` (with `pid_all_pie` and `pid_all_joint`) mixes a task of each data set
-that anyone can get. Its rates are the square roots of the examples that each
-has for training, as T5's mixtures are made at a temperature of 2: a task of 67
-notes is seen, and one of 120,000 turns does not drown it.
+`pid_all` (with `pid_all_pie` and `pid_all_joint`) mixes one task of each public
+data set. Its rates are the square roots of the numbers of training examples, as
+in T5's mixtures with a temperature of 2: a task of 67 notes is seen, and not
+drowned out by one of 120,000 turns.
 
-RadQA is not among them, for its data needs credentials. Other mixtures by gin:
+RadQA is not among them, since its data needs credentials. Other mixtures by
+gin:
   from pid_jax.tasks import mixtures
   MIXTURE_OR_TASK_NAME = @mixtures.register()
   mixtures.register:
@@ -19,7 +20,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from collections.abc import Sequence
-import importlib
 import math
 
 import seqio
@@ -27,14 +27,15 @@ import seqio
 from pid_jax import errors
 from pid_jax import subtasks
 from pid_jax import tasks as tasks_lib
+from pid_jax.subtasks import examples
 
-# About how many examples the training splits have: inputs encoded once.
-# Only ACI-Bench's were counted; rates need no more than the order of magnitude.
+# Approximate numbers of training examples, i.e. of inputs. Only ACI-Bench's
+# were counted; rates need no more than the order of magnitude.
 SIZES = {
   'aci_bench': 67,  # Notes.
-  'multiwoz24_slot': 55_000,  # Turns of the user.
+  'multiwoz24_slot': 55_000,  # User turns.
   'radqa': 800,  # Contexts.
-  'sgd_slot': 165_000,  # Turns of the user.
+  'sgd_slot': 165_000,  # User turns.
   'squad_v1': 18_900,  # Contexts.
   'squad_v2': 19_000,
   'todsum_domain': 7_900,  # Dialogues.
@@ -46,52 +47,40 @@ ALL = (
   'squad_v2',
   'todsum_domain',
 )
-_LAYOUTS = ('', '_pie', '_joint')
 
 
+@subtasks.register_once
 def register(
   name: str,
   *,
   tasks: Sequence[str] = ALL,
   rates: Mapping[str, float] | None = None,
-) -> str:
+) -> None:
   """Registers the mixture `name`, with `name`_pie and `name`_joint.
-
-  May be called again with the same arguments, since gin calls it wherever the
-  name is used.
 
   Args:
     name: of the mixture.
-    tasks: names of tasks of pid_jax.tasks.
-    rates: by task, how often its examples come, in any unit; where there is
-      none, the square root of SIZES.
-
-  Returns:
-    The name.
+    tasks: names of registered tasks, such as those of pid_jax.tasks.
+    rates: task -> its share of the examples, in any unit; by default the square
+      root of SIZES.
 
   Raises:
-    UserError: a task is unknown, or has no rate; or the name is registered with
-      other tasks or rates.
+    UserError: a task is unknown, or has no rate.
   """
-  rates = dict(rates or {})
+  tasks_lib.register_families()
+  given, rates = rates or {}, {}
   for task in tasks:
-    if task not in tasks_lib.HOMES:
-      raise errors.unknown('task', task, tasks_lib.HOMES)
-    if task not in rates and task not in SIZES:
+    if task not in seqio.TaskRegistry.names():
+      raise errors.unknown('task', task, seqio.TaskRegistry.names())
+    if task not in given and task not in SIZES:
       raise errors.UserError(
-        f'the mixture {name} needs a rate of {task}: give it in `rates`'
+        f'the mixture {name} needs a rate for {task}: give it in `rates`'
       )
-    importlib.import_module(f'pid_jax.tasks.{tasks_lib.HOMES[task]}')
-  rates = {
-    task: rates[task] if task in rates else math.sqrt(SIZES[task])
-    for task in tasks
-  }
-  for layout in _LAYOUTS:
-    if subtasks.is_new(name + layout, __name__, rates):
-      seqio.MixtureRegistry.add(
-        name + layout, [(task + layout, rate) for task, rate in rates.items()]
-      )
-  return name
+    rates[task] = given[task] if task in given else math.sqrt(SIZES[task])
+  for suffix in examples.LAYOUTS.values():
+    seqio.MixtureRegistry.add(
+      name + suffix, [(task + suffix, rate) for task, rate in rates.items()]
+    )
 
 
 register('pid_all')

@@ -1,6 +1,6 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Has builders prepare their data, and tells a user what came of it."""
+"""Runs builders, and formats their reports for the command `data`."""
 
 from __future__ import annotations
 
@@ -21,29 +21,29 @@ from pid_jax.tasks import builder as builder_lib
 from pid_jax.tasks import prepared
 
 _WIDTH = 80
-_MOST_NAMED = 3  # Records, of those skipped for one reason.
+_MAX_NAMED = 3  # Skipped records to name, per reason.
 
 
-def prepare_and_account(
+def prepare_and_report(
   task: seqio.Task,
   manual_dir: epath.PathLike | None = None,
   *,
   overwrite: bool = False,
 ) -> Iterator[str]:
-  """Prepares the data of a task, and yields what to tell the user of it.
+  """Prepares the data of a task, and yields text for the user.
 
   Args:
-    task: any task; one without a builder needs no preparing.
+    task: any task; one without a builder needs no preparation.
     manual_dir: see `prepare`.
     overwrite: see `prepare`.
   """
   builder = getattr(task.source, 'builder', None)
   if builder is None:
-    yield f'{task.name} needs no preparing\n'
+    yield f'{task.name} needs no preparation\n'
     return
   if not prepare(builder, manual_dir, overwrite=overwrite):
-    yield f'{builder.name} is prepared already; --overwrite prepares it anew'
-  yield account(builder) + '\n'
+    yield f'{builder.name} is already prepared; --overwrite prepares it again'
+  yield report(builder) + '\n'
 
 
 def prepare(
@@ -52,35 +52,34 @@ def prepare(
   *,
   overwrite: bool = False,
 ) -> bool:
-  """Prepares a data set in prepared.data_dir(), unless it is there already.
+  """Prepares a data set in prepared.data_dir(), unless it is prepared.
 
   Args:
     builder: of the data set.
-    manual_dir: where the distributor's files are; None downloads them, where
-      they can be.
-    overwrite: prepare it anew. What was there before is kept until that has
-      come to its end.
+    manual_dir: folder of the distributor's files; None downloads them, if
+      possible.
+    overwrite: prepare it again. The old data is kept until that has succeeded.
 
   Returns:
-    Whether anything was prepared.
+    Whether the data was prepared in this call.
 
   Raises:
-    UserError: no files, or one that is wrong.
+    UserError: files are missing or invalid.
   """
   if manual_dir is not None:
     manual_dir = epath.Path(manual_dir).expanduser()
     if '://' not in str(manual_dir):
       manual_dir = epath.Path(os.path.abspath(manual_dir))
     if not manual_dir.is_dir():
-      what = 'is no folder' if manual_dir.exists() else 'is missing'
+      what = 'is not a folder' if manual_dir.exists() else 'is missing'
       raise errors.UserError(
-        f'--manual_dir={manual_dir} {what}; it must be the folder of '
-        f'{builder.name} as its distributor gives it'
+        f"--manual_dir={manual_dir} {what}; it must be the distributor's "
+        f'folder of {builder.name}'
       )
   made = builder(data_dir=prepared.data_dir())
   if made.is_prepared() and not overwrite:
     return False
-  with _set_aside(made.data_path), _silence():
+  with _backup(made.data_path), _silence():
     builder(data_dir=prepared.data_dir()).download_and_prepare(
       download_config=tfds.download.DownloadConfig(
         manual_dir=manual_dir,
@@ -91,11 +90,11 @@ def prepare(
   return True
 
 
-def account(builder: type[builder_lib.Builder]) -> str:
-  """Lays out what was read, missing and skipped, beside what was published.
+def report(builder: type[builder_lib.Builder]) -> str:
+  """Formats what was read, missing and skipped, beside the published counts.
 
   Args:
-    builder: of a data set that is prepared.
+    builder: of a prepared data set.
 
   Returns:
     Lines of text, at most 80 columns wide.
@@ -131,18 +130,21 @@ def _counts(
     f'{label:<{_WIDTH - width * len(names)}}'
     + ''.join(f'{cell:>{width}}' for cell in cells)
   )
-  number = lambda n: '-' if n is None else f'{n:,}'
+  text = lambda n: '-' if n is None else f'{n:,}'
   differing = []
   yield row('', names)
   for unit in units:
-    yield row(unit, [number(counts[s].get(unit)) for s in names])
+    yield row(unit, [text(counts[s].get(unit)) for s in names])
     if any(unit in published[s] for s in names):
-      yield row('  published', [number(published[s].get(unit)) for s in names])
+      yield row('  published', [text(published[s].get(unit)) for s in names])
     for split in names:
-      want, got = published[split].get(unit), counts[split].get(unit, 0)
-      if want is not None and counts[split] and got != want:
-        more = f'{abs(got - want):,} {"more" if got > want else "fewer"}'
-        differing.append(f'{split} has {more} {unit} than were published')
+      expected, found = published[split].get(unit), counts[split].get(unit, 0)
+      if expected is not None and counts[split] and found != expected:
+        comparison = 'more' if found > expected else 'fewer'
+        differing.append(
+          f'{split} has {abs(found - expected):,} {comparison} {unit} than '
+          'were published'
+        )
   for line in differing:
     yield from _wrapped(f'! {line}')
 
@@ -151,14 +153,14 @@ def _missing(splits: dict, names: Sequence[str]) -> Iterator[str]:
   missing = [(f, s) for s in names for f in splits[s]['missing']]
   yield ''
   if not missing:
-    yield 'no file was missing'
+    yield 'no files were missing'
   for split in names:
     files = splits[split]['missing']
     if not files:
       continue
-    kept = '' if splits[split]['counts'] else '; there is no such split'
+    result = '' if splits[split]['counts'] else '; the split was not prepared'
     named = ', '.join(files[:4]) + (', ...' if len(files) > 4 else '')
-    yield from _wrapped(f'! {len(files)} missing of {split}: {named}{kept}')
+    yield from _wrapped(f'! {len(files)} missing of {split}: {named}{result}')
 
 
 def _skipped(splits: dict, names: Sequence[str]) -> Iterator[str]:
@@ -169,10 +171,10 @@ def _skipped(splits: dict, names: Sequence[str]) -> Iterator[str]:
         f'{skipped["record"]} of {skipped["file"]}'
       )
   if not by_reason:
-    yield 'no record was skipped'
+    yield 'no records were skipped'
   for (split, why), records in by_reason.items():
-    named = ', '.join(records[:_MOST_NAMED])
-    more = ', ...' if len(records) > _MOST_NAMED else ''
+    named = ', '.join(records[:_MAX_NAMED])
+    more = ', ...' if len(records) > _MAX_NAMED else ''
     yield from _wrapped(
       f'! {len(records):,} skipped of {split} ({why}): {named}{more}'
     )
@@ -183,24 +185,24 @@ def _wrapped(text: str) -> list[str]:
 
 
 @contextlib.contextmanager
-def _set_aside(path: epath.Path) -> Iterator[None]:
-  """Puts a folder back unless all goes well, else removes it."""
+def _backup(path: epath.Path) -> Iterator[None]:
+  """Moves a folder away; restores it if the block fails, else removes it."""
   if not path.exists():
     yield
     return
-  aside = path.parent / f'{path.name}.old-{os.getpid()}'
-  path.rename(aside)
+  backup = path.parent / f'{path.name}.old-{os.getpid()}'
+  path.rename(backup)
   try:
     yield
   except BaseException:
-    aside.rename(path)
+    backup.rename(path)
     raise
-  aside.rmtree()
+  backup.rmtree()
 
 
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
-  """Keeps tfds, whose bars and lines are no part of our output, quiet."""
+  """Suppresses the progress bars and messages of tfds."""
   tfds.disable_progress_bar()
   try:
     with contextlib.redirect_stdout(io.StringIO()):

@@ -1,10 +1,10 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Serves what a builder has prepared as the source of a task.
+"""A SeqIO data source of the records that a builder has prepared.
 
-Records are turned into examples by plain Python when a split is first needed,
-and held in memory (subtasks.InMemoryDataSource): small data sets can be sharded
-over more hosts than they have files, and shuffled in full.
+Python code turns records into examples when a split is first used. Examples are
+kept in memory (subtasks.InMemoryDataSource), so small data sets can be sharded
+over more hosts than they have files, and fully shuffled.
 """
 
 from __future__ import annotations
@@ -15,40 +15,23 @@ from collections.abc import Iterator
 import functools
 from typing import Any
 
-import numpy as np
 import seqio
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from pid_jax import errors
 from pid_jax import subtasks
+from pid_jax.subtasks import postprocessors
 from pid_jax.tasks import builder as builder_lib
 
 Record = dict[str, Any]
 
 
-def source(
-  task: str,
-  builder: type[builder_lib.Builder],
-  examples: Callable[[Record], Iterable[dict[str, Any]]],
-) -> PreparedDataSource:
-  """Returns the source of a task; nothing is read or looked for yet.
-
-  Args:
-    task: name of the task, for messages.
-    builder: prepares the records.
-    examples: yields the decomposable examples of a record (as `records` gives
-      it): none, one or several. A module's function, or a functools.partial of
-      one, so that Beam can send it to its workers.
-  """
-  return PreparedDataSource(task, builder, examples)
-
-
 class PreparedDataSource(subtasks.InMemoryDataSource):
-  """Examples made of prepared records.
+  """Examples of prepared records.
 
   Attributes:
-    builder: the class that prepares them.
+    builder: the class that prepares the records.
   """
 
   def __init__(
@@ -57,6 +40,15 @@ class PreparedDataSource(subtasks.InMemoryDataSource):
     builder: type[builder_lib.Builder],
     examples: Callable[[Record], Iterable[dict[str, Any]]],
   ):
+    """Stores where the examples come from, without reading them.
+
+    Args:
+      task: name of the task, for messages.
+      builder: prepares the records.
+      examples: yields the decomposable examples of a record (from `records`),
+        any number of them. It must be a module's function, or a
+        functools.partial of one, so that Beam can send it to its workers.
+    """
     self.builder = builder
     self._data_dir = None
     super().__init__(
@@ -66,21 +58,22 @@ class PreparedDataSource(subtasks.InMemoryDataSource):
       }
     )
 
-  def is_there(self, split: str) -> bool:
+  def is_prepared(self, split: str) -> bool:
     """Whether a split has been prepared."""
     return split in self.builder(data_dir=data_dir()).info.splits
 
   def _table(self, split: str) -> Any:
-    if self._data_dir != data_dir():  # What was read before is other data.
+    if self._data_dir != data_dir():  # Drop what was read from elsewhere.
       self._data_dir, self._tables = data_dir(), {}
     return super()._table(split)
 
 
 def data_dir() -> str:
-  """Returns where tfds keeps prepared data.
+  """Returns the folder of tfds's prepared data.
 
-  What seqio.set_tfds_data_dir_override set (T5X's --tfds_data_dir) comes first,
-  then the environment variable TFDS_DATA_DIR, then ~/tensorflow_datasets.
+  In order of precedence: the argument of seqio.set_tfds_data_dir_override
+  (T5X's --tfds_data_dir), the environment variable TFDS_DATA_DIR,
+  ~/tensorflow_datasets.
   """
   override = seqio.utils.LazyTfdsLoader().data_dir
   return str(override or tfds.core.constants.DATA_DIR)
@@ -97,10 +90,10 @@ def records(
     split: such as 'train'.
 
   Yields:
-    Each record as plain Python: str for strings, lists for arrays.
+    Each record as Python values: str for strings, lists for arrays.
 
   Raises:
-    UserError: the data set is not prepared, or was so without this split.
+    UserError: the data set is not prepared, or was prepared without this split.
   """
   made = builder(data_dir=data_dir())
   if split not in made.info.splits:
@@ -108,7 +101,7 @@ def records(
     if not made.info.splits:
       raise errors.UserError(
         f'the data of {task} is not prepared in {data_dir()}: run `{command}`, '
-        'or set TFDS_DATA_DIR to where it is'
+        'or set TFDS_DATA_DIR to the folder that has it'
       )
     missing = made.info.metadata['splits'].get(split, {}).get('missing', [])
     raise errors.UserError(
@@ -118,7 +111,7 @@ def records(
     )
   dataset = made.as_dataset(split=split, shuffle_files=False)
   for record in tfds.as_numpy(dataset):
-    yield _plain(record)
+    yield to_python(record)
 
 
 def _examples(
@@ -131,15 +124,10 @@ def _examples(
     yield from examples(record)
 
 
-def _plain(value: Any) -> Any:
+def to_python(value: Any) -> Any:
+  """Converts a record of tfds to dictionaries, lists, strings and numbers."""
   if isinstance(value, dict):
-    return {k: _plain(v) for k, v in value.items()}
-  if isinstance(value, bytes):
-    return value.decode()
+    return {k: to_python(v) for k, v in value.items()}
   if isinstance(value, tf.RaggedTensor | tf.compat.v1.ragged.RaggedTensorValue):
-    return _plain(value.to_list())
-  if isinstance(value, np.ndarray | np.generic):
-    return _plain(value.tolist())
-  if isinstance(value, list):
-    return [_plain(v) for v in value]
-  return value
+    value = value.to_list()
+  return postprocessors.plain(value)

@@ -1,11 +1,11 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Reads the files of a distributor strictly, and keeps account of what it read.
+"""Reads a distributor's files strictly, and reports what was read and skipped.
 
-Published data is rarely clean: a download breaks off, a column was renamed, one
-dialogue in ten thousand has no state. Whatever is wrong with a file is told
-with its name and record. Where the convention is to leave a record out, that is
-noted with its reason, so that nobody has to guess why the counts differ.
+Published data is rarely clean: downloads are incomplete, columns are renamed,
+one dialogue in ten thousand has no state. Every error names the file and the
+record. Where the convention is to skip a record, the report has the reason, so
+that differences from published counts can be explained.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from etils import epath
 
 from pid_jax import errors
 
-# Also inside an archive; both read bytes, and print as a user would write them.
+# Of a file, or of a member of an archive.
 Path = epath.Path | zipfile.Path
 
 
 @dataclasses.dataclass
-class Account:
-  """What came of the files of one split.
+class ReadReport:
+  """Report on reading the files of one split.
 
   Attributes:
-    counts: of what was read and kept, such as {'dialogues': 999}.
-    missing: names of files that were expected.
-    skipped: what was left out: `file`, `record` and `why` of each.
+    counts: of what was kept, such as {'dialogues': 999}.
+    missing: names of missing files.
+    skipped: the skipped records: `file`, `record` and `why` of each.
   """
 
   counts: dict[str, int] = dataclasses.field(default_factory=dict)
@@ -44,36 +44,36 @@ class Account:
   skipped: list[dict[str, str]] = dataclasses.field(default_factory=list)
 
   def count(self, unit: str, number: int = 1) -> None:
-    """Adds to the count of what was kept.
+    """Adds to a count.
 
     Args:
       unit: what is counted, in the plural: 'dialogues'.
-      number: how many more.
+      number: to add.
     """
     self.counts[unit] = self.counts.get(unit, 0) + number
 
   def skip(self, path: Path, record: str, why: str) -> None:
-    """Notes a record that is left out.
+    """Adds a skipped record.
 
     Args:
       path: the file.
-      record: which one, as `record` takes it: 'dialogue PMUL1.json'.
-      why: the reason, the same words for all that share it.
+      record: its name, such as 'dialogue PMUL1.json'.
+      why: the reason, with the same words for all records that share it.
     """
     self.skipped.append({'file': path.name, 'record': record, 'why': why})
 
   @contextlib.contextmanager
-  def record(self, path: Path, record: str) -> Iterator[None]:
-    """Names file and record in whatever goes wrong inside the `with` block.
+  def reading(self, path: Path, record: str) -> Iterator[None]:
+    """Adds file and record to the errors raised inside the `with` block.
 
-    Yield examples outside of it, lest it takes the consumer's errors for ours.
+    Yield examples outside of the block, or it catches errors of the consumer.
 
     Args:
       path: the file.
-      record: which one of its records: 'dialogue PMUL1.json'.
+      record: its name, such as 'dialogue PMUL1.json'.
 
     Raises:
-      UserError: the block raised what a record of another form causes.
+      UserError: the block raised an error that an invalid record causes.
     """
     try:
       yield
@@ -93,10 +93,10 @@ def read_json(path: Path, kind: type = list) -> Any:
 
   Args:
     path: of the file.
-    kind: list or dict: what the whole file must be.
+    kind: list or dict, the required type of the value.
 
   Raises:
-    UserError: the file is truncated, malformed or of another kind.
+    UserError: the file is truncated, malformed or of another type.
   """
   text = read_text(path)
   try:
@@ -122,21 +122,21 @@ def read_csv(path: Path, columns: Sequence[str]) -> Iterator[dict[str, str]]:
 
   Args:
     path: of the file.
-    columns: names that the header must have; others may stand beside them.
+    columns: names that the header must have; it may have others, too.
 
   Yields:
     The fields of each row by the name of their column.
 
   Raises:
     UserError: a column is missing, a row has too few or too many fields, or a
-      quotation never ends.
+      quoted field does not end.
   """
   reader = csv.reader(io.StringIO(read_text(path), newline=''), strict=True)
   header = next(reader, [])
-  lacking = [name for name in columns if name not in header]
-  if lacking:
+  missing = [name for name in columns if name not in header]
+  if missing:
     raise errors.UserError(
-      f'{path}: lacks the column {", ".join(map(repr, lacking))}; it has '
+      f'{path}: lacks the column {", ".join(map(repr, missing))}; it has '
       f'{", ".join(map(repr, header)) or "none"}'
     )
   start, number = reader.line_num + 1, 0
@@ -171,7 +171,7 @@ def read_text(path: Path) -> str:
   """Reads a file in UTF-8.
 
   Raises:
-    UserError: it cannot be read, is not UTF-8, or is a pointer of Git LFS.
+    UserError: the file cannot be read, is not UTF-8, or is a Git LFS pointer.
   """
   try:
     content = path.read_bytes()
@@ -179,8 +179,7 @@ def read_text(path: Path) -> str:
     raise errors.UserError(f'cannot read {path}: {_reason(e)}') from e
   if content.startswith(b'version https://git-lfs'):
     raise errors.UserError(
-      f'{path} is only a pointer of Git LFS to the file: run `git lfs pull` in '
-      'its repository'
+      f'{path} is only a Git LFS pointer: run `git lfs pull` in its repository'
     )
   try:
     return content.decode('utf-8-sig')
@@ -189,17 +188,18 @@ def read_text(path: Path) -> str:
 
 
 def open_archive(path: epath.PathLike) -> zipfile.Path:
-  """Reads a zip file into memory, as a folder; it is not unpacked.
+  """Reads a zip file into memory and returns its root, without unpacking it.
 
   Raises:
-    UserError: it cannot be read, or is no zip file.
+    UserError: the file cannot be read, or is not a zip file.
   """
   try:
     archive = zipfile.ZipFile(io.BytesIO(epath.Path(path).read_bytes()))
     archive.filename = os.fspath(path)  # For messages.
   except (OSError, zipfile.BadZipFile) as e:
     raise errors.UserError(
-      f'cannot read the archive {os.fspath(path)} ({_reason(e)}); is it whole?'
+      f'cannot read the archive {os.fspath(path)} ({_reason(e)}); is it '
+      'complete?'
     ) from e
   return zipfile.Path(archive)
 

@@ -1,17 +1,17 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""The vocabulary of all tasks on real data: T5's, looked for when first used.
+"""The vocabulary of all tasks on real data: T5's, opened on first use.
 
-T5's default has 32,000 SentencePiece pieces and 100 extra ids, and lies in a
-public bucket. Tasks are registered on machines that cannot reach it, or whose
-user has a copy; so nothing is looked for at import or registration. At first
-use, the model file is, in this order:
-  what gin binds:  pid_jax.tasks.vocabulary.model_file.path = 'spiece.model'
-  what the environment variable PID_JAX_VOCABULARY names
-  PUBLIC_FILE, fetched once and kept in ~/.cache/pid_jax
+T5's default vocabulary has 32,000 SentencePiece pieces and 100 extra ids, and
+is in a public bucket. Tasks are also registered on machines without access to
+it, or where the user has a copy; so importing and registering open no file. At
+first use, the model file is, in order of precedence:
+  the gin binding  pid_jax.tasks.vocabulary.model_file.path = 'spiece.model'
+  the value of the environment variable PID_JAX_VOCABULARY
+  PUBLIC_FILE, downloaded once and cached in ~/.cache/pid_jax
 
-It is fetched by HTTPS: TensorFlow's file system for gs:// looks for credentials
-first, and where there are none it retries for minutes before it reads.
+It is downloaded by HTTPS: TensorFlow's file system for gs:// looks for
+credentials first, and retries for minutes if there are none.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ import tensorflow as tf
 from pid_jax import errors
 from pid_jax.tasks import web
 
-# Beside it lies cc_all.32000.100extra, with the extra ids among its own pieces.
+# Its sibling cc_all.32000.100extra has the extra ids among its pieces.
 PUBLIC_FILE = 'gs://t5-data/vocabs/cc_all.32000/sentencepiece.model'
 EXTRA_IDS = 100
-# For text with lines, and between the targets of the joint layout where any
-# punctuation may be text. Span corruption of 512 tokens numbers some 26 spans,
-# so that pre-training gave these no meaning.
+# For texts with newlines, and between the targets of the joint layout where any
+# punctuation may occur. Span corruption of 512 tokens uses about 26 sentinels,
+# so these have no meaning from pre-training.
 NEWLINE = '<extra_id_99>'
 SEPARATOR = ' <extra_id_98> '
 ENVIRONMENT = 'PID_JAX_VOCABULARY'
 
 _URL = PUBLIC_FILE.replace('gs://', 'https://storage.googleapis.com/')
-_KEPT = 'pid_jax/t5.cc_all.32000.model'  # In the user's cache.
+_CACHED = 'pid_jax/t5.cc_all.32000.model'  # In the user's cache folder.
 
 
 @gin.configurable(module='pid_jax.tasks.vocabulary')
@@ -47,31 +47,31 @@ def model_file(path: str | None = None) -> str:
   """Returns the path of the SentencePiece model.
 
   Args:
-    path: what gin binds, or None.
+    path: bound by gin, or None.
 
   Raises:
-    UserError: the file is missing, or the public one cannot be fetched.
+    UserError: the file is missing, or the public one cannot be downloaded.
   """
   path = path or os.environ.get(ENVIRONMENT)
   if path is None:
     return _public_file()
   if not tf.io.gfile.exists(path):
     raise errors.UserError(
-      f'the vocabulary {path}, named by gin or by {ENVIRONMENT}, is missing'
+      f'the vocabulary {path}, given by gin or by {ENVIRONMENT}, is missing'
     )
   return path
 
 
 class LazyVocabulary(seqio.SentencePieceVocabulary):
-  """A SentencePiece vocabulary whose file is found when it is first needed.
+  """A SentencePiece vocabulary whose file is found on first use.
 
-  It pickles as what it is, not as where the file was: a worker of Beam looks
-  for itself. All instances are equal, so that features of different tasks mix.
+  Pickles do not contain the path: a Beam worker finds the file itself. All
+  instances are equal, so that features of different tasks can be mixed.
   """
 
   def __init__(self):
     super().__init__('', extra_ids=EXTRA_IDS)
-    del self._sentencepiece_model_file  # The property below takes its place.
+    del self._sentencepiece_model_file  # Replaced by the property below.
 
   def __reduce__(self):
     return (LazyVocabulary, ())
@@ -98,22 +98,20 @@ def default() -> seqio.SentencePieceVocabulary:
 
 
 def _public_file() -> str:
-  home = os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache')
-  kept = epath.Path(home) / _KEPT
-  if not kept.exists():
-    content = _fetch()
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    whole = kept.parent / f'{kept.name}.{os.getpid()}'  # Others may fetch too.
-    whole.write_bytes(content)
-    whole.replace(kept)
-  return str(kept)
-
-
-def _fetch() -> bytes:
-  try:
-    return web.read(_URL)
-  except OSError as e:
-    raise errors.UserError(
-      f"cannot fetch T5's vocabulary {e}. Copy it to this machine (T5 on "
-      f'Hugging Face has it as spiece.model) and set {ENVIRONMENT} to its path'
-    ) from e
+  folder = os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache')
+  cached = epath.Path(folder) / _CACHED
+  if not cached.exists():
+    try:
+      content = web.fetch(_URL)
+    except OSError as e:
+      raise errors.UserError(
+        f"cannot download T5's vocabulary {e}. Copy it to this machine (T5 on "
+        f'Hugging Face has it as spiece.model) and set {ENVIRONMENT} to its '
+        'path'
+      ) from e
+    cached.parent.mkdir(parents=True, exist_ok=True)
+    # Other processes may download too.
+    partial = cached.parent / f'{cached.name}.{os.getpid()}'
+    partial.write_bytes(content)
+    partial.replace(cached)
+  return str(cached)

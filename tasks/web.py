@@ -1,11 +1,11 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Asks the network in bounded time.
+"""Downloads in bounded time.
 
-Where nothing answers, tfds tries again for minutes, and leaves temporary
-folders behind; TensorFlow's file system for gs:// looks for credentials as
-long. So one request by ourselves comes before either, and no later than in
-SECONDS a user knows that the files must come another way.
+Without a connection, tfds retries for minutes and leaves temporary folders
+behind, and TensorFlow's file system for gs:// searches for credentials as long.
+A request by `fetch` comes first, and fails within TIMEOUT_SECONDS, so that the
+user soon learns to get the files in another way.
 """
 
 from __future__ import annotations
@@ -13,33 +13,33 @@ from __future__ import annotations
 import threading
 import urllib.request
 
-SECONDS = 30  # In all, the look-up of the name included.
+TIMEOUT_SECONDS = 30  # In total, including the DNS lookup.
 
 
-def read(url: str, num_bytes: int | None = None) -> bytes:
-  """Reads what lies at an address.
+def fetch(url: str, num_bytes: int | None = None) -> bytes:
+  """Reads the content of a URL.
 
   Args:
     url: the address.
-    num_bytes: read only so many; None reads all.
+    num_bytes: read only this many; None reads all.
 
   Raises:
-    OSError: nothing answers in time, or there is no such file.
+    OSError: there is no answer in time, or no such file.
   """
-  found = {}
+  result = {}
 
-  def fetch():
+  def read():
     try:
-      with urllib.request.urlopen(url, timeout=SECONDS) as response:
-        found['content'] = response.read(*([num_bytes] if num_bytes else []))
+      with urllib.request.urlopen(url, timeout=TIMEOUT_SECONDS) as response:
+        result['content'] = response.read(*([num_bytes] if num_bytes else []))
     except (OSError, ValueError) as e:
-      found['error'] = str(e).strip('<>')
+      result['error'] = str(e).strip('<>')
 
-  # The look-up of a name knows no time limit of its own.
-  thread = threading.Thread(target=fetch, daemon=True)
+  # In a thread, since the DNS lookup has no timeout.
+  thread = threading.Thread(target=read, daemon=True)
   thread.start()
-  thread.join(SECONDS)
-  if 'content' in found:
-    return found['content']
-  why = found.get('error', f'no answer in {SECONDS} s')
+  thread.join(TIMEOUT_SECONDS)
+  if 'content' in result:
+    return result['content']
+  why = result.get('error', f'no answer in {TIMEOUT_SECONDS} s')
   raise OSError(f'{url}: {why}')

@@ -1,26 +1,21 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""The command data: what it prints, to the letter, and what it refuses."""
+"""The command data: the figures and texts that it prints, and its errors."""
 
 import argparse
-import importlib
-import pathlib
-import pkgutil
 
 import pytest
 import seqio
+import tasks_data
 
 from pid_jax import data
 from pid_jax import errors
-from pid_jax import tasks
 from pid_jax.tasks import bookings
 from pid_jax.tasks import jsonl
 
-FIXTURES = pathlib.Path(__file__).parent / 'fixtures'
-
 
 @pytest.fixture(autouse=True)
-def state(monkeypatch):
+def _state(monkeypatch):
   monkeypatch.setenv('PID_JAX_VOCABULARY', bookings.VOCABULARY_FILE)
   yield
   seqio.set_tfds_data_dir_override(None)
@@ -32,118 +27,69 @@ def _run(*argv):
   data.main(parser.parse_args([str(arg) for arg in argv]))
 
 
+def _table(text):
+  """Rows of numbers: 'split/label' -> cells."""
+  rows, split = {}, ''
+  for line in text.splitlines():
+    if line.endswith(' examples') and not line.startswith(' '):
+      split = line.partition(',')[0]
+    elif line.startswith('  ') and split and line[2] != ' ':
+      label, cells = line[:26].strip(), line[26:].split()
+      if cells and all(c.replace('.', '').isdigit() for c in cells):
+        rows[f'{split}/{label}'] = cells
+  return rows
+
+
 def test_prepare(tmp_path, capsys):
-  flags = (f'--manual_dir={FIXTURES / "todsum"}', f'--data_dir={tmp_path}')
+  folder = tasks_data.FIXTURES / 'todsum'
+  flags = (f'--manual_dir={folder}', f'--data_dir={tmp_path}')
   lengths = '--lengths=inputs=100,prompts=10,decoder=100'
   _run('prepare', 'todsum_domain', *flags, lengths)
   out = capsys.readouterr().out
-  account, out = out.split('Lengths of', maxsplit=1)
-  vocabulary, out = out.split('\ntokens', maxsplit=1)
-  table, example = out.split('\n\n', maxsplit=1)
-  assert (
-    account
-    == f"""\
-todsum 1.0.0, prepared in {tmp_path}/todsum/1.0.0
-from {FIXTURES}/todsum/todsum
-licence: None is given by the authors.
+  assert f'{tmp_path}/todsum/1.0.0' in out and f'{folder}/todsum' in out
+  counts = [line.split() for line in out.splitlines()]
+  assert ['dialogues', '2', '3', '2'] in counts
+  assert ['published', '7,908', '999', '999'] in counts
+  assert f'{bookings.VOCABULARY_FILE} (712)' in out
+  assert _table(out) == {
+    'train/inputs': ['2', '28.5', '40', '40', '100', '0'],
+    'train/prompts': ['2', '11.0', '11', '11', '10', '2'],
+    'train/targets': ['2', '35.0', '36', '36'],
+    'train/decoder, one subtask': ['2', '46.0', '47', '47', '100', '0'],
+    'train/decoder, all subtasks': ['2', '46.0', '47', '47', '100', '0'],
+    'train/subtasks': ['2', '1.0', '1', '1'],
+    'train/targets of _joint': ['2', '35.0', '36', '36'],
+    'validation/inputs': ['3', '75.7', '127', '127', '100', '1'],
+    'validation/prompts': ['6', '11.0', '11', '11', '10', '6'],
+    'validation/targets': ['6', '30.0', '57', '57'],
+    'validation/decoder, one subtask': ['6', '41.0', '68', '68', '100', '0'],
+    'validation/decoder, all subtasks': ['3', '82.0', '121', '121', '100', '1'],
+    'validation/subtasks': ['3', '2.0', '2', '2'],
+    'validation/targets of _joint': ['3', '60.0', '99', '99'],
+    'test/inputs': ['2', '28.5', '35', '35', '100', '0'],
+    'test/prompts': ['3', '11.0', '11', '11', '10', '3'],
+    'test/targets': ['3', '18.3', '25', '25'],
+    'test/decoder, one subtask': ['3', '29.3', '36', '36', '100', '0'],
+    'test/decoder, all subtasks': ['2', '44.0', '55', '55', '100', '0'],
+    'test/subtasks': ['2', '1.5', '2', '2'],
+    'test/targets of _joint': ['2', '27.5', '33', '33'],
+  }
 
-                                                   train  validation        test
-dialogues                                              2           3           2
-  published                                        7,908         999         999
-sentences                                              4          10           5
-summaries of two sentences a domain                    2           2           0
-pairs told by: first                                   2           3           1
-pairs told by: second                                  -           1           -
-pairs told by: left over                               -           1           -
-pairs told by: alone                                   -           -           3
-! train has 7,906 fewer dialogues than were published
-! validation has 996 fewer dialogues than were published
-! test has 997 fewer dialogues than were published
-
-no file was missing
-! 1 skipped of test (no summary): dialogue SNG9012.json of test.json
-
-"""
-  )
-  assert vocabulary.split() == [
-    *'todsum_domain, in pieces of'.split(),
-    bookings.VOCABULARY_FILE,
-    '(712)',
-  ]
-  assert (
-    'tokens' + table
-    == """\
-tokens                       number     mean   95 %   most  length  longer
-train, 2 examples
-  inputs                          2     28.5     40     40     100       0
-  prompts                         2     11.0     11     11      10       2
-  targets                         2     35.0     36     36
-  decoder, of a subtask           2     46.0     47     47     100       0
-  decoder, of all subtasks        2     46.0     47     47     100       0
-  subtasks                        2      1.0      1      1
-  targets of _joint               2     35.0     36     36
-validation, 3 examples
-  inputs                          3     75.7    127    127     100       1
-  prompts                         6     11.0     11     11      10       6
-  targets                         6     30.0     57     57
-  decoder, of a subtask           6     41.0     68     68     100       0
-  decoder, of all subtasks        3     82.0    121    121     100       1
-  subtasks                        3      2.0      2      2
-  targets of _joint               3     60.0     99     99
-test, 2 examples
-  inputs                          2     28.5     35     35     100       0
-  prompts                         3     11.0     11     11      10       3
-  targets                         3     18.3     25     25
-  decoder, of a subtask           3     29.3     36     36     100       0
-  decoder, of all subtasks        2     44.0     55     55     100       0
-  subtasks                        2      1.5      2      2
-  targets of _joint               2     27.5     33     33
-Examples with more prompts and targets than a decoder row holds are split; the
-input of such an example is encoded once for each part.
-A run would stop at what is longer in prompts; only inputs and
-targets are cut."""
-  )
-  # The oldest turns are cut, for a prompt in front some more of them.
-  assert (
-    example
-    == """\
-Example MUL9001.json of validation
-
-todsum_domain: one input, 2 prompts
-  inputs, 100 tokens
-    re. Where from? user: From York, and a cheap room near the station with
-    parking. system: The Gables is cheap. Shall I book? user: For two nights and
-    3 people, from monday. system: Booking completed! </s>
-  train, 11 + 42 tokens
-    summary of the train: => the user asks the duration of the train. this train
-    departs from york and arrives at leeds on monday. </s>
-  hotel, 11 + 57 tokens
-    summary of the hotel: => the user asks if there is a hotel that can
-    accommodate 3 people for 2 days, and he plans to stay on monday. the hotel
-    is cheap and has parking. </s>
-
-todsum_domain_pie: 2 text-to-text examples; the first
-  inputs, 100 tokens
-    summary of the train: user: From York, and a cheap room near the station
-    with parking. system: The Gables is cheap. Shall I book? user: For two
-    nights and 3 people, from monday. system: Booking completed! </s>
-  targets, 42 tokens
-    the user asks the duration of the train. this train departs from york and
-    arrives at leeds on monday. </s>
-
-todsum_domain_joint: 1 text-to-text example
-  inputs, 100 tokens
-    re. Where from? user: From York, and a cheap room near the station with
-    parking. system: The Gables is cheap. Shall I book? user: For two nights and
-    3 people, from monday. system: Booking completed! </s>
-  targets, 99 tokens
-    the user asks the duration of the train. this train departs from york and
-    arrives at leeds on monday. <extra_id_98> the user asks if there is a hotel
-    that can accommodate 3 people for 2 days, and he plans to stay on monday.
-    the hotel is cheap and has parking. </s>
-
-"""
-  )
+  # The example: its oldest turns are truncated, with a prompt some more.
+  example = out[out.index('Example MUL9001.json of validation') :]
+  pid, pie, joint = example.split('\n\n')[1:4]
+  for text, name, tokens, begin in (
+    (pid, 'todsum_domain:', 'inputs, 100 tokens', 're. Where from?'),
+    (pie, 'todsum_domain_pie:', 'inputs, 100 tokens', 'summary of the train:'),
+    (joint, 'todsum_domain_joint:', 'targets, 99 tokens', 're. Where from?'),
+  ):
+    lines = [line.strip() for line in text.splitlines()]
+    assert lines[0].startswith(name) and tokens in lines
+    assert lines[lines.index('inputs, 100 tokens') + 1].startswith(begin)
+    assert text.endswith('</s>')
+  words = ' '.join(joint.split())
+  assert 'leeds on monday. <extra_id_98> the user asks' in words
+  assert 'summary of the hotel: => the user asks' in ' '.join(pid.split())
 
   _run('inspect', 'todsum_domain_pie', flags[1], '--split=test', '--num=2')
   out = capsys.readouterr().out
@@ -153,46 +99,41 @@ todsum_domain_joint: 1 text-to-text example
 
 
 def test_inspect_needs_no_builder(capsys):
-  _run('inspect', 'bookings_short', '--split=test', '--num=2')
+  _run('inspect', 'bookings_short', '--split=test')
   out = capsys.readouterr().out
   assert 'bookings_short: one input, 30 prompts\n' in out
   assert 'bookings_short_pie: 30 text-to-text examples; the first\n' in out
-  assert out.count('\n  and 22 more\n') == 2
-  # What is filled is shown before what is empty.
-  for index, example in enumerate(
-    bookings.examples('bookings_short', 'test', 1)
+  assert out.count('\n  and 22 more\n') == 1
+  # Filled slots are shown before empty ones.
+  example = next(bookings.examples('bookings_short', 'test', 1))
+  for prompt, target in zip(
+    example['prompts'], example['targets'], strict=True
   ):
-    shown = out.split('Example ')[1:][index : index + 1]
-    for text in shown:
-      for prompt, target in zip(
-        example['prompts'], example['targets'], strict=True
-      ):
-        assert target == 'none' or f'{prompt} => {target} </s>' in text
+    assert target == 'none' or f'{prompt} => {target} </s>' in out
 
 
 def test_a_file_of_json_lines(capsys):
   flags = (jsonl.EXAMPLE_FILE, f'--vocabulary={bookings.VOCABULARY_FILE}')
   _run('prepare', *flags, '--lengths=inputs=10,decoder=60')
   out = capsys.readouterr().out
-  assert out.startswith('example needs no preparing\n')
-  assert (
-    '  inputs                          3     59.7     73     73      10' in out
-  )
-  assert 'A run would stop at what is longer in decoder' in out
-  # Its targets hold the separator; the prompts no room beside the input.
-  assert 'targets of _joint' not in out
+  table = _table(out)
+  assert table['train/inputs'] == ['3', '59.7', '73', '73', '10', '3']
+  # The targets contain the separator; the prompts leave no room for the input.
+  assert 'train/targets of _joint' not in table
   assert 'example_joint is impossible: task example, example call-1' in out
   assert 'example_pie is impossible: task example, example call-1' in out
   assert max(len(x) for x in out.splitlines() if '/' not in x) <= 80
+  with pytest.raises(errors.UserError, match='example has no example 3'):
+    _run('inspect', *flags, '--num=4')
 
 
 @pytest.mark.parametrize(
   'flags, message',
   [
-    (['inspect', 'bookngs'], 'unknown task .*; did you mean bookings or'),
+    (['inspect', 'bookngs'], "unknown task 'bookngs'; did you mean bookings"),
     (['inspect', 'no.jsonl'], "unknown task 'no.jsonl'"),
     (['inspect', 'bookings', '--split=dev'], "unknown split of bookings 'dev'"),
-    (['inspect', 'bookings', '--lengths=inputs'], "feature length 'inputs'; w"),
+    (['inspect', 'bookings', '--lengths=inputs'], "feature length 'inputs'"),
     (['inspect', 'bookings', '--lengths=inputs=0'], 'write NAME=TOKENS'),
     (
       ['prepare', 'bookings', '--lengths=input=9'],
@@ -200,7 +141,7 @@ def test_a_file_of_json_lines(capsys):
     ),
     (
       ['inspect', 'todsum_domain', '--data_dir=/nowhere'],
-      'todsum_domain is not prepared in /nowhere: run `python -m pid_jax.data',
+      'todsum_domain is not prepared in /nowhere',
     ),
     (
       ['prepare', 'todsum_domain', '--manual_dir=/nowhere'],
@@ -211,34 +152,3 @@ def test_a_file_of_json_lines(capsys):
 def test_mistakes(flags, message):
   with pytest.raises(errors.UserError, match=message):
     _run(*flags)
-
-
-def test_an_example_too_many(tmp_path):
-  (tmp_path / 'one.jsonl').write_text(
-    '{"inputs": "a", "subtasks": [{"name": "b", "prompt": "c", "target": ""}]}'
-  )
-  with pytest.raises(errors.UserError, match='one has no example 1 in train'):
-    _run('inspect', tmp_path / 'one.jsonl', '--num=2')
-
-
-def test_every_task_has_its_home():
-  for home in set(tasks.HOMES.values()):
-    importlib.import_module(f'pid_jax.tasks.{home}')
-  ours = {
-    name
-    for name in [*seqio.TaskRegistry.names(), *seqio.MixtureRegistry.names()]
-    if name in tasks.HOMES
-  }
-  assert ours == set(tasks.HOMES)
-  registering = {
-    module.name
-    for module in pkgutil.iter_modules(tasks.__path__)
-    if 'register(' in _source(module.name)
-  }
-  assert registering - set(tasks.HOMES.values()) == {'jsonl'}
-
-
-def _source(name: str) -> str:
-  folder = pathlib.Path(tasks.__file__).parent
-  path = folder / f'{name}.py'
-  return (path if path.exists() else folder / name / '__init__.py').read_text()

@@ -1,6 +1,6 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""What each process reads and computes of a job, without other processes."""
+"""Each process's part of the data and of a job, simulated in one process."""
 
 import numpy as np
 import pytest
@@ -48,7 +48,7 @@ def numbers_config() -> data.DatasetConfig:
 
 
 def iterators(num_processes: int) -> list[data.ShardedIterator]:
-  """One for each process; they hold equal blocks of the rows."""
+  """One iterator per process, with equal blocks of rows."""
   cfg = numbers_config()
   rows = np.split(np.arange(cfg.batch_size), num_processes)
   return [
@@ -57,8 +57,8 @@ def iterators(num_processes: int) -> list[data.ShardedIterator]:
   ]
 
 
-def test_any_number_of_processes_goes_on_with_the_same_batches():
-  """Two stop, one goes on and stops, four go on, two of them on each shard."""
+def test_any_number_of_processes_resumes_with_the_same_batches():
+  """Two processes stop, one resumes and stops, four resume, two per shard."""
   (whole,) = iterators(1)
   batches, position, saved_by = [], {}, []
   for count in (2, 1, 4):
@@ -92,7 +92,7 @@ def test_any_number_of_processes_goes_on_with_the_same_batches():
   )
 
 
-def test_one_shard_gives_the_batches_of_old_and_reads_their_positions():
+def test_one_shard_has_the_batches_of_one_process():
   cfg = toy.dataset_config(seed=0)
   old = data.TrainIterator(data.dataset(cfg, None))
   new = data.ShardedIterator(cfg, 1)
@@ -119,7 +119,7 @@ def test_number_of_shards():
   assert data.find_num_shards(cfg(8), []) == 8
   with pytest.raises(errors.UserError, match='is 2, but .* for 4 shards'):
     data.find_num_shards(cfg(2), saved)
-  with pytest.raises(errors.UserError, match='batch of 8 cannot be made of 3'):
+  with pytest.raises(errors.UserError, match='batch of 8 .* 3 data shards'):
     data.find_num_shards(cfg(3), [])
 
 

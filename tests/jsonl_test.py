@@ -1,16 +1,16 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""JSONL files: what is read, what is refused and how, and registration."""
+"""JSONL files: reading, errors and registration."""
 
 import json
 import subprocess
 import sys
 
 import gin
-import layout_scoring
 import pytest
 import seqio
 import subtasks_data
+import tasks_data
 
 from pid_jax import errors
 from pid_jax import subtasks
@@ -29,7 +29,7 @@ GOOD = {
 
 
 def _changed(path, value):
-  """GOOD as a line, with something changed; no value deletes."""
+  """GOOD as a line with one change; None deletes the value."""
   record = json.loads(json.dumps(GOOD))
   *parents, key = path
   at = record
@@ -55,7 +55,7 @@ def test_the_example_file_reads_as_documented():
   }
 
 
-def test_blank_lines_marks_of_windows_and_other_keys_do_no_harm(tmp_path):
+def test_blank_lines_byte_order_marks_and_other_keys_are_ignored(tmp_path):
   path = tmp_path / 'a.jsonl'
   line = json.dumps({**GOOD, 'inputs': 'caf\u00e9', 'note': 1}, ensure_ascii=0)
   path.write_bytes(
@@ -80,21 +80,21 @@ def test_predictions_need_no_targets(tmp_path):
 
 
 _WRONG = [
-  ('{"inputs": "x", ', 'malformed JSON at column 1[67]: .*; each line must be'),
-  ("{'inputs': 'x'}", 'malformed JSON at column 2: .* in double quotes'),
+  ('{"inputs": "x", ', 'malformed JSON at column 1[67]: '),
+  ("{'inputs': 'x'}", 'malformed JSON at column 2: .*double quotes'),
   ('[' * 100_000, 'malformed JSON'),
-  (b'{"inputs": "caf\xe9"}', 'byte 16 is not UTF-8; save the file as UTF-8'),
-  ('["x"]', 'must be a JSON object with "inputs" and "subtasks", not a list'),
+  (b'{"inputs": "caf\xe9"}', 'byte 16 is not UTF-8'),
+  ('["x"]', 'must be a JSON object .* not a list'),
   (_changed(['inputs'], None), 'lacks "inputs"; it has "subtasks"'),
   ('{"inputs": "x"}', 'lacks "subtasks"; it has "inputs"'),
-  (_changed(['inputs'], 3), '"inputs" must be a string, not the number 3; put'),
+  (_changed(['inputs'], 3), '"inputs" must be a string, not the number 3'),
   (_changed(['inputs'], True), '"inputs" must be a string, not true'),
-  (_changed(['inputs'], '\ud800'), '"inputs" holds half a character'),
-  (_changed(['subtasks'], {}), '"subtasks" must be a list of objects, not an'),
-  (_changed(['subtasks'], []), '"subtasks" is empty; .* needs at least one'),
+  (_changed(['inputs'], '\ud800'), '"inputs" has an unpaired surrogate'),
+  (_changed(['subtasks'], {}), '"subtasks" must be a list'),
+  (_changed(['subtasks'], []), '"subtasks" is empty'),
   (
     _changed(['subtasks', 1], 'x'),
-    r'subtasks\[1\]: must be an object with "name", "prompt" and "target"',
+    r'subtasks\[1\]: must be an object',
   ),
   (
     _changed(['subtasks', 0, 'prompt'], None),
@@ -107,22 +107,22 @@ _WRONG = [
   ),
   (
     _changed(['subtasks', 1, 'name'], 's0'),
-    r"subtasks\[1\]: the name 's0' is that of subtasks\[0\] too; names must",
+    r"subtasks\[1\]: subtasks\[0\] has the same name, 's0'",
   ),
   (
     _changed(['subtasks', 1, 'target'], 4.5),
-    r'subtasks\[1\]: "target" must be a string, not the number 4.5; put it in',
+    r'subtasks\[1\]: "target" must be a string, not the number 4.5',
   ),
   (
     _changed(['id'], [1]),
-    '"id" must be a string or a whole number, not a list',
+    '"id" must be a string or .*, not a list',
   ),
   (_changed(['id'], '1'), "the id '1' occurs on line 1 too"),
 ]
 
 
 @pytest.mark.parametrize('line, message', _WRONG, ids=range(len(_WRONG)))
-def test_a_wrong_line_is_named_with_its_remedy(tmp_path, line, message):
+def test_an_invalid_line_is_named(tmp_path, line, message):
   path = tmp_path / 'a.jsonl'
   good = json.dumps(GOOD).encode()
   line = line if isinstance(line, bytes) else line.encode()
@@ -138,7 +138,7 @@ def test_files_that_are_empty_or_missing(tmp_path):
   with pytest.raises(errors.UserError, match='No such file'):
     subtasks.read_examples(path)
   path.write_text('\n')
-  with pytest.raises(errors.UserError, match='is empty; it needs one JSON'):
+  with pytest.raises(errors.UserError, match='is empty'):
     subtasks.read_examples(path)
   with pytest.raises(errors.UserError, match='directory'):
     subtasks.read_examples(tmp_path)
@@ -156,7 +156,7 @@ def test_registered_as_the_three_layouts(tmp_path):
   files = _files(tmp_path)
   options = dict(metrics=('exact_match', 'rouge'), extra_ids=3)
   assert jsonl.register('jsonl_a', **files, **options) == 'jsonl_a'
-  # Once more, as gin does.
+  # A no-op.
   name = jsonl.register('jsonl_a', **files, **options, layout='pie')
   assert name == 'jsonl_a_pie'
   with pytest.raises(errors.UserError, match='registered already'):
@@ -199,7 +199,7 @@ def test_lines_and_empty_targets_reach_the_metrics(tmp_path):
     empty_target='no',
     metrics=('squad', 'rouge', 'rouge_of_whole'),
   )
-  figures = layout_scoring.score(name, 'test', {'1': ['inn\nred', 'No.']})
+  figures = tasks_data.score(name, 'test', {'1': ['inn\nred', 'No.']})
   assert figures['no_answer_exact_match'] == 1
   assert figures['has_answer_exact_match'] == 0
   # By lines, and in any order; "No." is a text, and none was wanted.
@@ -228,7 +228,7 @@ def test_registered_by_gin(tmp_path):
   assert 'jsonl_by_gin_joint' in seqio.TaskRegistry.names()
 
 
-def test_a_line_that_is_wrong_stops_the_task_with_its_message(tmp_path):
+def test_an_invalid_line_stops_the_task(tmp_path):
   files = _files(tmp_path)
   (tmp_path / 'train.jsonl').write_text('{')
   jsonl.register('jsonl_wrong', **files)
@@ -251,11 +251,11 @@ def test_a_task_without_targets_can_be_timed_but_not_trained_on(tmp_path):
   cfg = trainer.DatasetConfig('jsonl_bare', {})
   with pytest.raises(errors.UserError, match="'jsonl_bare' has no targets"):
     setup.check_targets(cfg)
-  # All or nothing.
+  # All examples, or none.
   with (tmp_path / 'train.jsonl').open('a') as f:
     f.write(json.dumps(GOOD))
   jsonl.register('jsonl_half', **files)
-  with pytest.raises(errors.UserError, match="example '2' has targets, the"):
+  with pytest.raises(errors.UserError, match="example '2' has targets"):
     seqio.TaskRegistry.get('jsonl_half').get_dataset(shuffle=False)
 
 
@@ -269,7 +269,7 @@ def test_a_task_without_targets_can_be_timed_but_not_trained_on(tmp_path):
     (dict(layout='both'), 'unknown layout'),
   ],
 )
-def test_arguments_that_make_no_sense(tmp_path, change, message):
+def test_invalid_arguments(tmp_path, change, message):
   with pytest.raises(errors.UserError, match=message):
     jsonl.register('jsonl_b', **{**_files(tmp_path), **change})
   assert 'jsonl_b' not in seqio.TaskRegistry.names()

@@ -1,6 +1,6 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Newlines go through vocabularies that have none, in every layout and back."""
+"""Newlines survive vocabularies that have none, in every layout."""
 
 import functools
 
@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import sentencepiece
 import seqio
+import subtasks_data
 import tensorflow as tf
 
 from pid_jax import checkpoints
@@ -63,7 +64,7 @@ def _vocabulary(folder, extra_ids=5) -> seqio.SentencePieceVocabulary:
   return seqio.SentencePieceVocabulary(model_file(folder), extra_ids)
 
 
-def test_what_a_vocabulary_does_to_sentinels(folder):
+def test_how_a_vocabulary_treats_sentinels(folder):
   vocabulary = _vocabulary(folder)
   sentinel = vocabulary.vocab_size - 4  # <extra_id_0> is the last of all.
   assert sentinel in vocabulary.encode('a <extra_id_3> b')
@@ -76,14 +77,14 @@ def test_what_a_vocabulary_does_to_sentinels(folder):
 
 
 @pytest.mark.parametrize('keeps_spaces', [False, True])
-def test_lines_come_back_as_they_would_alone(folder, keeps_spaces):
+def test_lines_are_encoded_as_they_would_be_alone(folder, keeps_spaces):
   vocabulary = vocabulary_lib.Vocabulary(model_file(folder, keeps_spaces), 5)
   seqio_vocabulary = seqio.SentencePieceVocabulary(
     model_file(folder, keeps_spaces), 5
   )
   through = lambda text: vocabulary.decode(vocabulary.encode(text))
 
-  @hypothesis.settings(deadline=None, max_examples=300)
+  @hypothesis.settings(deadline=None, max_examples=150)
   @hypothesis.given(
     strategies.text(alphabet='ab :-\n\r猫<', max_size=30)
     | strategies.lists(
@@ -119,23 +120,20 @@ def test_marking_is_undone_exactly():
 _counter = iter(range(99))
 
 
-def _register(folder, example=None, **kwargs) -> str:
+def _register(folder, **kwargs) -> str:
   name = f'newlines_test_{next(_counter)}'
   seen = kwargs.pop('seen', [])
   subtasks.register(
     name,
-    source=subtasks.InMemoryDataSource({'test': [example or EXAMPLE]}),
+    source=subtasks.InMemoryDataSource({'test': [EXAMPLE]}),
     metric_fns=[lambda t, p: seen.append((t, p)) or {'metric': 0}],
     **{'vocabulary': _vocabulary(folder), 'newline': NEWLINE, **kwargs},
   )
   return name
 
 
-def _rows(name):
-  dataset = seqio.get_mixture_or_task(name).get_dataset(
-    None, split='test', shuffle=False
-  )
-  return list(dataset.as_numpy_iterator())
+def _rows(name, **changes):
+  return subtasks_data.rows(name, [{**EXAMPLE, **changes}])
 
 
 def test_every_layout_writes_the_sentinel(folder):
@@ -162,38 +160,32 @@ def test_every_layout_writes_the_sentinel(folder):
 def test_metrics_see_lines_in_every_layout(folder, layout):
   seen = []
   name = _register(folder, seen=seen) + layout
-  evaluator = seqio.Evaluator(
-    name,
-    seqio.EncDecFeatureConverter(pack=False)
-    if layout
-    else subtasks.PromptInDecoderFeatureConverter(pack=False),
-    eval_split='test',
-  )
-
-  def predict(dataset):  # What the model was taught.
-    del dataset
-    rows = [row['targets'] for row in _rows(name)]
-    length = max(row.shape[-1] for row in rows)
-    pad = lambda row: [(0, 0)] * (row.ndim - 1) + [(0, length - row.shape[-1])]
-    return [(i, np.pad(row, pad(row))) for i, row in enumerate(rows)]
-
-  evaluator.evaluate(compute_metrics=True, predict_fn=predict)[0].result()
+  task, decode = seqio.TaskRegistry.get(name), _vocabulary(folder).decode
+  targets, predictions = [], []
+  for row in _rows(name):
+    tokens = row['targets'].tolist()  # A perfect model generates them.
+    output = decode(tokens) if layout else [decode(x) for x in tokens]
+    targets.append(task.postprocess_fn(None, example=row, is_target=True))
+    predictions.append(
+      task.postprocess_fn(output, example=row, is_target=False)
+    )
+  (metric_fn,) = task.predict_metric_fns
+  metric_fn(targets, predictions)
   ((targets, predictions),) = seen
   assert targets[0]['targets'] == EXAMPLE['targets']
   assert predictions == [['EXAM\n\n- lungs : clear\n- heart\n', 'none']]
 
 
 def test_texts_that_hold_the_sentinel_stop_the_run(folder):
-  name = _register(folder, {**EXAMPLE, 'targets': ['x', f'a {NEWLINE}']})
+  name = _register(folder)
   with pytest.raises(tf.errors.InvalidArgumentError) as error:
-    _rows(name)
-  assert str(subtasks.user_error(error.value)) == (
-    f"task {name}, example one: a text contains '{NEWLINE}', which stands for "
-    'a newline in this task; take it out, or choose another sentinel (newline)'
-  )
+    _rows(name, targets=['x', f'a {NEWLINE}'])
+  message = str(subtasks.user_error(error.value))
+  assert message.startswith(f'task {name}, example one: ')
+  assert f"'{NEWLINE}'" in message
 
 
-def test_sentinels_that_cannot_be_brought_back_are_refused(folder):
+def test_sentinels_that_cannot_be_restored_are_refused(folder):
   name = _register(folder, vocabulary=_vocabulary(folder, extra_ids=3))
   with pytest.raises(errors.UserError, match="cannot express .* '<extra_id_3>"):
     _rows(name)
@@ -202,7 +194,7 @@ def test_sentinels_that_cannot_be_brought_back_are_refused(folder):
       _register(folder, newline=newline)
   with pytest.raises(ValueError, match='must not contain each other'):
     _register(folder, newline='<;>')
-  # Bytes express any sentinel, backslashes included.
+  # Bytes express any sentinel, also with backslashes.
   name = _register(folder, vocabulary=seqio.ByteVocabulary(), newline=r'\1')
   (row,) = _rows(name)
   text = seqio.ByteVocabulary().decode(row['targets'][0])
@@ -231,7 +223,7 @@ def test_inference_writes_and_reads_newlines_as_training_does(folder):
     grid = getattr(batch, f'{key[:-1]}_tokens').reshape(2, -1)
     assert [real(x) for x in grid] == [real(x) for x in row[key]]
 
-  class Outputs:  # What the model was taught.
+  class Outputs:  # The output of a perfect model.
     tokens, log_probs = batch.target_tokens[:, :, 0], np.zeros((1, 2))
 
   model.run = lambda *args, **kwargs: Outputs

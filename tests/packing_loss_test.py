@@ -1,9 +1,9 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Subtasks that share a packed row do not know of each other.
+"""Subtasks that share a packed row are independent.
 
 The loss of a packed batch is the sum of the losses of its subtasks computed one
-by one, and what one subtask predicts has no gradient, not even a rounding
+by one, and the prediction of a subtask has no gradient, not even a rounding
 error, with respect to the embedded tokens of another subtask or input.
 """
 
@@ -92,7 +92,7 @@ def _pack(subtasks):
 
 
 def _alone(subtask):
-  """One subtask as a batch of its own, in shapes common to all of them."""
+  """A batch of one subtask; the shapes are the same for all subtasks."""
   tokens = [*subtask.prompt, *subtask.target]
   batch = {
     'encoder_input_tokens': np.zeros((1, S), np.int32),
@@ -180,6 +180,6 @@ def test_no_gradient_crosses_subtasks_or_inputs(setting):
     encoder, decoder = np.asarray(encoder), np.asarray(decoder)
     assert np.all(encoder[~of_input] == 0.0)
     assert np.all(decoder[~own] == 0.0)
-    # While every token of its own matters.
+    # Every token of the subtask itself has an effect.
     assert np.all(np.any(encoder[of_input] != 0, axis=-1))
     assert np.all(np.any(decoder[own] != 0, axis=-1))

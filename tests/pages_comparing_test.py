@@ -1,6 +1,6 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Kinds of errors, similarity, dialogues and charts, by hand-made cases."""
+"""Kinds of errors, similarity, dialogues and charts, on small cases."""
 
 import html.parser
 import pathlib
@@ -182,7 +182,7 @@ def _luminance(color):
 
 
 @pytest.mark.parametrize('scheme', [0, 1, 2], ids=['light', 'dark', 'print'])
-def test_text_stands_out_from_what_is_behind_it(scheme):
+def test_text_has_contrast(scheme):
   """At least 4.5 to 1 (WCAG 2, AA), on tinted badges too."""
   folder = pathlib.Path(charts.__file__).parent / 'assets'
   css = (folder / 'base.css').read_text()

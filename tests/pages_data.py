@@ -1,6 +1,6 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Predictions with errors of every kind, for tests of pages."""
+"""Predictions with errors of every kind, for tests of the viewer."""
 
 import json
 import pathlib
@@ -19,7 +19,7 @@ def bookings_lines(
 
   Args:
     split: of the task.
-    num_dialogues: whose turns to take.
+    num_dialogues: number of dialogues.
     level: the name of the task.
     seed: of the errors.
   """

@@ -1,14 +1,12 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""The dialogues of this library's own tasks are found by their examples."""
+"""The dialogues of this library's tasks are found from their examples."""
 
 import collections
 import json
-import pathlib
 
-import prepared_data
 import pytest
-import state_layouts
+import tasks_data
 
 from pid_jax.tasks import bookings
 from pid_jax.tasks import multiwoz
@@ -17,7 +15,13 @@ from pid_jax.tasks.bookings import simulator
 from pid_jax.viewer import dialogues
 from pid_jax.viewer import records
 
-FIXTURES = pathlib.Path(__file__).parent / 'fixtures'
+
+@pytest.fixture(scope='module', autouse=True)
+def _data():
+  with tasks_data.prepared(
+    multiwoz.builder.Multiwoz24, sgd.builder.SchemaGuided
+  ):
+    yield
 
 
 def _found(examples):
@@ -51,12 +55,9 @@ def test_bookings():
 
 
 @pytest.mark.parametrize('task', ['multiwoz24_slot', 'multiwoz24_domain'])
-def test_multiwoz(tmp_path, task):
-  source = FIXTURES / 'multiwoz24'
-  with prepared_data.folder(tmp_path):
-    prepared_data.prepare(multiwoz.builder.Multiwoz24, tmp_path, source)
-    found = _found(state_layouts.examples(task, 'train').values())
-  folder = source / 'MULTIWOZ2.4'
+def test_multiwoz(task):
+  found = _found(tasks_data.examples(task, 'train').values())
+  folder = tasks_data.FIXTURES / 'multiwoz24/MULTIWOZ2.4'
   elsewhere = [
     name
     for split in ('val', 'test')
@@ -71,14 +72,11 @@ def test_multiwoz(tmp_path, task):
   assert found
 
 
-def test_sgd(tmp_path):
-  source = FIXTURES / 'sgd'
-  with prepared_data.folder(tmp_path):
-    prepared_data.prepare(sgd.builder.SchemaGuided, tmp_path, source)
-    found = _found(state_layouts.examples('sgd_slot', 'train').values())
+def test_sgd():
+  found = _found(tasks_data.examples('sgd_slot', 'train').values())
   turns = collections.Counter(
     (dialogue['dialogue_id'], frame['service'])
-    for path in (source / 'train').glob('dialogues_*.json')
+    for path in (tasks_data.FIXTURES / 'sgd/train').glob('dialogues_*.json')
     for dialogue in json.loads(path.read_text())
     for turn in dialogue['turns']
     if turn['speaker'] == 'USER'

@@ -236,7 +236,7 @@ def test_without_gold_it_is_a_viewer_and_says_so(browser, lines, tmp_path):
       del subtask['target']
   browser.open(report_in_browser.write(bare, tmp_path))
   text = browser.run('return document.body.innerText')
-  assert 'There is no gold in this file' in text
+  assert 'This file has no gold values' in text
   for word in ('Gold', 'Outcome', 'error', 'right'):
     assert word not in text
   report_in_browser.choose(browser, kind='filled', dialogues=False)

@@ -32,18 +32,13 @@ def _targets(states):
   ]
 
 
-def _figures(predictions, states=STATES, wrap=lambda metric: metric):
+def _figures(predictions, states=STATES):
   figures = {}
   for metric in (
-    metrics.joint_goal_accuracy,
-    metrics.joint_goal_accuracy_any_alternative,
-    metrics.slot_accuracy,
-    metrics.slot_accuracy_any_alternative,
-    metrics.slot_f1,
-    metrics.slot_f1_any_alternative,
+    *metrics.SLOT_METRICS,
     metrics.active_domain_accuracy_any_alternative,
   ):
-    figures.update(wrap(metric)(_targets(states), predictions))
+    figures.update(metric(_targets(states), predictions))
   return figures
 
 
@@ -89,7 +84,7 @@ def test_each_rule_by_hand():
     (1, 0, 'none'),  # nor the reverse.
     (1, 4, 'none york'),
     (2, 1, 'hotel'),  # True two turns ago.
-    (2, 4, ''),  # Nothing at all is no word for nothing.
+    (2, 4, ''),  # The empty string is not the empty value.
     (2, 4, None),
   ],
 )
@@ -130,13 +125,13 @@ def _by_group(state):
     group, _, slot = name.partition('-')
     which = ['hotel', 'taxi'].index(group)
     if isinstance(value, list):
-      several[which] += [slot_strings.write({slot: v}) for v in value]
+      several[which] += [slot_strings.format_slots({slot: v}) for v in value]
       value = value[0]
     if value != 'none':
       filled[which][slot] = value
   return {
     'subtasks': ['hotel', 'taxi'],
-    'targets': [slot_strings.write(values) for values in filled],
+    'targets': [slot_strings.format_slots(values) for values in filled],
     'pairs': [metrics.join_answers(x) if x else '' for x in several],
   }
 
@@ -172,7 +167,7 @@ def test_groups_score_as_their_slots_do():
       ('f1', metrics.slot_f1_any_alternative),
       ('domain', metrics.active_domain_accuracy_any_alternative),
     ]:
-      grouped = metrics.of_groups(metric, SLOTS)
+      grouped = metrics.for_slot_groups(metric, SLOTS)
       assert grouped([_by_group(s) for s in states], in_groups) == (
         metric(_targets(states), said)
       ), name
@@ -195,15 +190,15 @@ def test_groups_score_as_their_slots_do():
     None,
   ],
 )
-def test_what_a_group_says_beyond_its_slots_is_wrong(said):
+def test_invalid_parts_of_a_group_are_wrong(said):
   target = {
     'subtasks': ['hotel', 'taxi'],
     'targets': ['area = north | type = hotel', 'none'],
   }
   right = [' type = hotel |  area =  north', 'none']
-  jga = metrics.of_groups(metrics.joint_goal_accuracy, SLOTS)
-  f1 = metrics.of_groups(metrics.slot_f1, SLOTS)
-  domain = metrics.of_groups(
+  jga = metrics.for_slot_groups(metrics.joint_goal_accuracy, SLOTS)
+  f1 = metrics.for_slot_groups(metrics.slot_f1, SLOTS)
+  domain = metrics.for_slot_groups(
     metrics.active_domain_accuracy_any_alternative, SLOTS
   )
   assert jga([target], [right]) == {'joint_goal_accuracy': 1}
@@ -214,11 +209,11 @@ def test_what_a_group_says_beyond_its_slots_is_wrong(said):
   assert jga.__name__ == 'joint_goal_accuracy'
 
 
-def test_a_group_whose_name_is_lost_is_wrong_in_all_its_slots():
-  """wholes.regroup gives such, where the first row and others are missing."""
+def test_a_group_without_a_name_is_wrong_in_all_its_slots():
+  """As of `group_by_example` if the first row and others are missing."""
   target = {'subtasks': ['', 'taxi'], 'targets': ['', 'to = york']}
   prediction = [None, 'to = york']
-  score = lambda metric: metrics.of_groups(metric, SLOTS)(
+  score = lambda metric: metrics.for_slot_groups(metric, SLOTS)(
     [target], [prediction]
   )
   assert score(metrics.joint_goal_accuracy)['joint_goal_accuracy'] == 0
@@ -226,21 +221,25 @@ def test_a_group_whose_name_is_lost_is_wrong_in_all_its_slots():
 
 
 def test_strings_of_groups():
-  assert slot_strings.write({}) == 'none'
+  assert slot_strings.format_slots({}) == 'none'
   values = {'area': 'north', 'book day': 'a = b', 'name': "saint  john's; x"}
-  text = slot_strings.write(values)
+  text = slot_strings.format_slots(values)
   assert text == "area = north | book day = a = b | name = saint john's; x"
-  assert slot_strings.read(text) == (
+  assert slot_strings.parse_slots(text) == (
     {**values, 'name': "saint john's; x"}, [],
   )  # fmt: skip
-  assert slot_strings.read('none') == slot_strings.read(' none ') == ({}, [])
-  assert slot_strings.read('') == ({}, [''])
-  assert slot_strings.read('a = 1 | b | a = 2 | = 3') == (
+  assert (
+    slot_strings.parse_slots('none')
+    == slot_strings.parse_slots(' none ')
+    == ({}, [])
+  )
+  assert slot_strings.parse_slots('') == ({}, [''])
+  assert slot_strings.parse_slots('a = 1 | b | a = 2 | = 3') == (
     {'a': '1'}, ['b', 'a = 2', '= 3'],
   )  # fmt: skip
   for wrong in ({'a': ' '}, {' ': 'a'}, {'a': 'b|c'}, {'a=': 'b'}, {'|': 'b'}):
-    with pytest.raises(ValueError, match='a slot of a group needs a name'):
-      slot_strings.write(wrong)
+    with pytest.raises(ValueError, match='a slot needs a name'):
+      slot_strings.format_slots(wrong)
 
 
 # The rule of SGD.

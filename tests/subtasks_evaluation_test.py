@@ -80,34 +80,36 @@ def _wrong(answer, index):
 
 def test_figures_are_the_same_in_all_layouts():
   examples = subtasks_data.examples(25)
-  name = subtasks_data.register({'test': examples})
+  for index, example in enumerate(examples):  # Features for metrics only.
+    example['turn'] = index
+    example['domains'] = ['hotel', 'train'][: index % 3]
+  seen = []
+
+  def metric(targets, predictions):
+    seen.append([(t['turn'], t['domains']) for t in targets])
+    return {'count': len(predictions)}
+
+  name = subtasks_data.register(
+    {'test': examples}, metric_fns=[*subtasks_data.ALL_METRICS, metric]
+  )
   answers = {
     e['example_id']: _wrong(e['targets'], i) for i, e in enumerate(examples)
   }
 
   pid, logged = _evaluate(name, answers, lengths=LENGTHS)
-  pie, _ = _evaluate(name, answers, '_pie', TEXT_LENGTHS)
+  pie, _ = _evaluate(name, answers, '_pie')
   joint, _ = _evaluate(name, answers, '_joint', TEXT_LENGTHS)
 
-  want = {'missing_predictions': 0, 'surplus_predictions': 0}
-  for metric in subtasks_data.ALL_METRICS:
-    want.update(metric(examples, list(answers.values())))
+  want = {'missing_predictions': 0, 'surplus_predictions': 0, 'count': 25}
+  for metric_fn in subtasks_data.ALL_METRICS:
+    want.update(metric_fn(examples, list(answers.values())))
   assert pid == pie == joint == want
   assert 0 < pid['joint_goal_accuracy'] < pid['slot_accuracy'] < 1
+  assert seen == 3 * [[(e['turn'], e['domains']) for e in examples]]
   assert logged['targets'] == [
     {k: e[k] for k in logged['targets'][0]} for e in examples
   ]
   assert logged['inferences']['prediction'] == list(answers.values())
-
-
-def test_lengths_can_be_left_to_the_evaluator():
-  examples = subtasks_data.examples(10)
-  name = subtasks_data.register({'test': examples})
-  answers = {e['example_id']: e['targets'] for e in examples}
-  for layout in ('', '_pie', '_joint'):
-    figures, _ = _evaluate(name, answers, layout)
-    assert figures['joint_goal_accuracy'] == 1
-    assert figures['missing_predictions'] == 0
 
 
 def test_outputs_that_are_missing_are_wrong_and_counted():
@@ -124,30 +126,19 @@ def test_outputs_that_are_missing_are_wrong_and_counted():
     assert sizes[index] > 1
   short['example-0'] = answers['example-0'][:-1]
   short['example-1'] = [*answers['example-1'], 'six', 'red']
-  figures, _ = _evaluate(name, short, '_joint', TEXT_LENGTHS)
+  figures, _ = _evaluate(name, short, '_joint')
   assert figures['missing_predictions'] == 1
   assert figures['surplus_predictions'] == 2
   assert figures['joint_goal_accuracy'] == pytest.approx(11 / 12)
   assert figures['slot_accuracy'] == pytest.approx(1 - 1 / sum(sizes))
 
-  # Only some of the baseline's rows are evaluated; empty targets are no excuse.
+  # Rows without a prediction are wrong, even with an empty target.
   rows = sum(sizes[:3]) + 1
   assert sizes[3] > 1
   figures, _ = _evaluate(name, answers, '_pie', TEXT_LENGTHS, num_examples=rows)
   assert figures['missing_predictions'] == sizes[3] - 1
   assert figures['joint_goal_accuracy'] == pytest.approx(3 / 4)
   assert figures['slot_accuracy'] == pytest.approx(rows / sum(sizes[:4]))
-
-
-def test_evaluating_a_shuffled_part_of_the_baseline():
-  examples = subtasks_data.examples(6)
-  name = subtasks_data.register({'test': examples})
-  answers = {e['example_id']: e['targets'] for e in examples}
-  total = sum(len(e['targets']) for e in examples)
-  figures, _ = _evaluate(
-    name, answers, '_pie', TEXT_LENGTHS, num_examples=total - 3, shuffle=True
-  )
-  assert figures['missing_predictions'] == 3
 
 
 def test_evaluating_twice_gives_the_same():
@@ -157,18 +148,16 @@ def test_evaluating_twice_gives_the_same():
     {**row, 'index': 0, 'subtask': 's', 'target': 'x', 'whole': whole},
     {**row, 'index': 1, 'subtask': 't', 'target': 'y'},
   ]
-  first = postprocessors.regroup(rows, ['x', 'z'])
-  assert postprocessors.regroup(rows[::-1], ['z', 'x']) == first
+  first = postprocessors.group_by_example(rows, ['x', 'z'])
+  assert postprocessors.group_by_example(rows[::-1], ['z', 'x']) == first
   assert first == ([{'example_id': 'a', **whole}], [['x', 'z']])
 
 
 def test_ids_that_are_not_unique_are_named():
-  examples = subtasks_data.examples(3)
-  examples[2]['example_id'] = examples[0]['example_id']
-  name = subtasks_data.register({'test': examples})
-  answers = {e['example_id']: ['six'] * 9 for e in examples}
-  with pytest.raises(ValueError, match="'example-0' occurs twice"):
-    _evaluate(name, answers, '_pie', TEXT_LENGTHS)
+  row = {'example_id': 'a', 'num_subtasks': 1, 'index': 0, 'subtask': 's'}
+  rows = [{**row, 'target': 'x'}, {**row, 'target': 'y'}]
+  with pytest.raises(ValueError, match="'a' occurs twice"):
+    postprocessors.group_by_example(rows, ['x', 'y'])
 
 
 def test_mixtures_evaluate_each_task_with_its_own_number_of_subtasks():
@@ -181,9 +170,7 @@ def test_mixtures_evaluate_each_task_with_its_own_number_of_subtasks():
   name = f'evaluated_mixture_of_{tasks[0]}'
   seqio.MixtureRegistry.add(name, tasks, default_rate=1)
   converter = subtasks.PromptInDecoderFeatureConverter(pack=False)
-  evaluator = seqio.Evaluator(
-    name, converter, eval_split='test', sequence_length=LENGTHS
-  )
+  evaluator = seqio.Evaluator(name, converter, eval_split='test')
   none = [subtasks_data.vocabulary().encode('none') + [1, 0]] * 7
   predict = lambda dataset: [(i, none) for i in range(len(dataset))]
   figures, _ = evaluator.evaluate(compute_metrics=True, predict_fn=predict)
@@ -195,22 +182,3 @@ def test_mixtures_evaluate_each_task_with_its_own_number_of_subtasks():
     ]
     share = np.mean([target == b'none' for target in targets])
     assert found['slot_accuracy'] == pytest.approx(share)
-
-
-def test_extra_features_reach_the_metrics():
-  examples = subtasks_data.examples(4)
-  for index, example in enumerate(examples):
-    example['turn'] = index
-    example['domains'] = ['hotel', 'train'][: index % 3]
-  seen = []
-
-  def metric(targets, predictions):
-    seen.append([(t['turn'], t['domains']) for t in targets])
-    return {'count': len(predictions)}
-
-  name = subtasks_data.register({'test': examples}, metric_fns=[metric])
-  answers = {e['example_id']: e['targets'] for e in examples}
-  for layout, lengths in [('', LENGTHS), ('_pie', None), ('_joint', None)]:
-    figures, _ = _evaluate(name, answers, layout, lengths)
-    assert figures['count'] == 4
-    assert seen[-1] == [(e['turn'], e['domains']) for e in examples]

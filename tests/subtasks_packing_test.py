@@ -1,6 +1,6 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Packed rows against a loop in numpy, and against what masks must allow."""
+"""Packed rows against a NumPy loop, and against the masks they imply."""
 
 import collections
 
@@ -18,7 +18,7 @@ Example = dict[str, np.ndarray]
 
 
 def _example(rng, max_subtasks, next_token) -> Example:
-  """Multi-prompt features; `next_token` gives every token an id of its own."""
+  """Multi-prompt features; `next_token` returns a new id for each token."""
   num_subtasks = rng.integers(1, max_subtasks + 1)
   row = lambda size: [next_token() for _ in range(size)]
   prompts = [row(rng.integers(1, 7)) for _ in range(num_subtasks)]
@@ -169,7 +169,7 @@ def test_rows_are_those_of_a_loop(max_inputs, max_empty):
 
 
 def test_masks_let_a_token_see_its_own_subtask_and_input_only():
-  # Without EOS every token has an id of its own, so that its owner is known.
+  # Without EOS, token ids are unique and identify their subtask.
   examples = _examples(3)
   owner = {}
   for index, example in enumerate(examples):
@@ -247,7 +247,7 @@ def test_the_documented_example():
   )
 
 
-def test_an_input_without_subtasks_left_takes_no_room():
+def test_an_input_without_kept_subtasks_is_dropped():
   examples = _examples(5, number=3)
   for example in examples:
     example['subtasks'][:] = 7

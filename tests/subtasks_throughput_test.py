@@ -1,6 +1,6 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""The input pipeline keeps up with a trainer: turns per second of one core.
+"""Throughput of the input pipeline, in turns per second of one core.
 
 To see the figures: pytest -m slow -s tests/subtasks_throughput_test.py
 """

@@ -1,44 +1,26 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""ACI-Bench on files of our own in the form of the authors' repository."""
+"""ACI-Bench on small files in the format of the authors' repository."""
 
-import pathlib
 import shutil
 
-import layout_scoring
 import numpy as np
-import prepared_data
 import pytest
 from rouge_score import rouge_scorer
 import seqio
-import tensorflow_datasets as tfds
+import tasks_data
 
-from pid_jax import errors
 from pid_jax.tasks import aci_bench
 from pid_jax.tasks import prepared
 from pid_jax.tasks.aci_bench import divisions
 from pid_jax.tasks.aci_bench import reader
 
-FIXTURES = pathlib.Path(__file__).parent / 'fixtures/aci_bench'
-CSV = FIXTURES / 'data/challenge_data'
+CSV = tasks_data.FIXTURES / 'aci_bench/data/challenge_data'
 
 
-class AciBenchTest(tfds.testing.DatasetBuilderTestCase):
-  """tfds's own checks of a builder."""
-
-  DATASET_CLASS = reader.AciBench
-  EXAMPLE_DIR = str(FIXTURES)
-  DL_EXTRACT_RESULT = {
-    name: f'data/challenge_data/{name}' for name in reader.AciBench.URLS
-  }
-  SPLITS = {'train': 3, 'validation': 1, 'test1': 1, 'test2': 1, 'test3': 1}
-
-
-@pytest.fixture(scope='module', name='data_dir')
-def _data_dir(tmp_path_factory):
-  """Where the fixtures are prepared, for this module alone."""
-  with prepared_data.folder(tmp_path_factory.mktemp('data')) as data_dir:
-    prepared_data.prepare(reader.AciBench, data_dir, FIXTURES)
+@pytest.fixture(scope='module', autouse=True, name='data_dir')
+def _data_dir():
+  with tasks_data.prepared(reader.AciBench) as data_dir:
     yield data_dir
 
 
@@ -50,7 +32,7 @@ def _examples(split):
   ]
 
 
-def test_examples(data_dir):
+def test_examples():
   first, second, third = _examples('train')
   assert first['example_id'] == 'D2N901-virtassist'
   assert first['inputs'] == (
@@ -81,7 +63,7 @@ def test_examples(data_dir):
     'none',
     'IMPRESSION:\n\nCold.\n\nPlan\n\nFluids.',
   ]
-  # Saved by a program that writes a byte order mark, and \r\n.
+  # With a byte order mark and \r\n.
   (example,) = _examples('validation')
   assert example['inputs'] == '[doctor] hi .\n[patient] hi .'
   assert example['targets'][1] == 'EXAM\n\nSkin: Red.'
@@ -105,7 +87,7 @@ def test_the_rule_of_divisions(note, want):
   assert list(divisions.divide(note).values()) == want
 
 
-def test_every_word_of_a_note_is_in_one_division(data_dir):
+def test_every_word_of_a_note_is_in_one_division():
   for split in reader.AciBench.FILES:
     for record in prepared.records('aci_bench', reader.AciBench, split):
       texts = divisions.divide(record['note'])
@@ -121,7 +103,7 @@ def _edit(change, name='valid.csv'):
   [
     (
       lambda: _edit(lambda text: text[:-40]),
-      'valid.csv, row 1, from line 2: malformed CSV .* is the file complete',
+      'valid.csv, row 1, from line 2: malformed CSV',
     ),
     (
       lambda: _edit(lambda text: text.replace(',note', ',text')),
@@ -146,18 +128,18 @@ def _edit(change, name='valid.csv'):
     (lambda: '', "lacks the column 'dataset', .* it has none"),
   ],
 )
-def test_what_is_wrong_is_named_and_leaves_nothing(tmp_path, content, message):
+def test_invalid_files_are_named_and_leave_nothing(tmp_path, content, message):
   (tmp_path / 'in').mkdir()
   (tmp_path / 'in/valid.csv').write_text(content(), newline='')
-  with pytest.raises(errors.UserError, match=message):
-    prepared_data.prepare(reader.AciBench, tmp_path / 'data', tmp_path / 'in')
-  assert not [p for p in (tmp_path / 'data').rglob('*') if p.is_file()]
+  tasks_data.assert_refused(
+    reader.AciBench, tmp_path / 'data', tmp_path / 'in', message
+  )
 
 
-def test_a_folder_with_files_missing_is_worked_on(tmp_path):
+def test_a_folder_with_missing_files(tmp_path):
   shutil.copytree(CSV, tmp_path / 'in')
   (tmp_path / 'in/clef_taskC_test3.csv').unlink()
-  builder = prepared_data.prepare(
+  builder = tasks_data.prepare(
     reader.AciBench, tmp_path / 'data', tmp_path / 'in'
   )
   assert set(builder.info.splits) == {'train', 'validation', 'test1', 'test2'}
@@ -170,24 +152,20 @@ def test_a_folder_with_files_missing_is_worked_on(tmp_path):
   assert account['test3']['missing'] == ['clef_taskC_test3.csv']
 
 
-def test_the_files_are_those_of_one_commit():
+def test_the_files_are_of_a_fixed_commit():
   for name, url in reader.AciBench.URLS.items():
     info = reader.AciBench.url_infos[url]
     assert info.filename == name and info.size > 100_000
 
 
-def test_three_layouts_through_seqio(data_dir):
+def test_three_layouts_through_seqio():
   second = _examples('train')[1]
   encode = (
     seqio.TaskRegistry.get('aci_bench').output_features['inputs'].vocabulary
   ).encode
   lines = lambda text: encode(text.replace('\n', ' <extra_id_99> '))
   rows = {
-    name: list(
-      seqio.get_mixture_or_task(name)
-      .get_dataset(None, split='train', shuffle=False)
-      .as_numpy_iterator()
-    )
+    name: tasks_data.rows(name, 'train')
     for name in ('aci_bench', 'aci_bench_pie', 'aci_bench_joint')
   }
   row = rows['aci_bench'][1]
@@ -203,20 +181,15 @@ def test_three_layouts_through_seqio(data_dir):
   joint = ' <extra_id_98> '.join(second['targets'])
   assert rows['aci_bench_joint'][1]['targets'].tolist() == [*lines(joint), 1]
 
-  seqio.test_utils.assert_dataset(
-    seqio.TaskRegistry.get('aci_bench')
-    .source.get_dataset('train', shuffle=False)
-    .skip(1)
-    .take(1),
-    [second],
-  )
+  found = tasks_data.examples('aci_bench', 'train')
+  assert found[second['example_id']] == second
 
 
-def test_figures_are_the_same_in_all_layouts(data_dir):
+def test_figures_are_the_same_in_all_layouts():
   examples = _examples('train')
   answers = {
     e['example_id']: [
-      # Another example's, or one's own with its lines from last to first.
+      # Another example's answer, or the gold answer with reversed lines.
       other if u + i == 1 else '\n'.join(reversed(text.split('\n')))
       for u, (text, other) in enumerate(
         zip(e['targets'], examples[i - 1]['targets'], strict=True)
@@ -225,12 +198,12 @@ def test_figures_are_the_same_in_all_layouts(data_dir):
     for i, e in enumerate(examples)
   }
   pid, pie, joint = (
-    layout_scoring.score(f'aci_bench{layout}', 'train', answers, seed=seed)
+    tasks_data.score(f'aci_bench{layout}', 'train', answers, seed=seed)
     for seed, layout in enumerate(('', '_pie', '_joint'))
   )
   assert pid == pytest.approx(pie) and pid == pytest.approx(joint)
 
-  # Lines were kept, or ROUGE-Lsum would be ROUGE-L.
+  # Newlines are preserved, so ROUGE-Lsum differs from ROUGE-L.
   scorer = rouge_scorer.RougeScorer(['rougeL', 'rougeLsum'])
   empty = lambda text: '' if text == 'none' else text
   for kind in ('rougeL', 'rougeLsum'):
@@ -242,20 +215,20 @@ def test_figures_are_the_same_in_all_layouts(data_dir):
       scores.append(scorer.score(want, got)[kind].fmeasure)
     assert pid[f'{kind}_subjective'] == pytest.approx(np.mean(scores))
   assert pid['rougeLsum_subjective'] > pid['rougeL_subjective']
-  # Absent on both sides: perfect. On one: nothing.
+  # Two empty texts score 1, one empty text scores 0.
   answers = {e['example_id']: e['targets'] for e in examples}
   third = answers['D2N903-virtscribe']
   assert third[2] == 'none'
   third[2] = 'RESULTS'
-  figures = layout_scoring.score('aci_bench_joint', 'train', answers)
+  figures = tasks_data.score('aci_bench_joint', 'train', answers)
   assert figures['rouge1_objective_results'] == pytest.approx(2 / 3)
   assert figures['rouge2_objective_exam'] == figures['rouge2_subjective'] == 1
 
 
 @pytest.mark.parametrize('lost', [0, 3])
-def test_a_division_that_was_not_predicted_is_wrong(data_dir, lost):
+def test_a_division_that_was_not_predicted_is_wrong(lost):
   answers = {e['example_id']: e['targets'] for e in _examples('train')}
-  figures = layout_scoring.score(
+  figures = tasks_data.score(
     'aci_bench_pie', 'train', answers,
     keep=lambda row: (row['example_id'], row['subtask_index']) != (
       b'D2N903-virtscribe', lost
@@ -266,5 +239,5 @@ def test_a_division_that_was_not_predicted_is_wrong(data_dir, lost):
     want = 2 / 3 if u == lost else 1
     assert figures[f'rouge1_{name}'] == pytest.approx(want)
   assert figures['rouge1'] == pytest.approx(11 / 12)
-  # A note that lacks a division is no note.
+  # A note without a division has no score.
   assert figures['whole_rouge1'] == pytest.approx(2 / 3)

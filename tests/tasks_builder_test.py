@@ -1,6 +1,6 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""The base of builders: what it finds, counts and refuses; and its source."""
+"""The base class of builders: files, counts and errors; and the data source."""
 
 import json
 import pickle
@@ -9,6 +9,7 @@ import zipfile
 import numpy as np
 import pytest
 import seqio
+import tasks_data
 import tensorflow_datasets as tfds
 
 from pid_jax import errors
@@ -42,24 +43,56 @@ class Letters(builder.Builder, skip_registration=True):
       'size': tfds.features.Scalar(np.int32),
     }
 
-  def read(self, split, files, account):
+  def read(self, split, files, report):
     for name in self.FILES[split]:
       if name not in files:
         continue
       for number, word in enumerate(records.read_json(files[name])):
-        with account.record(files[name], f'word {number}'):
+        with report.reading(files[name], f'word {number}'):
           record = {'word': word['w'], 'nested': [['x'], []], 'size': 1}
         if split == 'test' and word['w'] not in records.read_lines(
           files['letters.txt']
         ):
-          account.skip(files[name], f'word {number}', 'no letter')
+          report.skip(files[name], f'word {number}', 'no letter')
           continue
-        account.count('words')
+        report.count('words')
         yield word['w'], record
 
 
 class Downloaded(Letters, skip_registration=True):
   URLS = {'letters.zip': 'https://letters.invalid/letters.zip'}
+
+
+_SPLITS = {
+  'aci_bench': dict(train=3, validation=1, test1=1, test2=1, test3=1),
+  'multiwoz24': dict(train=2, validation=2, test=2),
+  'radqa': dict(train=3, validation=1, test=1),
+  'schema_guided': dict(train=3, validation=2, test=1),
+  'squad_v2': dict(train=1, validation=1),
+  'todsum': dict(train=2, validation=3, test=2),
+}
+
+
+@pytest.mark.parametrize(
+  'builder_class', tasks_data.FOLDERS, ids=lambda cls: cls.name
+)
+def test_builders_of_the_tasks(builder_class):
+  with tasks_data.prepared(builder_class) as folder:
+    made = tfds.builder(builder_class.name, data_dir=folder)
+    assert type(made) is builder_class
+    sizes = {
+      name: split.num_examples for name, split in made.info.splits.items()
+    }
+    assert sizes == _SPLITS[made.name]
+    for text in (made.info.description, made.info.homepage, made.info.citation):
+      assert text.strip()
+    # Downloads have checksums; that of MultiWOZ 2.4 is unknown.
+    if made.name != 'multiwoz24':
+      assert set(builder_class.URLS.values()) <= set(made.url_infos or ())
+    # The data can be read without this package.
+    alone = tfds.builder_from_directory(made.data_dir)
+    (split, *_) = sizes
+    assert len(list(alone.as_dataset(split=split))) == sizes[split]
 
 
 def _words(*words):
@@ -96,16 +129,16 @@ def _read(split, cls=Letters):
 
 
 @pytest.mark.parametrize('where', ['.', 'data', 'data/v1', 'letters-main/data'])
-def test_files_are_found_where_they_are_wont_to_be(tmp_path, where):
+def test_files_are_found_in_usual_folders(tmp_path, where):
   _write(tmp_path / 'got' / where)
   assert preparation.prepare(Letters, tmp_path / 'got')
   assert _read('train') == ['one', 'two', 'three']  # In the files' order.
   assert _read('test') == ['x', 'z']
-  assert not preparation.prepare(Letters)  # It is there already.
+  assert not preparation.prepare(Letters)  # It is already prepared.
 
 
 @pytest.mark.parametrize('inside', ['', 'LETTERS/'])
-def test_an_archive_is_read_as_it_is(tmp_path, inside):
+def test_an_archive_is_read_without_unpacking(tmp_path, inside):
   path = tmp_path / 'got/data/letters.zip'
   path.parent.mkdir(parents=True)
   with zipfile.ZipFile(path, 'w') as archive:
@@ -116,7 +149,7 @@ def test_an_archive_is_read_as_it_is(tmp_path, inside):
   assert not list(tmp_path.rglob('a.json'))
 
   path.write_bytes(path.read_bytes()[:-30])
-  with pytest.raises(errors.UserError, match='archive .*letters.zip .*whole?'):
+  with pytest.raises(errors.UserError, match='archive .*letters.zip'):
     preparation.prepare(Letters, tmp_path / 'got', overwrite=True)
   assert _read('train') == ['one', 'two', 'three']  # As it was.
   with zipfile.ZipFile(path, 'w') as archive:
@@ -131,34 +164,35 @@ def test_nested_values_come_back_as_plain_python(tmp_path):
   assert first == {'word': 'one', 'nested': [['x'], []], 'size': 1}
 
 
-def test_what_is_missing_is_done_without_and_told(tmp_path):
+def test_missing_files_are_skipped_and_reported(tmp_path):
   folder = _write(tmp_path / 'got', {'a.json': ALL['a.json']})
   preparation.prepare(Letters, folder)
   assert _read('train') == ['one', 'two']
-  assert preparation.account(Letters).splitlines() == [
-    f'letters 1.0.0, prepared in {tmp_path}/prepared/letters/1.0.0',
-    f'from {folder}',
-    'licence: Yours.',
-    '',
-    '                                                               train'
-    '        test',
-    'words                                                              2'
-    '           -',
-    '  published                                                        3'
-    '           2',
-    '! train has 1 fewer words than were published',
-    '',
-    '! 1 missing of train: sub/b.json',
-    '! 2 missing of test: c.json, letters.txt; there is no such split',
-    'no record was skipped',
+  text = preparation.report(Letters)
+  for part in (f'{tmp_path}/prepared/letters/1.0.0', str(folder), 'Yours.'):
+    assert part in text
+  assert [line.split() for line in text.splitlines()[4:7]] == [
+    ['train', 'test'],
+    ['words', '2', '-'],
+    ['published', '3', '2'],
   ]
-  with pytest.raises(errors.UserError) as error:
+  marked = [line for line in text.splitlines() if line.startswith('! ')]
+  for line, parts in zip(
+    marked,
+    [
+      ('train', '1 fewer words'),
+      ('1 missing of train', 'sub/b.json'),
+      ('2 missing of test', 'c.json', 'letters.txt'),
+    ],
+    strict=True,
+  ):
+    assert all(part in line for part in parts)
+  with pytest.raises(
+    errors.UserError,
+    match='letters_task .* split test, .*got lacked c.json, letters.txt: '
+    '.*data prepare letters_task --manual_dir=DIR --overwrite',
+  ):
     _read('test')
-  assert str(error.value) == (
-    f'letters_task was prepared without the split test, since {folder} lacked '
-    'c.json, letters.txt: complete it and run `python -m pid_jax.data prepare '
-    'letters_task --manual_dir=DIR --overwrite`'
-  )
 
   _write(folder, {'c.json': ALL['c.json']})
   with pytest.raises(errors.UserError, match='letters.txt is missing in .*got'):
@@ -167,41 +201,37 @@ def test_what_is_missing_is_done_without_and_told(tmp_path):
 
   _write(folder)
   assert preparation.prepare(Letters, folder, overwrite=True)
-  assert preparation.account(Letters).splitlines()[4:] == [
-    '                                                               train'
-    '        test',
-    'words                                                              3'
-    '           2',
-    '  published                                                        3'
-    '           2',
-    '',
-    'no file was missing',
-    '! 1 skipped of test (no letter): word 1 of c.json',
+  text = preparation.report(Letters)
+  assert [line.split() for line in text.splitlines()[4:7]] == [
+    ['train', 'test'],
+    ['words', '3', '2'],
+    ['published', '3', '2'],
   ]
+  (marked,) = [line for line in text.splitlines() if line.startswith('! ')]
+  for part in ('1 skipped of test', 'no letter', 'word 1 of c.json'):
+    assert part in marked
 
 
-def test_nothing_there(tmp_path):
-  with pytest.raises(errors.UserError) as error:
+def test_without_files(tmp_path):
+  with pytest.raises(
+    errors.UserError,
+    match='letters.zip, a.json, c.json, sub/b.json, .* Write them down.',
+  ):
     preparation.prepare(Letters)
-  assert str(error.value) == (
-    'no data for letters: its files are not to be downloaded by program. '
-    'Wanted: letters.zip, a.json, c.json, sub/b.json, ... Write them down.'
-  )
   (tmp_path / 'got').mkdir()
   for folder in (tmp_path / 'got', _write(tmp_path / 'got', {'x': 'y'})):
     with pytest.raises(errors.UserError, match='no data for letters: '):
       preparation.prepare(Letters, folder)
-  with pytest.raises(errors.UserError, match='=.*/gone is missing; it must be'):
+  with pytest.raises(errors.UserError, match='/gone is missing'):
     preparation.prepare(Letters, tmp_path / 'gone')
-  with pytest.raises(errors.UserError, match='got/x is no folder; it must be'):
+  with pytest.raises(errors.UserError, match='got/x is not a folder'):
     preparation.prepare(Letters, tmp_path / 'got/x')
-  with pytest.raises(errors.UserError) as error:
+  with pytest.raises(
+    errors.UserError,
+    match='not prepared in .*/prepared: .*data prepare letters_task .*'
+    'TFDS_DATA_DIR',
+  ):
     _read('train')
-  assert str(error.value) == (
-    f'the data of letters_task is not prepared in {tmp_path}/prepared: run '
-    '`python -m pid_jax.data prepare letters_task --manual_dir=DIR`, or set '
-    'TFDS_DATA_DIR to where it is'
-  )
 
 
 def test_downloading(tmp_path, monkeypatch):
@@ -214,7 +244,7 @@ def test_downloading(tmp_path, monkeypatch):
     return {name: path for name in urls}
 
   asked = []
-  monkeypatch.setattr(web, 'read', lambda *a, **kw: asked.append((a, kw)))
+  monkeypatch.setattr(web, 'fetch', lambda *a, **kw: asked.append((a, kw)))
   monkeypatch.setattr(tfds.download.DownloadManager, 'download', download)
   assert preparation.prepare(Downloaded)
   assert _read('train', Downloaded) == ['one', 'two', 'three']
@@ -227,7 +257,7 @@ def test_downloading(tmp_path, monkeypatch):
   monkeypatch.setattr(tfds.download.DownloadManager, 'download', fail)
   with pytest.raises(errors.UserError, match=r'downloading failed \(no route'):
     preparation.prepare(Downloaded, overwrite=True)
-  monkeypatch.setattr(web, 'read', fail)
+  monkeypatch.setattr(web, 'fetch', fail)
   monkeypatch.delattr(tfds.download.DownloadManager, 'download')
   with pytest.raises(errors.UserError, match=r'downloading failed \(no route'):
     preparation.prepare(Downloaded, overwrite=True)
@@ -242,10 +272,10 @@ def test_downloading(tmp_path, monkeypatch):
   'content, message',
   [
     (b'[{"w": "\xff"}]', r'a.json: byte 9 is not UTF-8'),
-    ('version https://git-lfs.github.com/spec/v1\noid x', 'a pointer of Git L'),
+    ('version https://git-lfs.github.com/spec/v1\noid x', 'Git LFS'),
     ('[{"w": "x"}, {"v": "y"}]', "a.json, word 1: lacks 'w'"),
-    ('[{"w": "x"}, 3]', r'a.json, word 1: is not of the form .*\(TypeError'),
-    ('[' * 10**5, 'a.json: malformed JSON .*is the file, of 100000 char'),
+    ('[{"w": "x"}, 3]', 'a.json, word 1: .*TypeError'),
+    ('[' * 10**5, 'a.json: malformed JSON .* 100000'),
     ('[{"w": "x"}, {"w": "x"}]', 'x occurs twice in the split train of .*got'),
   ],
 )
@@ -280,10 +310,10 @@ def test_csv(tmp_path):
 
 def test_source_pickles_and_shards_by_example(tmp_path):
   preparation.prepare(Letters, _write(tmp_path / 'got'))
-  source = prepared.source('letters_task', Letters, _two)
+  source = prepared.PreparedDataSource('letters_task', Letters, _two)
   assert source.splits == ('train', 'test')
   assert source.num_input_examples('test') == 4
-  assert source.is_there('test') and not source.is_there('validation')
+  assert source.is_prepared('test') and not source.is_prepared('validation')
   copy = pickle.loads(pickle.dumps(source))
   shards = [
     [

@@ -1,39 +1,25 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""TODSum on files of our own in exactly the form of the authors' repository."""
+"""TODSum on small files in the format of the authors' repository."""
 
 import json
-import pathlib
 
-import prepared_data
 import pytest
-import seqio
-import tensorflow_datasets as tfds
+import tasks_data
 
 from pid_jax import errors
-from pid_jax.tasks import bookings
 from pid_jax.tasks import prepared
 from pid_jax.tasks import todsum
 from pid_jax.tasks.todsum import consistency
 from pid_jax.tasks.todsum import domains
 from pid_jax.tasks.todsum import reader
 
-FIXTURES = pathlib.Path(__file__).parent / 'fixtures/todsum'
+FIXTURES = tasks_data.FIXTURES / 'todsum'
 
 
-class TodsumTest(tfds.testing.DatasetBuilderTestCase):
-  """tfds's own checks of a builder."""
-
-  DATASET_CLASS = reader.Todsum
-  EXAMPLE_DIR = str(FIXTURES)
-  SPLITS = {'train': 2, 'validation': 3, 'test': 2}
-
-
-@pytest.fixture(scope='module')
-def data_dir(tmp_path_factory):
-  """Where the fixtures are prepared, for this module alone."""
-  with prepared_data.folder(tmp_path_factory.mktemp('data')) as data_dir:
-    prepared_data.prepare(reader.Todsum, data_dir, FIXTURES)
+@pytest.fixture(scope='module', autouse=True, name='data_dir')
+def _data_dir():
+  with tasks_data.prepared(reader.Todsum) as data_dir:
     yield data_dir
 
 
@@ -45,7 +31,7 @@ def _examples(split, **options):
   }
 
 
-def test_examples(data_dir):
+def test_examples():
   found = _examples('validation')
   assert list(found) == ['MUL9001.json', 'SNG9002.json', 'PMUL9003.json']
   first = found['MUL9001.json']
@@ -89,7 +75,7 @@ def test_examples(data_dir):
   )
 
 
-def test_states_stand_behind_the_dialogue(data_dir, tmp_path):
+def test_states_are_appended_to_the_dialogue(tmp_path):
   gold = _examples('train', states=todsum.GOLD)['SNG9022.json']
   assert gold['inputs'] == (
     'user: Any parks in the north? system: No. '
@@ -114,7 +100,7 @@ def test_states_stand_behind_the_dialogue(data_dir, tmp_path):
     _examples('train', states=str(file))
 
 
-def test_account_of_what_was_read(data_dir):
+def test_report_of_what_was_read(data_dir):
   builder = reader.Todsum(data_dir=data_dir)
   account = builder.info.metadata
   assert account['folder'] == str(FIXTURES / 'todsum')
@@ -158,7 +144,7 @@ def test_account_of_what_was_read(data_dir):
   ],
 )  # fmt: skip
 def test_the_rule_of_sentences(summary, state, want, branches):
-  found = domains.of_sentences(summary, state)
+  found = domains.assign(summary, state)
   assert found == (want.split(), branches.split(',') if branches else [])
 
 
@@ -173,7 +159,7 @@ def _broken(change):
   [
     (
       lambda: (FIXTURES / 'todsum/valid.json').read_text()[:900],
-      r'valid.json: malformed JSON at line \d+, column .* is the file, of 900',
+      'valid.json: malformed JSON .* 900',
     ),
     (lambda: '{}', 'valid.json: must hold a JSON list, not dict'),
     (lambda: '[]', 'no record of the split validation in .*valid.json comp'),
@@ -191,7 +177,7 @@ def _broken(change):
     ),
     (
       lambda: _broken(lambda d: d.update(text=[' '])),
-      r'not of the form that the distributor publishes \(ValueError: there is',
+      'dialogue SNG9002.json: .*ValueError',
     ),
     (
       lambda: _broken(lambda d: d['dst'].update(bus=d['dst']['taxi'])),
@@ -203,46 +189,19 @@ def _broken(change):
     ),
   ],
 )
-def test_what_is_wrong_is_named_and_leaves_nothing(tmp_path, content, message):
+def test_invalid_files_are_named_and_leave_nothing(tmp_path, content, message):
   (tmp_path / 'todsum').mkdir()
   (tmp_path / 'todsum/valid.json').write_text(content())
-  with pytest.raises(errors.UserError, match=message):
-    prepared_data.prepare(reader.Todsum, tmp_path / 'data', tmp_path)
-  left = [p for p in (tmp_path / 'data').rglob('*') if p.is_file()]
-  assert not left and not list((tmp_path / 'data').rglob('*incomplete*'))
+  tasks_data.assert_refused(reader.Todsum, tmp_path / 'data', tmp_path, message)
 
 
-def test_task_in_three_layouts(data_dir, monkeypatch):
-  monkeypatch.setenv('PID_JAX_VOCABULARY', bookings.VOCABULARY_FILE)
-  vocabulary = (
-    seqio.TaskRegistry.get('todsum_domain')
-    .output_features['targets']
-    .vocabulary
-  )
-  rows = list(
-    seqio.TaskRegistry.get('todsum_domain_joint')
-    .get_dataset(split='validation', shuffle=False)
-    .as_numpy_iterator()
-  )
-  assert [r['example_id'].decode() for r in rows] == list(
-    _examples('validation')
-  )
-  seqio.test_utils.assert_dataset(
-    seqio.TaskRegistry.get('todsum_domain')
-    .source.get_dataset('validation', shuffle=False)
-    .skip(1)
-    .take(1)
-    .map(lambda e: {k: e[k] for k in ('inputs', 'prompts', 'targets')}),
-    [
-      {
-        k: _examples('validation')['SNG9002.json'][k]
-        for k in ('inputs', 'prompts', 'targets')
-      }
-    ],
-  )
-  assert vocabulary.extra_ids == 100
-  assert todsum.register('todsum_domain') == 'todsum_domain'  # As gin does.
-  with pytest.raises(errors.UserError, match='registered already, with other'):
+def test_task_in_three_layouts():
+  rows = tasks_data.rows('todsum_domain_joint', 'validation')
+  examples = _examples('validation')
+  assert [r['example_id'].decode() for r in rows] == list(examples)
+  assert tasks_data.examples('todsum_domain', 'validation') == examples
+  assert todsum.register('todsum_domain') == 'todsum_domain'  # A no-op.
+  with pytest.raises(errors.UserError, match='other arguments'):
     todsum.register('todsum_domain', states=todsum.GOLD)
 
 
@@ -265,11 +224,11 @@ _TARGET = {
     # Numbers belong to slots: 3 people and 2 days would be swapped.
     ('the user wants to book the hotel for 2 people for 3 days.', '', 2, 2),
     ('the user wants to book the hotel for 3 people for 2 days.', '', 0, 2),
-    # Stars are no booking.
+    # Stars belong to no booking.
     ('book the hotel for 4 people.', '', 0, 0),
     ('the 4-star hotel in the north has parking.', '', 3, 3),
     ('the hotel is in the south, without parking.', '', 0, 0),
-    # A value of another dialogue's state is one, in a sentence of its own.
+    # Values of other dialogues' states count, too.
     ('the hotel is cheap. the hotel is in the north.', '', 1, 2),
     # A request claims nothing; a value inside another word neither.
     ('the user wants to know the area, north or not.', '', 0, 0),

@@ -1,6 +1,6 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""The lazy vocabulary: where it looks, when, and how long."""
+"""The lazy vocabulary: where and when it looks for its file."""
 
 import copy
 import io
@@ -39,7 +39,7 @@ def alone(monkeypatch, tmp_path):
   gin.clear_config()
 
 
-def test_nothing_is_looked_for_until_it_is_used(tmp_path, monkeypatch):
+def test_the_file_is_found_on_first_use(tmp_path, monkeypatch):
   found = vocabulary.default()
   assert isinstance(found, seqio.SentencePieceVocabulary)
   assert found.extra_ids == 100
@@ -67,9 +67,7 @@ def test_nothing_is_looked_for_until_it_is_used(tmp_path, monkeypatch):
 
 def test_gin_comes_before_the_environment(monkeypatch):
   monkeypatch.setenv(vocabulary.ENVIRONMENT, '/nowhere.model')
-  with pytest.raises(
-    errors.UserError, match='the vocabulary /nowhere.model, named by gin or by'
-  ):
+  with pytest.raises(errors.UserError, match='the vocabulary /nowhere.model, '):
     _ = vocabulary.default().vocab_size
   gin.parse_config(
     'from __gin__ import dynamic_registration\n'
@@ -102,33 +100,32 @@ def test_the_public_file_is_fetched_once(monkeypatch, tmp_path):
   assert len(list((tmp_path / '.cache/pid_jax').iterdir())) == 1
 
 
-def test_a_network_that_is_not_there(monkeypatch, tmp_path):
+def test_without_a_network(monkeypatch, tmp_path):
   def refuse(url, timeout):
     raise urllib.error.URLError('no route to host')
 
   monkeypatch.setattr(urllib.request, 'urlopen', refuse)
   with pytest.raises(
     errors.UserError,
-    match='cannot fetch .*model: urlopen error no route to host. Copy .* and '
-    'set PID_JAX_VOCABULARY to its path',
+    match='model: urlopen error no route to host. .* PID_JAX_VOCABULARY',
   ):
     _ = vocabulary.default().vocab_size
 
   # One that swallows all packets.
   def swallow(url, timeout):
-    time.sleep(3)
+    time.sleep(1)
     raise OSError
 
   monkeypatch.setattr(urllib.request, 'urlopen', swallow)
-  monkeypatch.setattr(web, 'SECONDS', 0.1)
+  monkeypatch.setattr(web, 'TIMEOUT_SECONDS', 0.1)
   began = time.monotonic()
   with pytest.raises(errors.UserError, match='model: no answer in 0.1 s'):
     _ = vocabulary.default().vocab_size
-  assert time.monotonic() - began < 2
+  assert time.monotonic() - began < 0.9
   assert not (tmp_path / '.cache').exists()
 
 
-def test_a_trained_model_takes_the_file_along(monkeypatch, tmp_path):
+def test_a_trained_model_has_a_copy_of_the_file(monkeypatch, tmp_path):
   monkeypatch.setenv(vocabulary.ENVIRONMENT, FILE)
   row = dict(example_id='0', inputs='a', prompts=['b'], targets=['c'])
   subtasks.register(

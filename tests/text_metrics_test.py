@@ -1,6 +1,6 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Metrics of answers and texts, against scorers that are not ours."""
+"""Metrics of answers and texts, against independent scorers."""
 
 import random
 
@@ -27,7 +27,7 @@ NONE = 'unanswerable'
 
 
 def _squad_words(text):
-  """SQuAD's published rule, written once more and in another way."""
+  """SQuAD's published rule, implemented independently."""
   kept = ''.join(
     c for c in text.lower() if c not in r"""!"#$%&'()*+,-./:;<=>?@[\]^_`{|}~"""
   )
@@ -242,7 +242,7 @@ def test_baseline_rows_in_any_order_score_as_whole_examples(drop):
       rows.append(row)
       outputs.append(got[row['index']])
   order = rng.sample(range(len(rows)), len(rows))
-  regrouped, found = postprocessors.regroup(
+  regrouped, found = postprocessors.group_by_example(
     [rows[i] for i in order], [outputs[i] for i in order]
   )
   of_squad = metrics.squad(examples, predictions)

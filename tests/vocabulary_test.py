@@ -25,7 +25,7 @@ TEXTS = [
 
 
 def _train(path, **overrides):
-  """Trains a small model on text of our own; returns its file."""
+  """Trains a small model and returns its file."""
   options = dict(
     vocab_size=120, pad_id=0, eos_id=1, unk_id=2, bos_id=-1, model_type='bpe'
   )

@@ -1,15 +1,15 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""A SeqIO data source over decomposable examples in memory.
+"""A SeqIO data source of decomposable examples in memory.
 
-seqio.FunctionDataSource around a Python generator can neither be checkpointed
-nor sharded, and it shuffles through a buffer of whole examples, which then go
-into every checkpoint of the iterator. Examples that fit in memory do better:
-here only their indices are shuffled, all of them, anew in each epoch.
+A seqio.FunctionDataSource of a Python generator can neither be checkpointed nor
+sharded, and it shuffles a buffer of whole examples, which becomes part of every
+checkpoint of the iterator. For examples that fit in memory, this source
+shuffles only their indices, all of them, in each epoch.
 
-Examples are held by column, each distinct string once and equal neighbours
-once, since prompts and names of subtasks hardly ever change: a million turns of
-30 slots take some 150 MB besides their text.
+Examples are stored by column. Each distinct string is stored once, and so are
+runs of equal values, since the prompts and names of subtasks rarely change: a
+million turns of 30 slots take about 150 MB besides their text.
 """
 
 from __future__ import annotations
@@ -31,23 +31,23 @@ Examples = Iterable[Mapping[str, Any]]
 
 
 class InMemoryDataSource(seqio.DataSource):
-  """Serves examples from memory, shuffled in full and shardable at will."""
+  """Examples in memory, fully shuffled, with any number of shards."""
 
   def __init__(self, splits: Mapping[str, Examples | Callable[[], Examples]]):
-    """Remembers where the examples come from; nothing is read yet.
+    """Stores where the examples come from, without reading them.
 
     Args:
-      splits: from the name of each split to its examples, or to a function
-        without arguments that returns or yields them (called when the split is
-        first needed). All examples of a split have the same keys; a value is a
-        str, int or float, or a list of these, of any length.
+      splits: split -> its examples, or a function without arguments that
+        returns or yields them, called when the split is first used. All
+        examples of a split have the same keys; a value is a str, int or float,
+        or a list of these, of any length.
     """
     super().__init__(splits=tuple(splits), performs_internal_shuffling=True)
     self._examples = dict(splits)
     self._tables = {}
 
   def __getstate__(self):
-    # Tensors do not pickle (Beam sends the task to its workers).
+    # Tensors cannot be pickled (Beam sends the task to its workers).
     return {**self.__dict__, '_tables': {}}
 
   @property
@@ -77,8 +77,8 @@ class InMemoryDataSource(seqio.DataSource):
       dataset = dataset.shuffle(
         max(1, dataset.cardinality().numpy()), seed=seed
       )
-    look_up = tf.autograph.experimental.do_not_convert(table)
-    return dataset.map(look_up, num_parallel_calls=tf.data.AUTOTUNE)
+    lookup = tf.autograph.experimental.do_not_convert(table)
+    return dataset.map(lookup, num_parallel_calls=tf.data.AUTOTUNE)
 
   def _table(self, split: str) -> _Table:
     if split not in self._tables:
@@ -89,7 +89,7 @@ class InMemoryDataSource(seqio.DataSource):
 
 
 class _Table:
-  """Examples by column; a function from an index to an example of tensors."""
+  """Examples by column; calling it with an index returns an example."""
 
   def __init__(self, examples: Examples, split: str):
     columns, self.size = {}, 0
@@ -97,30 +97,30 @@ class _Table:
       if not self.size:
         columns = {key: _Column() for key in sorted(example)}
       if example.keys() != columns.keys():
-        odd = sorted(example.keys() ^ columns.keys())
+        keys = sorted(example.keys() ^ columns.keys())
         raise errors.UserError(
           f'example {self.size} of the split {split!r} differs from the first '
-          f'one in its keys: {", ".join(odd)}'
+          f'one in its keys: {", ".join(keys)}'
         )
       for key, value in example.items():
         columns[key].append(value)
       self.size += 1
     if not self.size:
       raise errors.UserError(f'the split {split!r} has no examples')
-    # Constants stay on the host: every look-up runs inside tf.data.
+    # On the host, since lookups run inside tf.data.
     with tf.device('/cpu:0'):
       self._columns = {key: column.freeze() for key, column in columns.items()}
 
   def __call__(self, index: tf.Tensor) -> dict[str, tf.Tensor]:
-    return {key: look_up(index) for key, look_up in self._columns.items()}
+    return {key: lookup(index) for key, lookup in self._columns.items()}
 
 
 class _Column:
-  """The values of one feature: codes of distinct strings, or numbers."""
+  """The values of one feature: indices of distinct strings, or numbers."""
 
   def __init__(self):
-    self._code_of_string = {}
-    self._values = array.array('d')  # Codes too; exact below 2**53.
+    self._index_of_string = {}
+    self._values = array.array('d')  # Indices too; exact below 2**53.
     self._starts = array.array('q')
     self._sizes = array.array('q')
     self._is_list = None
@@ -143,6 +143,7 @@ class _Column:
     self._sizes.append(len(values))
 
   def freeze(self) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Returns a function from the index of an example to its value."""
     values = np.frombuffer(self._values, np.float64)
     starts = tf.constant(np.frombuffer(self._starts, np.int64))
     sizes = tf.constant(np.frombuffer(self._sizes, np.int64))
@@ -150,17 +151,17 @@ class _Column:
     values = tf.constant(values.astype(dtype))
     strings = None
     if self._type in (str, None):
-      strings = tf.constant(list(self._code_of_string) or [''], tf.string)
+      strings = tf.constant(list(self._index_of_string) or [''], tf.string)
 
-    def look_up(index: tf.Tensor) -> tf.Tensor:
+    def lookup(index: tf.Tensor) -> tf.Tensor:
       start = starts[index]
       if self._is_list:
-        found = tf.slice(values, [start], [sizes[index]])
+        value = tf.slice(values, [start], [sizes[index]])
       else:
-        found = values[start]
-      return found if strings is None else tf.gather(strings, found)
+        value = values[start]
+      return value if strings is None else tf.gather(strings, value)
 
-    return look_up
+    return lookup
 
   def _encode(self, value: Any) -> float:
     if isinstance(value, np.generic):
@@ -173,5 +174,5 @@ class _Column:
         f'a feature must be all str, all int or all float. Got {value!r}.'
       )
     if kind is str:
-      return self._code_of_string.setdefault(value, len(self._code_of_string))
+      return self._index_of_string.setdefault(value, len(self._index_of_string))
     return value

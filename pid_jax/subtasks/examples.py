@@ -5,12 +5,12 @@
 A line is an object
   {"inputs": "...", "subtasks": [{"name": "...", "prompt": "...",
                                   "target": "..."}, ...]}
-with an optional "id". tasks/jsonl.py registers such files as a task, and the
-predict command answers them; there, "target" may be missing, and "choices" may
-list the strings that the answer is one of.
+with an optional "id". tasks/jsonl.py registers such files as tasks. The predict
+command reads them too; there, "target" may be missing, and "choices" may list
+the strings that the answer is one of.
 
-Whatever is wrong is told as one line with file, line number, key and remedy,
-since a user's first file rarely is right.
+A first file is rarely valid, so every error is one line with the file, line
+number, key and remedy.
 """
 
 from __future__ import annotations
@@ -25,32 +25,23 @@ from pid_jax import errors
 
 Example = dict[str, Any]
 
-# What becomes of inputs that are too long.
+# Layout -> suffix of its task's name.
+LAYOUTS = {'pid': '', 'pie': '_pie', 'joint': '_joint'}
+# How inputs that are too long are treated.
 LONG_INPUTS = ('keep_start', 'keep_end', 'error')
 
 
 def read_examples(
   path: epath.PathLike, require_targets: bool = True
 ) -> list[Example]:
-  """Reads a whole file; see `iterate_examples`.
-
-  Args:
-    path: of the file; local, or gs://.
-    require_targets: every subtask must have a target.
-
-  Returns:
-    Its examples, at least one.
-
-  Raises:
-    UserError: the file cannot be read, is empty, or a line of it is wrong.
-  """
+  """Returns the list of what `iterate_examples` yields."""
   return list(iterate_examples(path, require_targets))
 
 
 def iterate_examples(
   path: epath.PathLike, require_targets: bool = True
 ) -> Iterator[Example]:
-  """Reads a file line by line; blank lines are skipped.
+  """Reads a file line by line, skipping blank lines.
 
   Args:
     path: of the file; local, or gs://.
@@ -59,11 +50,11 @@ def iterate_examples(
   Yields:
     Decomposable examples: `example_id` (the line's "id", or its number),
     `inputs` str, `prompts`, `targets` and `subtasks` lists of U strings. With
-    require_targets=False a target that the file lacks is None, and there is
-    `choices`, a list of U lists of strings, or None where there are none.
+    require_targets=False, a missing target is None, and there is `choices`, a
+    list of U lists of strings, or None without choices. At least one example.
 
   Raises:
-    UserError: the file cannot be read, is empty, or a line of it is wrong.
+    UserError: the file cannot be read, is empty, or a line is invalid.
   """
   line_of_id = {}
   for number, where, record in iterate_lines(path):
@@ -72,7 +63,7 @@ def iterate_examples(
     if name in line_of_id:
       raise errors.UserError(
         f'{where}: the id {name!r} occurs on line {line_of_id[name]} too; '
-        'give every line its own "id", or none at all'
+        'give every line a unique "id", or no line any'
       )
     line_of_id[name] = number
     yield example
@@ -85,13 +76,13 @@ def iterate_examples(
 
 
 def iterate_lines(path: epath.PathLike) -> Iterator[tuple[int, str, Any]]:
-  """Reads JSON lines of any form; blank ones are skipped.
+  """Reads JSON lines of any form, skipping blank lines.
 
   Args:
     path: of the file; local, or gs://.
 
   Yields:
-    The line's number, from 1; 'FILE, line NUMBER', for messages; its value.
+    The line number, from 1; 'FILE, line NUMBER', for messages; the value.
 
   Raises:
     UserError: the file cannot be read, or a line is not JSON in UTF-8.
@@ -126,12 +117,12 @@ def _parse(text: str, where: str) -> Any:
     return json.loads(text.rstrip())
   except RecursionError as e:
     raise errors.UserError(
-      f'{where}: malformed JSON: brackets are nested too deep'
+      f'{where}: malformed JSON: brackets are nested too deeply'
     ) from e
   except json.JSONDecodeError as e:
     hint = '; each line must be one whole JSON object'
     if "'" in text and '"' not in text:
-      hint = '; JSON strings stand in double quotes'
+      hint = '; JSON strings are written in double quotes'
     raise errors.UserError(
       f'{where}: malformed JSON at column {e.colno}: {e.msg}{hint}'
     ) from e
@@ -172,14 +163,14 @@ def _example(
     names.append(_string(subtask, 'name', here))
     if names[-1] in names[:-1]:
       raise errors.UserError(
-        f'{here}: the name {names[-1]!r} is that of '
-        f'subtasks[{names.index(names[-1])}] too; names must differ'
+        f'{here}: subtasks[{names.index(names[-1])}] has the same name, '
+        f'{names[-1]!r}; names must differ'
       )
     prompts.append(_string(subtask, 'prompt', here))
     if not prompts[-1].strip():
       raise errors.UserError(
-        f'{here} ({names[-1]!r}): "prompt" is empty; the model needs one to '
-        'know which subtask to do'
+        f'{here} ({names[-1]!r}): "prompt" is empty; it tells the model '
+        'which subtask to answer'
       )
     if require_targets or subtask.get('target') is not None:
       targets.append(_string(subtask, 'target', here))
@@ -219,8 +210,8 @@ def _string(record: dict[str, Any], key: str, where: str) -> str:
     )
   if any('\ud800' <= character <= '\udfff' for character in value):
     raise errors.UserError(
-      f'{where}: "{key}" holds half a character (a lone \\ud800 to \\udfff); '
-      'write such characters as themselves'
+      f'{where}: "{key}" has an unpaired surrogate (\\ud800 to \\udfff); '
+      'write such characters unescaped'
     )
   return value
 
@@ -233,7 +224,7 @@ def _value(record: dict[str, Any], key: str, where: str) -> Any:
 
 
 def _kind(value: Any) -> str:
-  """Names a JSON value as its writer would."""
+  """Describes a JSON value in JSON's terms."""
   if value is None or isinstance(value, bool):
     return {None: 'null', True: 'true', False: 'false'}[value]
   if isinstance(value, int | float):

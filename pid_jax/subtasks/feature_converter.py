@@ -1,10 +1,10 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""From the features of a multi-prompt task to those of a PiD model.
+"""Converts the features of a multi-prompt task to those of a PiD model.
 
-Training reads packed rows, where no subtask is padded to another's length.
-Inference reads one input per row with a grid of prompts, as `seqio.Evaluator`
-and T5X need: one example in, one prediction out.
+Training reads packed rows, where no subtask is padded to the length of another.
+Inference reads one input per row with a matrix of prompts, since
+`seqio.Evaluator` and T5X expect one prediction per example.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ _Spec = seqio.FeatureConverter.FeatureSpec
 
 
 class PromptInDecoderFeatureConverter(seqio.FeatureConverter):
-  """Packs subtasks for training, or sets them out in a grid for inference.
+  """Packs subtasks for training, or pads them for inference.
 
   Task feature lengths: `inputs` S, `prompts` P, `targets` T (with EOS) and
-  `subtasks` U; and for packing `decoder` L, the length of a decoder row, which
-  is no feature of the task. S and L bound a row that several inputs share.
+  `subtasks` U; and for packing `decoder` L, the length of a decoder row (not a
+  feature of the task). Several inputs may share a row of S and L tokens.
 
   With pack=True, each row has
     encoder_input_tokens   int32 [S]
-    encoder_segment_ids    int32 [S], which input of the row: 1, 2, ...; 0: none
+    encoder_segment_ids    int32 [S], input of the row: 1, 2, ...; 0: padding
     encoder_positions      int32 [S], restart at 0 for each input
     decoder_input_tokens   int32 [L], per subtask: start, prompt, target
     decoder_target_tokens  int32 [L], per subtask: prompt, target, EOS
-    decoder_segment_ids    int32 [L], which input of the row; 0: padding
+    decoder_segment_ids    int32 [L], input of the row; 0: padding
     decoder_subtask_ids    int32 [L], 1, 2, ... through the row; 0: padding
     decoder_positions      int32 [L], restart at 0 for each subtask
     decoder_loss_weights   float32 [L], 0 on prompts and padding, else the
                            subtask's weight
-    inputs_truncated       int32, inputs of the row that were cut
-    targets_truncated      int32, targets of the row that were cut
-    inputs_repeated        int32, inputs of the row that stand in it because
-                           their subtasks exceed L and continue here
+    inputs_truncated       int32, number of truncated inputs in the row
+    targets_truncated      int32, number of truncated targets in the row
+    inputs_repeated        int32, number of inputs whose first subtasks are in
+                           another row, since all of them exceed L
 
   Two subtasks of one input, inputs [7 8 1], prompts [5] and [6 4], targets
   [9 1] and [3 1], alone in a row of S = 4, L = 8:
@@ -58,10 +58,10 @@ class PromptInDecoderFeatureConverter(seqio.FeatureConverter):
 
   With pack=False, each input has
     encoder_input_tokens   int32 [S]
-    decoder_prompt_tokens  int32 [U, P]; a row of zeros: no such subtask
+    decoder_prompt_tokens  int32 [U, P]; a row of zeros is padding
     decoder_target_tokens  int32 [U, T]
-    inputs_truncated       int32, 1 if the input was cut
-    targets_truncated      int32, how many of its targets were cut
+    inputs_truncated       int32, 1 if the input was truncated
+    targets_truncated      int32, number of its targets that were truncated
   """
 
   TASK_FEATURES = {
@@ -89,21 +89,20 @@ class PromptInDecoderFeatureConverter(seqio.FeatureConverter):
     """Configures the converter.
 
     Args:
-      pack: rows for training, or a grid for inference.
-      use_custom_packing_ops: accepted because T5X passes it; packing across
-        subtasks has its own operations anyhow.
-      apply_length_check: let SeqIO check each example's lengths too. It costs a
-        fifth of the time, and the layouts of `register` have checked already,
-        with better messages.
+      pack: packed rows for training, or padded matrices for inference.
+      use_custom_packing_ops: ignored; T5X passes it.
+      apply_length_check: whether SeqIO checks the lengths of each example. That
+        takes a fifth of the time, and the preprocessors of `register` have
+        already checked them, with better messages.
       bos_id: the decoder's start token.
-      eos_id: the token that ends a target which was not cut.
-      window: so many consecutive inputs are packed together. More of them fill
-        rows better; the order of examples changes by no more than this.
-      max_inputs_per_row: 1 gives every input rows of its own (its subtasks
-        still share them); None sets no limit.
-      max_empty_subtasks: train on at most so many of the subtasks of an input
-        whose target is the task's `empty_target`, drawn anew each time; None
-        trains on all. Only for pack=True.
+      eos_id: the last token of a target that was not truncated.
+      window: the number of consecutive inputs that are packed together. A
+        larger window fills rows better; no example moves further than this.
+      max_inputs_per_row: 1 packs only subtasks of the same input into a row;
+        None sets no limit.
+      max_empty_subtasks: train on at most this many of an input's subtasks with
+        the task's `empty_target`, sampled each time; None trains on all. Only
+        for pack=True.
     """
     del use_custom_packing_ops
     super().__init__(
@@ -113,7 +112,7 @@ class PromptInDecoderFeatureConverter(seqio.FeatureConverter):
       bos_id=bos_id,
     )
     self._eos_id = eos_id
-    self._window = window
+    self.window = window
     self._max_inputs_per_row = max_inputs_per_row
     self._max_empty_subtasks = max_empty_subtasks
     self._decoder_length = None
@@ -149,18 +148,18 @@ class PromptInDecoderFeatureConverter(seqio.FeatureConverter):
   def __call__(
     self, ds: tf.data.Dataset, task_feature_lengths: Mapping[str, int]
   ) -> tf.data.Dataset:
-    """Converts `ds`, as in the base class.
+    """Converts `ds`; see base class.
 
-    The base class wants exactly one length per task feature. `decoder` is the
-    length of none, and there is nothing to choose about the bookkeeping
-    features: the one is taken out here, the others are put in.
+    The base class expects exactly one length per task feature. `decoder` is not
+    a feature, and the lengths of `subtask_weights` and `inputs_truncated`
+    follow from the others: this removes the former and adds the latter.
 
     Args:
       ds: of multi-prompt features.
       task_feature_lengths: S, P, T, U and L; see the class.
 
     Returns:
-      The dataset of model features, of static shape.
+      The dataset of model features, of static shapes.
     """
     lengths = dict(task_feature_lengths)
     converter = copy.copy(self)
@@ -181,51 +180,46 @@ class PromptInDecoderFeatureConverter(seqio.FeatureConverter):
   ) -> tf.data.Dataset:
     """See base class."""
     lengths = {**task_feature_lengths, 'decoder': self._decoder_length}
-    convert = self.pack_window if self.pack else self._grid
+    convert = self.pack_window if self.pack else self._pad_example
     convert = functools.partial(convert, lengths=lengths)
     convert = tf.autograph.experimental.do_not_convert(convert)
-    # The task may carry more: strings, say.
+    # Drop other features, such as strings.
     ds = ds.map(
       tf.autograph.experimental.do_not_convert(
         lambda example: {k: example[k] for k in self.TASK_FEATURES}
       )
     )
     if self.pack:
-      ds = ds.padded_batch(self._window)
+      ds = ds.padded_batch(self.window)
     ds = ds.map(convert, num_parallel_calls=tf.data.AUTOTUNE)
     return ds.unbatch() if self.pack else ds
-
-  @property
-  def window(self) -> int:
-    """So many consecutive inputs are packed together."""
-    return self._window
 
   def pack_window(
     self, window: Mapping[str, tf.Tensor], lengths: Mapping[str, int]
   ) -> dict[str, tf.Tensor]:
-    """Packs the examples of a window as this converter does.
+    """Packs the examples of one window.
 
     Args:
       window: TASK_FEATURES of W examples, padded with 0.
       lengths: S as `inputs` and L as `decoder`.
 
     Returns:
-      The model's features, with the number of rows before their dimensions.
+      The model's features, with a leading dimension of rows.
     """
     return packing.pack_window(
       window,
       encoder_length=lengths['inputs'],
       decoder_length=lengths['decoder'],
-      max_inputs_per_row=self._max_inputs_per_row or self._window,
+      max_inputs_per_row=self._max_inputs_per_row or self.window,
       max_empty_subtasks=self._max_empty_subtasks,
       bos_id=self.bos_id,
       eos_id=self._eos_id,
     )
 
-  def _grid(
+  def _pad_example(
     self, example: Mapping[str, tf.Tensor], lengths: Mapping[str, int]
   ) -> dict[str, tf.Tensor]:
-    """Pads one example."""
+    """Pads one example to the lengths."""
     prompts, targets = example['prompts'], example['targets']
     has_eos = tf.reduce_any(targets == self._eos_id, axis=-1)
     num_subtasks = lengths['subtasks']
@@ -244,7 +238,7 @@ class PromptInDecoderFeatureConverter(seqio.FeatureConverter):
   def get_model_feature_lengths(
     self, task_feature_lengths: Mapping[str, int]
   ) -> Mapping[str, int]:
-    """Returns the length of each model feature (of a counter: 1)."""
+    """Returns the length of each model feature; that of a counter is 1."""
     lengths = {
       'encoder': task_feature_lengths['inputs'],
       'decoder': self._decoder_length or task_feature_lengths.get('decoder'),

@@ -1,11 +1,10 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Numbers to choose feature lengths by, and to see what a choice costs.
+"""Statistics for choosing feature lengths.
 
-`measure_lengths` says how long the examples of a task are, and how many a set
-of feature lengths would cut: also for the text-to-text layouts, whose stock
-feature converter has no way of saying so. `packing_efficiency` says how much of
-a packed batch is not padding.
+`measure_lengths` returns how long the examples of a task are, and how many a
+set of feature lengths would truncate, in any layout. `packing_efficiency`
+returns how much of a packed batch is not padding.
 """
 
 from __future__ import annotations
@@ -20,16 +19,16 @@ import seqio
 
 @dataclasses.dataclass(frozen=True)
 class LengthStatistics:
-  """How long one feature is, over all examples measured.
+  """Lengths of one feature, over all measured examples.
 
   Attributes:
-    count: how many lengths were measured: one a subtask for prompts, targets
-      and decoder, one an example for all others.
-    mean: in tokens (of subtasks: how many an example has).
-    p95: 95 of 100 are at most so long.
-    p99: 99 of 100 are at most so long.
-    longest: the greatest length: what a feature length needs to cut nothing.
-    over: how many exceed the feature length given; 0 if none was.
+    count: number of measured lengths: one per subtask for prompts, targets and
+      decoder, else one per example.
+    mean: in tokens (of `subtasks`: their number in an example).
+    p95: 95th percentile.
+    p99: 99th percentile.
+    longest: maximum, the feature length that truncates nothing.
+    over: number of lengths above the given feature length; 0 without one.
   """
 
   count: int
@@ -48,22 +47,24 @@ def measure_lengths(
   num_examples: int | None = None,
   use_cached: bool = False,
 ) -> dict[str, LengthStatistics]:
-  """Measures the features of a split, in its own order.
+  """Measures the features of a split.
 
   Args:
     mixture_or_task: in any of the three layouts.
     split: such as 'train'.
-    task_feature_lengths: counted against, not applied.
-    num_examples: measure only so many of the source's, taken from all over the
-      split if it can be sharded at will, else the first; None measures all.
-    use_cached: read what seqio_cache_tasks wrote.
+    task_feature_lengths: lengths to count exceeding features against; they are
+      not applied.
+    num_examples: measure only this many examples of the source, evenly spaced
+      if the source supports arbitrary sharding, else the first ones; None
+      measures all.
+    use_cached: read the cache of seqio_cache_tasks.
 
   Returns:
-    Statistics by the name of a feature length: `inputs` and `targets` (with
-    EOS); for the multi-prompt layout also `prompts`, `subtasks` (U) and
-    `decoder`, where a length is that of one prompt with its target. Besides,
-    `example` has the prompts and targets of an example together: in a `decoder`
-    row of that length all of it finds room beside one encoding of its input.
+    Statistics by name of a feature length: `inputs` and `targets` (with EOS);
+    for the multi-prompt layout also `prompts`, `subtasks` (U) and `decoder`,
+    the length of one prompt with its target. Besides, `example` has the total
+    of all prompts and targets of an example: a `decoder` row of that length
+    holds them all, with one encoding of the input.
   """
   task = seqio.maybe_get_mixture_or_task(mixture_or_task)
   shards = 1
@@ -89,13 +90,13 @@ def measure_lengths(
 
 
 def packing_efficiency(batch: Mapping[str, np.ndarray]) -> dict[str, float]:
-  """Says how full packed rows are.
+  """Measures how full packed rows are.
 
   Args:
     batch: training features of PromptInDecoderFeatureConverter, [B, ...].
 
   Returns:
-    `encoder_efficiency`, `decoder_efficiency`: the share of tokens that are no
+    `encoder_efficiency`, `decoder_efficiency`: the share of tokens that are not
     padding, 0 to 1. `loss_efficiency`: the share of decoder tokens with a loss.
     `inputs_per_row`, `subtasks_per_row`: means.
   """
@@ -115,7 +116,7 @@ def packing_efficiency(batch: Mapping[str, np.ndarray]) -> dict[str, float]:
 def _num_shards(
   task: seqio.Task | seqio.Mixture, split: str, num_examples: int
 ) -> int:
-  """Into how many shards to part a split for the first to hold so many."""
+  """Number of shards of which the first has about `num_examples`."""
   source = getattr(task, 'source', None)
   if source is None or not source.supports_arbitrary_sharding:
     return 1

@@ -1,22 +1,22 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Packs a window of inputs with their subtasks into few rows of S and L tokens.
+"""Packs a window of inputs with their subtasks into rows of S and L tokens.
 
 Pure TensorFlow, stateless and deterministic: a window of consecutive examples
-goes in, its rows come out, and nothing is carried over. So the iterator of the
-dataset can be checkpointed, and a resumed run sees the same rows.
+is packed by itself, with no state between windows. So the dataset's iterator
+can be checkpointed, and a resumed run sees the same rows.
 
-Three steps, each on whole vectors (a graph of many small operations per
+Three steps, each on whole vectors (a graph with many small operations per
 example would cost more than the work itself):
-  1. An input whose subtasks exceed L tokens is split: each part repeats the
-     input, so nothing is dropped. Most inputs are one part.
-  2. First fit: parts in decreasing order of the share of a row that they take,
-     each into the first row with room for its input and its subtasks.
+  1. An input whose subtasks exceed L tokens is split into parts. Each part
+     repeats the input, so no subtask is dropped. Most inputs are one part.
+  2. First fit: parts in decreasing order of their share of a row, each into the
+     first row with room for its input and its subtasks.
   3. Rows are ordered by their earliest input (decreasing order would make
-     batches of long inputs), then everything is concatenated.
+     batches of long inputs only), then concatenated.
 
 Letters: W inputs of the window, K subtasks kept in it, I parts, R rows, n
-tokens in all; lower case s, u, p, t are the largest extents in the window.
+tokens in all; lower case s, u, p, t are the largest sizes in the window.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from pid_jax.subtasks import tf_assertions
 
 
 class _Parts(NamedTuple):
-  """Inputs, each with the subtasks that stand beside it in one row."""
+  """Inputs, each with those of its subtasks that share a row with it."""
 
-  input_index: tf.Tensor  # int32 [I], which input of the window.
-  is_first: tf.Tensor  # bool [I], is it the first part of its input?
-  of_subtask: tf.Tensor  # int32 [K], which part a kept subtask is in.
+  input_index: tf.Tensor  # int32 [I], index of the input in the window.
+  is_first: tf.Tensor  # bool [I], whether it is the first part of its input.
+  of_subtask: tf.Tensor  # int32 [K], the part of each kept subtask.
   size: tf.Tensor  # int32 [I, 3], encoder tokens, decoder tokens, 1.
 
 
@@ -54,39 +54,44 @@ def pack_window(
   Args:
     window: `inputs` int32 [W, s]; `prompts` [W, u, p]; `targets` [W, u, t];
       `subtasks` [W, u]; `subtask_weights` float32 [W, u]; `inputs_truncated`
-      [W, 1]; padded with 0. A subtask is there if its prompt has a token.
+      [W, 1]; padded with 0. Subtasks without any token are padding.
     encoder_length: S; no input is longer.
     decoder_length: L; no prompt with its target is longer.
-    max_inputs_per_row: more than these never share a row.
-    max_empty_subtasks: keep at most so many of the subtasks of an input whose
-      `subtasks` is not 0, those with the smallest; None keeps all.
+    max_inputs_per_row: the most inputs in a row.
+    max_empty_subtasks: of the subtasks of an input with a sampling key (a
+      `subtasks` other than 0), keep at most this many, those with the smallest
+      keys; None keeps all.
     bos_id: first decoder input token of every subtask.
-    eos_id: the last token of a target that was not cut.
+    eos_id: last token of a target that was not truncated.
 
   Returns:
-    The model's training features, as `PromptInDecoderFeatureConverter` lists
-    them, with a leading R.
+    The model's training features, [R, ...], as documented in
+    `PromptInDecoderFeatureConverter`.
   """
   inputs, prompts, targets = (
     window[k] for k in ('inputs', 'prompts', 'targets')
   )
   input_lengths = _num_tokens(inputs)  # [W]
   prompt_lengths, target_lengths = _num_tokens(prompts), _num_tokens(targets)
-  keep = _keep(prompt_lengths > 0, window['subtasks'], max_empty_subtasks)
-  lengths = tf.where(keep, prompt_lengths + target_lengths, 0)  # [W, u]
+  lengths = prompt_lengths + target_lengths  # [W, u]
+  keep = lengths > 0
+  if max_empty_subtasks is not None:
+    ranks = preprocessors.key_ranks(window['subtasks'])
+    keep &= ranks < max_empty_subtasks
+  lengths = tf.where(keep, lengths, 0)
 
   parts = _split(input_lengths, lengths, keep, decoder_length)
   capacity = [encoder_length, decoder_length, max_inputs_per_row]
   row_of_part = _first_fit(parts.size, capacity)  # [I]
 
-  # Parts and subtasks in the order in which they stand in the rows.
+  # Sort parts and subtasks by row.
   order = tf.argsort(row_of_part, stable=True)
   row_of_part = tf.gather(row_of_part, order)
-  place = tf.math.invert_permutation(order)
-  part_of_subtask = tf.gather(place, parts.of_subtask)  # [K]
+  position_of_part = tf.math.invert_permutation(order)
+  part_of_subtask = tf.gather(position_of_part, parts.of_subtask)  # [K]
   subtask_order = tf.argsort(part_of_subtask, stable=True)
   part_of_subtask = tf.gather(part_of_subtask, subtask_order)
-  segment = _number_within(row_of_part)  # [I]
+  segment = _count_within(row_of_part)  # [I]
   row_of_subtask = tf.gather(row_of_part, part_of_subtask)
   kept = tf.gather(tf.where(keep), subtask_order)  # int64 [K, 2]
 
@@ -111,14 +116,16 @@ def pack_window(
   )
 
   first = tf.cast(tf.gather(parts.is_first, order), tf.int32)
-  cut_inputs = tf.gather(window['inputs_truncated'][:, 0], input_index) * first
+  inputs_truncated = first * tf.gather(
+    window['inputs_truncated'][:, 0], input_index
+  )
   has_eos = tf.reduce_any(targets == eos_id, axis=-1)
-  cut_targets = tf.cast(~tf.gather_nd(has_eos, kept), tf.int32)
+  targets_truncated = tf.cast(~tf.gather_nd(has_eos, kept), tf.int32)
   return {
     **encoder,
     **decoder,
-    'inputs_truncated': tf.math.segment_sum(cut_inputs, row_of_part),
-    'targets_truncated': tf.math.segment_sum(cut_targets, row_of_subtask),
+    'inputs_truncated': tf.math.segment_sum(inputs_truncated, row_of_part),
+    'targets_truncated': tf.math.segment_sum(targets_truncated, row_of_subtask),
     'inputs_repeated': tf.math.segment_sum(1 - first, row_of_part),
   }
 
@@ -132,11 +139,13 @@ def pack_pairs(
   decoder_length: int,
   bos_id: int,
 ) -> dict[str, tf.Tensor]:
-  """Packs K inputs, each with one target, into R rows, as `pack_window` does.
+  """Packs K inputs, each with one target, into R rows.
+
+  A text-to-text example is an input with one subtask and an empty prompt.
 
   Args:
     inputs: int32 [K, s], padded with 0; K > 0.
-    targets: int32 [K, t], padded with 0.
+    targets: int32 [K, t], padded with 0, each with at least one token.
     weights: float32 [K], of the targets in the loss.
     encoder_length: S; no input is longer.
     decoder_length: L; no target is longer.
@@ -147,48 +156,31 @@ def pack_pairs(
     `positions`, `decoder_target_tokens`, and float32 `decoder_loss_weights`:
     [R, S] and [R, L].
   """
-  input_lengths, target_lengths = _num_tokens(inputs), _num_tokens(targets)
-  size = [input_lengths, target_lengths, tf.ones_like(input_lengths)]
-  row = _first_fit(
-    tf.stack(size, axis=1), [encoder_length, decoder_length, tf.int32.max]
+  targets, weights = targets[:, tf.newaxis], weights[:, tf.newaxis]
+  rows = pack_window(
+    {
+      'inputs': inputs,
+      'inputs_truncated': tf.zeros([tf.shape(inputs)[0], 1], tf.int32),
+      'prompts': tf.zeros_like(targets[:, :, :1]),
+      'subtask_weights': weights,
+      'subtasks': tf.zeros_like(weights, tf.int32),
+      'targets': targets,
+    },
+    encoder_length=encoder_length,
+    decoder_length=decoder_length,
+    max_inputs_per_row=tf.int32.max,
+    max_empty_subtasks=None,
+    bos_id=bos_id,
+    eos_id=0,  # Truncation is not counted here.
   )
-  order = tf.argsort(row, stable=True)
-  row = tf.gather(row, order)
-  segment = _number_within(row)
-  encoder = _encoder_rows(
-    tf.gather(inputs, order),
-    tf.gather(input_lengths, order),
-    row,
-    segment,
-    encoder_length,
-  )
-  decoder = _decoder_rows(
-    tf.zeros([tf.size(row), 0], tf.int32),
-    tf.zeros_like(row),
-    tf.gather(targets, order),
-    tf.gather(target_lengths, order),
-    tf.gather(weights, order),
-    row,
-    segment,
-    decoder_length,
-    bos_id,
-  )
-  del decoder['decoder_subtask_ids']  # Segments say it.
-  return encoder | decoder
+  # The segments identify the targets.
+  del rows['decoder_subtask_ids']
+  return {k: v for k, v in rows.items() if k.startswith(('encoder', 'decoder'))}
 
 
 def _num_tokens(tokens: tf.Tensor) -> tf.Tensor:
   """[..., n] -> [...]; no token has id 0."""
   return tf.math.count_nonzero(tokens, axis=-1, dtype=tf.int32)
-
-
-def _keep(
-  present: tf.Tensor, subtasks: tf.Tensor, max_empty: int | None
-) -> tf.Tensor:
-  """Samples subtasks: bool [W, u], int32 [W, u] -> bool [W, u]."""
-  if max_empty is None:
-    return present
-  return present & (preprocessors.places(subtasks) < max_empty)
 
 
 def _split(
@@ -197,7 +189,7 @@ def _split(
   keep: tf.Tensor,
   decoder_length: int,
 ) -> _Parts:
-  """Assigns each kept subtask to a part of its input that fits into a row.
+  """Splits each input into parts whose kept subtasks fit into a row.
 
   Args:
     input_lengths: int32 [W].
@@ -211,7 +203,7 @@ def _split(
   num_subtasks = tf.shape(lengths)[1]
 
   def next_fit():
-    """One part after another, for all inputs at once; [W, u]."""
+    """The part of each subtask, [W, u]; for all inputs at once."""
 
     def step(j, part, used, parts):
       length = lengths[:, j]
@@ -232,9 +224,9 @@ def _split(
 
   kept = tf.cast(tf.where(keep), tf.int32)  # [K, 2]
   kept_input, kept_part = kept[:, 0], tf.boolean_mask(part, keep)
-  # No input has more parts than subtasks.
-  name, of_subtask = tf.unique(kept_input * num_subtasks + kept_part)
-  input_index = name // tf.maximum(num_subtasks, 1)
+  # No input has more parts than subtasks, so these codes are unique.
+  code, of_subtask = tf.unique(kept_input * num_subtasks + kept_part)
+  input_index = code // tf.maximum(num_subtasks, 1)
   decoder_tokens = tf.math.segment_sum(
     tf.boolean_mask(lengths, keep), of_subtask
   )
@@ -243,7 +235,7 @@ def _split(
     decoder_tokens,
     tf.ones_like(decoder_tokens),
   ]
-  is_first = _number_within(input_index) == 1
+  is_first = _count_within(input_index) == 1
   return _Parts(input_index, is_first, of_subtask, tf.stack(size, axis=1))
 
 
@@ -251,14 +243,15 @@ def _first_fit(size: tf.Tensor, capacity: list[int]) -> tf.Tensor:
   """Returns the row of each part; rows are numbered by their earliest part.
 
   Args:
-    size: int32 [I, 3], what each part takes.
-    capacity: what each row has, [3]; no part takes more.
+    size: int32 [I, 3], of each part.
+    capacity: [3], of each row; no part is larger.
 
   Returns:
     int32 [I].
   """
   num_parts = tf.shape(size)[0]
-  # Never of a task of ours, whose layout has checked each example by name.
+  # The preprocessors have checked each example of a `DecomposableTask`, with a
+  # message that names it; others are checked here.
   tf_assertions.require(
     tf.reduce_all(size <= capacity),
     lambda: [
@@ -281,16 +274,16 @@ def _first_fit(size: tf.Tensor, capacity: list[int]) -> tf.Tensor:
   rows = tf.TensorArray(tf.int32, num_parts, element_shape=[])
   *_, rows = tf.while_loop(lambda i, *_: i < num_parts, step, (0, room, rows))
   rows = tf.gather(rows.stack(), tf.math.invert_permutation(order))
-  # Renumber; rows that were never opened have no earliest part and come last.
+  # Renumber; unused rows have no earliest part and come last.
   earliest = tf.math.unsorted_segment_min(tf.range(num_parts), rows, num_parts)
   number = tf.math.invert_permutation(tf.argsort(earliest, stable=True))
   return tf.gather(number, rows)
 
 
-def _number_within(groups: tf.Tensor) -> tf.Tensor:
-  """Numbers the members of each group: sorted [n] -> [n], from 1."""
-  index = tf.range(tf.shape(groups)[0])
-  return index - tf.searchsorted(groups, groups) + 1
+def _count_within(rows: tf.Tensor) -> tf.Tensor:
+  """Counts within runs of equal values, from 1: sorted [n] -> [n]."""
+  index = tf.range(tf.shape(rows)[0])
+  return index - tf.searchsorted(rows, rows) + 1
 
 
 def _encoder_rows(
@@ -340,12 +333,12 @@ def _decoder_rows(
     target_lengths: int32 [K].
     weights: float32 [K].
     rows: int32 [K], sorted.
-    segment: int32 [K], which input of the row a subtask belongs to, from 1.
+    segment: int32 [K], the input of the row that a subtask belongs to, from 1.
     decoder_length: L.
     bos_id: the token before each prompt.
 
   Returns:
-    The decoder's features.
+    The decoder's features, [R, L].
   """
   mask = tf.concat(
     [
@@ -362,7 +355,7 @@ def _decoder_rows(
   before = tf.where(position == 0, bos_id, tf.roll(output, 1, 0))
   is_target = position >= tf.gather(prompt_lengths, subtask)
   weight = tf.where(is_target, tf.gather(weights, subtask), 0.0)
-  per_subtask = tf.stack([segment, _number_within(rows)], axis=1)  # [K, 2]
+  per_subtask = tf.stack([segment, _count_within(rows)], axis=1)  # [K, 2]
 
   row_lengths = tf.math.segment_sum(lengths, rows)
   columns = [

@@ -1,15 +1,15 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Puts whole examples together again before any metric sees them.
+"""SeqIO postprocessors that recover whole examples for the metrics.
 
-Metrics are about examples: a dialogue turn is right when all its slots are. But
-seqio.Evaluator hands out one target and one prediction per row of a layout. The
-postprocessors and the assembly of this module give every layout the same form:
+Metrics are computed on examples: a dialogue turn is right when all its slots
+are. But seqio.Evaluator passes one target and one prediction per row of a
+layout. The postprocessors and `combine_metrics` give all layouts one form:
   targets      one dictionary per example: `example_id` str, `inputs` str,
-               `prompts`, `subtasks`, `targets` [U] str, and whatever else the
-               example held
-  predictions  one list [U] per example, str, or None where a layout gave no
-               prediction; None is never right
+               `prompts`, `subtasks`, `targets` [U] str, and all further
+               features of the example
+  predictions  one list [U] per example, str, or None without a prediction;
+               None is always wrong
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ Target = dict[str, Any]
 Prediction = list[str | None]
 MetricFn = Callable[[Sequence[Target], Sequence[Prediction]], Mapping[str, Any]]
 
-# What layouts.py adds to an example, or renames; not for metrics.
-_OF_LAYOUT = frozenset(
+# Features that preprocessors.py adds or renames; not for metrics.
+_LAYOUT_FEATURES = frozenset(
   {
-    'empty_place',
+    'empty_rank',
     'example_inputs',
     'example_targets',
     'inputs',
@@ -61,7 +61,7 @@ def multi_prompt(
   """Postprocesses a row of NAME: a list of decoded strings, or the target."""
   if is_target:
     return _target(example, 'inputs_pretokenized', 'targets_pretokenized')
-  # The grid may have more rows than this example has subtasks.
+  # Predictions are padded to U; this example may have fewer subtasks.
   texts = list(output)[: len(example['subtasks_pretokenized'])]
   return [newlines.restore(text, newline) for text in texts]
 
@@ -84,7 +84,7 @@ def prompt_in_encoder(
     'num_subtasks': int(example['num_subtasks']),
     'subtask': _text(example['subtask_name']),
     'target': _text(example['targets_pretokenized']),
-    'features': {k: _plain(example[k]) for k in subtask_features},
+    'features': {k: plain(example[k]) for k in subtask_features},
   }
   if index == 0:
     of_example = {k: v for k, v in example.items() if k not in subtask_features}
@@ -100,35 +100,37 @@ def joint(
   separator: str,
   newline: str | None = None,
 ) -> Target | Prediction:
-  """Postprocesses a row of NAME_joint: splits the one string, or the target."""
+  """Postprocesses a row of NAME_joint: splits the string, or the target."""
   if is_target:
     return _target(example, 'inputs_pretokenized', 'example_targets')
   parts = newlines.restore(output, newline).split(separator.strip())
-  # The separator's own spaces; lines are the target's.
+  # Spaces belong to the separator, newlines to the target.
   return [part.strip(' ') for part in parts]
 
 
-def metric(metric_fns: Sequence[MetricFn], *, rows: bool = False) -> MetricFn:
+def combine_metrics(
+  metric_fns: Sequence[MetricFn], *, group_rows: bool = False
+) -> MetricFn:
   """Returns the one function that SeqIO calls for all metrics of a layout.
 
   Args:
-    metric_fns: each from whole examples to named figures.
-    rows: the layout has a row per subtask.
+    metric_fns: from whole examples to named figures.
+    group_rows: the layout has one row per subtask.
 
   Returns:
-    A function of `targets` and `predictions` as postprocessed. Its figures are
-    those of all metrics and
-      missing_predictions  subtasks without a prediction; they count as wrong
+    A function of postprocessed `targets` and `predictions`. It returns the
+    figures of all metrics, and
+      missing_predictions  subtasks without a prediction, which count as wrong
       surplus_predictions  predictions beyond the subtasks (a joint output with
-                           too many separators); they are ignored
+                           too many separators), which are ignored
   """
 
   def metrics(targets, predictions):
-    if rows:
-      targets, predictions = regroup(targets, predictions)
-    targets, predictions, figures = align(targets, predictions)
+    if group_rows:
+      targets, predictions = group_by_example(targets, predictions)
+    predictions, figures = align(targets, predictions)
     for metric_fn in metric_fns:
-      for name, value in metric_fn(targets, predictions).items():
+      for name, value in metric_fn(list(targets), predictions).items():
         if name in figures:
           raise ValueError(f'two metrics are called {name!r}')
         figures[name] = value
@@ -137,21 +139,21 @@ def metric(metric_fns: Sequence[MetricFn], *, rows: bool = False) -> MetricFn:
   return metrics
 
 
-def regroup(
+def group_by_example(
   rows: Sequence[Mapping[str, Any]], outputs: Sequence[str]
 ) -> tuple[list[Target], list[Prediction]]:
-  """Gathers the subtasks of each example.
+  """Groups the rows of NAME_pie by example.
 
   Args:
-    rows: targets of NAME_pie, in any order.
-    outputs: a string per row.
+    rows: postprocessed targets, in any order.
+    outputs: one string per row.
 
   Returns:
-    Targets and predictions of whole examples, in the order in which they
-    appear. A subtask without a row has the prediction None, and its features
-    are None too. If that is the first one, which the whole example is with,
-    then target and name of every subtask without a row are '', and what else
-    the example held is missing.
+    Targets and predictions of whole examples, ordered by their first row. A
+    subtask without a row has the prediction None, and None for its features.
+    If the first subtask has no row (the one with the strings and further
+    features of the example), then these features are missing, and the target
+    and name of each other subtask without a row are ''.
 
   Raises:
     ValueError: an example id occurs twice.
@@ -159,7 +161,7 @@ def regroup(
   targets, predictions = {}, {}
   for row, output in zip(rows, outputs, strict=True):
     name, index, size = row['example_id'], row['index'], row['num_subtasks']
-    # Until the first subtask comes (it may have been left out of a sample).
+    # Defaults until the first subtask's row, which may be missing in a sample.
     target = targets.setdefault(
       name,
       {'example_id': name, 'targets': [''] * size, 'subtasks': [''] * size},
@@ -168,22 +170,31 @@ def regroup(
     if len(prediction) != size or prediction[index] is not None:
       raise ValueError(
         f'the example id {name!r} occurs twice; ids must be unique in a split, '
-        'or else the subtasks of an example cannot be gathered'
+        'or the subtasks of an example cannot be grouped'
       )
     prediction[index] = output
     target['targets'][index] = row['target']
     target['subtasks'][index] = row['subtask']
     for key, value in row.get('features', {}).items():
       target.setdefault(key, [None] * size)[index] = value
-    # Copied: SeqIO keeps the rows for the next evaluation.
+    # Copied: SeqIO reuses the rows in the next evaluation.
     target.update({k: _copy(v) for k, v in row.get('whole', {}).items()})
   return list(targets.values()), list(predictions.values())
 
 
 def align(
   targets: Sequence[Target], predictions: Sequence[Prediction]
-) -> tuple[list[Target], list[Prediction], dict[str, int]]:
-  """Gives each example as many predictions as it has subtasks, and counts."""
+) -> tuple[list[Prediction], dict[str, int]]:
+  """Pads with None or trims predictions to the number of subtasks.
+
+  Args:
+    targets: N whole examples.
+    predictions: N lists of any length.
+
+  Returns:
+    Predictions [N][U]; and the counts `missing_predictions` and
+    `surplus_predictions`.
+  """
   missing = surplus = 0
   aligned = []
   for target, prediction in zip(targets, predictions, strict=True):
@@ -193,28 +204,30 @@ def align(
     prediction += [None] * (size - len(prediction))
     missing += prediction.count(None)
     aligned.append(prediction)
-  counts = {'missing_predictions': missing, 'surplus_predictions': surplus}
-  return list(targets), aligned, counts
+  return aligned, {
+    'missing_predictions': missing,
+    'surplus_predictions': surplus,
+  }
 
 
 def _target(
   example: Mapping[str, Any], inputs_key: str, targets_key: str
 ) -> Target:
   return {
-    **{k: _plain(v) for k, v in example.items() if k not in _OF_LAYOUT},
+    **{k: plain(v) for k, v in example.items() if k not in _LAYOUT_FEATURES},
     'inputs': _text(example[inputs_key]),
-    'prompts': _plain(example['prompts_pretokenized']),
-    'subtasks': _plain(example['subtasks_pretokenized']),
-    'targets': _plain(example[targets_key]),
+    'prompts': plain(example['prompts_pretokenized']),
+    'subtasks': plain(example['subtasks_pretokenized']),
+    'targets': plain(example[targets_key]),
   }
 
 
-def _plain(value: Any) -> Any:
-  """Numpy values to what JSON can write; SeqIO's loggers do."""
+def plain(value: Any) -> Any:
+  """Converts NumPy values and bytes to Python values, as JSON needs them."""
   if isinstance(value, np.ndarray | np.generic):
     value = value.tolist()
   if isinstance(value, list):
-    return [_plain(v) for v in value]
+    return [plain(v) for v in value]
   return _text(value)
 
 

@@ -1,29 +1,29 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""SeqIO preprocessors that lay a tokenised example out for a model.
+"""SeqIO preprocessors from a tokenised example to the features of a layout.
 
   multi-prompt (`NAME`), one example per input, for the PiD model:
     inputs            int32 [s], ends in EOS
     prompts           int32 [u, p], rows padded with 0
     targets           int32 [u, t], rows end in EOS, padded with 0
-    subtasks          int32 [u], 0, or the number that `draw` gave to a subtask
-                      with an empty target
+    subtasks          int32 [u], the sampling key of a subtask with an empty
+                      target (see tokenization.draw_keys), else 0
     subtask_weights   float32 [u], weight of each subtask in the loss
-    inputs_truncated  int32 [1], 1 if the input was cut
+    inputs_truncated  int32 [1], 1 if the input was truncated
   prompt-in-encoder (`NAME_pie`), one example per subtask, for any T5:
     inputs            int32 [s], the prompt, then the input, then EOS
     targets           int32 [t], ends in EOS
   joint (`NAME_joint`), one example per input, for any T5:
     inputs            int32 [s], as in multi-prompt
-    targets           int32 [t], all targets with a separator between them, EOS
+    targets           int32 [t], all targets with separators between them, EOS
 
-SeqIO would cut what is longer than its feature length without a word. Here
-inputs are cut on a side of one's choice, targets at their end (where they lose
-EOS, so that no model learns to stop there), both leave a trace, and prompts are
-never cut: an example whose prompts do not fit ends the run with its name.
+SeqIO would silently trim every feature to its length. Here the caller chooses
+which end of an input is truncated. A truncated target loses its EOS, so that
+the model does not learn to stop there. Both are counted. Prompts are never
+truncated: an example whose prompts do not fit stops the run with its id.
 
 `sequence_length` has S as `inputs`, P as `prompts`, T as `targets`, U as
-`subtasks` and L as `decoder`; what it lacks is without limit.
+`subtasks` and L as `decoder`; a missing one means no limit.
 """
 
 from __future__ import annotations
@@ -50,44 +50,43 @@ def multi_prompt(
   vocabulary: seqio.Vocabulary,
   long_inputs: str,
 ) -> tf.data.Dataset:
-  """Lays examples out as an input with a matrix of prompts and one of targets.
+  """Builds one example per input, with a matrix of prompts and one of targets.
 
   Args:
-    dataset: from `tokenize` and `draw`.
+    dataset: from `tokenize` and `draw_keys`.
     sequence_length: S, P, T, U and L.
     task: name of the task, for messages.
-    vocabulary: gives the EOS id.
+    vocabulary: provides the EOS id.
     long_inputs: 'keep_start', 'keep_end' or 'error'.
 
   Returns:
-    A dataset of the features above, besides strings and whatever else was
-    there.
+    A dataset of the features above. All other features pass through.
   """
-  limits = tf_assertions.Limits.of(sequence_length)
+  limits = tf_assertions.Limits.from_lengths(sequence_length)
 
   @tf.autograph.experimental.do_not_convert
-  def lay_out(example: Example) -> Example:
+  def build(example: Example) -> Example:
     example = dict(example)
     prompt_lengths = example.pop('prompts_row_lengths')
     target_lengths = example.pop('targets_row_lengths')
     tf_assertions.check_multi_prompt(
       task, example, prompt_lengths, target_lengths + 1, limits
     )
-    inputs, cut = _fit(
+    inputs, is_truncated = _truncate(
       task, example, example['inputs'], limits.inputs, long_inputs
     )
-    targets = _rows_with_eos(
-      _rows(example['targets'], target_lengths), target_lengths, vocabulary
+    targets = _append_eos_to_rows(
+      _padded(example['targets'], target_lengths), target_lengths, vocabulary
     )
     return {
       **example,
-      'inputs': _with_eos(inputs, vocabulary),
-      'inputs_truncated': cut[tf.newaxis],
-      'prompts': _rows(example['prompts'], prompt_lengths),
+      'inputs': _append_eos(inputs, vocabulary),
+      'inputs_truncated': is_truncated[tf.newaxis],
+      'prompts': _padded(example['prompts'], prompt_lengths),
       'targets': targets[:, : limits.targets],
     }
 
-  return dataset.map(lay_out, num_parallel_calls=tf.data.AUTOTUNE)
+  return dataset.map(build, num_parallel_calls=tf.data.AUTOTUNE)
 
 
 def prompt_in_encoder(
@@ -99,82 +98,82 @@ def prompt_in_encoder(
   long_inputs: str,
   subtask_features: Sequence[str] = (),
 ) -> tf.data.Dataset:
-  """Lays each subtask out as a text-to-text example of its own.
+  """Builds one text-to-text example per subtask.
 
   Args:
-    dataset: from `tokenize` and `draw`.
+    dataset: from `tokenize` and `draw_keys`.
     sequence_length: S (of prompt and input together) and T.
     task: name of the task, for messages.
-    vocabulary: gives the EOS id.
+    vocabulary: provides the EOS id.
     long_inputs: 'keep_start', 'keep_end' or 'error'; the prompt stays whole.
-    subtask_features: names of features [U, ...] with an entry per subtask.
+    subtask_features: names of features [U, ...] with one entry per subtask.
 
   Returns:
-    A dataset of `inputs` and `targets`, with
+    A dataset of `inputs` and `targets`, and
       inputs_pretokenized, targets_pretokenized  string, of this subtask
       example_id        string, the same for all subtasks of an example
       subtask_index     int32, u
       num_subtasks      int32, U
       subtask_name      string
-      empty_place       int32, -1, or the place of a subtask with an empty
-                        target in the order of the draw: 0, 1, ...
-      inputs_truncated, targets_truncated  int32, 1 if cut
-      example_inputs    string, the input without prompt
+      empty_rank        int32, rank (0, 1, ...) of this subtask among those of
+                        the example with an empty target, by sampling key; -1
+                        for a subtask with another target
+      inputs_truncated, targets_truncated  int32, 1 if truncated
+      example_inputs    string, the input without a prompt
       prompts_pretokenized, subtasks_pretokenized, example_targets  string [U]
-    and whatever else the example has: of `subtask_features` the entry of this
-    subtask. Strings of the whole example (the last two lines) and all else are
-    at home in the first subtask and empty in the others: metrics need them
-    once, and U times would be a great deal of memory.
+    and all other features of the example. Each row has its subtask's entry of
+    `subtask_features`. The strings of the whole example (the last two lines)
+    and all other features are in the row of the first subtask and empty in the
+    others: metrics need them once, and U copies would take much memory.
   """
-  limits = tf_assertions.Limits.of(sequence_length)
+  limits = tf_assertions.Limits.from_lengths(sequence_length)
 
   @tf.autograph.experimental.do_not_convert
-  def lay_out(example: Example) -> Example:
+  def build(example: Example) -> Example:
     example = dict(example)
     num_subtasks = tf.size(example['subtasks'])
     index = tf.range(num_subtasks)
-    column = lambda value: tf.fill([num_subtasks, 1], value)
-    # All subtasks at once: one run of the graph, not U.
+    # All subtasks at once: the graph runs once per example, not U times.
     prompt_lengths = example.pop('prompts_row_lengths')
     tf_assertions.check_prompt_in_encoder(task, example, prompt_lengths, limits)
-    prompts = _ragged(example.pop('prompts'), prompt_lengths)
-    context, inputs_cut = _fit_beside(
-      task, example, prompt_lengths, limits.inputs, long_inputs
+    inputs = _prepend_prompts(
+      task,
+      example,
+      _ragged(example.pop('prompts'), prompt_lengths),
+      limits.inputs,
+      long_inputs,
+      vocabulary.eos_id,
     )
     target_lengths = example.pop('targets_row_lengths')
     targets = _ragged(example.pop('targets'), target_lengths)
-    targets = tf.concat([targets, column(vocabulary.eos_id)], axis=1)
-    empty_place = places(example.pop('subtasks'))
-    for key in ('inputs', 'subtask_weights'):  # Stock T5s know no weights.
+    targets = tf.concat([targets, _column(vocabulary.eos_id, index)], axis=1)
+    empty_rank = key_ranks(example.pop('subtasks'))
+    for key in ('inputs', 'subtask_weights'):  # Stock T5 takes no weights.
       del example[key]
-    name = example.pop('example_id')
+    example_id = example.pop('example_id')
     texts = {k: example.pop(f'{k}_pretokenized') for k in ('inputs', 'targets')}
-    own = {k: example.pop(k) for k in subtask_features}
-    whole = {
+    of_subtask = {k: example.pop(k) for k in subtask_features}
+    of_example = {
       **example,
       'example_inputs': texts['inputs'],
       'example_targets': texts['targets'],
     }
     return {
-      **{k: _in_first_row(v, index) for k, v in whole.items()},
-      **own,
-      'example_id': tf.fill([num_subtasks], name),
+      **{k: _in_first_row(v, index) for k, v in of_example.items()},
+      **of_subtask,
+      **inputs,
+      'example_id': tf.fill([num_subtasks], example_id),
       'subtask_index': index,
       'num_subtasks': tf.fill([num_subtasks], num_subtasks),
       'subtask_name': example['subtasks_pretokenized'],
-      'empty_place': empty_place,
-      'inputs': tf.concat([prompts, context, column(vocabulary.eos_id)], 1),
-      'inputs_pretokenized': tf.strings.join(
-        [example['prompts_pretokenized'], texts['inputs']], ' '
-      ),
-      'inputs_truncated': inputs_cut,
+      'empty_rank': empty_rank,
       'targets': targets[:, : limits.targets],
       'targets_pretokenized': texts['targets'],
-      'targets_truncated': _is_over(target_lengths + 1, limits.targets),
+      'targets_truncated': _exceeds(target_lengths + 1, limits.targets),
     }
 
-  dataset = dataset.map(lay_out, num_parallel_calls=tf.data.AUTOTUNE).unbatch()
-  # Rows of ragged tensors are plain tensors, but only a map says so.
+  dataset = dataset.map(build, num_parallel_calls=tf.data.AUTOTUNE).unbatch()
+  # Rows of ragged tensors are dense, but the spec says so only after a map.
   return dataset.map(tf.autograph.experimental.do_not_convert(lambda row: row))
 
 
@@ -188,31 +187,31 @@ def joint(
   separator: str,
   newline: str | None = None,
 ) -> tf.data.Dataset:
-  """Lays each example out with one long target.
+  """Builds one text-to-text example per input, with all targets in one.
 
   Args:
     dataset: from `tokenize`.
     sequence_length: S and T (of all targets with separators and EOS).
     task: name of the task, for messages.
-    vocabulary: encodes the separator, gives the EOS id.
+    vocabulary: encodes the separator and provides the EOS id.
     long_inputs: 'keep_start', 'keep_end' or 'error'.
-    separator: stands between targets; no target may contain it.
+    separator: written between targets; no target may contain it.
     newline: a sentinel that newlines of `separator` are written as, or None.
 
   Returns:
     A dataset of `inputs` and `targets`, of `inputs_truncated` and
-    `targets_truncated` (int32, 1 if cut) and of the example's strings, with
-    `targets_pretokenized` joined and `example_targets` [U].
+    `targets_truncated` (int32, 1 if truncated) and of the example's strings,
+    with `targets_pretokenized` joined and `example_targets` [U].
 
   Raises:
     ValueError: the vocabulary cannot express the separator.
   """
-  limits = tf_assertions.Limits.of(sequence_length)
-  between = separator_ids(vocabulary, separator, newline)
+  limits = tf_assertions.Limits.from_lengths(sequence_length)
+  ids = separator_ids(vocabulary, separator, newline)
   pattern = f'(?s).*{re.escape(separator.strip())}.*'
 
   @tf.autograph.experimental.do_not_convert
-  def lay_out(example: Example) -> Example:
+  def build(example: Example) -> Example:
     example = dict(example)
     texts = example.pop('targets_pretokenized')
     has_separator = tf.strings.regex_full_match(texts, pattern)
@@ -227,117 +226,136 @@ def joint(
       del example[key]
 
     rows = _ragged(example['targets'], lengths)
-    separators = tf.tile([between], [tf.size(texts), 1])
+    separators = tf.tile([ids], [tf.size(texts), 1])
     targets = tf.concat([rows, separators], axis=1).flat_values
-    targets = targets[: tf.size(targets) - len(between)]
-    targets = _with_eos(targets, vocabulary)
-    inputs, cut = _fit(
+    targets = targets[: tf.size(targets) - len(ids)]
+    targets = _append_eos(targets, vocabulary)
+    inputs, is_truncated = _truncate(
       task, example, example['inputs'], limits.inputs, long_inputs
     )
     return {
       **example,
-      'inputs': _with_eos(inputs, vocabulary),
-      'inputs_truncated': cut,
+      'inputs': _append_eos(inputs, vocabulary),
+      'inputs_truncated': is_truncated,
       'targets': targets[: limits.targets],
       'targets_pretokenized': tf.strings.reduce_join(
         texts, separator=separator
       ),
-      'targets_truncated': _is_over(tf.size(targets), limits.targets),
+      'targets_truncated': _exceeds(tf.size(targets), limits.targets),
       'example_targets': texts,
     }
 
-  return dataset.map(lay_out, num_parallel_calls=tf.data.AUTOTUNE)
+  return dataset.map(build, num_parallel_calls=tf.data.AUTOTUNE)
 
 
 def separator_ids(
   vocabulary: seqio.Vocabulary, separator: str, newline: str | None = None
 ) -> list[int]:
-  """Encodes the separator of the joint layout; raises if that loses it."""
+  """Encodes the separator of the joint layout.
+
+  Raises:
+    ValueError: the vocabulary cannot express it.
+  """
   ids = vocabulary.encode(newlines.mark(separator, newline))
-  found = newlines.restore(vocabulary.decode(ids), newline)
-  if not separator.strip() or found.strip() != separator.strip():
+  decoded = newlines.restore(vocabulary.decode(ids), newline)
+  if not separator.strip() or decoded.strip() != separator.strip():
     raise ValueError(
       f'the vocabulary cannot express the joint separator {separator!r}: it '
-      f'decodes as {found!r}; choose another joint_separator'
+      f'decodes as {decoded!r}; choose another joint_separator'
     )
   return list(ids)
 
 
-def places(subtasks: tf.Tensor) -> tf.Tensor:
-  """Ranks the drawn subtasks.
+def key_ranks(subtasks: tf.Tensor) -> tf.Tensor:
+  """Ranks subtasks by their sampling keys.
 
   Args:
-    subtasks: int32 [..., U], 0, or the number that `draw` gave.
+    subtasks: int32 [..., U], a sampling key (`draw_keys`), or 0 for none.
 
   Returns:
-    int32 [..., U], the place of each number > 0 among those of its row, from
-    0; -1 where there is none.
+    int32 [..., U], the rank of each key in its row, from 0; -1 without a key.
   """
-  drawn = subtasks > 0
-  numbers = tf.where(drawn, subtasks, tf.int32.max)
-  order = tf.argsort(numbers, stable=True)
-  return tf.where(drawn, tf.argsort(order, stable=True), -1)
+  has_key = subtasks > 0
+  keys = tf.where(has_key, subtasks, tf.int32.max)
+  order = tf.argsort(keys, stable=True)
+  return tf.where(has_key, tf.argsort(order, stable=True), -1)
 
 
-def _fit(
+def _prepend_prompts(
   task: str,
   example: Example,
-  tokens: tf.Tensor,
-  limit: int | tf.Tensor | None,
-  long_inputs: str,
-) -> tuple[tf.Tensor, tf.Tensor]:
-  """Cuts `tokens` to `limit` - 1; returns them, and int32 1 if any was cut."""
-  if limit is None:
-    return tokens, tf.constant(0)
-  size = tf.size(tokens)
-  cut = size > limit - 1
-  if long_inputs == 'error':
-    tf_assertions.check_input(task, example, cut, size + 1, limit)
-  elif long_inputs == 'keep_end':
-    tokens = tokens[tf.maximum(0, size - (limit - 1)) :]
-  return tokens[: limit - 1], tf.cast(cut, tf.int32)
-
-
-def _fit_beside(
-  task: str,
-  example: Example,
-  prompt_lengths: tf.Tensor,
+  prompts: tf.RaggedTensor,
   limit: int | None,
   long_inputs: str,
-) -> tuple[tf.Tensor, tf.Tensor]:
-  """Cuts the input to what each prompt leaves of `limit` tokens with EOS.
+  eos_id: int,
+) -> dict[str, tf.Tensor | tf.RaggedTensor]:
+  """Puts each prompt before the input, truncated to the tokens left for it.
 
   Args:
-    task: name of the task.
-    example: with `inputs` int32 [s].
-    prompt_lengths: int32 [U].
-    limit: of prompt, input and EOS together, or None.
+    task: name of the task, for messages.
+    example: with `inputs` int32 [s], and the strings `inputs_pretokenized` and
+      `prompts_pretokenized` [U].
+    prompts: int32 [U, (p)].
+    limit: S, of prompt, input and EOS together, or None.
     long_inputs: 'keep_start', 'keep_end' or 'error'.
+    eos_id: appended to each row.
 
   Returns:
-    int32 [U, (s)], ragged; and int32 [U], 1 where any was cut.
+    `inputs` int32 [U, (s)], ragged; `inputs_pretokenized` string [U];
+    `inputs_truncated` int32 [U], 1 where the input was truncated.
   """
-  inputs = example['inputs']
+  inputs, prompt_lengths = example['inputs'], prompts.row_lengths()
+  prompt_lengths = tf.cast(prompt_lengths, tf.int32)
   size = tf.size(inputs)
   if limit is None:
     kept = tf.fill(tf.shape(prompt_lengths), size)
   else:
     kept = tf.minimum(size, limit - 1 - prompt_lengths)
-  cut = kept < size
+  is_truncated = kept < size
   if long_inputs == 'error' and limit is not None:
     tf_assertions.check_input(
       task,
       example,
-      tf.reduce_any(cut),
+      tf.reduce_any(is_truncated),
       size + 1,
       limit - tf.reduce_max(prompt_lengths),
     )
   start = size - kept if long_inputs == 'keep_end' else tf.zeros_like(kept)
-  kept_index = tf.ragged.range(start, start + kept, row_splits_dtype=tf.int32)
-  return tf.gather(inputs, kept_index), tf.cast(cut, tf.int32)
+  index = tf.ragged.range(start, start + kept, row_splits_dtype=tf.int32)
+  rows = [prompts, tf.gather(inputs, index), _column(eos_id, kept)]
+  return {
+    'inputs': tf.concat(rows, axis=1),
+    'inputs_pretokenized': tf.strings.join(
+      [example['prompts_pretokenized'], example['inputs_pretokenized']], ' '
+    ),
+    'inputs_truncated': tf.cast(is_truncated, tf.int32),
+  }
 
 
-def _is_over(lengths: tf.Tensor, limit: int | None) -> tf.Tensor:
+def _truncate(
+  task: str,
+  example: Example,
+  tokens: tf.Tensor,
+  limit: int | None,
+  long_inputs: str,
+) -> tuple[tf.Tensor, tf.Tensor]:
+  """Truncates `tokens` to `limit` - 1.
+
+  Returns:
+    The tokens; int32, 1 if they were truncated.
+  """
+  if limit is None:
+    return tokens, tf.constant(0)
+  size = tf.size(tokens)
+  is_truncated = size > limit - 1
+  if long_inputs == 'error':
+    tf_assertions.check_input(task, example, is_truncated, size + 1, limit)
+  elif long_inputs == 'keep_end':
+    tokens = tokens[tf.maximum(0, size - (limit - 1)) :]
+  return tokens[: limit - 1], tf.cast(is_truncated, tf.int32)
+
+
+def _exceeds(lengths: tf.Tensor, limit: int | None) -> tf.Tensor:
   """int32, 1 where a length exceeds `limit`."""
   if limit is None:
     return tf.zeros_like(lengths)
@@ -345,7 +363,7 @@ def _is_over(lengths: tf.Tensor, limit: int | None) -> tf.Tensor:
 
 
 def _in_first_row(value: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
-  """[...], [U] -> [U, ...]: `value`, then U - 1 times something empty."""
+  """[...], [U] -> [U, ...]: `value` in the first row, the others empty."""
   if value.shape.rank == 0:
     return tf.where(index == 0, value, tf.zeros([], value.dtype))
   return _ragged(value, tf.where(index == 0, tf.shape(value)[0], 0))
@@ -356,19 +374,24 @@ def _ragged(flat: tf.Tensor, lengths: tf.Tensor) -> tf.RaggedTensor:
   return tf.RaggedTensor.from_row_lengths(flat, lengths, validate=False)
 
 
-def _with_eos(tokens: tf.Tensor, vocabulary: seqio.Vocabulary) -> tf.Tensor:
-  return tf.pad(tokens, [[0, 1]], constant_values=vocabulary.eos_id)
-
-
-def _rows(flat: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
+def _padded(flat: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
   """[n], [U] -> [U, max(lengths)], padded with 0."""
   return _ragged(flat, lengths).to_tensor()
 
 
-def _rows_with_eos(
+def _column(value: int, like: tf.Tensor) -> tf.Tensor:
+  """[U] -> [U, 1]."""
+  return tf.fill([tf.size(like), 1], value)
+
+
+def _append_eos(tokens: tf.Tensor, vocabulary: seqio.Vocabulary) -> tf.Tensor:
+  return tf.pad(tokens, [[0, 1]], constant_values=vocabulary.eos_id)
+
+
+def _append_eos_to_rows(
   rows: tf.Tensor, lengths: tf.Tensor, vocabulary: seqio.Vocabulary
 ) -> tf.Tensor:
-  """[U, t], [U] -> [U, t + 1], each row with EOS behind its last token."""
+  """[U, t], [U] -> [U, t + 1], each row with EOS after its last token."""
   rows = tf.pad(rows, [[0, 0], [0, 1]])
   return rows + vocabulary.eos_id * tf.one_hot(
     lengths, tf.shape(rows)[1], dtype=tf.int32

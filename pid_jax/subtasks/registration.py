@@ -8,6 +8,7 @@ from collections.abc import Callable
 from collections.abc import Sequence
 import dataclasses
 import functools
+import inspect
 from typing import Any
 
 import seqio
@@ -24,25 +25,26 @@ from pid_jax.subtasks import tokenization
 _SHUFFLE_BUFFER_SIZE = seqio.dataset_providers.SHUFFLE_BUFFER_SIZE
 
 
-# What each name of `is_new` was registered with.
+# Feature lengths of all layouts, and those of the multi-prompt layout only.
+TEXT_LENGTHS = ('inputs', 'targets')
+PROMPT_LENGTHS = ('prompts', 'subtasks', 'decoder')
+
+# The arguments that each name was registered with; see `is_new`.
 _arguments: dict[str, tuple[Any, ...]] = {}
 
 
 def is_new(name: str, *arguments: Any) -> bool:
-  """Whether a name is still to be registered in SeqIO.
-
-  For functions that register tasks or mixtures from gin, which calls them
-  wherever it uses the name: the same call again is none.
+  """Returns whether a name has yet to be registered in SeqIO.
 
   Args:
     name: of a task or mixture.
-    *arguments: all that makes it what it is, the caller's module included.
+    *arguments: everything that determines it, the caller's module included.
 
   Returns:
-    False if the same call has registered it before.
+    False if an identical call has registered it.
 
   Raises:
-    UserError: there is a task or mixture of that name, of other arguments.
+    UserError: the name is registered with other arguments.
   """
   known = seqio.TaskRegistry.names() | seqio.MixtureRegistry.names()
   if name not in known:
@@ -54,6 +56,33 @@ def is_new(name: str, *arguments: Any) -> bool:
       'name'
     )
   return False
+
+
+def register_once(function: Callable[..., None]) -> Callable[..., str]:
+  """Makes repeated identical calls of a function no-ops.
+
+  For functions that register tasks or mixtures from gin, which calls them
+  wherever it uses the name.
+
+  Args:
+    function: registers its first argument, a name.
+
+  Returns:
+    A function with the same arguments. It returns the name, and raises
+    UserError if the name is registered with other arguments.
+  """
+  signature = inspect.signature(function)
+
+  @functools.wraps(function)
+  def register_if_new(*args, **kwargs):
+    bound = signature.bind(*args, **kwargs)
+    bound.apply_defaults()
+    name, *arguments = bound.arguments.values()
+    if is_new(name, function.__module__, *arguments):
+      function(*args, **kwargs)
+    return name
+
+  return register_if_new
 
 
 def register(
@@ -77,47 +106,47 @@ def register(
   preprocessors.py lists the features of each. Their task feature lengths:
     name         inputs S, prompts P, targets T, subtasks U, and for packing
                  decoder L; with PromptInDecoderFeatureConverter
-    name_pie,    inputs and targets; with seqio.EncDecFeatureConverter
-    name_joint
-  All of them can be mixed (with the same layout of other tasks), cached by
-  seqio_cache_tasks, and evaluated by seqio.Evaluator: the same metrics see the
-  same whole examples. `inputs` and `targets` end in EOS.
+    name_pie,    inputs and targets; with TextToTextFeatureConverter or
+    name_joint   seqio.EncDecFeatureConverter
+  Tasks of one layout can be mixed. All of them can be cached by
+  seqio_cache_tasks and evaluated by seqio.Evaluator: their metrics see the same
+  whole examples. `inputs` and `targets` end in EOS.
 
   Args:
     name: of the multi-prompt task.
     source: of the data.
     vocabulary: of inputs, prompts and targets.
-    preprocessors: turn what the source gives into decomposable examples (the
-      package's docstring says what they are). Features besides those go to
-      the metrics as they are; an optional float32 [U] `subtask_weights` scales
-      the loss of each subtask in the multi-prompt layout, and an optional
-      int32 [U] `subtask_odds` says how much likelier one is drawn than others
-      where a run trains on some of the empty subtasks only.
-    metric_fns: functions of (targets, predictions), lists with an entry per
-      whole example; postprocessors.py says what is in it, metrics has some.
-    has_targets: whether anybody knows the right answers; False: what stands in
-      `targets` means nothing, and no model is trained on it.
-    subtask_features: names of those further features that have an entry per
-      subtask; `name`_pie gives each row its own.
-    empty_target: the target that says "nothing here", such as 'none', if there
-      is one: in training, one may draw from such subtasks.
-    joint_separator: stands between the targets of the joint layout.
-    long_inputs: what becomes of an input longer than S: 'keep_start',
+    preprocessors: turn examples of the source into decomposable examples (see
+      the docstring of the package). Further features are passed to the metrics
+      unchanged. An optional float32 [U] `subtask_weights` scales the loss of
+      each subtask in the multi-prompt layout. An optional int32 [U]
+      `subtask_odds` is the relative probability of each subtask where a run
+      trains on a sample of the subtasks with an empty target.
+    metric_fns: functions of (targets, predictions), lists with one entry per
+      whole example (see postprocessors.py); `subtasks.metrics` has some.
+    has_targets: False if the targets are unknown: `targets` are placeholders,
+      and no model may be trained on the task.
+    subtask_features: names of the further features with one entry per subtask;
+      `name`_pie gives each row the entry of its subtask.
+    empty_target: the target that means "nothing here", such as 'none', or None.
+      Training may sample subtasks with this target.
+    joint_separator: written between the targets of the joint layout.
+    long_inputs: how an input longer than S is treated: 'keep_start',
       'keep_end' (of a dialogue: the latest turns) or 'error'.
-    newline: a sentinel of the vocabulary, such as '<extra_id_99>', to write
-      newlines as where the vocabulary has none: in all texts before they are
-      tokenised, and back in predictions. None leaves newlines to the
-      vocabulary; T5's makes spaces of them. See newlines.py.
-    pie_max_empty_subtasks: in the split 'train' of `name`_pie, keep so many of
-      the subtasks of an example whose target is the empty one, drawn anew in
-      each epoch; None keeps all. (`name` has this in its feature converter.)
-    shuffle_buffer_size: of SeqIO's shuffling of examples, whose buffer goes
-      into every checkpoint of an iterator. By default none for a source that
-      shuffles by itself, else SeqIO's 1,000. `name`_pie, where subtasks of one
-      example come together, has ten times SeqIO's.
+    newline: a sentinel of the vocabulary, such as '<extra_id_99>', that
+      replaces newlines in all texts before they are tokenised, and is replaced
+      by newlines in predictions. None leaves newlines to the vocabulary; T5's
+      maps them to spaces. See newlines.py.
+    pie_max_empty_subtasks: in the split 'train' of `name`_pie, keep at most
+      this many subtasks of an example with an empty target, sampled in each
+      epoch; None keeps all. (`name` has this in its feature converter.)
+    shuffle_buffer_size: of SeqIO's shuffling of examples; the buffer is part of
+      every checkpoint of an iterator. By default there is none for a source
+      that shuffles by itself, else SeqIO's 1,000. `name`_pie, where the
+      subtasks of an example are adjacent, has ten times SeqIO's.
 
   Raises:
-    ValueError: a name is taken, or an argument makes no sense.
+    ValueError: a name is taken, or an argument is invalid.
   """
   if long_inputs not in examples.LONG_INPUTS:
     raise ValueError(
@@ -138,7 +167,7 @@ def register(
     ),
     seqio.CacheDatasetPlaceholder(),
   ]
-  how = dict(task=name, vocabulary=vocabulary, long_inputs=long_inputs)
+  options = dict(task=name, vocabulary=vocabulary, long_inputs=long_inputs)
   layout = functools.partial(
     Layout,
     long_inputs=long_inputs,
@@ -150,11 +179,11 @@ def register(
     seqio.TaskRegistry.add, source=source, task_cls=DecomposableTask
   )
   add(
-    name,
+    name + examples.LAYOUTS['pid'],
     preprocessors=[
       *tokenize,
-      tokenization.draw,
-      functools.partial(preprocessors_lib.multi_prompt, **how),
+      tokenization.draw_keys,
+      functools.partial(preprocessors_lib.multi_prompt, **options),
     ],
     output_features=_multi_prompt_features(vocabulary),
     postprocess_fn=functools.partial(
@@ -165,14 +194,14 @@ def register(
     layout=layout('pid'),
   )
   add(
-    f'{name}_pie',
+    name + examples.LAYOUTS['pie'],
     preprocessors=[
       *tokenize,
-      tokenization.draw,
+      tokenization.draw_keys,
       functools.partial(
         preprocessors_lib.prompt_in_encoder,
         subtask_features=subtask_features,
-        **how,
+        **options,
       ),
     ],
     output_features=_text_to_text_features(vocabulary),
@@ -181,19 +210,19 @@ def register(
       subtask_features=subtask_features,
       newline=newline,
     ),
-    metric_fns=_metrics(metric_fns, rows=True),
+    metric_fns=_metrics(metric_fns, group_rows=True),
     shuffle_buffer_size=10 * _SHUFFLE_BUFFER_SIZE,
     layout=layout('pie', train_max_empty_subtasks=pie_max_empty_subtasks),
   )
   add(
-    f'{name}_joint',
+    name + examples.LAYOUTS['joint'],
     preprocessors=[
       *tokenize,
       functools.partial(
         preprocessors_lib.joint,
         separator=joint_separator,
         newline=newline,
-        **how,
+        **options,
       ),
     ],
     output_features=_text_to_text_features(vocabulary),
@@ -208,16 +237,17 @@ def register(
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-  """How a task lays examples out; who predicts must do the same.
+  """How a task's examples become features; inference must do the same.
 
   Attributes:
     name: 'pid', 'pie' or 'joint'.
     long_inputs: 'keep_start', 'keep_end' or 'error'.
-    empty_target: the target that says "nothing here", or None.
+    empty_target: the target that means "nothing here", or None.
     newline: the sentinel that newlines are written as, or None.
     joint_separator: between targets of the joint layout, else None.
-    train_max_empty_subtasks: kept in the split 'train'; None keeps all.
-    has_targets: whether there is something to learn.
+    train_max_empty_subtasks: subtasks of an example with an empty target that
+      are kept in the split 'train'; None keeps all.
+    has_targets: whether the targets are known.
   """
 
   name: str
@@ -230,13 +260,13 @@ class Layout:
 
 
 class DecomposableTask(seqio.Task):
-  """A task whose preprocessors have fitted every feature already.
+  """A task whose preprocessors apply the feature lengths themselves.
 
   SeqIO would slice the first dimension of each feature to its length, and the
   first dimension of `prompts` counts subtasks, not tokens.
 
   Attributes:
-    layout: how the examples are laid out.
+    layout: how examples become features.
   """
 
   def __init__(self, *args: Any, layout: Layout, **kwargs: Any):
@@ -249,10 +279,10 @@ class DecomposableTask(seqio.Task):
     split: str = 'train',
     **kwargs: Any,
   ) -> tf.data.Dataset:
-    """As in the base class, but nothing is trimmed behind one's back."""
+    """See base class; features are not trimmed."""
     kwargs['trim_output_features'] = False
     if self.source.performs_internal_shuffling:
-      # A cache would repeat the order of the first epoch in all others.
+      # A cache would repeat the order of the first epoch.
       kwargs['try_in_mem_cache'] = False
     dataset = super().get_dataset(sequence_length, split, **kwargs)
     if (
@@ -260,15 +290,15 @@ class DecomposableTask(seqio.Task):
       and kwargs.get('shuffle', True)
       and self.shuffle_buffer_size is None
     ):
-      # The files of SeqIO's cache do not shuffle by themselves.
+      # Unlike the source, the files of SeqIO's cache are not shuffled.
       dataset = dataset.shuffle(_SHUFFLE_BUFFER_SIZE, kwargs.get('seed'))
     limit = self.layout.train_max_empty_subtasks
     if limit is not None and split == 'train':
-      dataset = dataset.filter(lambda row: row['empty_place'] < limit)
+      dataset = dataset.filter(lambda row: row['empty_rank'] < limit)
     return dataset
 
   def replace(self, **kwargs: Any) -> DecomposableTask:
-    """As in the base class, which would return a plain task."""
+    """See base class, which would return a plain task."""
     task = super().replace(**kwargs)
     task.__class__ = type(self)
     task.layout = self.layout
@@ -276,10 +306,12 @@ class DecomposableTask(seqio.Task):
 
 
 def _metrics(
-  metric_fns: Sequence[postprocessors.MetricFn], rows: bool = False
+  metric_fns: Sequence[postprocessors.MetricFn], group_rows: bool = False
 ) -> list[postprocessors.MetricFn]:
-  """No metrics stay none, so that SeqIO skips the task in evaluation."""
-  return [postprocessors.metric(metric_fns, rows=rows)] if metric_fns else []
+  """Returns [] without metrics, so that SeqIO skips the task in evaluation."""
+  if not metric_fns:
+    return []
+  return [postprocessors.combine_metrics(metric_fns, group_rows=group_rows)]
 
 
 def _as_seqio(

@@ -1,13 +1,13 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""A group of slots as one string, for subtasks that answer several at once.
+"""Several slots as one string, for subtasks that answer a group of slots.
 
   area = north | stars = 4    two slots are filled, all others are empty
-  none                        all are empty
+  none                        all slots are empty
 
-T5's vocabulary has these characters (it has no braces and no line breaks), and
-';' is left to the joint layout. Whatever a model writes can be read: what is no
-pair is handed back, so that a metric can count it as the mistake it is.
+These characters are in T5's vocabulary (braces and newlines are not), and ';'
+is left to the joint layout. `parse_slots` accepts any model output: parts that
+are not pairs are returned too, so that a metric can count them as errors.
 """
 
 from __future__ import annotations
@@ -16,76 +16,77 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 
 EMPTY = 'none'
-_BETWEEN_SLOTS = '|'
-_BETWEEN_NAME_AND_VALUE = '='
+_SLOT_SEPARATOR = '|'
+_VALUE_SEPARATOR = '='
 
 
-def write(values: Mapping[str, str]) -> str:
-  """Writes the filled slots of a group in the order given.
+def format_slots(values: Mapping[str, str]) -> str:
+  """Formats the filled slots of a group, in the given order.
 
   Args:
-    values: by the name of a slot; runs of white space become single spaces.
+    values: slot name -> value; runs of white space become single spaces.
 
   Returns:
-    A string that `read` takes apart again.
+    A string that `parse_slots` inverts.
 
   Raises:
-    ValueError: a name or value is blank, or holds a character that would be
-      read as a separator.
+    ValueError: a name or value is blank, or contains a separator.
   """
   pairs = []
   for name, value in values.items():
-    name, value = ' '.join(name.split()), ' '.join(value.split())
-    is_wrong = (
+    name, value = _unify(name), _unify(value)
+    if (
       not name
       or not value
-      or _BETWEEN_SLOTS in name + value
-      or _BETWEEN_NAME_AND_VALUE in name
-    )
-    if is_wrong:
+      or _SLOT_SEPARATOR in name + value
+      or _VALUE_SEPARATOR in name
+    ):
       raise ValueError(
-        f'a slot of a group needs a name without {_BETWEEN_SLOTS} and '
-        f'{_BETWEEN_NAME_AND_VALUE}, and a value without {_BETWEEN_SLOTS}. '
-        f'Got {name!r} with {value!r}.'
+        f'a slot needs a name without {_SLOT_SEPARATOR} and {_VALUE_SEPARATOR},'
+        f' and a value without {_SLOT_SEPARATOR}. Got {name!r} with {value!r}.'
       )
-    pairs.append(f'{name} {_BETWEEN_NAME_AND_VALUE} {value}')
-  return f' {_BETWEEN_SLOTS} '.join(pairs) or EMPTY
+    pairs.append(f'{name} {_VALUE_SEPARATOR} {value}')
+  return f' {_SLOT_SEPARATOR} '.join(pairs) or EMPTY
 
 
-def read(text: str) -> tuple[dict[str, str], list[str]]:
-  """Reads what `write` wrote, or what a model made of it.
+def parse_slots(text: str) -> tuple[dict[str, str], list[str]]:
+  """Parses a group of slots, as formatted or as predicted.
 
   Args:
-    text: of a group.
+    text: of any form.
 
   Returns:
-    The values by the names of their slots, and the parts that are none: without
-    a name, a value or the sign between them, or of a slot that was read before.
-    Of an empty `text` that is the empty string.
+    Slot name -> value; and the parts that are not valid pairs: without a name,
+    a value or a separator, or a repeated slot. An empty `text` is one invalid
+    part, the empty string.
   """
-  values, rest = {}, []
+  values, invalid = {}, []
   if text.split() == [EMPTY]:
-    return values, rest
-  for part in text.split(_BETWEEN_SLOTS):
-    name, _, value = part.partition(_BETWEEN_NAME_AND_VALUE)
-    name, value = ' '.join(name.split()), ' '.join(value.split())
+    return values, invalid
+  for part in text.split(_SLOT_SEPARATOR):
+    name, _, value = part.partition(_VALUE_SEPARATOR)
+    name, value = _unify(name), _unify(value)
     if name and value and name not in values:
       values[name] = value
     else:
-      rest.append(' '.join(part.split()))
-  return values, rest
+      invalid.append(_unify(part))
+  return values, invalid
 
 
-def right_values(target: str, pairs: Sequence[str]) -> dict[str, list[str]]:
-  """Returns all right values of the filled slots of a group.
+def gold_values(target: str, pairs: Sequence[str]) -> dict[str, list[str]]:
+  """Returns all gold values of the filled slots of a group.
 
   Args:
-    target: of the group, as `write` wrote it.
-    pairs: 'name = value' for each right value of slots that have several.
+    target: of the group, from `format_slots`.
+    pairs: 'name = value' for each gold value of the slots that have several.
   """
-  values = {name: [value] for name, value in read(target)[0].items()}
-  several = {}
+  values = {name: [value] for name, value in parse_slots(target)[0].items()}
+  alternatives = {}
   for pair in pairs:
-    for name, value in read(pair)[0].items():
-      several.setdefault(name, []).append(value)
-  return values | several
+    for name, value in parse_slots(pair)[0].items():
+      alternatives.setdefault(name, []).append(value)
+  return values | alternatives
+
+
+def _unify(text: str) -> str:
+  return ' '.join(text.split())

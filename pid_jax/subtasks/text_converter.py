@@ -1,10 +1,11 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""SeqIO's converter for text-to-text, which also tells what was cut.
+"""SeqIO's text-to-text converter, which also counts what was truncated.
 
-The layouts note in `inputs_truncated` and `targets_truncated` what they cut;
-`seqio.EncDecFeatureConverter` drops both. SeqIO's packing, which is slow, could
-carry them as further sequences; here they ride on the tokens for nothing.
+The preprocessors record truncation in `inputs_truncated` and
+`targets_truncated`, and `seqio.EncDecFeatureConverter` drops both features.
+Packing them as further sequences would slow SeqIO's packing down; here a high
+bit of the first token carries them at no cost.
 """
 
 from __future__ import annotations
@@ -16,18 +17,18 @@ import tensorflow as tf
 
 _Spec = seqio.FeatureConverter.FeatureSpec
 
-_MARK = 1 << 30  # Greater than any token; on the first one of what was cut.
+_MARK = 1 << 30  # Above all token ids; added to the first token if truncated.
 
 
 class TextToTextFeatureConverter(seqio.EncDecFeatureConverter):
   """`seqio.EncDecFeatureConverter` for the layouts pie and joint.
 
   Its features are the base class's and, packed or not,
-    inputs_truncated   int32, inputs of the row that were cut
-    targets_truncated  int32, targets of the row that were cut
+    inputs_truncated   int32, number of truncated inputs in the row
+    targets_truncated  int32, number of truncated targets in the row
   """
 
-  # What the layouts note -> the model feature whose sequences were cut.
+  # Task feature -> the model feature whose sequences were truncated.
   COUNTERS = {
     'inputs_truncated': 'encoder_input_tokens',
     'targets_truncated': 'decoder_target_tokens',
@@ -40,7 +41,7 @@ class TextToTextFeatureConverter(seqio.EncDecFeatureConverter):
   def __call__(
     self, ds: tf.data.Dataset, task_feature_lengths: Mapping[str, int]
   ) -> tf.data.Dataset:
-    """Converts `ds`, as in the base class.
+    """Converts `ds`; see base class.
 
     Args:
       ds: of `inputs`, `targets` and the counters of the layouts pie and joint.
@@ -54,16 +55,16 @@ class TextToTextFeatureConverter(seqio.EncDecFeatureConverter):
   def get_model_feature_lengths(
     self, task_feature_lengths: Mapping[str, int]
   ) -> Mapping[str, int]:
-    """Returns the length of each model feature (of a counter: 1)."""
+    """Returns the length of each model feature; that of a counter is 1."""
     lengths = super().get_model_feature_lengths(task_feature_lengths)
     return {**lengths, **dict.fromkeys(self.COUNTERS, 1)}
 
 
 @tf.autograph.experimental.do_not_convert
 def _mark(example: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-  def mark(tokens, cut):
+  def mark(tokens, is_truncated):
     tokens = tf.cast(tokens, tf.int32)
-    return tf.concat([tokens[:1] + _MARK * cut, tokens[1:]], axis=0)
+    return tf.concat([tokens[:1] + _MARK * is_truncated, tokens[1:]], axis=0)
 
   return {
     'inputs': mark(example['inputs'], example['inputs_truncated']),
@@ -77,7 +78,7 @@ def _count(row: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
     name: tf.math.count_nonzero(row[feature] >= _MARK, dtype=tf.int32)
     for name, feature in TextToTextFeatureConverter.COUNTERS.items()
   }
-  # Of the decoder's inputs too, which are its targets moved.
+  # The decoder's inputs, its shifted targets, have marks too.
   tokens = {
     name: tf.where(value >= _MARK, value - _MARK, value)
     for name, value in row.items()

@@ -1,16 +1,18 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Checks inside tf.data whose messages a person can act on.
+"""Assertions inside tf.data with messages that a user can act on.
 
-An assertion in a tf.data graph reaches Python as an InvalidArgumentError with
-the message buried among node names. Ours stand between two marks, so that
-`user_error` can dig them out.
+A failed assertion in a tf.data graph reaches Python as an InvalidArgumentError
+with its message buried among node names. These messages are enclosed in two
+marks, by which `user_error` extracts them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from collections.abc import Iterator
 from collections.abc import Mapping
+import contextlib
 import dataclasses
 import re
 
@@ -21,21 +23,31 @@ from pid_jax import errors
 _MARK = '[pid_jax] '
 _END = ' [/pid_jax]'
 
+Example = Mapping[str, tf.Tensor]
 Message = list[str | tf.Tensor]
 
 
 def user_error(error: BaseException) -> errors.UserError | None:
-  """Returns the message of a failed check, or None if `error` is not one.
+  """Returns the message of a failed assertion of this module, else None.
 
   Args:
-    error: what iterating over a dataset raised, usually a
-      tf.errors.InvalidArgumentError; or what SeqIO made of it, which repeats
-      the text.
+    error: raised while iterating over a dataset, usually a
+      tf.errors.InvalidArgumentError; or an exception of SeqIO that repeats its
+      text.
   """
   found = re.search(
     re.escape(_MARK) + '(.*?)' + re.escape(_END), str(error), re.DOTALL
   )
   return errors.UserError(_unescape(found.group(1))) if found else None
+
+
+@contextlib.contextmanager
+def raise_user_errors() -> Iterator[None]:
+  """Raises a failed assertion inside the `with` block as a UserError."""
+  try:
+    yield
+  except tf.errors.OpError as e:
+    raise user_error(e) or e from e
 
 
 def _unescape(text: str) -> str:
@@ -55,9 +67,9 @@ def require(condition: tf.Tensor, message: Callable[[], Message]) -> None:
   """Stops the dataset with a message unless `condition` holds.
 
   Args:
-    condition: bool scalar, what must be true of the example at hand.
-    message: returns the parts of the message, strings and scalar tensors; it is
-      traced into a branch of its own, which costs nothing while all is well.
+    condition: bool scalar.
+    message: returns the parts of the message, strings and scalar tensors. It is
+      traced into a branch of its own, which costs nothing unless it is taken.
   """
 
   def fail() -> tf.Tensor:
@@ -74,7 +86,7 @@ def require(condition: tf.Tensor, message: Callable[[], Message]) -> None:
   tf.cond(condition, lambda: tf.constant(True), fail)
 
 
-def where(task: str, example: Mapping[str, tf.Tensor]) -> Message:
+def where(task: str, example: Example) -> Message:
   """Returns the beginning of each message about an example."""
   return ['task ', task, ', example ', example['example_id']]
 
@@ -98,15 +110,15 @@ class Limits:
   decoder: int | None = None
 
   @classmethod
-  def of(cls, sequence_length: Mapping[str, int] | None) -> Limits:
-    """Takes the limits out of SeqIO's `sequence_length`."""
+  def from_lengths(cls, sequence_length: Mapping[str, int] | None) -> Limits:
+    """Returns the limits among SeqIO's `sequence_length`."""
     given = sequence_length or {}
     return cls(**{f.name: given.get(f.name) for f in dataclasses.fields(cls)})
 
 
 def check_multi_prompt(
   task: str,
-  example: Mapping[str, tf.Tensor],
+  example: Example,
   prompt_lengths: tf.Tensor,
   target_lengths: tf.Tensor,
   limits: Limits,
@@ -120,81 +132,55 @@ def check_multi_prompt(
     target_lengths: int32 [U], in tokens, with EOS.
     limits: of the run.
   """
-  names = example['subtasks_pretokenized']
-  _check_prompts_are_there(task, example, prompt_lengths)
+  _check_prompts_not_empty(task, example, prompt_lengths)
   if limits.subtasks is not None:
+    size = tf.size(prompt_lengths)
     require(
-      tf.size(names) <= limits.subtasks,
+      size <= limits.subtasks,
       lambda: [
-        *where(task, example), ' has ', tf.size(names), ' subtasks, more than '
-        f'the feature length subtasks = {limits.subtasks}; none is dropped for '
-        'want of room: raise it',
+        *where(task, example), ' has ', size, ' subtasks, more than the '
+        f'feature length subtasks = {limits.subtasks}; subtasks are never '
+        'dropped: raise it',
       ],
     )  # fmt: skip
   if limits.prompts is not None:
-    longest = tf.reduce_max(prompt_lengths)
-    require(
-      longest <= limits.prompts,
-      lambda: [
-        *where(task, example), ', subtask ',
-        tf.gather(names, tf.argmax(prompt_lengths)), ': the prompt has ',
-        longest, ' tokens, more than the feature length prompts = '
-        f'{limits.prompts}; prompts are never cut: raise it',
-      ],
+    _check_longest(
+      task, example, prompt_lengths, limits.prompts, 'the prompt has',
+      'tokens, more than the feature length prompts = '
+      f'{limits.prompts}; prompts are never truncated: raise it',
     )  # fmt: skip
   if limits.decoder is not None:
-    kept = target_lengths
     if limits.targets is not None:
-      kept = tf.minimum(kept, limits.targets)
-    rows = prompt_lengths + kept
-    require(
-      tf.reduce_max(rows) <= limits.decoder,
-      lambda: [
-        *where(task, example), ', subtask ',
-        tf.gather(names, tf.argmax(rows)), ': prompt and target have ',
-        tf.reduce_max(rows), ' tokens with EOS, more than the feature length '
-        f'decoder = {limits.decoder}; raise it, or lower the feature length '
-        'targets',
-      ],
+      target_lengths = tf.minimum(target_lengths, limits.targets)
+    _check_longest(
+      task, example, prompt_lengths + target_lengths, limits.decoder,
+      'prompt and target have',
+      f'tokens with EOS, more than the feature length decoder = '
+      f'{limits.decoder}; raise it, or lower the feature length targets',
     )  # fmt: skip
 
 
 def check_prompt_in_encoder(
-  task: str,
-  example: Mapping[str, tf.Tensor],
-  prompt_lengths: tf.Tensor,
-  limits: Limits,
+  task: str, example: Example, prompt_lengths: tf.Tensor, limits: Limits
 ) -> None:
   """Stops the dataset at an example whose prompts leave no room for inputs."""
-  names = example['subtasks_pretokenized']
-  _check_prompts_are_there(task, example, prompt_lengths)
+  _check_prompts_not_empty(task, example, prompt_lengths)
   if limits.inputs is not None:
-    longest = tf.reduce_max(prompt_lengths)
-    require(
-      longest + 1 < limits.inputs,
-      lambda: [
-        *where(task, example), ', subtask ',
-        tf.gather(names, tf.argmax(prompt_lengths)), ': the prompt has ',
-        longest, ' tokens, which leaves no room for input and EOS in the '
-        f'feature length inputs = {limits.inputs}; prompts are never cut: '
-        'raise it',
-      ],
+    _check_longest(
+      task, example, prompt_lengths, limits.inputs - 2, 'the prompt has',
+      'tokens, which leaves no room for input and EOS in the feature length '
+      f'inputs = {limits.inputs}; prompts are never truncated: raise it',
     )  # fmt: skip
 
 
 def check_joint(
-  task: str,
-  example: Mapping[str, tf.Tensor],
-  has_separator: tf.Tensor,
-  separator: str,
+  task: str, example: Example, has_separator: tf.Tensor, separator: str
 ) -> None:
-  """Stops the dataset at a target that holds the separator; bool [U]."""
-  names = example['subtasks_pretokenized']
+  """Stops the dataset at a target that contains the separator; bool [U]."""
   require(
     ~tf.reduce_any(has_separator),
     lambda: [
-      *where(task, example), ', subtask ',
-      tf.gather(names, tf.argmax(has_separator)),
+      *_where_subtask(task, example, tf.argmax(has_separator)),
       f': the target contains the separator {separator!r}, so that the targets '
       'of the joint layout could not be told apart; choose another '
       'joint_separator',
@@ -203,9 +189,9 @@ def check_joint(
 
 
 def check_no_sentinel(
-  task: str, example: Mapping[str, tf.Tensor], texts: tf.Tensor, sentinel: str
+  task: str, example: Example, texts: tf.Tensor, sentinel: str
 ) -> None:
-  """Stops the dataset at a text that holds the newline sentinel; str [n]."""
+  """Stops the dataset at a text that contains the newline sentinel; str [n]."""
   has_sentinel = tf.strings.regex_full_match(
     texts, f'(?s).*{re.escape(sentinel)}.*'
   )
@@ -214,40 +200,61 @@ def check_no_sentinel(
     lambda: [
       *where(task, example),
       f': a text contains {sentinel!r}, which stands for a newline in this '
-      'task; take it out, or choose another sentinel (newline)',
+      'task; remove it, or choose another sentinel (newline)',
     ],
   )  # fmt: skip
 
 
 def check_input(
   task: str,
-  example: Mapping[str, tf.Tensor],
-  is_over: tf.Tensor,
+  example: Example,
+  is_truncated: tf.Tensor,
   size: tf.Tensor,
   limit: int | tf.Tensor,
 ) -> None:
-  """Stops the dataset at an input that would be cut."""
+  """Stops the dataset at an input that would be truncated."""
   require(
-    ~is_over,
+    ~is_truncated,
     lambda: [
       *where(task, example), ': the input has ', size, ' tokens with EOS, and '
-      'the feature length inputs leaves room for ', tf.constant(limit)
-      if isinstance(limit, int) else limit, '; raise it, or allow inputs to be '
-      'cut (long_inputs)',
+      'the feature length inputs leaves room for ',
+      tf.convert_to_tensor(limit), '; raise it, or allow inputs to be '
+      'truncated (long_inputs)',
     ],
   )  # fmt: skip
 
 
-def _check_prompts_are_there(
-  task: str, example: Mapping[str, tf.Tensor], prompt_lengths: tf.Tensor
+def _check_prompts_not_empty(
+  task: str, example: Example, prompt_lengths: tf.Tensor
 ) -> None:
   require(
     tf.reduce_all(prompt_lengths > 0),
     lambda: [
-      *where(task, example), ', subtask ',
-      tf.gather(
-        example['subtasks_pretokenized'], tf.argmin(prompt_lengths)
-      ),
+      *_where_subtask(task, example, tf.argmin(prompt_lengths)),
       ': the prompt is empty; every subtask needs at least one token',
     ],
   )  # fmt: skip
+
+
+def _check_longest(
+  task: str,
+  example: Example,
+  lengths: tf.Tensor,
+  limit: int,
+  what: str,
+  problem: str,
+) -> None:
+  """Stops the dataset if the longest of [U] exceeds `limit`, and names it."""
+  longest = tf.reduce_max(lengths)
+  require(
+    longest <= limit,
+    lambda: [
+      *_where_subtask(task, example, tf.argmax(lengths)),
+      f': {what} ', longest, f' {problem}',
+    ],
+  )  # fmt: skip
+
+
+def _where_subtask(task: str, example: Example, index: tf.Tensor) -> Message:
+  name = tf.gather(example['subtasks_pretokenized'], index)
+  return [*where(task, example), ', subtask ', name]

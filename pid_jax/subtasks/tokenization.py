@@ -1,9 +1,9 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""SeqIO preprocessors that come before any layout: strings to ids, and a draw.
+"""SeqIO preprocessors common to all layouts: tokens and sampling keys.
 
-`tokenize` ends what SeqIO caches offline. `draw` runs behind the cache, so that
-each epoch draws anew.
+`tokenize` is the last preprocessor before SeqIO's offline cache. `draw_keys`
+runs after the cache, so that each epoch has other keys.
 """
 
 from __future__ import annotations
@@ -39,27 +39,28 @@ def tokenize(
   """Encodes the strings of decomposable examples.
 
   Args:
-    dataset: of decomposable examples; features besides those of EXAMPLE_RANKS,
-      float32 [U] `subtask_weights` and int32 [U] `subtask_odds` pass through.
+    dataset: of decomposable examples, optionally with float32 [U]
+      `subtask_weights` and int32 [U] `subtask_odds`; other features pass
+      through.
     task: name of the task, for messages.
     vocabulary: of inputs, prompts and targets.
-    empty_target: a target that says "nothing here", or None.
+    empty_target: the target that means "nothing here", or None.
     newline: a sentinel to write newlines as, or None; see newlines.py.
 
   Returns:
     A dataset with, for each k of inputs, prompts, targets and subtasks, the
     string(s) `k_pretokenized`, and with
       inputs                int32 [s]
-      prompts, targets      int32 [n], the tokens of all U strings in a row
+      prompts, targets      int32 [n], the tokens of all U strings, concatenated
                             (SeqIO's cache cannot hold ragged matrices)
       prompts_row_lengths, targets_row_lengths  int32 [U]
-      subtasks              int32 [U], 0, or the subtask's odds (1 by default)
-                            where the target is `empty_target`
+      subtasks              int32 [U], the subtask's odds (1 by default) where
+                            the target is `empty_target`, else 0
       subtask_weights       float32 [U]
 
   Raises:
-    ValueError: the examples have not the features of a decomposable example, or
-      the vocabulary cannot express `newline`.
+    ValueError: the examples lack features of a decomposable example, or the
+      vocabulary cannot express `newline`.
     tf.errors.InvalidArgumentError: while iterating; see tf_assertions.py.
   """
   _check_spec(dataset.element_spec, task)
@@ -72,9 +73,10 @@ def tokenize(
     _check_counts(task, example, strings)
     num_subtasks = tf.size(strings['prompts'])
 
-    # One call of the tokenizer costs far more than one string in it.
-    together = [strings['prompts'], strings['targets'], [strings['inputs']]]
-    texts = tf.concat(together, axis=0)
+    # A call of the tokenizer costs far more than one more string in it.
+    texts = tf.concat(
+      [strings['prompts'], strings['targets'], [strings['inputs']]], axis=0
+    )
     if newline is not None:
       tf_assertions.check_no_sentinel(task, example, texts, newline)
       texts = _mark_newlines(texts, newline)
@@ -108,32 +110,34 @@ def tokenize(
 
 @seqio.map_over_dataset(num_seeds=1)
 @tf.autograph.experimental.do_not_convert
-def draw(example: Example, seed: tf.Tensor) -> Example:
-  """Gives each subtask with an empty target a random number.
+def draw_keys(example: Example, seed: tf.Tensor) -> Example:
+  """Draws a random sampling key for each subtask with an empty target.
+
+  A run that trains on k of these subtasks takes those with the k smallest keys:
+  weighted sampling without replacement (Efraimidis and Spirakis, 2006). One of
+  odds 4 comes before one of odds 1 four times out of five.
 
   Args:
-    example: with `subtasks` int32 [U], 0, or the odds of a subtask with an
-      empty target.
+    example: with `subtasks` int32 [U], the odds of a subtask with an empty
+      target, else 0.
     seed: int64 [2], from SeqIO.
 
   Returns:
-    The example with `subtasks` int32 [U] drawn from 1 to 2**31 - 2 where it
-    was not 0. Who trains on k of them takes those with the k smallest: one of
-    odds 4 is taken before one of odds 1 four times out of five (weighted
-    sampling without replacement, Efraimidis and Spirakis 2006).
+    The example with `subtasks` int32 [U], a key from 1 to 2**31 - 2 where it
+    was not 0.
   """
   odds = example['subtasks']
   uniform = tf.random.stateless_uniform(tf.shape(odds), seed, dtype=tf.float64)
-  # The smallest of `odds` uniform numbers is distributed like this.
+  # Distributed as the smallest of `odds` uniform numbers.
   smallest = 1 - uniform ** (1 / tf.maximum(tf.cast(odds, tf.float64), 1))
-  numbers = 1 + tf.cast(smallest * (tf.int32.max - 2), tf.int32)
-  return {**example, 'subtasks': numbers * tf.minimum(odds, 1)}
+  keys = 1 + tf.cast(smallest * (tf.int32.max - 2), tf.int32)
+  return {**example, 'subtasks': keys * tf.minimum(odds, 1)}
 
 
 def _mark_newlines(texts: tf.Tensor, sentinel: str) -> tf.Tensor:
-  """As newlines.mark, of a tensor of strings."""
-  written = newlines.written(sentinel).replace('\\', r'\\')
-  return tf.strings.regex_replace(texts, newlines.PATTERN, written)
+  """Applies `newlines.mark` to a tensor of strings."""
+  replacement = newlines.spaced(sentinel).replace('\\', r'\\')
+  return tf.strings.regex_replace(texts, newlines.PATTERN, replacement)
 
 
 def _encode(vocabulary: seqio.Vocabulary, strings: tf.Tensor) -> tf.Tensor:
@@ -149,7 +153,7 @@ def _encode(vocabulary: seqio.Vocabulary, strings: tf.Tensor) -> tf.Tensor:
 
 
 def _check_spec(spec: Mapping[str, tf.TensorSpec], task: str) -> None:
-  """Raises if the source and its preprocessors give no decomposable example."""
+  """Raises ValueError unless the elements are decomposable examples."""
   for key, rank in EXAMPLE_RANKS.items():
     want = f'a string tensor of rank {rank}'
     if key not in spec:
@@ -163,7 +167,7 @@ def _check_spec(spec: Mapping[str, tf.TensorSpec], task: str) -> None:
 
 
 def _check_counts(task: str, example: Example, strings: Example) -> None:
-  """Stops the dataset unless there are as many prompts as targets and names."""
+  """Stops the dataset unless prompts, targets and names are equally many."""
   prompts, targets, names = (
     tf.size(strings[k]) for k in ('prompts', 'targets', 'subtasks')
   )
@@ -171,8 +175,7 @@ def _check_counts(task: str, example: Example, strings: Example) -> None:
     (prompts > 0) & (targets == prompts) & (names == prompts),
     lambda: [
       *tf_assertions.where(task, example), ' has ', prompts, ' prompts, ',
-      targets,
-      ' targets and ', names, ' subtask names; it needs as many of each, and '
-      'at least one',
+      targets, ' targets and ', names, ' subtask names; it needs an equal '
+      'number of each, and at least one',
     ],
   )  # fmt: skip

@@ -1,15 +1,15 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Batches for training from a SeqIO task, at a position that can be saved.
+"""Training batches of a SeqIO task, with iterators that can be checkpointed.
 
-A checkpoint holds the state of the tf.data iterators, shuffle buffers included,
-so that a run that was killed goes on with the very batch that came next.
+A checkpoint has the state of the tf.data iterators, including shuffle buffers,
+so that a resumed run continues with the next batch exactly.
 
-The data is divided into shards, and a batch into as many blocks of rows: block
-i is of shard i. A process reads the shards of its rows, each by an iterator of
-its own. So the batches depend on the number of shards alone, never on that of
-processes, and any number of them can go on where others stopped. Each reads
-nothing but its own part where the number of processes divides that of shards.
+The data has V shards, and a batch has V blocks of rows: block i comes from
+shard i. A process reads the shards of its rows, each with a separate iterator.
+So the batches depend only on the number of shards, not on that of processes,
+and a run can resume with any number of processes. If the number of processes
+divides the number of shards, each process reads only its part of the data.
 """
 
 from collections.abc import Callable
@@ -29,39 +29,37 @@ import tensorflow as tf
 
 from pid_jax import errors
 from pid_jax import subtasks
+from pid_jax.subtasks import registration
 
 Lengths = Mapping[str, int]
-
-_LENGTHS_OF_ALL = ('inputs', 'targets')
-_LENGTHS_OF_PROMPTS = ('prompts', 'subtasks', 'decoder')
 
 
 @dataclasses.dataclass(frozen=True)
 class DatasetConfig:
   """What to read.
 
-  The fields up to `pack` have the names and the meaning that they have in T5X's
-  DatasetConfig; the others are of this trainer alone.
+  The fields up to `pack` are those of T5X's DatasetConfig.
 
   Attributes:
     mixture_or_task_name: registered with SeqIO.
-    task_feature_lengths: feature -> greatest number of tokens. Those that only
-      a task with prompts has may stand there for its baselines, too.
+    task_feature_lengths: feature -> maximum number of tokens. Lengths of
+      prompts are ignored for the text-to-text layouts.
     split: such as 'train'.
     batch_size: B, rows of a global batch (over all processes).
-    shuffle: whether to shuffle, anew in each pass.
-    seed: of shuffling and of preprocessors that draw; None takes the run's.
-    use_cached: whether to read what `seqio_cache_tasks` wrote.
-    pack: whether to put several examples in a row.
-    num_examples: in evaluation, read so many examples; None reads all.
-    feature_converter: (pack=...) -> seqio.FeatureConverter; None takes
+    shuffle: whether to shuffle, differently in each epoch.
+    seed: of shuffling and random preprocessors; None takes that of the run.
+    use_cached: whether to read the cache of `seqio_cache_tasks`.
+    pack: whether to pack several examples into a row.
+    num_examples: in evaluation, read only this many examples; None reads all.
+    feature_converter: (pack=...) -> seqio.FeatureConverter. None takes
       `subtasks.PromptInDecoderFeatureConverter` for a task with prompts, and
-      for text-to-text `subtasks.TextToTextFeatureConverter`, or SeqIO's own if
-      the task does not say what it cuts.
-    num_shards: of training data; None takes the checkpoint's, or at first the
-      number of processes. For a run that may move to more hosts, their number.
-    num_threads: of tf.data; None leaves half of the cores to the model, if the
-      model computes on them, else takes tf.data's own choice.
+      for text-to-text `subtasks.TextToTextFeatureConverter`, or
+      seqio.EncDecFeatureConverter if the task does not record truncation.
+    num_shards: of training data; None takes that of the checkpoint, or the
+      number of processes in a new run. For a run that may resume on more hosts,
+      give their number.
+    num_threads: of tf.data. None leaves half of the cores to a model that
+      computes on them, else lets tf.data choose.
   """
 
   mixture_or_task_name: str
@@ -82,7 +80,7 @@ def get_task(name: str) -> seqio.Task | seqio.Mixture:
   """Finds a task or mixture by name.
 
   Raises:
-    UserError: no such task; the nearest names are shown.
+    UserError: there is no such task; the message has the most similar names.
   """
   known = [*seqio.TaskRegistry.names(), *seqio.MixtureRegistry.names()]
   if name not in known:
@@ -98,24 +96,24 @@ def check_split(task: seqio.Task | seqio.Mixture, split: str) -> None:
 
 
 def with_seed(cfg: DatasetConfig, seed: int) -> DatasetConfig:
-  """Fills in the run's seed where a configuration has none of its own."""
+  """Sets the seed of a configuration that has none."""
   return cfg if cfg.seed is not None else dataclasses.replace(cfg, seed=seed)
 
 
 def layout(task: seqio.Task | seqio.Mixture) -> str:
-  """'pid' for a task with prompts of its own, 'text' for text-to-text."""
+  """Returns 'pid' for a task with prompts, 'text' for text-to-text."""
   return 'pid' if 'prompts' in task.output_features else 'text'
 
 
 def feature_converter(cfg: DatasetConfig) -> seqio.FeatureConverter:
-  """The converter that makes model features of a task's examples."""
+  """Returns the converter from task features to model features."""
   if cfg.feature_converter is not None:
     return cfg.feature_converter(pack=cfg.pack)
   task = get_task(cfg.mixture_or_task_name)
   if layout(task) == 'pid':
     return subtasks.PromptInDecoderFeatureConverter(pack=cfg.pack)
-  parts = seqio.get_subtasks(task)
-  if all(isinstance(part, subtasks.DecomposableTask) for part in parts):
+  members = seqio.get_subtasks(task)
+  if all(isinstance(t, subtasks.DecomposableTask) for t in members):
     return subtasks.TextToTextFeatureConverter(pack=cfg.pack)
   return seqio.EncDecFeatureConverter(pack=cfg.pack)
 
@@ -123,27 +121,29 @@ def feature_converter(cfg: DatasetConfig) -> seqio.FeatureConverter:
 def feature_lengths(
   cfg: DatasetConfig, *, complete: bool = True
 ) -> dict[str, int]:
-  """The lengths that a task has: of a baseline, without those of prompts.
+  """Returns the lengths of a task's features.
 
-  So that one TASK_FEATURE_LENGTHS serves a task in all its layouts.
+  Drops the lengths of prompts for the text-to-text layouts, so that one
+  TASK_FEATURE_LENGTHS serves all layouts of a task.
 
   Args:
     cfg: what to read.
-    complete: whether none may be missing.
+    complete: whether all lengths are required.
 
   Raises:
-    UserError: a length is missing, or is of nothing that the task has.
+    UserError: a length is missing, or the task has no such feature.
   """
   task = get_task(cfg.mixture_or_task_name)
   known = set(task.output_features)
-  needed = {*_LENGTHS_OF_ALL, *_LENGTHS_OF_PROMPTS} & known
+  prompt_lengths = registration.PROMPT_LENGTHS
+  needed = {*registration.TEXT_LENGTHS, *prompt_lengths} & known
   if layout(task) == 'pid':
     known.add('decoder')
     needed |= {'decoder'} if cfg.pack else set()
   lengths = {
     name: length
     for name, length in cfg.task_feature_lengths.items()
-    if name in known or name not in _LENGTHS_OF_PROMPTS
+    if name in known or name not in prompt_lengths
   }
   for name in sorted(set(lengths) - known):
     raise errors.unknown(f'feature length of {task.name}', name, needed)
@@ -159,10 +159,7 @@ def feature_lengths(
 def row_shapes(
   cfg: DatasetConfig,
 ) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
-  """Shape and dtype of each feature of one row of a training batch.
-
-  Reads no data.
-  """
+  """Returns shape and dtype of each feature of one row of a training batch."""
   converter = feature_converter(cfg)
   lengths = converter.get_model_feature_lengths(feature_lengths(cfg))
   specs = converter.MODEL_FEATURES
@@ -170,7 +167,7 @@ def row_shapes(
   shapes = {}
   for name, length in lengths.items():
     spec = specs.get(name, packed)
-    shape = (length,) if spec.rank else ()  # Of a counter.
+    shape = (length,) if spec.rank else ()  # Counters are scalars.
     shapes[name] = shape, np.dtype(spec.dtype.as_numpy_dtype)
   return shapes
 
@@ -181,18 +178,18 @@ def dataset(
   shard: seqio.ShardInfo | None = None,
   num_threads: int | None = None,
 ) -> tf.data.Dataset:
-  """The batches of a task, or what a shard of its data gives to them.
+  """Returns the batches of a task, or one shard's block of rows of each.
 
   Args:
     cfg: what to read.
-    num_epochs: passes over the data; None for no end.
-    shard: which part of the data; by files if there are enough of them, else by
-      examples. None: all.
-    num_threads: in place of cfg's.
+    num_epochs: None repeats the data without end.
+    shard: of the data, by files if there are enough of them, else by examples;
+      None reads all.
+    num_threads: overrides that of cfg.
 
   Returns:
-    Batches of model features, [B / num_shards, ...]; the last one of a dataset
-    that ends may have fewer rows.
+    Batches of model features, [B / num_shards, ...]; the last one of a finite
+    dataset may have fewer rows.
   """
   task = get_task(cfg.mixture_or_task_name)
   check_split(task, cfg.split)
@@ -201,9 +198,9 @@ def dataset(
   counters = {}
   if isinstance(task, seqio.Mixture) and isinstance(
     converter, subtasks.TextToTextFeatureConverter
-  ):  # Mixtures drop what is no output feature.
+  ):  # Mixtures drop all but the output features.
     counters['passthrough_features'] = list(converter.COUNTERS)
-  # As seqio.get_dataset, which has no way to pass features through a mixture.
+  # Like seqio.get_dataset, which cannot pass features through a mixture.
   ds = task.get_dataset(
     lengths,
     split=cfg.split,
@@ -234,7 +231,7 @@ def _num_threads(cfg: DatasetConfig) -> int | None:
 
 
 class TrainIterator(Iterator[dict[str, np.ndarray]]):
-  """Endless batches, with a position that can be saved and restored."""
+  """Iterates over a dataset, with a position that can be checkpointed."""
 
   def __init__(self, ds: tf.data.Dataset):
     self._iterator = iter(ds)
@@ -245,21 +242,21 @@ class TrainIterator(Iterator[dict[str, np.ndarray]]):
     return {name: np.asarray(value) for name, value in batch.items()}
 
   def save(self) -> dict[str, bytes]:
-    """Returns the position after the last batch taken, as named files."""
+    """Returns the position after the last batch, as the contents of files."""
     with tempfile.TemporaryDirectory() as folder:
       try:
         self._checkpoint.write(os.path.join(folder, 'iterator'))
       except tf.errors.FailedPreconditionError as e:
         raise errors.UserError(
           'The position in the training data cannot be saved, because a '
-          'source or preprocessor keeps state of its own (a Python generator, '
-          'say): build it from tf.data operations, or set '
+          'source or preprocessor has state outside of tf.data (such as a '
+          'Python generator): build it from tf.data operations, or set '
           f'CheckpointConfig.save_dataset = False. ({e.message})'
         ) from e
       return {p.name: p.read_bytes() for p in pathlib.Path(folder).iterdir()}
 
   def restore(self, files: Mapping[str, bytes]) -> None:
-    """Goes to a position that `save` returned."""
+    """Restores a position that `save` returned."""
     with tempfile.TemporaryDirectory() as folder:
       for name, content in files.items():
         (pathlib.Path(folder) / name).write_bytes(content)
@@ -271,15 +268,16 @@ _POSITION = re.compile(r'(?:shard|process)_(\d+)_of_(\d+)\.(.+)')
 
 
 def find_num_shards(cfg: DatasetConfig, saved: Iterable[str]) -> int:
-  """Returns into how many shards the training data is divided.
+  """Returns the number of shards of the training data.
 
   Args:
     cfg: what to read.
-    saved: the names of the files of a position, as `ShardedIterator.save`
-      names them; none where nothing was saved.
+    saved: the names of the files of `ShardedIterator.save`; empty if no
+      position was saved.
 
   Raises:
-    UserError: another number was saved, or the batch cannot be divided so.
+    UserError: the position was saved with another number of shards, or the
+      batch size is not a multiple of it.
   """
   found = {int(m[2]) for m in map(_POSITION.fullmatch, saved) if m}
   num_shards = cfg.num_shards or max(found, default=jax.process_count())
@@ -287,20 +285,22 @@ def find_num_shards(cfg: DatasetConfig, saved: Iterable[str]) -> int:
     raise errors.UserError(
       f'DatasetConfig.num_shards is {num_shards}, but the position in the data '
       f'was saved for {max(found)} shards: leave num_shards at {max(found)} or '
-      'None, or set CheckpointConfig.save_dataset = False to begin the data '
-      'anew.'
+      'None, or set CheckpointConfig.save_dataset = False to restart the data.'
     )
   if num_shards < 1 or cfg.batch_size % num_shards:
     raise errors.UserError(
-      f'A batch of {cfg.batch_size} cannot be made of {num_shards} shards of '
-      'the data: choose a multiple of them as batch size, or another '
+      f'A batch of {cfg.batch_size} cannot be divided among {num_shards} data '
+      'shards: choose a multiple of them as batch size, or another '
       'DatasetConfig.num_shards (by default the number of processes).'
     )
   return num_shards
 
 
 class ShardedIterator(Iterator[dict[str, np.ndarray]]):
-  """A process's rows of endless batches, whatever the number of processes."""
+  """A process's rows of batches that do not depend on the number of processes.
+
+  Iterates without end.
+  """
 
   def __init__(
     self,
@@ -314,9 +314,9 @@ class ShardedIterator(Iterator[dict[str, np.ndarray]]):
     Args:
       cfg: what to read.
       num_shards: V, shards of the data; B is a multiple.
-      rows_of_processes: process -> which of the B rows it holds, in rising
-        order; None: this one holds all.
-      process: the number of this process; None: as JAX counts.
+      rows_of_processes: process -> sorted indices of its rows among the B; None
+        gives this process all rows.
+      process: index of this process; None takes jax.process_index().
     """
     if rows_of_processes is None:
       process, rows_of_processes = 0, {0: np.arange(cfg.batch_size)}
@@ -324,26 +324,29 @@ class ShardedIterator(Iterator[dict[str, np.ndarray]]):
       process = jax.process_index()
     size = cfg.batch_size // num_shards
     shards = {p: rows // size for p, rows in rows_of_processes.items()}
-    own = sorted(set(shards[process].tolist()))
+    local_shards = sorted(set(shards[process].tolist()))
     threads = _num_threads(cfg)
     self._num_shards = num_shards
-    self._rows = {  # Of a shard's batch, those that this process holds.
-      i: rows_of_processes[process][shards[process] == i] % size for i in own
+    self._rows = {  # This process's rows in the block of each shard.
+      i: rows_of_processes[process][shards[process] == i] % size
+      for i in local_shards
     }
-    # Where several read a shard, the first of them saves its position.
-    self._saves = {
-      i for i in own if process == min(p for p in shards if i in shards[p])
-    }
+    # Of several processes that read a shard, the first saves its position.
+    self._saved_shards = [
+      i
+      for i in local_shards
+      if process == min(p for p in shards if i in shards[p])
+    ]
     self._iterators = {
       i: TrainIterator(
         dataset(
           cfg,
           None,
           seqio.ShardInfo(i, num_shards),
-          threads and max(1, threads // len(own)),
+          threads and max(1, threads // len(local_shards)),
         )
       )
-      for i in own
+      for i in local_shards
     }
 
   def __next__(self) -> dict[str, np.ndarray]:
@@ -354,20 +357,20 @@ class ShardedIterator(Iterator[dict[str, np.ndarray]]):
     return {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
 
   def save(self) -> dict[str, bytes]:
-    """Returns the positions of the shards that this process answers for."""
+    """Returns the positions of the shards that this process saves."""
     return {
       f'shard_{i}_of_{self._num_shards}.{name}': content
-      for i in sorted(self._saves)
+      for i in self._saved_shards
       for name, content in self._iterators[i].save().items()
     }
 
   def needs(self, name: str) -> bool:
-    """Whether `restore` wants a file that some process has saved."""
+    """Whether `restore` needs a file that any process has saved."""
     match = _POSITION.fullmatch(name)
     return match is not None and int(match[1]) in self._iterators
 
   def restore(self, files: Mapping[str, bytes]) -> None:
-    """Goes to a position of which all processes together saved the files."""
+    """Restores a position from the files that all processes saved."""
     positions = {i: {} for i in self._iterators}
     for name, content in files.items():
       if self.needs(name):

@@ -1,14 +1,14 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Pages in one HTML file each, to look at what models did.
+"""Web pages for viewing predictions, each a single HTML file.
 
-    pages.write_report('/tmp/model', '/tmp/report.html')
+    viewer.write_report('/tmp/model', '/tmp/report.html')
 
-`markup` and `shell` make any page, `charts` its plots; the rest is the report
-on predictions: `sources` finds them, `records` reads them, `comparing` says
-what is wrong with each, `dialogues` puts turns together, `curves` reads what
-training logged, `tables` counts and packs, and `predictions` lays it out. The
-scripts and styles lie in assets/. No JAX, no TensorFlow.
+`markup` and `shell` build any page, `charts` its plots. The other modules build
+the report on predictions: `sources` finds them, `records` reads them,
+`comparing` classifies errors, `dialogues` groups turns, `curves` reads the logs
+of training, `tables` counts and encodes, and `predictions` builds the page. The
+scripts and styles are in assets/. No JAX, no TensorFlow.
 """
 
 from pid_jax.viewer.predictions import Summary

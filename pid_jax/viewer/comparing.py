@@ -1,10 +1,10 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""What kind of error a prediction is, if it is one.
+"""Classifies predictions by kind of error.
 
-Strings are right when they are equal up to runs of white space, as the
-strictest metrics compare them. Metrics that forgive more (SQuAD's drop case,
-punctuation and articles) may count as right what is a near miss here.
+A prediction is right if it equals a gold value up to runs of white space, as in
+the strictest metrics. More lenient metrics (SQuAD's ignore case, punctuation
+and articles) may count a near miss as right.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ import enum
 
 from pid_jax.subtasks import metrics
 
-# Targets that say "nothing here" in the tasks of this library.
+# Targets that mean "nothing here" in the tasks of this library.
 EMPTY_WORDS = ('', 'none', 'unanswerable')
-NEAR = 0.75  # From this `similarity` on, a wrong value is a near miss.
+NEAR = 0.75  # The least `similarity` of a near miss.
 
 
 class Kind(enum.Enum):
   """The outcome of a subtask; the value is its letter in a page's data."""
 
   RIGHT = 'r'
-  MISSED = 'm'  # Gold has a value, the prediction is empty.
-  INVENTED = 'i'  # The other way round.
-  WRONG = 'w'  # Both have values, and they differ.
-  NEAR_MISS = 'n'  # They differ little.
-  ABSENT = 'a'  # There is no prediction; never right.
-  UNJUDGED = 'u'  # There is no gold.
+  MISSED = 'm'  # The gold value is not empty, the prediction is.
+  INVENTED = 'i'  # The prediction is not empty, the gold value is.
+  WRONG = 'w'  # Both are not empty, and differ.
+  NEAR_MISS = 'n'  # Both are not empty, and differ little.
+  ABSENT = 'a'  # There is no prediction.
+  UNJUDGED = 'u'  # There is no gold value.
 
   @property
   def is_error(self) -> bool:
@@ -45,17 +45,17 @@ def compare(
   prediction: str | None,
   empty_words: Collection[str] = EMPTY_WORDS,
 ) -> Kind:
-  """Compares a prediction with all right values of a subtask.
+  """Compares a prediction with all gold values of a subtask.
 
   Args:
-    golds: the target first; none if it is not known.
-    prediction: None if there is none.
-    empty_words: what stands for "nothing here", as written. The value 'None'
-      is none of them.
+    golds: the target first; [] if it is unknown.
+    prediction: None if it is missing.
+    empty_words: that mean "nothing here"; case matters, so the value 'None' is
+      not one of them.
 
   Returns:
-    The kind. With several right values, the prediction is missed or invented
-    by the first one, and near by any.
+    The kind of outcome. With several gold values, the first one decides between
+    missed and invented, and a near miss may be near any of them.
   """
   if not golds:
     return Kind.UNJUDGED
@@ -64,9 +64,9 @@ def compare(
   words = prediction.split()
   if any(words == gold.split() for gold in golds):
     return Kind.RIGHT
-  is_missing = ' '.join(words) in empty_words
+  is_empty = ' '.join(words) in empty_words
   has_value = ' '.join(golds[0].split()) not in empty_words
-  if is_missing:  # If gold is empty too, it says so in another word.
+  if is_empty:  # An empty gold value is another empty word.
     return Kind.MISSED if has_value else Kind.NEAR_MISS
   if not has_value:
     return Kind.INVENTED
@@ -75,17 +75,12 @@ def compare(
 
 
 def similarity(a: str, b: str) -> float:
-  """How much two strings look alike, from 0 to 1.
+  """Returns the similarity of two strings, from 0 to 1.
 
-  Both are made alike in case, white space, punctuation and articles
-  (metrics.normalize_answer). Then it is 1 - d / n, with d the least number of
-  characters to insert, delete or replace, and n the length of the longer. But
-  strings whose digits differ are not alike at all: '18:30' is not nearly
-  '18:35'.
-
-  Args:
-    a: a string.
-    b: another one.
+  Both are normalised by metrics.normalize_answer (case, white space,
+  punctuation and articles). The similarity is 1 - d / n, with their edit
+  distance d and the length n of the longer. It is 0 if their digits differ:
+  '18:30' and '18:35' are not similar.
   """
   a, b = metrics.normalize_answer(a), metrics.normalize_answer(b)
   if _digits(a) != _digits(b):
@@ -95,28 +90,28 @@ def similarity(a: str, b: str) -> float:
 
 
 def edit_distance(a: Sequence[Hashable], b: Sequence[Hashable]) -> int:
-  """Levenshtein's distance: insertions, deletions and replacements.
+  """Returns the Levenshtein distance: insertions, deletions, replacements.
 
-  The columns of the table are bit vectors, which Python's integers are at any
-  length: len(b) steps of a few operations each. Source: Myers (1999), "A fast
-  bit-vector algorithm for approximate string matching based on dynamic
-  programming", for whole strings as in Hyyrö (2003).
+  Columns of the dynamic programming table are bit vectors, for which Python's
+  integers serve at any length, so there are len(b) steps of a few operations.
+  Source: Myers (1999), "A fast bit-vector algorithm for approximate string
+  matching based on dynamic programming"; for whole strings, Hyyrö (2003).
 
   Args:
-    a: a sequence; its items are the rows of the table.
-    b: another one; its items are the columns.
+    a: its items are the rows of the table.
+    b: its items are the columns.
   """
   if not a:
     return len(b)
-  places = {}
+  positions = {}
   for i, item in enumerate(a):
-    places[item] = places.get(item, 0) | 1 << i
+    positions[item] = positions.get(item, 0) | 1 << i
   all_rows, last_row = (1 << len(a)) - 1, 1 << len(a) - 1
-  # Bit i: the table grows, or falls, by one from row i - 1 to row i.
+  # Bit i: the table increases, or decreases, by 1 from row i - 1 to row i.
   grows, falls = all_rows, 0
   distance = len(a)
   for item in b:
-    equal = places.get(item, 0)
+    equal = positions.get(item, 0)
     flat = (((equal & grows) + grows) ^ grows) | equal | falls
     # The same from one column to the next.
     right_grows = falls | ~(flat | grows) & all_rows

@@ -1,11 +1,11 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Which examples are turns of one dialogue.
+"""Groups examples that are turns of one dialogue.
 
-In tasks of dialogue state tracking an example is a dialogue up to some turn.
-Its id ends in the turn's number, and in SGD in the service whose state is asked
-for besides: 'bookings-test-4-2', '1_00000-4-Hotels_1'. Other ids may look like
-this, so the texts must agree: each turn's begins with the one before.
+In dialogue state tracking an example is a dialogue up to some turn. Its id ends
+in the number of the turn, in SGD followed by a service: 'bookings-test-4-2',
+'1_00000-4-Hotels_1'. Other ids may have this form by chance, so the text of
+each turn must also begin with that of the turn before.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ class Dialogue:
   """Examples that are turns of one dialogue.
 
   Attributes:
-    name: what their ids begin with.
-    service: whose state they ask for, '' if there is one state.
-    turns: their indices, by rising turn; at least two.
+    name: common beginning of their ids.
+    service: whose state they have; '' without services.
+    turns: indices of the examples, by ascending turn; at least two.
   """
 
   name: str
@@ -35,13 +35,13 @@ class Dialogue:
 
 
 def find(examples: Sequence[records.Example]) -> list[Dialogue]:
-  """Finds dialogues of two turns or more.
+  """Finds dialogues of at least two turns.
 
   Args:
     examples: in any order.
 
   Returns:
-    Dialogues, in the order in which the first of their examples appears.
+    Dialogues, ordered by the first of their examples.
   """
   turns = {}
   for index, example in enumerate(examples):

@@ -1,10 +1,10 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""HTML as a tree of elements, so that no text is ever taken for markup.
+"""HTML as a tree of elements, which escapes all text.
 
-The standard library's ElementTree escapes texts and attributes when the tree is
-written. Its tails (what stands behind an element) are awkward to build by hand:
-`element` takes children and texts in the order in which they are to be read.
+The standard library's ElementTree escapes texts and attributes when it writes a
+tree. Its tails (the text after an element) are awkward to build by hand, so
+`element` takes children and texts in reading order.
 """
 
 from __future__ import annotations
@@ -17,26 +17,26 @@ from xml.etree import ElementTree
 Element = ElementTree.Element
 
 # Inside <script>, '<' could end the element or begin a comment; the line
-# separators end a line of older JavaScript; halves of a surrogate pair, which a
-# Python string may hold, are not UTF-8.
+# separators end a line in older JavaScript; unpaired surrogates, which a Python
+# string may contain, cannot be encoded as UTF-8.
 _UNSAFE_IN_SCRIPT = re.compile('[<>&\u2028\u2029\ud800-\udfff]')
-# What HTML cannot hold: controls, and halves of a surrogate pair.
+# Control characters and unpaired surrogates.
 _NOT_IN_HTML = re.compile('[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff]')
 
 
 def element(
   name: str, /, *children: Element | str, **attributes: Any
 ) -> Element:
-  """Makes an element.
+  """Builds an element.
 
   Args:
     name: of the element.
     *children: elements and texts, in order.
     **attributes: a trailing underscore is dropped (`class_`), others become
-      hyphens; True is an attribute without a value, None and False are none.
+      hyphens; True is an attribute without a value, None and False omit it.
 
   Returns:
-    The element. Its children belong to it alone.
+    The element. Its children must not be used elsewhere.
   """
   made = ElementTree.Element(name)
   for key, value in attributes.items():
@@ -56,8 +56,8 @@ def element(
 def to_html(root: Element) -> str:
   """Writes the tree of a document.
 
-  Texts of <script> and <style> are written as they are, as HTML wants it; only
-  this package's own files and `to_json` go there.
+  The texts of <script> and <style> are not escaped, as HTML requires; only
+  files of this package and results of `to_json` are written there.
 
   Args:
     root: the element <html>.
@@ -67,7 +67,7 @@ def to_html(root: Element) -> str:
 
 
 def to_json(value: Any) -> str:
-  """Writes JSON that is the same inside <script> as outside."""
+  """Returns JSON that is safe inside <script>."""
   text = json.dumps(value, ensure_ascii=False, separators=(',', ':'))
   return _UNSAFE_IN_SCRIPT.sub(lambda m: f'\\u{ord(m[0]):04x}', text)
 

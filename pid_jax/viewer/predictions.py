@@ -1,6 +1,6 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""The page to look at predictions: what went wrong, how often, and where."""
+"""Builds the page for viewing predictions and their errors."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ Kind = comparing.Kind
 
 _STYLES = ('predictions.css',)
 _SCRIPTS = ('predictions_data.js', 'predictions_cards.js', 'predictions.js')
-# Questions of reading comprehension each have a name of their own.
-_MOST_NAMES = 200
-_LOG_FROM = 20  # Ratio of a curve's highest to its lowest value.
+# In reading comprehension, each question is a subtask with another name.
+_MAX_NAMES = 200
+_LOG_FROM = 20  # Ratio of the extremes of a curve drawn on a log scale.
 
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
-  """What a report found.
+  """Summary of a report.
 
   Attributes:
-    num_examples: that it shows.
-    num_errors: among their subtasks; None without gold.
-    notes: what is missing and why.
+    num_examples: on the page.
+    num_errors: among their subtasks; None without gold values.
+    notes: sentences on what is missing and why.
   """
 
   num_examples: int
@@ -56,7 +56,7 @@ def write_report(
   Args:
     path: see `sources`.
     output: the HTML file; local, or gs://.
-    empty_words: targets that say "nothing here".
+    empty_words: targets that mean "nothing here".
 
   Raises:
     UserError: there is nothing to report on, or the page cannot be written.
@@ -73,7 +73,7 @@ def write_report(
 
 
 def default_output(path: epath.PathLike) -> epath.Path:
-  """Beside a file of predictions, or inside a folder."""
+  """Returns a path beside a file of predictions, or inside a folder."""
   path = epath.Path(path)
   if path.is_dir():
     return path / 'report.html'
@@ -81,11 +81,11 @@ def default_output(path: epath.PathLike) -> epath.Path:
 
 
 def report(source: sources.Source, table: tables.Table) -> str:
-  """Makes the page.
+  """Builds the page.
 
   Args:
-    source: what there is.
-    table: its examples, compared.
+    source: title, metrics, curves and notes.
+    table: the examples of the source, compared.
 
   Returns:
     The whole document.
@@ -112,7 +112,7 @@ def report(source: sources.Source, table: tables.Table) -> str:
 
 
 def _head(source: sources.Source, table: tables.Table) -> markup.Element:
-  """Title, notes, and the kinds with their counts, which filter."""
+  """Title, notes, and counts by kind, which are filter buttons."""
   parts = [element('h1', source.title)]
   if table.examples:
     parts.append(element('p', _facts(table)))
@@ -122,8 +122,7 @@ def _head(source: sources.Source, table: tables.Table) -> markup.Element:
     parts.append(
       element(
         'p',
-        'There is no gold in this file, so nothing is compared: the page shows '
-        'the predictions alone.',
+        'This file has no gold values: the page shows the predictions only.',
         class_='note',
       )
     )
@@ -199,7 +198,7 @@ def _metrics(metrics: Mapping[str, float]) -> markup.Element:
 def _by_subtask(
   table: tables.Table, strings: tables.Strings
 ) -> Iterator[markup.Element]:
-  """The kinds of errors of each subtask, the worst first."""
+  """A table of errors by subtask and kind, sorted by errors."""
   counts = table.counts_by_name()
   if len(counts) < 2:
     return
@@ -214,7 +213,7 @@ def _by_subtask(
   for title in ('of', 'errors', *(tables.LABELS[kind][0] for kind in shown)):
     head.append(element('th', title, scope='col', class_='number'))
   rows = []
-  for name in order[:_MOST_NAMES]:
+  for name in order[:_MAX_NAMES]:
     of_name, index = counts[name], strings.index(name)
     cells = [element('td', f'{of_name.total():,}', class_='number quiet')]
     cells.append(_cell(errors[name], 'errors', index))
@@ -232,7 +231,7 @@ def _by_subtask(
       class_='scroll',
     )
   ]
-  rest = order[_MOST_NAMES:]
+  rest = order[_MAX_NAMES:]
   if rest:
     left_out = sum(errors[name] for name in rest)
     parts.append(
@@ -247,7 +246,7 @@ def _by_subtask(
 
 
 def _cell(count: int, kind: str, subtask: int) -> markup.Element:
-  """A count that leads to what it counts."""
+  """A count that is a button for the matching filter."""
   if not count:
     return element('td', '0', class_='number quiet')
   button = element(
@@ -259,7 +258,7 @@ def _cell(count: int, kind: str, subtask: int) -> markup.Element:
 def _curves(
   curves: Mapping[str, curves_lib.Curve], is_open: bool
 ) -> markup.Element:
-  """A chart for each curve; those that never change are told in words."""
+  """A chart for each curve; constant curves are listed as text."""
   drawn, constant = [], []
   for tag in sorted(curves, key=_importance):
     values = {value for _, value in curves[tag]}
@@ -286,7 +285,7 @@ def _importance(tag: str) -> tuple[int, str]:
 def _predictions(
   table: tables.Table, strings: tables.Strings
 ) -> markup.Element:
-  """The list, which the script fills, with its filters."""
+  """The list, filled by the script, and its filters."""
   return element(
     'section',
     element('h2', 'Predictions'),
@@ -312,7 +311,7 @@ def _filters(
     options = [('', 'all'), *((str(i), t) for i, t in enumerate(tasks))]
     yield _field('Task', _select('task', options))
   names = table.counts_by_name()
-  if 1 < len(names) <= _MOST_NAMES:
+  if 1 < len(names) <= _MAX_NAMES:
     options = [(str(strings.index(name)), name) for name in names]
     yield _field('Subtask', _select('subtask', [('', 'all'), *options]))
   yield _field('Show', _select('kind', _kinds(table)))

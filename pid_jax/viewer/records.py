@@ -1,11 +1,11 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Reads predictions, whoever wrote them, as whole examples.
+"""Reads the predictions of `predict` and `evaluate` as whole examples.
 
-`python -m pid_jax.predict` writes a line per example, with an object for each
-subtask. `python -m pid_jax.evaluate` writes a line per row of the task's
+`python -m pid_jax.predict` writes one line per example, with an object for each
+subtask. `python -m pid_jax.evaluate` writes one line per row of the task's
 layout: whole examples for NAME and NAME_joint, single subtasks for NAME_pie,
-and bare strings for a task of SeqIO's that knows no subtasks.
+and strings for other SeqIO tasks, which have no subtasks.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ class Example:
 
   Attributes:
     example_id: unique in its file.
-    task: that it belongs to, '' if that is not known.
+    task: its name, '' if unknown.
     inputs: the text.
-    names: [U].
-    prompts: [U]; '' where it is not known.
-    targets: [U]; None where it is not known.
-    alternatives: [U] further right values.
-    predictions: [U]; None where there is none.
+    names: [U], of the subtasks.
+    prompts: [U]; '' where unknown.
+    targets: [U]; None where unknown.
+    alternatives: [U] further gold values.
+    predictions: [U]; None where missing.
     scores: [U] natural logarithms of the predictions' probabilities, or None.
-    is_truncated: the model could not read all of the input.
+    is_truncated: whether the input was truncated.
   """
 
   example_id: str
@@ -53,18 +53,18 @@ class Example:
   is_truncated: bool = False
 
   def golds(self, u: int) -> list[str]:
-    """All right values of a subtask, its target first; [] if unknown."""
+    """Returns all gold values of a subtask, the target first; [] if unknown."""
     if self.targets[u] is None:
       return []
     return [self.targets[u], *self.alternatives[u]]
 
 
 def read(path: epath.PathLike, task: str = '') -> list[Example]:
-  """Reads the predictions of a file, in its order.
+  """Reads the predictions of a file, in order.
 
   Args:
     path: JSONL; local, or gs://.
-    task: the name of what was evaluated.
+    task: name of the evaluated task.
 
   Returns:
     At least one example.
@@ -78,24 +78,27 @@ def read(path: epath.PathLike, task: str = '') -> list[Example]:
       raise errors.UserError(f'{where}: must be a JSON object')
     try:
       if 'prediction' not in record:
-        found.append(_of_predict(record, task, number, where))
+        found.append(_from_predict(record, task, number, where))
       elif 'num_subtasks' in record:
         rows.append(record)
         outputs.append(_text(record['prediction']))
       elif 'subtasks' in record:
-        found.append(_whole(record, record['prediction'], task))
+        found.append(_from_example(record, record['prediction'], task))
       else:
-        found.append(_text_to_text(record, task, number))
+        found.append(_from_text(record, task, number))
+    except errors.UserError:
+      raise
     except (AttributeError, KeyError, TypeError, ValueError) as e:
-      if isinstance(e, errors.UserError):
-        raise
-      raise _not_ours(where) from e
+      raise errors.UserError(
+        f'{where}: not a line that `python -m pid_jax.predict` or '
+        '`python -m pid_jax.evaluate` writes'
+      ) from e
   if rows:
     try:
       for target, prediction in zip(
-        *postprocessors.regroup(rows, outputs), strict=True
+        *postprocessors.group_by_example(rows, outputs), strict=True
       ):
-        found.append(_whole(target, prediction, task))
+        found.append(_from_example(target, prediction, task))
     except (AttributeError, KeyError, TypeError, ValueError) as e:
       raise errors.UserError(f'{path}: {e}') from e
   if not found:
@@ -103,16 +106,16 @@ def read(path: epath.PathLike, task: str = '') -> list[Example]:
   return found
 
 
-def _of_predict(
+def _from_predict(
   record: Mapping[str, Any], task: str, number: int, where: str
 ) -> Example:
-  """A line of inference/files.py."""
+  """Reads a line of inference/predict_file.py."""
   subtasks = record['subtasks']
   for subtask in subtasks:
     if 'prediction' not in subtask:
       raise errors.UserError(
-        f'{where}: the subtask {subtask["name"]!r} has no "prediction"; give '
-        'the file that `python -m pid_jax.predict` wrote, its --output'
+        f'{where}: the subtask {subtask["name"]!r} has no "prediction"; pass '
+        'the --output of `python -m pid_jax.predict`'
       )
   scores = [subtask.get('score') for subtask in subtasks]
   return Example(
@@ -129,40 +132,41 @@ def _of_predict(
   )
 
 
-def _whole(
+def _from_example(
   target: Mapping[str, Any], prediction: Sequence[str | None], task: str
 ) -> Example:
-  """A target and a prediction in the form of subtasks/wholes.py."""
+  """Reads a target and a prediction of subtasks/postprocessors.py."""
   if isinstance(prediction, str):
-    raise ValueError('a string')
-  size = len(target['targets'])
-  (target,), (prediction,), _ = postprocessors.align([target], [prediction])
-  nothing = [''] * size
-  answers = target.get('answers') or nothing
-  pairs = target.get('pairs') or nothing
+    raise ValueError('the prediction is a string')
+  (prediction,), _ = postprocessors.align([target], [prediction])
+  blank = [''] * len(target['targets'])
   alternatives = []
-  for u in range(size):
-    values = json.loads(answers[u]) if answers[u] else []
-    # Of a group of slots, the order is free and values have alternatives.
-    if pairs[u] and _is_right_group(
-      target['targets'][u], json.loads(pairs[u]), prediction[u]
-    ):
-      values.append(prediction[u])
+  for text, gold, answers, pairs in zip(
+    prediction,
+    target['targets'],
+    target.get('answers') or blank,
+    target.get('pairs') or blank,
+    strict=True,
+  ):
+    values = json.loads(answers) if answers else []
+    # A group of slots is right in any order, and with alternative values.
+    if pairs and _is_right_group(gold, json.loads(pairs), text):
+      values.append(text)
     alternatives.append(values)
   return Example(
     example_id=_text(target['example_id']),
     task=task,
     inputs=_text(target.get('inputs') or ''),
     names=[_text(name) for name in target['subtasks']],
-    prompts=[_text(prompt) for prompt in target.get('prompts') or nothing],
+    prompts=[_text(prompt) for prompt in target.get('prompts') or blank],
     targets=[_text(text) for text in target['targets']],
     alternatives=alternatives,
     predictions=[_text_or_none(text) for text in prediction],
   )
 
 
-def _text_to_text(record: Mapping[str, Any], task: str, number: int) -> Example:
-  """A row of a task that knows no subtasks: it is its own only one."""
+def _from_text(record: Mapping[str, Any], task: str, number: int) -> Example:
+  """Reads a row of a task without subtasks, as a single subtask."""
   return Example(
     example_id=str(number),
     task=task,
@@ -178,15 +182,15 @@ def _text_to_text(record: Mapping[str, Any], task: str, number: int) -> Example:
 def _is_right_group(
   target: str, pairs: Sequence[str], prediction: str | None
 ) -> bool:
-  """Whether all slots of a group are right; see metrics.of_groups."""
+  """Whether all slots of a group are right; see metrics.for_slot_groups."""
   if prediction is None:
     return False
-  golds = slot_strings.right_values(target, pairs)
-  said, rest = slot_strings.read(prediction)
-  nothing = [slot_strings.EMPTY]
-  return not rest and all(
-    said.get(name, slot_strings.EMPTY) in golds.get(name, nothing)
-    for name in {*golds, *said}
+  golds = slot_strings.gold_values(target, pairs)
+  values, invalid = slot_strings.parse_slots(prediction)
+  empty = slot_strings.EMPTY
+  return not invalid and all(
+    values.get(name, empty) in golds.get(name, [empty])
+    for name in {*golds, *values}
   )
 
 
@@ -198,10 +202,3 @@ def _text(value: Any) -> str:
 
 def _text_or_none(value: Any) -> str | None:
   return None if value is None else _text(value)
-
-
-def _not_ours(where: str) -> errors.UserError:
-  return errors.UserError(
-    f'{where}: not a line that `python -m pid_jax.predict` or '
-    '`python -m pid_jax.evaluate` writes'
-  )

@@ -1,10 +1,10 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""A page in one file: style, script and data inside, and nothing from outside.
+"""Assembles a self-contained page with inline styles, scripts and data.
 
-The page's content security policy forbids every request, and every script and
-style but those whose digests it names. So what a model wrote cannot run, even
-if a text should ever reach the page as markup.
+The content security policy of the page forbids all requests, and all scripts
+and styles except those whose digests it lists. So the output of a model could
+not run even if it reached the page as markup.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ def page(
 
   Args:
     title: of the window.
-    body: what the page shows.
+    body: its elements.
     styles: names of files in assets/, besides base.css.
-    scripts: names of files in assets/, run in this order as one script when the
-      body is there.
-    data: what the scripts read, as JSON, from the element with the id 'data'.
+    scripts: names of files in assets/, concatenated to one script at the end of
+      the body.
+    data: for the scripts, as JSON in the element with the id 'data'.
 
   Returns:
     The whole document.
@@ -64,7 +64,7 @@ def page(
       'meta', name='viewport', content='width=device-width, initial-scale=1'
     ),
     element('meta', name_='color-scheme', content='light dark'),
-    element('link', rel='icon', href='data:,'),  # Else a server is asked.
+    element('link', rel='icon', href='data:,'),  # Avoids a request.
     element('title', title),
     element('style', style),
   )
@@ -88,5 +88,5 @@ def _asset(name: str) -> str:
 
 
 def _digest(text: str) -> str:
-  """Of the text of an inline style or script, as a policy names it."""
+  """Digest of an inline style or script, as in a content security policy."""
   return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

@@ -1,11 +1,10 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""What there is to report on at a path: predictions, metrics, curves.
+"""Finds predictions, metrics and curves at a path.
 
 A path may be
-  a file               what `predict` wrote, or TASK.jsonl of an evaluation
-  an evaluation        a folder with metrics.json and TASK.jsonl, which
-                       `evaluate` wrote
+  a file               of `predict`, or TASK.jsonl of an evaluation
+  an evaluation        a folder of `evaluate` with metrics.json and TASK.jsonl
   a MODEL_DIR          its latest evaluation, and the curves of its training
 """
 
@@ -24,7 +23,7 @@ from pid_jax.viewer import records
 
 _METRICS_FILE = 'metrics.json'
 _CURVES_FOLDER = 'tensorboard'
-_OF_MODEL_DIR = ('config.json', 'checkpoints', _CURVES_FOLDER)
+_MODEL_DIR_FILES = ('config.json', 'checkpoints', _CURVES_FOLDER)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,11 +31,11 @@ class Source:
   """What a report shows.
 
   Attributes:
-    title: says what was predicted, in a few words.
-    examples: with their predictions; none if nothing was evaluated yet.
+    title: names what was predicted.
+    examples: with their predictions; empty before the first evaluation.
     metrics: of the evaluation, 'TASK/METRIC' -> value.
-    curves: of the training, tag -> (step, value) by rising step.
-    notes: what is missing and why; sentences for the reader of the report.
+    curves: of the training, tag -> (step, value) by ascending step.
+    notes: sentences on what is missing and why.
   """
 
   title: str
@@ -49,21 +48,21 @@ class Source:
 
 
 def load(path: epath.PathLike) -> Source:
-  """Reads what there is at a path.
+  """Reads predictions, metrics and curves at a path.
 
   Args:
     path: local, or gs://.
 
   Raises:
-    UserError: there is nothing to report on, or a file is not as it should be.
+    UserError: there is nothing to report on, or a file is invalid.
   """
   path = epath.Path(path)
   if path.is_file():
     return _file(path)
   if (path / _METRICS_FILE).is_file():
-    curves, notes = _curves(_home(path))
+    curves, notes = _curves(_model_dir_of(path))
     return _evaluation(path, curves, notes)
-  if any((path / name).exists() for name in _OF_MODEL_DIR):
+  if any((path / name).exists() for name in _MODEL_DIR_FILES):
     return _model_dir(path)
   if not path.exists():
     raise errors.UserError(f'{path} does not exist')
@@ -74,13 +73,11 @@ def load(path: epath.PathLike) -> Source:
 
 
 def _file(path: epath.Path) -> Source:
-  metrics, task = {}, ''
+  metrics, task = {}, path.name.removesuffix('.jsonl')
   if (path.parent / _METRICS_FILE).is_file():
-    results = _results(path.parent)
-    of_task = path.name.removesuffix('.jsonl')
-    metrics = _of_task(results['metrics'], of_task)
-    task = of_task if metrics else ''
-  return Source(path.name, records.read(path, task), metrics)
+    results = _results(path.parent)['metrics']
+    metrics = {k: v for k, v in results.items() if _task_of(k) == task}
+  return Source(path.name, records.read(path, task if metrics else ''), metrics)
 
 
 def _evaluation(
@@ -88,9 +85,9 @@ def _evaluation(
   curves: Mapping[str, curves_lib.Curve],
   notes: Sequence[str],
 ) -> Source:
-  """The tasks whose metrics an evaluation holds."""
+  """Reads the predictions of all tasks in metrics.json."""
   results = _results(folder)
-  tasks = list(dict.fromkeys(k.partition('/')[0] for k in results['metrics']))
+  tasks = list(dict.fromkeys(map(_task_of, results['metrics'])))
   files = [(task, folder / f'{task}.jsonl') for task in tasks]
   missing = [path.name for _, path in files if not path.is_file()]
   if missing:
@@ -108,7 +105,7 @@ def _evaluation(
 
 
 def _model_dir(path: epath.Path) -> Source:
-  """The evaluation that was written last, and the curves."""
+  """Reads the latest evaluation, and the curves."""
   curves, notes = _curves(path)
   found = [*path.glob(f'*/{_METRICS_FILE}')]
   found += path.glob(f'evaluation/*/{_METRICS_FILE}')
@@ -119,7 +116,7 @@ def _model_dir(path: epath.Path) -> Source:
     if others:
       notes = [
         *notes,
-        f'This is the latest evaluation, {folders[-1]}. Others, to be named '
+        f'This is the latest evaluation, {folders[-1]}. Others can be given '
         f'instead of the MODEL_DIR: {others}.',
       ]
     return _evaluation(found[-1].parent, curves, notes)
@@ -130,14 +127,14 @@ def _model_dir(path: epath.Path) -> Source:
     )
   notes = [
     *notes,
-    'There are no predictions yet: python -m pid_jax.evaluate '
-    f'--model_dir={path} makes them.',
+    'There are no predictions yet: run `python -m pid_jax.evaluate '
+    f'--model_dir={path}`.',
   ]
   return Source(f'training of {path.name}', [], {}, curves, notes)
 
 
-def _home(evaluation: epath.Path) -> epath.Path:
-  """The MODEL_DIR that an evaluation lies in, or else its own folder."""
+def _model_dir_of(evaluation: epath.Path) -> epath.Path:
+  """Returns the MODEL_DIR that contains an evaluation, else its folder."""
   for folder in (evaluation.parent, evaluation.parent.parent):
     if (folder / _CURVES_FOLDER).is_dir():
       return folder
@@ -147,7 +144,7 @@ def _home(evaluation: epath.Path) -> epath.Path:
 def _curves(
   model_dir: epath.Path,
 ) -> tuple[dict[str, curves_lib.Curve], list[str]]:
-  """The curves of a MODEL_DIR and what to say where there are none."""
+  """Reads the curves of a MODEL_DIR; returns them and notes."""
   folder = model_dir / _CURVES_FOLDER
   if not folder.is_dir():
     return {}, []
@@ -165,7 +162,7 @@ def _results(folder: epath.Path) -> dict:
   try:
     results = json.loads(path.read_text())
     is_whole = {'step', 'split', 'metrics'} <= results.keys()
-  except (AttributeError, ValueError):  # No object, or no JSON.
+  except (AttributeError, ValueError):  # Not an object, or not JSON.
     is_whole = False
   if not is_whole or not isinstance(results['metrics'], dict):
     raise errors.UserError(
@@ -174,5 +171,6 @@ def _results(folder: epath.Path) -> dict:
   return results
 
 
-def _of_task(metrics: Mapping[str, float], task: str) -> dict[str, float]:
-  return {k: v for k, v in metrics.items() if k.partition('/')[0] == task}
+def _task_of(metric: str) -> str:
+  """'TASK/METRIC' -> 'TASK'."""
+  return metric.partition('/')[0]

@@ -1,9 +1,9 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""What a page of predictions counts, and its data in little space.
+"""Counts of a page of predictions, and its data in compact form.
 
-A thousand inputs with 30 subtasks repeat few strings many times: each is kept
-once, and examples hold indices. assets/predictions_data.js reads them.
+A thousand inputs with 30 subtasks repeat few strings many times, so the data
+has each string once, and indices. assets/predictions_data.js reads it.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import collections
 from collections.abc import Collection
 from collections.abc import Sequence
 import dataclasses
+import functools
 from typing import Any
 
 from pid_jax.viewer import comparing
@@ -20,52 +21,48 @@ from pid_jax.viewer import records
 
 Kind = comparing.Kind
 
-# Kind -> its name on the page, and what it means.
+# Kind -> its name on the page, and its meaning.
 LABELS = {
-  Kind.RIGHT: ('right', 'equal to a right value, up to white space'),
-  Kind.MISSED: ('missed', 'there is a value, and none is predicted'),
-  Kind.INVENTED: ('invented', 'there is none, and one is predicted'),
-  Kind.WRONG: ('wrong value', 'another value than the right one'),
-  Kind.NEAR_MISS: (
-    'near miss',
-    'a value that looks like the right one; see below',
-  ),
-  Kind.ABSENT: ('no prediction', 'the model gave no output for it'),
+  Kind.RIGHT: ('right', 'equal to a gold value, up to white space'),
+  Kind.MISSED: ('missed', 'gold has a value, the prediction is empty'),
+  Kind.INVENTED: ('invented', 'gold is empty, the prediction has a value'),
+  Kind.WRONG: ('wrong value', 'a value that is not gold'),
+  Kind.NEAR_MISS: ('near miss', 'a value that resembles gold; see below'),
+  Kind.ABSENT: ('no prediction', 'the model gave no output'),
   Kind.UNJUDGED: ('no gold', 'nothing to compare with'),
 }
 NEAR_MISS_RULE = (
-  f'A near miss looks like a right value: 1 - d / n is {comparing.NEAR} or '
-  'more, with d the least number of characters to insert, delete or replace, '
-  'and n the length of the longer text. Case, punctuation and the articles a, '
-  'an, the are left aside first; digits must be the same. Saying "nothing" in '
-  'another word is a near miss too. Some metrics count a part of these as '
-  'right.'
+  f'A near miss resembles a gold value: 1 - d / n is {comparing.NEAR} or more, '
+  'with the number d of characters to insert, delete or replace, and the '
+  'length n of the longer text. Case, punctuation and the articles a, an, the '
+  'are ignored; digits must be equal. Another word for "nothing" is a near '
+  'miss, too. Some metrics count some of these as right.'
 )
 
-# Of an example in the page's data, in order.
+# Fields of an example in the data, in order.
 _FIELDS = (
   'id',
   'task',
   'inputs',
   'schema',  # Names and prompts.
   'targets',
-  'predictions',  # 0: as the targets.
+  'predictions',  # 0 if equal to the targets.
   'kinds',
-  'scores',  # 0: none.
+  'scores',  # 0 if there are none.
   'is_truncated',
-  'alternatives',  # 0: none; else place -> strings.
+  'alternatives',  # Subtask index -> strings; 0 if there are none.
 )
 
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-  """Predictions compared with gold.
+  """Predictions compared with gold values.
 
   Attributes:
-    examples: as they were read.
+    examples: [N].
     kinds: [N][U], of each subtask.
     dialogues: among the examples.
-    empty_words: as they were compared with.
+    empty_words: words that mean "nothing here".
   """
 
   examples: Sequence[records.Example]
@@ -78,11 +75,11 @@ class Table:
     return any(kind is not Kind.UNJUDGED for row in self.kinds for kind in row)
 
   def counts(self) -> collections.Counter[Kind]:
-    """How many subtasks are of each kind."""
+    """Counts the subtasks of each kind."""
     return collections.Counter(kind for row in self.kinds for kind in row)
 
   def counts_by_name(self) -> dict[str, collections.Counter[Kind]]:
-    """The same for each name of a subtask, in the order of appearance."""
+    """Counts by name of the subtask, in order of appearance."""
     counts = {}
     for example, row in zip(self.examples, self.kinds, strict=True):
       for name, kind in zip(example.names, row, strict=True):
@@ -90,14 +87,14 @@ class Table:
     return counts
 
   def num_right(self) -> int:
-    """The number of examples with gold, all of whose subtasks are right."""
+    """Number of examples with gold, all of whose subtasks are right."""
     return sum(
       Kind.RIGHT in row and not any(kind.is_error for kind in row)
       for row in self.kinds
     )
 
   def num_judged(self) -> int:
-    """The number of examples with gold."""
+    """Number of examples with gold."""
     return sum(
       any(kind is not Kind.UNJUDGED for kind in row) for row in self.kinds
     )
@@ -107,29 +104,26 @@ def compare(
   examples: Sequence[records.Example], empty_words: Collection[str]
 ) -> Table:
   """Compares all predictions; see `comparing.compare`."""
-  known = {}
 
-  def kind(golds: Sequence[str], prediction: str | None) -> Kind:
-    key = (*golds, prediction)
-    if key not in known:
-      known[key] = comparing.compare(golds, prediction, empty_words)
-    return known[key]
+  @functools.cache  # Most subtasks repeat.
+  def kind(golds: tuple[str, ...], prediction: str | None) -> Kind:
+    return comparing.compare(golds, prediction, empty_words)
 
   kinds = [
-    [kind(x.golds(u), text) for u, text in enumerate(x.predictions)]
+    [kind(tuple(x.golds(u)), text) for u, text in enumerate(x.predictions)]
     for x in examples
   ]
   return Table(examples, kinds, dialogues.find(examples), empty_words)
 
 
 class Strings:
-  """Numbers strings in the order in which they are first asked for."""
+  """Assigns indices to strings, in the order of first use."""
 
   def __init__(self):
     self._indices: dict[str, int] = {}
 
   def index(self, text: str | None) -> int:
-    """The number of a string, -1 of None."""
+    """Returns the index of a string; -1 for None."""
     if text is None:
       return -1
     return self._indices.setdefault(text, len(self._indices))
@@ -142,14 +136,11 @@ class Strings:
 
 
 def to_data(table: Table, strings: Strings) -> dict[str, Any]:
-  """Makes the page's data.
+  """Returns the data of the page, for JSON.
 
   Args:
     table: what to show.
-    strings: may know strings that the page's markup refers to.
-
-  Returns:
-    What JSON can write.
+    strings: with the strings that the markup of the page refers to.
   """
   tasks = list(dict.fromkeys(x.task for x in table.examples))
   schemas, rows = {}, []

@@ -2,14 +2,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """ACI-Bench: the note of a visit, from the conversation of doctor and patient.
 
-`aci_bench` reads a conversation and asks for each division of the note:
+`aci_bench` reads a conversation, with one subtask per division of the note:
 subjective, objective exam, objective results, assessment and plan. reader.py
 documents the data and how to get it, divisions.py how a note is divided. The
-target of a division that a note lacks is `none`; in metrics that is no text,
-and one that is absent on both sides is a perfect match.
+target of a missing division is `none`, which the metrics treat as empty; two
+empty texts are a perfect match.
 
-Lines are kept: newlines are written as a sentinel of the vocabulary. The joint
-layout has another one between divisions, since notes hold any punctuation.
+Newlines are preserved, as a sentinel of the vocabulary. The joint layout
+separates divisions by another sentinel, since notes may have any punctuation.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def examples(record: prepared.Record) -> Iterator[dict[str, Any]]:
 
 subtasks.register(
   'aci_bench',
-  source=prepared.source('aci_bench', reader.AciBench, examples),
+  source=prepared.PreparedDataSource('aci_bench', reader.AciBench, examples),
   vocabulary=vocabulary.default(),
   metric_fns=[
     functools.partial(metrics.rouge, empty_target=NONE, by_subtask=True),

@@ -2,21 +2,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """Divides a clinical note into the four divisions of ACI-Bench. No TensorFlow.
 
-The rule: a line that is nothing but a header begins a division, in any case,
-with or without a colon, and the division runs to the header of another one.
-Text before any header is subjective. Nothing of a note is lost or moved within
-a division: put together, the divisions of a note in the usual order of headers
-are the note.
+The rule: a line that consists of a header (in any case, with or without a
+colon) begins a division, which ends at the header of another division. Text
+before the first header is subjective. No text is lost or reordered within a
+division: if the headers are in the usual order, the divisions concatenated are
+the note.
 
-The rule was checked against the divisions that the distributor gives beside the
-notes (challenge_data_json): 826 of 828 are the same, character by character.
-The other two are of one note, D2N030, where a sentence of the plan that begins
-with "Physical exam" was taken for a header. From those divisions follow two
-points that one might decide otherwise:
-  - A header stands on a line of its own: "Impression: Normal CT" is no header.
-  - Vitals begin no division. Where they stand before the exam, as in 77 notes,
-    they belong to what stands before, which is subjective. With the exam
-    beginning at VITALS, 154 divisions would be others.
+Compared with the distributor's divisions of the notes (challenge_data_json),
+826 of 828 are identical. The other two are of one note, D2N030, where the
+distributor takes a sentence of the plan that begins with "Physical exam" for a
+header. Two points of the rule follow from these divisions:
+  - A header is a whole line: "Impression: Normal CT" is not a header.
+  - Vitals do not begin a division. In 77 notes they are before the exam, and
+    belong to the preceding division, subjective. If VITALS began the exam, 154
+    divisions would differ.
 """
 
 from __future__ import annotations
@@ -58,20 +57,20 @@ def divide(note: str) -> dict[str, str]:
     note: with newlines between its lines.
 
   Returns:
-    The text of each of DIVISIONS; '' where the note has none. If a division
-    begins twice, its text is that of both places, one behind the other.
+    The text of each of DIVISIONS; '' if the note lacks it. The texts of a
+    division that begins twice are concatenated.
   """
   lines = {division: [] for division in DIVISIONS}
   current = SUBJECTIVE
   for line in note.splitlines(keepends=True):
-    current = _begins(line) or current
+    current = _division_of_header(line) or current
     lines[current].append(line)
-  texts = {division: ''.join(own) for division, own in lines.items()}
+  texts = {division: ''.join(parts) for division, parts in lines.items()}
   return {k: text if text.strip() else '' for k, text in texts.items()}
 
 
-def _begins(line: str) -> str | None:
-  """The division that begins with a line, if that is a header."""
+def _division_of_header(line: str) -> str | None:
+  """Returns the division that a line begins, if it is a header."""
   header = line.strip()
   for division, pattern in _PATTERNS.items():
     if pattern.fullmatch(header):

@@ -1,11 +1,11 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Reads ACI-Bench's files as a tfds builder.
+"""tfds builder of ACI-Bench.
 
 Each split is a CSV file with the columns `dataset` (how the visit was recorded:
 aci, virtassist or virtscribe), `encounter_id`, `dialogue` and `note`, the last
-two quoted and of many lines. A line of a dialogue begins with its speaker, as
-[doctor]; speakers are sometimes swapped, which the authors left as it was.
+two quoted, with several lines. A line of a dialogue begins with its speaker,
+such as [doctor]; speakers are sometimes swapped in the data.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _FILES = {
   'test2': 'clinicalnlp_taskC_test2.csv',
   'test3': 'clef_taskC_test3.csv',
 }
-# A commit of the authors' repository, so that the files stay what they are.
+# A fixed commit of the authors' repository.
 _URL = (
   'https://raw.githubusercontent.com/wyim/aci-bench/'
   'b909b2bb9cf1d19de08df15cddde7bd0179665e4/data/challenge_data'
@@ -35,14 +35,14 @@ _URL = (
 
 
 class AciBench(builder.Builder):
-  """ACI-Bench, a record a visit."""
+  """ACI-Bench; a record is a visit."""
 
   MANUAL_DOWNLOAD_INSTRUCTIONS = """
   Without a network, run `git clone https://github.com/wyim/aci-bench` elsewhere
   and pass --manual_dir=aci-bench.
   """
   DESCRIPTION = (
-    "Conversations of doctors and patients, played, with the doctor's note of "
+    "Enacted conversations of doctors and patients, with the doctor's note of "
     'each visit.'
   )
   HOMEPAGE = 'https://github.com/wyim/aci-bench'
@@ -72,16 +72,16 @@ class AciBench(builder.Builder):
     return {name: tfds.features.Text() for name in _COLUMNS}
 
   def read(
-    self, split: str, files: builder.Files, account: records.Account
+    self, split: str, files: builder.Files, report: records.ReadReport
   ) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """See base class."""
     (name,) = self.FILES[split]
     rows = records.read_csv(files[name], _COLUMNS)
     for number, row in enumerate(rows, start=1):
       encounter = f'encounter {row["encounter_id"] or f"in row {number}"}'
-      with account.record(files[name], encounter):
+      with report.reading(files[name], encounter):
         record = _record(row)
-      account.count('notes')
+      report.count('notes')
       yield f'{record["encounter_id"]}-{record["dataset"]}', record
 
 

@@ -1,30 +1,29 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Generated booking dialogues: state tracking that anyone can train at once.
+"""Generated booking dialogues: state tracking without a download.
 
 `bookings` and `bookings_short` ask for the state of a dialogue, 30 slots of 5
-domains, after each of the user's turns. Everything is generated from a seed:
-no download, and as much of it as one likes. See simulator.py for what makes it
-hard, ontology.py for the values that are held out (names of venues, streets and
-times of the test split never occur in training), rule.py for what a rule gets,
-and train_vocabulary.py for the vocabulary.
+domains, after each user turn. The data is generated from a seed, in any amount.
+See simulator.py for what makes it hard, ontology.py for the held-out values
+(names of venues, streets and times of the test split do not occur in training),
+rule.py for a rule-based baseline, and train_vocabulary.py for the vocabulary.
 
                                           bookings_short   bookings
   domains in a dialogue                   1 or 2           2 to 4
   turns of a dialogue, mean               2.8              7.4
-  words of a history: mean, 95 %, most    35, 66, 70       74, 141, 150
-  slots filled of 30: mean, 95 %          2.6, 5           4.8, 9
-  turns whose history so far holds
+  words of a history: mean, p95, max      35, 66, 70       74, 141, 150
+  slots filled of 30: mean, p95           2.6, 5           4.8, 9
+  turns whose history so far has
     values that are no wish               70 %             54 %
-    a wish changed; withdrawn             15 %; 5 %        41 %; 14 %
-    an offer accepted; refused            14 %; 11 %       39 %; 34 %
+    a changed wish; a withdrawn wish      15 %; 5 %        41 %; 14 %
+    an accepted offer; a refused offer    14 %; 11 %       39 %; 34 %
     "any will do"                         15 %             33 %
     "the same as the hotel"               2 %              11 %
   joint goal accuracy of rule.py, test    0.45             0.36
 
-`bookings_domain` and `bookings_short_domain` are the same dialogues with one
-subtask for each domain, whose answer is all of its slots in one string of
-subtasks/groups.py. They score the same states by the same metrics.
+`bookings_domain` and `bookings_short_domain` have the same dialogues with one
+subtask per domain, whose target is all of its slots in one string of
+subtasks/slot_strings.py. They have the same metrics of the same states.
 """
 
 from collections.abc import Iterator
@@ -42,8 +41,8 @@ from pid_jax.tasks.bookings import simulator
 
 VOCABULARY_FILE = os.path.join(os.path.dirname(__file__), 'vocabulary.model')
 SEED = 0
-CONFUSABLE_ODDS = 4  # To 1: see `_with_odds`.
-# Dialogues of each split; a dialogue has several turns, each an example.
+CONFUSABLE_ODDS = 4  # To 1; see `_with_odds`.
+# Dialogues per split; each turn of a dialogue is an example.
 NUM_DIALOGUES = {
   'bookings': {'train': 60_000, 'validation': 150, 'test': 300},
   'bookings_short': {'train': 60_000, 'validation': 200, 'test': 700},
@@ -58,7 +57,7 @@ def examples(
   Args:
     level: 'bookings' or 'bookings_short'.
     split: 'train', 'validation' or 'test'.
-    num_dialogues: how many dialogues to take turns from.
+    num_dialogues: number of dialogues.
   """
   for index in range(num_dialogues):
     turns = simulator.simulate(level, split, SEED, index)
@@ -76,7 +75,7 @@ def examples(
 def domain_examples(
   level: str, split: str, num_dialogues: int
 ) -> Iterator[dict[str, Any]]:
-  """Yields what `examples` does, with a subtask for each domain."""
+  """Yields the examples of `examples` with one subtask per domain."""
   for example in examples(level, split, num_dialogues):
     state = {domain: {} for domain in ontology.DOMAINS}
     for (domain, slot), value in zip(
@@ -89,16 +88,16 @@ def domain_examples(
       'inputs': example['inputs'],
       'subtasks': list(state),
       'prompts': list(state),
-      'targets': [slot_strings.write(slots) for slots in state.values()],
+      'targets': [slot_strings.format_slots(s) for s in state.values()],
     }
 
 
 def _with_odds(turns: list[simulator.Turn]):
-  """Yields the turns with their numbers and the odds of their empty slots.
+  """Yields number, turn, and the sampling odds of its slots if empty.
 
-  An empty slot is easily confused with another one of its kind that is, or was,
-  filled: the day of the train with that of the hotel. Training sees more of
-  these than of slots that nobody has talked about.
+  An empty slot is easily confused with another slot of its kind that is, or
+  was, filled: the day of the train with that of the hotel. Training samples
+  these more often than slots of other kinds.
   """
   kinds = set()
   for number, turn in enumerate(turns, start=1):
@@ -145,5 +144,5 @@ for _level in simulator.LEVELS:
     f'{_level}_domain',
     _level,
     domain_examples,
-    [metrics.of_groups(m, ontology.SLOT_NAMES) for m in _METRICS],
+    [metrics.for_slot_groups(m, ontology.SLOT_NAMES) for m in _METRICS],
   )

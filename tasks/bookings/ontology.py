@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Domains, slots and values of the generated booking dialogues.
 
-Open values (names of venues, streets, times of day) are split into pools of
-their own for training, validation and test, so that a model is measured on
-values that it has never seen and must copy.
+Open values (names of venues, streets, times of day) are divided into disjoint
+pools for training, validation and test, so that a model is evaluated on unseen
+values, which it must copy.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ NONE = 'none'
 DONTCARE = 'dontcare'
 SPLITS = ('train', 'validation', 'test')
 
-# domain -> slot -> kind of value. The prompt of a slot is 'domain slot'.
+# Domain -> slot -> kind of value. The prompt of a slot is 'domain slot'.
 DOMAINS = {
   'restaurant': {
     'food': 'food',
@@ -132,7 +132,7 @@ class Pools:
   @classmethod
   @functools.cache
   def of(cls, split: str) -> 'Pools':
-    """Returns the pools of a split; those of different splits are disjoint."""
+    """Returns the pools of a split, disjoint from those of other splits."""
     names = [(a, n) for a in ADJECTIVES for n in NOUNS]
     streets = [f'{n} {e}' for n in NOUNS for e in STREET_ENDINGS]
     times = [f'{h:02}:{m:02}' for h in range(5, 24) for m in range(0, 60, 5)]
@@ -168,7 +168,7 @@ CLOSED = {
 
 
 def _split_of(value) -> str:
-  """Assigns an open value to a split, 70/15/15, the same on every machine."""
+  """Assigns an open value to a split, 70/15/15, on any machine the same."""
   byte = hashlib.sha256(repr(value).encode()).digest()[0]
   if byte < 180:
     return 'train'

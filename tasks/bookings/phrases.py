@@ -1,12 +1,12 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""What speakers say: the wordings of the generated booking dialogues.
+"""Phrases of the generated booking dialogues.
 
-`{v}` is a value, `{slot}` and `{domain}` the words for them. A wording stands
-for exactly one meaning, which the simulator applies to the state.
+`{v}` is a value, `{slot}` and `{domain}` are words for them. Each phrase has
+exactly one meaning, which the simulator applies to the state.
 """
 
-# How a request for a domain begins, and what it is called.
+# Beginnings of a request for a domain, and nouns for it.
 OPENINGS = (
     'i am looking for {np}', 'i need {np}', 'can you find me {np}',
     'please find {np}', 'i want to book {np}', 'could you get me {np}',
@@ -24,7 +24,7 @@ NOUNS = {
   'attraction': ('attraction', 'place to visit', 'sight to see'),
 }
 
-# Words for values beside the value itself.
+# Alternative words for values.
 SYNONYMS = {
   'cheap': ('cheap', 'cheap', 'budget', 'low cost'),
   'moderate': ('moderate', 'moderate', 'mid priced'),
@@ -34,7 +34,7 @@ SYNONYMS = {
   'cinema': ('cinema', 'movie theatre'),
   'guesthouse': ('guesthouse', 'guest house'),
 }
-# How a value qualifies a request, by its slot.
+# Phrases that add a value to a request, by slot.
 FRAGMENTS = {
     'food': ('serving {v} food', 'with {v} food', 'that has {v} dishes'),
     'area': ('in the {v}', 'in the {v} of town', 'around the {v}'),
@@ -57,7 +57,7 @@ YES_NO_FRAGMENTS = {
   ('internet', 'yes'): ('with wifi', 'with free wifi', 'with internet'),
   ('internet', 'no'): ('without wifi', 'where i need no internet'),
 }
-# The same as something said before: slot -> wordings with `{domain}`.
+# References to a value of another domain, by slot; `{domain}` is its name.
 INDIRECT = {
   'day': ('on the same day as the {domain}', 'the day of the {domain}'),
   'people': (
@@ -189,7 +189,7 @@ LOOSENINGS = (
 )
 OF_DOMAIN = ('{text} of the {domain}', 'about the {domain}: {text}')
 
-# Said, but no wish: values that a last-mention rule falls for.
+# Mentions that are no wishes, which a last-mention rule takes for wishes.
 DISTRACTORS = {
   'area': ('my sister lives in the {v}', 'we were in the {v} last year'),
   'food': ('last time we had {v} food', 'my friend loves {v} food'),

@@ -1,12 +1,12 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""A last-mention rule: what can be had without learning.
+"""A rule-based baseline: the last mention of each slot.
 
-It knows the ontology and all wordings of values, follows which domain is talked
-about, reads answers to the system's questions, and takes an offer that is
-followed by a yes. In each slot the last mention wins. It does not know which
-mentions are no wishes, what is withdrawn, or what "the same" refers to. A data
-set that such a rule solves would not be worth training on.
+It knows the ontology and all spellings of values, tracks the current domain,
+reads answers to the system's questions, and accepts an offer that is followed
+by a yes. In each slot, the last mention wins. It does not recognise mentions
+that are no wishes, withdrawals, or references such as "the same". A data set
+that such a rule solves would not be worth training on.
 """
 
 import re
@@ -48,7 +48,7 @@ _DOMAIN_WORDS = {
   'taxi': ('taxi', 'cab'),
   'attraction': ('attraction', 'to visit', 'to see', *ontology.SIGHTS),
 }
-# Of two slots of one kind, a mention belongs to the one whose cue is nearest.
+# A mention belongs to the slot of its kind with the nearest preceding cue.
 _CUES = {
   'departure': ('from', 'starting at'),
   'destination': ('to',),
@@ -58,7 +58,7 @@ _CUES = {
 
 
 def predict(history: str) -> dict[tuple[str, str], str]:
-  """Returns the state that the rule reads from a history."""
+  """Returns the state that the rule extracts from a history."""
   state = {}
   active, asked, offered = None, None, {}
   for speaker, text in re.findall(

@@ -1,15 +1,16 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""A user and a booking system talk; the user's wishes are the state.
+"""Simulates dialogues of a user and a booking system.
 
-Every wording has one meaning, so the state after each user turn is certain:
+The state has the user's wishes. Every phrase has one meaning, so the state
+after each user turn is unambiguous:
 
 - a wish sets its slot; "any" sets it to `dontcare`;
-- what the system offers counts once the user accepts it, and what it tells of
-  a venue on the way never counts;
-- a later change replaces, a withdrawal empties;
-- "the same day as the hotel" takes the value that the hotel has just then;
-- what the user only mentions ("my sister lives in the north") is no wish.
+- an offer of the system counts once the user accepts it; other information of
+  the system never counts;
+- a later change replaces a value, a withdrawal clears it;
+- "the same day as the hotel" copies the current value of the hotel;
+- a mere mention ("my sister lives in the north") is not a wish.
 """
 
 import collections
@@ -20,10 +21,10 @@ import random
 from pid_jax.tasks.bookings import ontology
 from pid_jax.tasks.bookings import phrases
 
-# Slots that may be asked for in a request's noun phrase, before its noun.
+# Slots that may come before the noun in the noun phrase of a request.
 _ADJECTIVE_SLOTS = ('price', 'food')
 _ALTERNATIVE_SLOTS = ('area', 'food', 'price', 'day', 'time', 'leave')
-# The slot of another domain that an indirect mention reads.
+# The slot of another domain that an indirect mention refers to.
 _INDIRECT_SOURCES = {
   'day': ('day', ('restaurant', 'hotel', 'train')),
   'people': ('people', ('restaurant', 'hotel', 'train')),
@@ -37,14 +38,14 @@ _INDIRECT_SOURCES = {
 
 @dataclasses.dataclass(frozen=True)
 class Level:
-  """How long and how tangled dialogues are.
+  """Length and difficulty of dialogues.
 
   Attributes:
     num_domains: weights of 1, 2, ... domains in a dialogue.
-    slots_per_domain: fewest and most slots that the user has a wish for.
-    max_words: of a history; a dialogue ends before it would grow longer.
-    distraction: chance that a user turn mentions something that is no wish.
-    change: chance that a user turn changes or withdraws an earlier wish.
+    slots_per_domain: minimum and maximum number of slots with a wish.
+    max_words: of a history; the dialogue ends before it is exceeded.
+    distraction: probability that a user turn mentions a value that is no wish.
+    change: probability that a user turn changes or withdraws an earlier wish.
   """
 
   num_domains: tuple[float, ...]
@@ -65,9 +66,9 @@ class Turn:
   """A dialogue up to and including one user turn.
 
   Attributes:
-    history: the text so far, each turn behind 'user:' or 'system:'.
+    history: the text so far, each turn after 'user:' or 'system:'.
     state: (domain, slot) -> value, of the slots that are not empty.
-    phenomena: how often each thing named in `Simulator` has happened so far.
+    phenomena: how often each phenomenon of `Simulator` has occurred so far.
   """
 
   history: str
@@ -78,20 +79,24 @@ class Turn:
 def simulate(level: str, split: str, seed: int, index: int) -> list[Turn]:
   """Returns the user turns of one dialogue.
 
+  The same arguments give the same dialogue on every machine.
+
   Args:
     level: a key of `LEVELS`.
-    split: which pools the open values come from.
+    split: determines the pools of open values.
     seed: of the data set.
     index: of the dialogue.
-
-  The same arguments give the same dialogue on every machine.
   """
   rng = random.Random(f'{level}/{split}/{seed}/{index}')
   return Simulator(LEVELS[level], ontology.Pools.of(split), rng).run()
 
 
 class Simulator:
-  """One dialogue in the making."""
+  """Simulates one dialogue.
+
+  `phenomena` counts accepted and refused offers, changed and withdrawn wishes,
+  `dontcare`, indirect mentions, and distractors.
+  """
 
   def __init__(self, level: Level, pools: ontology.Pools, rng: random.Random):
     self.level = level
@@ -101,15 +106,15 @@ class Simulator:
     self.history = []
     self.turns = []
     self.phenomena = collections.Counter()
-    self.active = None  # The domain that is talked about.
+    self.active = None  # The current domain.
 
   def run(self) -> list[Turn]:
-    """Plays the dialogue to its end, or until it would grow too long."""
+    """Simulates the dialogue to its end, or to the maximum length."""
     rng = self.rng
     weights = self.level.num_domains
     number = rng.choices(range(1, len(weights) + 1), weights)[0]
     domains = rng.sample(tuple(ontology.DOMAINS), number)
-    # A taxi often connects what was booked before.
+    # A taxi often connects earlier bookings.
     if 'taxi' in domains and rng.random() < 0.7:
       domains.sort(key=lambda d: d == 'taxi')
     for domain in domains:
@@ -118,7 +123,7 @@ class Simulator:
     return self.turns
 
   def _talk_about(self, domain: str) -> bool:
-    """Plays the part about one domain; False when the dialogue is full."""
+    """Adds the turns about one domain; False at the maximum length."""
     rng = self.rng
     fewest, most = self.level.slots_per_domain
     slots = list(ontology.DOMAINS[domain])
@@ -151,7 +156,7 @@ class Simulator:
   # --- turns -----------------------------------------------------------------
 
   def _turn(self, system, user) -> bool:
-    """Adds the system's text and what `user()` says; False if too long."""
+    """Adds the system's text and that of `user()`; False if too long."""
     rng = self.rng
     before = dict(self.state), collections.Counter(self.phenomena)
     sentences = [user()]
@@ -205,7 +210,7 @@ class Simulator:
     return self.rng.choice(phrases.FOLLOW_UPS).format(f=wishes)
 
   def _request(self, slot: str, others: list[str]) -> bool:
-    """The system asks for a slot; the user answers, and may say more."""
+    """The system asks for a slot; the user answers, and may add a wish."""
     rng = self.rng
     yes_no = slot in ('parking', 'internet')
     asking = phrases.YES_NO_REQUESTS if yes_no else phrases.REQUESTS
@@ -235,7 +240,7 @@ class Simulator:
     return self._turn(system, answer)
 
   def _offer(self) -> bool:
-    """The system offers one venue or two; the user takes one or none."""
+    """The system offers one or two venues; the user takes one or none."""
     rng = self.rng
     name = self._value('name')
     if rng.random() < 0.6:
@@ -278,7 +283,7 @@ class Simulator:
     ]  # fmt: skip
 
   def _offer_alternative(self) -> bool:
-    """The system has nothing of a value, and offers another."""
+    """The system has no venue with a value, and offers another value."""
     rng = self.rng
     slot = rng.choice(self._alternatives())
     old = self.state[self.active, slot]
@@ -337,7 +342,7 @@ class Simulator:
 
   def _distraction(self) -> str:
     self.phenomena['distractor'] += 1
-    # Mostly of a kind that the active domain could mistake for a wish.
+    # Mostly of a kind that could be mistaken for a wish of the active domain.
     kinds = set(ontology.DOMAINS[self.active].values())
     likely = [k for k in phrases.DISTRACTORS if k in kinds]
     rest = tuple(phrases.DISTRACTORS)
@@ -349,7 +354,7 @@ class Simulator:
   # --- wishes ----------------------------------------------------------------
 
   def _wish(self, slot: str) -> str:
-    """Sets a slot of the active domain; returns the words that say so."""
+    """Sets a slot of the active domain; returns words for it."""
     rng = self.rng
     source = self._indirect_source(slot)
     if source and rng.random() < 0.75:
@@ -364,7 +369,7 @@ class Simulator:
     return self._fragment(slot, self._set(slot))
 
   def _indirect_source(self, slot: str):
-    """Another domain whose value this slot can take, and that value."""
+    """Returns another domain whose value this slot can copy, and the value."""
     if slot not in _INDIRECT_SOURCES:
       return None
     if slot in ('departure', 'destination') and self.active != 'taxi':
@@ -378,7 +383,7 @@ class Simulator:
       if d != self.active
       and self.state.get((d, source_slot), ontology.DONTCARE)
       != ontology.DONTCARE
-      # A taxi from a place to the same place is no wish.
+      # A taxi must not go from a place to the same place.
       and self.state[d, source_slot]
       not in (
         self.state.get(('taxi', 'departure')),
@@ -393,7 +398,7 @@ class Simulator:
     return value
 
   def _value(self, slot: str, domain: str = '') -> str:
-    """Draws a value of a slot, of its usual kind where the domain lacks it."""
+    """Draws a value of a slot; where the domain lacks it, by its name."""
     domain = domain or self.active
     kind = ontology.DOMAINS[domain].get(slot, slot)
     return self.pools.sample(kind, domain, self.rng)

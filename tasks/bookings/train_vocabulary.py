@@ -1,11 +1,11 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Trains the vocabulary that ships with the generated dialogues.
+"""Trains the vocabulary of the generated dialogues.
 
     python -m pid_jax.tasks.bookings.train_vocabulary --output=vocabulary.model
 
-Text comes from the training split alone. Ids follow T5: 0 pads, 1 ends a
-sequence, 2 is unknown.
+Only the training split is used. Special ids are T5's: 0 padding, 1 EOS, 2
+unknown.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from pid_jax.tasks.bookings import ontology
 from pid_jax.tasks.bookings import simulator
 
 VOCABULARY_SIZE = 612
-MIN_COUNT = 50  # Of a word, to be one piece.
+MIN_COUNT = 50  # Of a word that becomes one piece.
 
 
 def sentences(num_dialogues: int):
@@ -41,9 +41,9 @@ def sentences(num_dialogues: int):
 def train(num_dialogues: int = 5000) -> bytes:
   """Returns a serialised SentencePiece model.
 
-  Frequent words are pieces of their own, and a time of day is two (hour and
-  minutes), so that values never seen in training consist of known pieces; byte
-  pairs and single characters spell the rest.
+  A frequent word is one piece, and a time of day is two (hour and minutes), so
+  that values unseen in training consist of known pieces; byte pairs and single
+  characters spell the rest.
   """
   text = list(sentences(num_dialogues))
   counts = collections.Counter(

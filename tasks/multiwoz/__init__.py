@@ -2,15 +2,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """MultiWOZ 2.4: the state of a dialogue after each user turn, in 30 slots.
 
-  multiwoz24_slot    30 subtasks a turn: the value of a slot, or 'none'
-  multiwoz24_domain  5 subtasks a turn: all slots of a domain in one string of
-                     subtasks/groups.py, 'area = north | stars = 4' or 'none'
+  multiwoz24_slot    30 subtasks per turn: the value of a slot, or 'none'
+  multiwoz24_domain  5 subtasks per turn: all slots of a domain in one string of
+                     subtasks/slot_strings.py: 'area = north | stars = 4'
 
-Either has its _pie and _joint. The input is the dialogue so far, its latest end
-kept if it must be cut. All of them score the same states by the same metrics:
-those of groups of slots are taken apart first.
+Each has its _pie and _joint. The input is the dialogue so far, truncated at its
+beginning. All tasks have the same metrics of the same states; those by domain
+are split into slots first.
 
-With values listed in its prompts or not, `register` makes further ones.
+`register` registers variants, with or without possible values in the prompts.
 """
 
 from __future__ import annotations
@@ -31,48 +31,37 @@ from pid_jax.tasks.multiwoz import ontology
 GRANULARITIES = ('slot', 'domain')
 
 _METRICS = (
-  metrics.joint_goal_accuracy,
-  metrics.joint_goal_accuracy_any_alternative,
-  metrics.slot_accuracy,
-  metrics.slot_accuracy_any_alternative,
-  metrics.slot_f1,
-  metrics.slot_f1_any_alternative,
+  *metrics.SLOT_METRICS,
   metrics.active_domain_accuracy_any_alternative,
 )
 
 
+@subtasks.register_once
 def register(
   name: str, *, granularity: str = 'slot', possible_values: bool = True
-) -> str:
+) -> None:
   """Registers `name`, `name`_pie and `name`_joint.
-
-  May be called again with the same arguments, as gin does.
 
   Args:
     name: of the task.
     granularity: 'slot' (30 subtasks) or 'domain' (5).
-    possible_values: list in each prompt what the slot may be, where that is
-      little.
-
-  Returns:
-    The name.
+    possible_values: whether prompts list the values of slots that have few.
 
   Raises:
-    UserError: the granularity is unknown, or the name was registered with
-      other arguments.
+    UserError: the granularity is unknown.
   """
   if granularity not in GRANULARITIES:
     raise errors.unknown('granularity', granularity, GRANULARITIES)
-  if not subtasks.is_new(name, __name__, granularity, possible_values):
-    return name
   if granularity == 'slot':
     make, features, metric_fns = slot_examples, ['answers'], _METRICS
   else:
     make, features = domain_examples, ['pairs']
-    metric_fns = [metrics.of_groups(m, ontology.SLOT_NAMES) for m in _METRICS]
+    metric_fns = [
+      metrics.for_slot_groups(m, ontology.SLOT_NAMES) for m in _METRICS
+    ]
   subtasks.register(
     name,
-    source=prepared.source(
+    source=prepared.PreparedDataSource(
       name,
       builder.Multiwoz24,
       functools.partial(make, possible_values=possible_values),
@@ -83,72 +72,69 @@ def register(
     empty_target=ontology.NONE,
     long_inputs='keep_end',
   )
-  return name
 
 
 def slot_examples(
   record: prepared.Record, *, possible_values: bool
 ) -> Iterator[dict[str, Any]]:
-  """Yields an example a turn, with a subtask a slot.
+  """Yields one example per turn, with one subtask per slot.
 
   Args:
-    record: a dialogue, of the builder.
+    record: a dialogue of the builder.
     possible_values: as in `register`.
   """
   prompts = ontology.slot_prompts(possible_values)
-  for turn in _turns(record):
-    rights = [
-      turn['state'].get(name, [ontology.NONE]) for name in ontology.SLOT_NAMES
-    ]
+  for example, state in _turns(record):
+    golds = [state.get(name, [ontology.NONE]) for name in ontology.SLOT_NAMES]
     yield {
-      'example_id': turn['example_id'],
-      'inputs': turn['history'],
+      **example,
       'subtasks': list(ontology.SLOT_NAMES),
       'prompts': prompts,
-      'targets': [values[0] for values in rights],
-      'answers': [
-        metrics.join_answers(values) if len(values) > 1 else ''
-        for values in rights
-      ],
+      'targets': [values[0] for values in golds],
+      'answers': [metrics.join_alternatives(values) for values in golds],
     }
 
 
 def domain_examples(
   record: prepared.Record, *, possible_values: bool
 ) -> Iterator[dict[str, Any]]:
-  """Yields an example a turn, with a subtask a domain.
+  """Yields one example per turn, with one subtask per domain.
 
   Args:
-    record: a dialogue, of the builder.
+    record: a dialogue of the builder.
     possible_values: as in `register`.
   """
   prompts = ontology.domain_prompts(possible_values)
-  for turn in _turns(record):
-    targets, several = [], []
+  for example, state in _turns(record):
+    targets, pairs = [], []
     for domain, slots in ontology.DOMAINS.items():
-      state = {s: turn['state'].get(f'{domain}-{s}', []) for s in slots}
+      golds = {s: state.get(f'{domain}-{s}', []) for s in slots}
       targets.append(
-        slot_strings.write({s: v[0] for s, v in state.items() if v})
+        slot_strings.format_slots({s: v[0] for s, v in golds.items() if v})
       )
-      pairs = [
-        slot_strings.write({slot: value})
-        for slot, values in state.items()
-        for value in values
-        if len(values) > 1
-      ]
-      several.append(metrics.join_answers(pairs) if pairs else '')
+      pairs.append(
+        metrics.join_alternatives(
+          [
+            slot_strings.format_slots({slot: value})
+            for slot, values in golds.items()
+            for value in values
+            if len(values) > 1
+          ]
+        )
+      )
     yield {
-      'example_id': turn['example_id'],
-      'inputs': turn['history'],
+      **example,
       'subtasks': list(ontology.DOMAINS),
       'prompts': prompts,
       'targets': targets,
-      'pairs': several,
+      'pairs': pairs,
     }
 
 
-def _turns(record: prepared.Record) -> Iterator[dict[str, Any]]:
-  """Yields `example_id`, `history` and `state` of each user turn."""
+def _turns(
+  record: prepared.Record,
+) -> Iterator[tuple[dict[str, str], dict[str, list[str]]]]:
+  """Yields `example_id` and `inputs` of each user turn, and its state."""
   lines = record['state']
   states = [{} for _ in record['user']]
   for turn, slot, value in zip(
@@ -159,11 +145,8 @@ def _turns(record: prepared.Record) -> Iterator[dict[str, Any]]:
   turns = zip(record['user'], record['system'], states, strict=True)
   for number, (user, system, state) in enumerate(turns, start=1):
     history.append(f'user: {user}')
-    yield {
-      'example_id': f'{record["dialogue_id"]}-{number}',
-      'history': ' '.join(history),
-      'state': state,
-    }
+    example_id = f'{record["dialogue_id"]}-{number}'
+    yield {'example_id': example_id, 'inputs': ' '.join(history)}, state
     history.append(f'system: {system}')
 
 

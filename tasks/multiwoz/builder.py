@@ -1,6 +1,6 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Prepares MultiWOZ 2.4 with tfds: a record is a dialogue with its states."""
+"""tfds builder of MultiWOZ 2.4: a record is a dialogue with its states."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class Multiwoz24(builder.Builder):
   """Dialogues of MultiWOZ 2.4, in the distributor's order."""
 
   MANUAL_DOWNLOAD_INSTRUCTIONS = f"""
-    Clone https://github.com/smartyfh/MultiWOZ2.4 and give its folder as
-    manual_dir: data/{_ARCHIVE} is read as it is. The unpacked folder
-    MULTIWOZ2.4 does as well.
+    Clone https://github.com/smartyfh/MultiWOZ2.4 and pass its folder as
+    --manual_dir: data/{_ARCHIVE} is read without unpacking. The unpacked folder
+    MULTIWOZ2.4 works, too.
   """
   DESCRIPTION = (
     'Written dialogues between a tourist and a clerk, over hotels, trains, '
@@ -44,7 +44,7 @@ class Multiwoz24(builder.Builder):
     }
   """
   FILES = dict.fromkeys(('train', 'validation', 'test'), (reader.DATA_FILE,))
-  # What is listed for none of them is for training.
+  # Dialogues that no list contains are for training.
   NEEDED = dict.fromkeys(FILES, tuple(reader.LIST_FILES.values()))
   FOLDERS = ('MULTIWOZ2.4', 'data', 'data/MULTIWOZ2.4')
   ARCHIVES = (_ARCHIVE,)
@@ -64,9 +64,9 @@ class Multiwoz24(builder.Builder):
       'dialogue_id': tfds.features.Text(),
       'user': texts,  # By turn.
       'system': texts,
-      # A line for each value of each slot that is filled after the user's turn;
-      # of several values of a slot, the first is the target. (Lists of lists
-      # would take tfds fifty times as long to read.)
+      # One entry for each value of each slot that is filled after the user's
+      # turn. The first value of a slot is the target. (tfds reads nested lists
+      # fifty times slower.)
       'state': {
         'turn': tfds.features.Sequence(np.int32),
         'slot': texts,
@@ -75,13 +75,13 @@ class Multiwoz24(builder.Builder):
     }
 
   def read(
-    self, split: str, files: builder.Files, account: records.Account
+    self, split: str, files: builder.Files, report: records.ReadReport
   ) -> Iterator[tuple[str, dict[str, Any]]]:
     dialogues = reader.read(
       split,
       files[reader.DATA_FILE],
       {k: files[name] for k, name in reader.LIST_FILES.items()},
-      account,
+      report,
     )
     for name, turns in dialogues:
       lines = [

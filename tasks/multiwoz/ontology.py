@@ -3,8 +3,8 @@
 """The five domains and 30 slots that MultiWOZ is evaluated on, and prompts.
 
 Names of slots are those of the distributor's ontology.json. Descriptions are
-ours. Values are listed where there are few; values beyond the lists do occur in
-the data and are never held to them.
+ours. Values are listed for slots that have few; the data has other values, too,
+and the lists do not restrict them.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ DONTCARE = 'dontcare'
 
 @dataclasses.dataclass(frozen=True)
 class Slot:
-  """One thing to know of what a user wants.
+  """A slot of the dialogue state.
 
   Attributes:
-    phrase: its name as one would say it.
-    description: what it means.
-    values: what it usually is, if that is one of a few; else ().
+    phrase: its name in plain words.
+    description: its meaning.
+    values: its usual values, if they are few; else ().
   """
 
   phrase: str
@@ -97,7 +97,7 @@ def slot_prompts(possible_values: bool = True) -> list[str]:
   """Returns the prompt of each of SLOTS, such as 'taxi leave at: the time ...'.
 
   Args:
-    possible_values: list the values of slots that have few.
+    possible_values: whether to list the values of slots that have few.
   """
   return [
     f'{domain} {_described(DOMAINS[domain][slot], possible_values)}'
@@ -106,11 +106,11 @@ def slot_prompts(possible_values: bool = True) -> list[str]:
 
 
 def domain_prompts(possible_values: bool = False) -> list[str]:
-  """Returns the prompt of each of DOMAINS: its slots by the names they go by.
+  """Returns the prompt of each of DOMAINS: the names of its slots.
 
   Args:
-    possible_values: list the values of slots that have few. That makes the
-      prompt of hotels ten times as long.
+    possible_values: whether to list the values of slots that have few, which
+      makes the prompt of hotels ten times as long.
   """
   return [
     f'{domain}: '

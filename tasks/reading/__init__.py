@@ -1,15 +1,15 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Reading comprehension: all questions on a text, from one encoding of it.
+"""Reading comprehension: all questions on a context, from one encoding of it.
 
 `squad_v1`, `squad_v2` and `radqa` read a context and answer its questions, each
-a subtask whose prompt is the question. Where the context has no answer, the
-target is `unanswerable`. reader.py documents the data and how to get it; the
-metrics follow SQuAD 2.0, and take any gold answer.
+a subtask whose prompt is the question. The target of an unanswerable question
+is `unanswerable`. reader.py documents the data and how to get it; the metrics
+follow SQuAD 2.0, with all gold answers.
 
-A context longer than the feature length `inputs` is cut there, and counted.
-`squad_v1_windows` and so on read long contexts in overlapping windows instead;
-windows.py says how answers are merged. Other windows by gin:
+A context longer than the feature length `inputs` is truncated, and counted.
+`squad_v1_windows` etc. read long contexts in overlapping windows instead;
+windows.py documents how answers are merged. Other windows by gin:
   from pid_jax.tasks import reading
   MIXTURE_OR_TASK_NAME = @reading.register()
   reading.register:
@@ -39,7 +39,7 @@ DATA = {
   'squad_v1': reader.SquadV1,
   'squad_v2': reader.SquadV2,
 }
-WINDOW_WORDS = 256  # Some 400 of T5's tokens.
+WINDOW_WORDS = 256  # About 400 tokens of T5's.
 OVERLAP_WORDS = 64
 
 
@@ -48,11 +48,11 @@ def examples(
   window_words: int | None = None,
   overlap_words: int = 0,
 ) -> Iterator[dict[str, Any]]:
-  """Yields the decomposable examples of a context: one a window.
+  """Yields the decomposable examples of a context, one per window.
 
   Args:
-    record: of one of reader's builders.
-    window_words: words in a window; None: the whole context is the one example.
+    record: of a builder in reader.py.
+    window_words: words in a window; None yields one example of the context.
     overlap_words: words that a window shares with the next.
   """
   context, questions = record['context'], record['questions']
@@ -69,56 +69,48 @@ def examples(
       'inputs': context[window.start : window.end],
       'subtasks': questions['id'],
       'prompts': questions['question'],
-      'targets': [_target(own, window) for own in answers],
-      # For the metrics: all gold answers, those in other windows too.
+      'targets': [_target(golds, window) for golds in answers],
+      # For the metrics: all gold answers, also those in other windows.
       'answers': [
-        metrics.join_answers(dict.fromkeys(text for text, _ in own))
-        for own in answers
+        metrics.join_answers(dict.fromkeys(text for text, _ in golds))
+        for golds in answers
       ],
     }
 
 
+@subtasks.register_once
 def register(
   name: str,
   *,
   data: str,
   window_words: int | None = None,
   overlap_words: int = 0,
-) -> str:
+) -> None:
   """Registers the task `name`, with `name`_pie and `name`_joint.
-
-  May be called again with the same arguments, since gin calls it wherever the
-  name is used.
 
   Args:
     name: of the task.
     data: a key of DATA.
-    window_words: read contexts of more words than this in windows of so many;
-      None reads each whole.
+    window_words: split longer contexts into windows of this many words; None
+      does not split contexts.
     overlap_words: words that a window shares with the next.
 
-  Returns:
-    The name.
-
   Raises:
-    UserError: unknown data, windows that do not advance, or a name that was
-      registered with other arguments.
+    UserError: the data is unknown, or the windows do not advance.
   """
   if data not in DATA:
     raise errors.unknown('data', data, DATA)
   if window_words is not None and not 0 <= overlap_words < window_words:
     raise errors.UserError(
-      f'windows of {window_words} words cannot share {overlap_words}: lower '
-      'overlap_words'
+      f'windows of {window_words} words cannot overlap by {overlap_words}: '
+      'lower overlap_words'
     )
-  if not subtasks.is_new(name, __name__, data, window_words, overlap_words):
-    return name
   metric = functools.partial(metrics.squad, empty_target=UNANSWERABLE)
   if window_words is not None:
     metric = windows.merged(metric, UNANSWERABLE)
   subtasks.register(
     name,
-    source=prepared.source(
+    source=prepared.PreparedDataSource(
       data,
       DATA[data],
       functools.partial(
@@ -132,13 +124,12 @@ def register(
     joint_separator=vocabulary.SEPARATOR,
     newline=vocabulary.NEWLINE,
   )
-  return name
 
 
 def _target(answers: list[tuple[str, int]], window: windows.Window) -> str:
-  """The first gold answer that lies in the window."""
+  """Returns the first gold answer inside the window."""
   for text, start in answers:
-    if window.holds(start, start + len(text)):
+    if window.contains(start, start + len(text)):
       return text
   return UNANSWERABLE
 

@@ -1,16 +1,16 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Reads RadQA and SQuAD as tfds builders: their files have one shape.
+"""tfds builders of RadQA and SQuAD, whose files have one format.
 
   {"data": [{"title", "paragraphs": [{"context", "qas": [
     {"id", "question", "answers": [{"text", "answer_start"}],
      "is_impossible"}]}]}]}
 
 A record is a context with all its questions. As in the evaluation script of
-SQuAD 2.0, a question has an answer if `answers` is not empty, whatever
-`is_impossible` says (SQuAD 1.1 lacks it). Where the text of an answer does not
-stand at its `answer_start`, the nearest place where it stands is taken. What
-is unlike that is counted, and contexts or questions without text are skipped.
+SQuAD 2.0, a question has an answer if `answers` is not empty, regardless of
+`is_impossible` (which SQuAD 1.1 lacks). If the text of an answer is not at its
+`answer_start`, its nearest occurrence is taken. Such deviations are counted.
+Contexts and questions without text are skipped.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from pid_jax import errors
 from pid_jax.tasks import builder
 from pid_jax.tasks import records
 
-NOWHERE = -1  # The start of an answer whose text is not in its context.
+NOT_FOUND = -1  # The start of an answer whose text is not in its context.
 
 _SQUAD_URL = 'https://rajpurkar.github.io/SQuAD-explorer/dataset'
 
@@ -36,7 +36,7 @@ Item = tuple[str, dict[str, Any]]  # A key and a record.
 
 
 class _Reading(builder.Builder, skip_registration=True):
-  """Base of the builders: a record a context."""
+  """Base class of the builders: a record is a context."""
 
   def features(self) -> Mapping[str, Any]:
     """See base class."""
@@ -49,7 +49,7 @@ class _Reading(builder.Builder, skip_registration=True):
         {
           'id': text(),
           'question': text(),
-          # Places are in characters; NOWHERE if there is none.
+          # Starts are in characters, or NOT_FOUND.
           'answers': tfds.features.Sequence(
             {'text': text(), 'start': tfds.features.Scalar(np.int32)}
           ),
@@ -58,21 +58,21 @@ class _Reading(builder.Builder, skip_registration=True):
     }
 
   def read(
-    self, split: str, files: builder.Files, account: records.Account
+    self, split: str, files: builder.Files, report: records.ReadReport
   ) -> Iterator[Item]:
     """See base class."""
     (name,) = self.FILES[split]
     path = files[name]
     content = records.read_json(path, dict)
-    with account.record(path, 'the whole file'):
+    with report.reading(path, 'the whole file'):
       articles = list(enumerate(content['data'], start=1))
     paragraphs = []
     for i, article in articles:
-      with account.record(path, f'article {i}'):
+      with report.reading(path, f'article {i}'):
         title = str(article.get('title', ''))
         for j, paragraph in enumerate(article['paragraphs'], start=1):
           paragraphs.append((f'{i}-{j}', title, paragraph))
-    return read_contexts(paragraphs, path, account)
+    return read_contexts(paragraphs, path, report)
 
 
 class Radqa(_Reading):
@@ -80,11 +80,10 @@ class Radqa(_Reading):
 
   MANUAL_DOWNLOAD_INSTRUCTIONS = """
   RadQA is for credentialed users: (1) become one at physionet.org, with the
-  training that it asks for, (2) sign the data use agreement at
+  training required there, (2) sign the data use agreement at
   https://physionet.org/content/radqa/1.0.0/, (3) download train.json, dev.json
   and test.json into a folder that only you can read, and (4) pass it as
-  --manual_dir. The agreement forbids to share them, or what is prepared of
-  them.
+  --manual_dir. The agreement forbids sharing the files and the prepared data.
   """
   DESCRIPTION = (
     'Questions that physicians ask of radiology reports, with answers from '
@@ -109,16 +108,16 @@ class Radqa(_Reading):
   }
 
 
-class _NotReached(errors.UserError):
+class _DownloadError(errors.UserError):
   """No files were given, and those of the distributor cannot be downloaded."""
 
 
 class _Squad(_Reading, skip_registration=True):
-  """Base of SQuAD's versions.
+  """Base class of SQuAD's versions.
 
-  Their files are downloaded. Where that fails, what TFDS's own builder `squad`
-  has prepared is read, if it is there: it holds the same questions one by one,
-  which are gathered by their contexts.
+  Their files are downloaded. If that fails, the data of TFDS's builder `squad`
+  is read, if it is prepared: it has the same questions as single examples,
+  which are grouped by context.
   """
 
   TFDS_NAME: str  # Of TFDS's builder.
@@ -131,7 +130,7 @@ class _Squad(_Reading, skip_registration=True):
   ) -> dict[str, Iterator[Item]]:
     try:
       return super()._split_generators(dl_manager)
-    except _NotReached:
+    except _DownloadError:
       made = tfds.builder(self.TFDS_NAME, data_dir=self._data_dir_root)
       if not made.info.splits:
         raise
@@ -147,16 +146,16 @@ class _Squad(_Reading, skip_registration=True):
     try:
       return super()._download(dl_manager)
     except errors.UserError as e:
-      raise _NotReached(str(e)) from e
+      raise _DownloadError(str(e)) from e
 
   def _generate_from_tfds(
     self, made: tfds.core.DatasetBuilder, split: str
   ) -> Iterator[Item]:
-    account = records.Account()
+    report = records.ReadReport()
     questions = tfds.as_numpy(made.as_dataset(split=split, shuffle_files=False))
     path = epath.Path(made.data_dir) / split
-    yield from read_contexts(gather(questions), path, account)
-    self._store(split, account)
+    yield from read_contexts(group_by_context(questions), path, report)
+    self._store(split, report)
 
 
 class SquadV1(_Squad):
@@ -211,15 +210,15 @@ class SquadV2(_Squad):
 def read_contexts(
   paragraphs: Iterable[tuple[str, str, Mapping[str, Any]]],
   path: records.Path,
-  account: records.Account,
+  report: records.ReadReport,
 ) -> Iterator[Item]:
   """Turns paragraphs into records.
 
   Args:
-    paragraphs: of each a name, the title of its article, and itself: `context`
-      and `qas`.
-    path: where they are from, for messages.
-    account: of the split.
+    paragraphs: name, title of the article, and paragraph with `context` and
+      `qas`.
+    path: of their file, for messages.
+    report: of the split.
 
   Yields:
     A key and the record.
@@ -227,23 +226,23 @@ def read_contexts(
   seen = set()
   for name, title, paragraph in paragraphs:
     where = f'paragraph {name}' + (f' ({title})' if title else '')
-    with account.record(path, where):
+    with report.reading(path, where):
       context = _text(paragraph, 'context')
       questions = []
       for qa in paragraph['qas']:
-        found = _read_question(qa, context, path, where, account)
+        found = _read_question(qa, context, path, where, report)
         if found is not None:
           questions.append(found)
     if not context.strip() or not questions:
       why = 'has no question' if context.strip() else 'has no context'
-      account.skip(path, where, why)
+      report.skip(path, where, why)
       continue
-    account.count('contexts')
+    report.count('contexts')
     for question in questions:
       has_answer = bool(question['answers'])
-      account.count('questions')
-      account.count('questions without an answer', not has_answer)
-      account.count('questions with the id of another', question['id'] in seen)
+      report.count('questions')
+      report.count('questions without an answer', not has_answer)
+      report.count('questions with the id of another', question['id'] in seen)
       seen.add(question['id'])
     yield (
       name,
@@ -256,17 +255,16 @@ def read_contexts(
     )
 
 
-def gather(
+def group_by_context(
   questions: Iterable[Mapping[str, Any]],
 ) -> list[tuple[str, str, dict[str, Any]]]:
-  """Gathers questions of TFDS's `squad` by their contexts.
+  """Groups the questions of TFDS's `squad` by context.
 
   Args:
     questions: its examples as NumPy arrays, in any order.
 
   Returns:
-    Paragraphs as `read_contexts` takes them, in the order in which their first
-    questions come.
+    Paragraphs for `read_contexts`, ordered by their first question.
   """
   qas_of = {}
   for question in questions:
@@ -295,28 +293,28 @@ def _read_question(
   context: str,
   path: records.Path,
   where: str,
-  account: records.Account,
+  report: records.ReadReport,
 ) -> dict[str, Any] | None:
-  """Returns the record of a question, None if it has no text."""
+  """Returns the record of a question; None if it has no text."""
   name = str(qa['id'])
   where = f'{where}, question {name}'
-  with account.record(path, where):
+  with report.reading(path, where):
     question = _text(qa, 'question')
     answers = []
     for answer in qa['answers']:
       text, start = _text(answer, 'text'), answer['answer_start']
       if not text.strip():
-        account.count('answers without text')
+        report.count('answers without text')
         continue
       found = _locate(context, text, start)
-      account.count('answers moved', found not in (start, NOWHERE))
-      account.count('answers that are not in the context', found == NOWHERE)
+      report.count('answers moved', found not in (start, NOT_FOUND))
+      report.count('answers that are not in the context', found == NOT_FOUND)
       answers.append({'text': text, 'start': found})
     called_impossible = bool(qa.get('is_impossible', False))
   if not question.strip():
-    account.skip(path, where, 'has no text')
+    report.skip(path, where, 'has no text')
     return None
-  account.count(
+  report.count(
     'questions called impossible that have answers',
     called_impossible and bool(answers),
   )
@@ -324,13 +322,13 @@ def _read_question(
 
 
 def _locate(context: str, text: str, start: int) -> int:
-  """Where an answer stands in its context, as near to `start` as can be."""
+  """Returns the start of an answer in its context, nearest to `start`."""
   if context.startswith(text, start) and start >= 0:
     return start
   before = context.rfind(text, 0, max(0, start) + len(text))
   after = context.find(text, max(0, start))
-  places = [place for place in (before, after) if place >= 0]
-  return min(places, key=lambda place: abs(place - start), default=NOWHERE)
+  starts = [found for found in (before, after) if found >= 0]
+  return min(starts, key=lambda found: abs(found - start), default=NOT_FOUND)
 
 
 def _text(record: Mapping[str, Any], key: str) -> str:

@@ -1,19 +1,19 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Long contexts in overlapping windows, and their predictions merged again.
+"""Splits long contexts into overlapping windows, and merges their predictions.
 
-A context of more words than a window is read in several, each an example with
-all questions, so that no part of it is cut. Metrics see whole contexts: for
-each question, one answer is made of those of all windows, by this rule:
-  1. Windows that say "unanswerable" (or nothing) do not count.
-  2. Of the others, the answer that most windows give is taken, compared as
-     SQuAD compares answers; among equals, that of the earliest window. (What
-     stands in the overlap is answered twice.)
-  3. If no window answers, the question is unanswerable; unless a window's
-     prediction is missing, which may have been the one: then there is none, and
-     that is wrong.
-The rule needs strings alone, so that all layouts and any model can be scored.
-No TensorFlow.
+A context with more words than a window is split into windows, each an example
+with all questions, so that nothing is truncated. Metrics see whole contexts.
+For each question, the answers of all windows are merged by this rule:
+  1. Answers "unanswerable" or '' are ignored.
+  2. Of the others, the most frequent one wins, normalised as in SQuAD's
+     metrics; of equally frequent ones, that of the earliest window. (Answers
+     in the overlap count twice.)
+  3. If no answer is left, the question is unanswerable; except if the
+     prediction of a window is missing, which might have been the answer. Then
+     the prediction is missing, and so wrong.
+The rule needs only strings, so it applies to all layouts and models. No
+TensorFlow.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ class Window:
 
   Attributes:
     index: from 0.
-    count: how many windows the context has.
-    start: of its first character.
-    end: behind its last character.
+    count: number of windows of the context.
+    start: index of its first character.
+    end: index after its last character.
   """
 
   index: int
@@ -46,8 +46,8 @@ class Window:
   start: int
   end: int
 
-  def holds(self, start: int, end: int) -> bool:
-    """Whether a span of the context lies in the window, from end to end."""
+  def contains(self, start: int, end: int) -> bool:
+    """Whether the window contains a whole span of the context."""
     return self.start <= start and end <= self.end
 
   def example_id(self, context_id: str) -> str:
@@ -60,10 +60,9 @@ def split(context: str, words: int | None, overlap: int) -> list[Window]:
 
   Args:
     context: of any length.
-    words: W, in each window but the last one, which may have fewer; None puts
-      the whole context in one.
-    overlap: words that a window shares with the next; fewer than W. An answer
-      of at most one word more lies whole in some window.
+    words: W, per window; the last one may have fewer. None returns one window.
+    overlap: words that a window shares with the next; less than W. Some window
+      contains each answer of at most `overlap` + 1 words.
 
   Raises:
     ValueError: windows would not advance.
@@ -72,48 +71,48 @@ def split(context: str, words: int | None, overlap: int) -> list[Window]:
     return [Window(0, 1, 0, len(context))]
   if not 0 <= overlap < words:
     raise ValueError(
-      f'windows of {words} words cannot share {overlap}: it must be fewer'
+      f'windows of {words} words cannot overlap by {overlap} words'
     )
   spans = [match.span() for match in re.finditer(r'\S+', context)]
   if len(spans) <= words:
     return [Window(0, 1, 0, len(context))]
   starts = range(0, len(spans) - overlap, words - overlap)
   return [
-    Window(i, len(starts), own[0][0], own[-1][1])
-    for i, own in enumerate(spans[k : k + words] for k in starts)
+    Window(i, len(starts), window[0][0], window[-1][1])
+    for i, window in enumerate(spans[k : k + words] for k in starts)
   ]
 
 
 def merged(metric_fn: MetricFn, empty_target: str) -> MetricFn:
-  """Returns a metric of windows: `metric_fn` of the whole contexts.
+  """Returns a metric of windows that applies `metric_fn` to whole contexts.
 
   Args:
     metric_fn: of examples with `subtasks` and `answers` [U].
-    empty_target: the word for "no answer in this text".
+    empty_target: the word for "unanswerable".
 
   Returns:
-    A metric whose figures are those of `metric_fn` and `missing_windows`, of
-    which there is no example at all; they count as missing predictions.
+    A metric with the figures of `metric_fn`, and `missing_windows`, the number
+    of windows without an example; these count as missing predictions.
   """
 
   def metric(
     targets: metrics.Targets, predictions: metrics.Predictions
   ) -> dict[str, Any]:
-    windows = {}
+    windows_of = {}
     for target, prediction in zip(targets, predictions, strict=True):
       context_id, index, count = _parse(target['example_id'])
-      own = windows.setdefault(context_id, [None] * count)
-      own[index] = target, prediction
-    wholes = [_whole(name, own, empty_target) for name, own in windows.items()]
-    figures = metric_fn([t for t, _ in wholes], [p for _, p in wholes])
-    missing = sum(own.count(None) for own in windows.values())
+      windows = windows_of.setdefault(context_id, [None] * count)
+      windows[index] = target, prediction
+    contexts = [_merge_context(*x, empty_target) for x in windows_of.items()]
+    figures = metric_fn([t for t, _ in contexts], [p for _, p in contexts])
+    missing = sum(windows.count(None) for windows in windows_of.values())
     return {**figures, 'missing_windows': missing}
 
   return metric
 
 
 def merge(answers: Sequence[str | None], empty_target: str) -> str | None:
-  """Makes one answer of those of all windows, in order; see the rule above."""
+  """Merges the answers of all windows, in order, by the rule of the module."""
   empty = {'', metrics.normalize_answer(empty_target)}
   votes = {}
   for answer in answers:
@@ -121,21 +120,21 @@ def merge(answers: Sequence[str | None], empty_target: str) -> str | None:
     if key is not None and key not in empty:
       votes.setdefault(key, []).append(answer)
   if votes:
-    return max(votes.values(), key=len)[0]  # The first one of the longest.
+    return max(votes.values(), key=len)[0]  # Ties: the first.
   return None if None in answers else empty_target
 
 
-def _whole(
+def _merge_context(
   context_id: str,
   windows: Sequence[tuple[metrics.Target, metrics.Prediction] | None],
   empty_target: str,
 ) -> tuple[metrics.Target, list[str | None]]:
-  """Target and prediction of a context."""
-  there = [window for window in windows if window is not None]
-  size = len(there[0][1])
-  # Of a window that lost rows, some questions are not known.
+  """Returns target and prediction of a context."""
+  targets = [window[0] for window in windows if window is not None]
+  size = len(targets[0]['targets'])
+  # Windows with missing rows lack features of some questions.
   known = lambda key, u: next(
-    (x for t, _ in there if (x := (t.get(key) or [''] * size)[u])), ''
+    (x for t in targets if (x := (t.get(key) or [''] * size)[u])), ''
   )
   target = {
     'example_id': context_id,
@@ -144,7 +143,9 @@ def _whole(
     'targets': [known('targets', u) for u in range(size)],
   }
   golds = metrics.gold_answers(target, empty_target)
-  target['targets'] = [own[0] if own else empty_target for own in golds]
+  target['targets'] = [
+    values[0] if values else empty_target for values in golds
+  ]
   prediction = [
     merge([w and w[1][u] for w in windows], empty_target) for u in range(size)
   ]
@@ -152,6 +153,6 @@ def _whole(
 
 
 def _parse(example_id: str) -> tuple[str, int, int]:
-  context_id, _, place = example_id.rpartition('#')
-  number, _, count = place.partition('/')
+  context_id, _, position = example_id.rpartition('#')
+  number, _, count = position.partition('/')
   return context_id, int(number) - 1, int(count)

@@ -1,9 +1,9 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Prepares SGD with tfds: a record is a dialogue with its states and schemas.
+"""tfds builder of SGD: a record is a dialogue with its states and schemas.
 
-Everything in a record is a table of flat columns. tfds would take lists of
-lists, but some fifty times as long to read them.
+A record consists of tables with flat columns, since tfds reads nested lists
+about fifty times slower.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class SchemaGuided(builder.Builder):
   """Dialogues of SGD, in the distributor's order."""
 
   MANUAL_DOWNLOAD_INSTRUCTIONS = f"""
-    Clone {_REPOSITORY} and give its folder as manual_dir; the zip file that
-    GitHub makes of it, {_ARCHIVE}, does as well if it lies in that folder.
+    Clone {_REPOSITORY} and pass its folder as --manual_dir; or pass a folder
+    with GitHub's zip file of it, {_ARCHIVE}.
   """
   DESCRIPTION = (
     'Dialogues between a user and a virtual assistant over 45 services of 20 '
@@ -56,7 +56,7 @@ class SchemaGuided(builder.Builder):
     }
   """
   FILES = {split: _files(*which) for split, which in reader.SPLITS.items()}
-  # The schema of training says which services are seen there.
+  # The schema of training has the services that occur there.
   NEEDED = {
     split: tuple(
       dict.fromkeys([f'{folder}/{reader.SCHEMA_FILE}', _TRAIN_SCHEMA])
@@ -79,8 +79,8 @@ class SchemaGuided(builder.Builder):
       'speakers': texts,  # By turn.
       'utterances': texts,
       'frames': {'turn': numbers, 'service': texts, 'active_intent': texts},
-      # A line for each value of each slot that is filled in a frame; of several
-      # values of a slot, the first is the target.
+      # One row for each value of each slot that is filled in a frame. The first
+      # value of a slot is the target.
       'state': {'frame': numbers, 'slot': texts, 'value': texts},
       # The services of the frames.
       'services': {
@@ -88,7 +88,7 @@ class SchemaGuided(builder.Builder):
         'description': texts,
         'is_seen': numbers,  # In training, 1 or 0.
       },
-      # Their slots; possible values stand one a line.
+      # Their slots; possible values are joined by newlines.
       'slots': {
         'service': texts,
         'slot': texts,
@@ -99,20 +99,20 @@ class SchemaGuided(builder.Builder):
     }
 
   def read(
-    self, split: str, files: builder.Files, account: records.Account
+    self, split: str, files: builder.Files, report: records.ReadReport
   ) -> Iterator[tuple[str, dict[str, Any]]]:
     folder, _ = reader.SPLITS[split]
     services = reader.read_schema(
-      files[f'{folder}/{reader.SCHEMA_FILE}'], account
+      files[f'{folder}/{reader.SCHEMA_FILE}'], report
     )
-    seen = set(reader.read_schema(files[_TRAIN_SCHEMA], account))
-    account.count('services', len(services))
-    account.count('services unseen in training', len(set(services) - seen))
-    account.count('slots', sum(len(s.slots) for s in services.values()))
+    seen = set(reader.read_schema(files[_TRAIN_SCHEMA], report))
+    report.count('services', len(services))
+    report.count('services unseen in training', len(set(services) - seen))
+    report.count('slots', sum(len(s.slots) for s in services.values()))
     for name in self.FILES[split]:
       if name not in files:
         continue
-      for dialogue in reader.read_dialogues(files[name], services, account):
+      for dialogue in reader.read_dialogues(files[name], services, report):
         yield (
           dialogue.name,
           {

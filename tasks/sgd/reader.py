@@ -3,13 +3,12 @@
 """Reads the distributor's files of the Schema-Guided Dialogue data set.
 
 A split is a folder with schema.json, a list of services with their slots and
-intents, and dialogues_NNN.json, lists of dialogues. A user's turn has a frame
-for each service that it is about, with the state of that service after the
-turn: of each filled slot all the ways in which its value was said, all of them
-right.
+intents, and dialogues_NNN.json, lists of dialogues. A user turn has a frame for
+each service that it is about, with the state of the service after the turn. A
+filled slot has all spellings of its value that were used, all of them gold.
 
-Slots that no intent takes can be asked for by a user, but are in no state; here
-they are left out.
+Slots that no intent uses can be requested by a user, but are in no state; they
+are skipped.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from pid_jax.tasks import records
 NONE = 'none'
 DONTCARE = 'dontcare'
 SCHEMA_FILE = 'schema.json'
-# Ours: the distributor's folder, and how many files with dialogues it has.
+# Split -> the distributor's folder, and its number of dialogue files.
 SPLITS = {
   'train': ('train', 127),
   'validation': ('dev', 20),
@@ -41,8 +40,9 @@ class Slot:
   Attributes:
     name: such as 'city_of_event'.
     description: the schema's.
-    is_categorical: whether it is one of `possible_values`, or 'dontcare'.
-    possible_values: all of them if it is categorical; else examples, or ().
+    is_categorical: whether its value is one of `possible_values`, or
+      'dontcare'.
+    possible_values: of a categorical slot, all; else examples, or ().
   """
 
   name: str
@@ -58,8 +58,8 @@ class Service:
   Attributes:
     name: unique over all splits.
     description: the schema's.
-    slots: those that an intent takes, by name, in the schema's order.
-    other_slots: names of the others.
+    slots: those that an intent uses, by name, in the schema's order.
+    other_slots: names of the other slots.
   """
 
   name: str
@@ -73,11 +73,10 @@ class Frame:
   """The state of a service after a turn.
 
   Attributes:
-    turn: number of the turn in the dialogue, from 0.
+    turn: index of the turn in the dialogue.
     service: its name.
-    active_intent: what the user is after, or 'NONE'.
-    state: by the name of a slot that is filled, its right values; one of a
-      categorical slot.
+    active_intent: the user's intent, or 'NONE'.
+    state: name of a filled slot -> its gold values; a categorical slot has one.
   """
 
   turn: int
@@ -93,7 +92,7 @@ class Dialogue:
   Attributes:
     name: unique within a split.
     speakers: of each turn, 'user' or 'system'.
-    utterances: of each turn, what is said.
+    utterances: of each turn.
     frames: in the order of turns.
   """
 
@@ -104,21 +103,21 @@ class Dialogue:
 
 
 def read_schema(
-  path: records.Path, account: records.Account
+  path: records.Path, report: records.ReadReport
 ) -> dict[str, Service]:
   """Reads the services of a split by their names.
 
   Raises:
-    UserError: the file is not of the distributor's form.
+    UserError: the file does not have the distributor's format.
   """
   services = {}
   for number, service in enumerate(records.read_json(path), start=1):
-    with account.record(path, f'service {number}'):
+    with report.reading(path, f'service {number}'):
       name = service['service_name']
-      taken = {
+      used = {
         slot
         for intent in service['intents']
-        # A list of names, or a dictionary with them as keys.
+        # A list of names, or a dictionary with the names as keys.
         for slot in [*intent['required_slots'], *intent['optional_slots']]
       }
       slots = [
@@ -133,8 +132,8 @@ def read_schema(
       services[name] = Service(
         name,
         _unified(service['description']),
-        {slot.name: slot for slot in slots if slot.name in taken},
-        frozenset(slot.name for slot in slots if slot.name not in taken),
+        {slot.name: slot for slot in slots if slot.name in used},
+        frozenset(slot.name for slot in slots if slot.name not in used),
       )
   if not services:
     raise errors.UserError(f'{path} has no services')
@@ -144,40 +143,40 @@ def read_schema(
 def read_dialogues(
   path: records.Path,
   services: Mapping[str, Service],
-  account: records.Account,
+  report: records.ReadReport,
 ) -> Iterator[Dialogue]:
   """Reads the dialogues of a file.
 
   Args:
     path: of the file.
-    services: those of the split.
-    account: to count in, and to note what is left out.
+    services: of the split.
+    report: for counts, skipped dialogues and errors.
 
   Yields:
     Dialogues, in the file's order.
 
   Raises:
-    UserError: the file is not of the distributor's form, or does not fit to the
-      schema.
+    UserError: the file does not have the distributor's format, or does not
+      match the schema.
   """
   for number, dialogue in enumerate(records.read_json(path), start=1):
-    with account.record(path, f'dialogue {number}'):
+    with report.reading(path, f'dialogue {number}'):
       name = str(dialogue['dialogue_id'])
     where = f'dialogue {name}'
-    with account.record(path, where):
-      read = _dialogue(dialogue, name, services, f'{path}, {where}', account)
+    with report.reading(path, where):
+      read = _dialogue(dialogue, name, services, f'{path}, {where}', report)
     values = [
       v for frame in read.frames for x in frame.state.values() for v in x
     ]
     if not read.frames:
-      account.skip(path, where, 'has no turn of a user about any service')
+      report.skip(path, where, 'has no user turn about a service')
     elif NONE in values:
-      account.skip(path, where, f'has a value {NONE!r}, which stands for none')
+      report.skip(path, where, f'has a value {NONE!r}, which means empty')
     else:
-      account.count('dialogues')
-      account.count('turns', len(read.utterances))
-      account.count('frames', len(read.frames))
-      account.count('filled slots', sum(len(f.state) for f in read.frames))
+      report.count('dialogues')
+      report.count('turns', len(read.utterances))
+      report.count('frames', len(read.frames))
+      report.count('filled slots', sum(len(f.state) for f in read.frames))
       yield read
 
 
@@ -186,7 +185,7 @@ def _dialogue(
   name: str,
   services: Mapping[str, Service],
   where: str,
-  account: records.Account,
+  report: records.ReadReport,
 ) -> Dialogue:
   speakers, utterances, frames = [], [], []
   for number, turn in enumerate(dialogue['turns']):
@@ -199,7 +198,7 @@ def _dialogue(
     utterances.append(_unified(turn['utterance']))
     if turn['speaker'] == 'USER':
       frames.extend(
-        _frame(frame, number, services, f'{where}, turn {number}', account)
+        _frame(frame, number, services, f'{where}, turn {number}', report)
         for frame in turn['frames']
       )
   return Dialogue(name, speakers, utterances, frames)
@@ -210,23 +209,23 @@ def _frame(
   number: int,
   services: Mapping[str, Service],
   where: str,
-  account: records.Account,
+  report: records.ReadReport,
 ) -> Frame:
   name = frame['service']
   if name not in services:
     raise errors.UserError(
-      f'{where}: the service {name!r} is not in the {SCHEMA_FILE} beside it; '
+      f'{where}: the service {name!r} is not in {SCHEMA_FILE} of its folder; '
       'are both of the same release?'
     )
   if 'state' not in frame:
     raise errors.UserError(
-      f'{where}: has no state of {name}; the test split was first released '
-      'without: use a release since July 2020'
+      f'{where}: has no state of {name}; early releases lack the states of the '
+      'test split: use a release since July 2020'
     )
   state = {}
   for slot, values in frame['state']['slot_values'].items():
     if slot in services[name].other_slots:
-      account.count('filled slots that no intent takes, left out')
+      report.count('filled slots that no intent takes, left out')
       continue
     if slot not in services[name].slots:
       raise errors.UserError(
@@ -235,12 +234,12 @@ def _frame(
     values = [_unified(value) for value in values]
     if not values or not all(values):
       raise errors.UserError(
-        f'{where}: the slot {slot} of {name} is filled with nothing: {values}'
+        f'{where}: the slot {slot} of {name} has an empty value: {values}'
       )
     state[slot] = list(dict.fromkeys(values))
   return Frame(number, name, frame['state']['active_intent'], state)
 
 
 def _unified(text: str) -> str:
-  """Makes runs of white space, line breaks too, single spaces."""
+  """Replaces runs of white space, including newlines, by single spaces."""
   return ' '.join(text.split())

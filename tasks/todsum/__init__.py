@@ -1,17 +1,17 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""TODSum: a summary of a dialogue for each domain that it is about.
+"""TODSum: a summary of a dialogue for each of its domains.
 
-`todsum_domain` reads a whole dialogue and asks, for each of its domains, what
-the summary says of it. reader.py documents the data and how to get it,
-domains.py which sentence belongs to which domain, consistency.py the metric of
-facts. An example has a subtask for each domain that the state fills or the
-summary speaks of, in the order in which the dialogue comes to them; of one that
-the summary leaves out, the target is `none`. ROUGE is that of each domain, and
-of the whole summary: all domains, in that order.
+`todsum_domain` reads a whole dialogue, with one subtask per domain whose target
+is the part of the summary on that domain. reader.py documents the data and how
+to get it, domains.py the assignment of sentences to domains, consistency.py the
+factual metric. An example has a subtask for each domain in the state or the
+summary, in the order in which the dialogue first mentions them; if the summary
+does not, the target is `none`. ROUGE is computed by domain, and of the whole
+summary: all domains, in that order.
 
-`todsum_domain_gold_state` has the gold state behind the dialogue: an upper
-bound, which no system can claim. With states of your own, by gin:
+`todsum_domain_gold_state` appends the gold state to the dialogue, as an upper
+bound that no system can reach. Predicted states by gin:
   from pid_jax.tasks import todsum
   MIXTURE_OR_TASK_NAME = @todsum.register()
   todsum.register:
@@ -56,7 +56,7 @@ def examples(
 
   Args:
     record: of reader.Todsum.
-    states: None, GOLD, or the path of a file of states; see `register`.
+    states: None, GOLD, or the path of a file; see `register`.
   """
   state = record['state']
   dialogue = ' '.join(
@@ -75,62 +75,52 @@ def examples(
     slots = ((d, s, v) for d in found for s, v in found[d].items())
     inputs = f'{dialogue} state: {_state_text(slots)}'
 
-  of_domain = {domain: [] for domain in state['domain']}
+  sentences = {domain: [] for domain in state['domain']}
   for domain, sentence in zip(
     record['sentence_domains'], record['sentences'], strict=True
   ):
-    of_domain.setdefault(domain, []).append(sentence)
-  names = domains.in_order(of_domain, dialogue)
+    sentences.setdefault(domain, []).append(sentence)
+  names = domains.by_first_mention(sentences, dialogue)
   yield {
     'example_id': record['dialogue_id'],
     'inputs': inputs,
     'subtasks': names,
     'prompts': [f'summary of the {name}:' for name in names],
-    'targets': [' '.join(of_domain[name]) or NONE for name in names],
-    # For the metric of facts.
+    'targets': [' '.join(sentences[name]) or NONE for name in names],
+    # For the factual metric.
     **{f'state_{k}': state[k] for k in ('domain', 'kind', 'slot', 'value')},
   }
 
 
+@subtasks.register_once
 def register(
   name: str = 'todsum_domain',
   *,
   states: str | None = None,
-) -> str:
+) -> None:
   """Registers the task `name`, with `name`_pie and `name`_joint.
-
-  May be called again with the same arguments, since gin calls it wherever the
-  name is used.
 
   Args:
     name: of the task.
-    states: what stands behind the dialogue: None, nothing; GOLD, the gold
-      state; or the path of JSON lines with a predicted state of each dialogue,
-      `id` and `state` (by domain, the values of its filled slots).
-
-  Returns:
-    The name.
-
-  Raises:
-    UserError: the name is registered with other states.
+    states: to append to the dialogue: None, none; GOLD, the gold state; or the
+      path of JSON lines with a predicted state of each dialogue, `id` and
+      `state` (domain -> values of its filled slots).
   """
-  if subtasks.is_new(name, __name__, states):
-    subtasks.register(
-      name,
-      source=prepared.source(
-        name, reader.Todsum, functools.partial(examples, states=states)
-      ),
-      vocabulary=vocabulary.default(),
-      metric_fns=[
-        functools.partial(metrics.rouge, empty_target=NONE, by_subtask=True),
-        functools.partial(metrics.rouge_of_whole, empty_target=NONE),
-        consistency.slot_consistency,
-      ],
-      empty_target=NONE,
-      joint_separator=vocabulary.SEPARATOR,
-      long_inputs='keep_end',
-    )
-  return name
+  subtasks.register(
+    name,
+    source=prepared.PreparedDataSource(
+      name, reader.Todsum, functools.partial(examples, states=states)
+    ),
+    vocabulary=vocabulary.default(),
+    metric_fns=[
+      functools.partial(metrics.rouge, empty_target=NONE, by_subtask=True),
+      functools.partial(metrics.rouge_of_whole, empty_target=NONE),
+      consistency.slot_consistency,
+    ],
+    empty_target=NONE,
+    joint_separator=vocabulary.SEPARATOR,
+    long_inputs='keep_end',
+  )
 
 
 def _state_text(slots: Iterable[tuple[str, str, str]]) -> str:
@@ -139,12 +129,12 @@ def _state_text(slots: Iterable[tuple[str, str, str]]) -> str:
 
 @functools.cache
 def _read_states(path: str) -> States:
-  states, account = {}, records.Account()
+  states, report = {}, records.ReadReport()
   lines = records.read_text(epath.Path(path)).splitlines()
   for number, line in enumerate(lines, start=1):
     if not line.strip():
       continue
-    with account.record(epath.Path(path), f'line {number}'):
+    with report.reading(epath.Path(path), f'line {number}'):
       parsed = json.loads(line)
       states[parsed['id']] = {
         domain: {slot: str(value) for slot, value in slots.items()}

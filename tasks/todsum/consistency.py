@@ -1,37 +1,36 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""TODSum's metric of facts: do summaries hold the values of the state?
+"""TODSum's factual metric: do summaries contain the values of the state?
 
 A gold tuple is (domain, intent, slot, value): the intent is `book` for slots of
-a booking, else `inform`. A summary claims tuples too. Of one dialogue,
-precision is the share of claimed tuples that are gold, recall the share of gold
-tuples that are claimed. Source: Zhao et al. (arXiv 2110.12680), as described in
-the repository pris-nlp/TODSum.
+a booking, else `inform`. The tuples of a summary are extracted from its text.
+Of one dialogue, precision is the share of extracted tuples that are gold,
+recall the share of gold tuples that are extracted. Source: Zhao et al. (arXiv
+2110.12680), as described in the repository pris-nlp/TODSum.
 
-What a summary claims:
-  - A sentence is taken apart from others at full stops, and belongs to the
-    domain of the subtask that it was generated for.
-  - It is a request when it asks for something that no state holds (words of
-    _REQUEST); a request claims nothing. Else its intent is `book` where it
-    books (words of _BOOK), else `inform`.
-  - In it, a value is any value of that domain and intent in the gold states of
-    all examples evaluated, found as whole words, the longest first and none
-    inside another; case and hyphens are ignored.
-  - Of a hotel, parking and internet are claimed as `yes` by their names.
-  - A number of a hotel, or a time of a taxi, must be that of the right slot,
-    told by the words beside it; elsewhere the value alone decides. Each gold
-    tuple is met once.
+Extraction:
+  - Sentences end at full stops, and have the domain of their subtask.
+  - A sentence is a request if it asks for something that is not in states
+    (words of _REQUEST); requests are ignored. Else its intent is `book` if it
+    books something (words of _BOOK), else `inform`.
+  - Values of a sentence are all values of its domain and intent in the gold
+    states of all evaluated examples, found as whole words, longest first and
+    without overlap; case and hyphens are ignored.
+  - The words parking and internet, of a hotel, have the value `yes`.
+  - A number of a hotel, or a time of a taxi, must match the slot indicated by
+    the words beside it; other values match any slot. Each gold tuple is matched
+    at most once.
 
-Where this differs from the repository's program:
-  - domains come from the subtasks, where that program guesses them from words;
-  - values come from the gold states, where it reads a list of MultiWOZ's values
-    (of all domains together, matched inside of words too);
-  - parking and internet can be met: the list holds no such words, so that it
-    counts them as gold and never finds them;
-  - a sentence that books and asks is a booking, and is a request there;
-  - a value claimed twice counts twice in precision, where it counts once.
-Like that program, means are taken over the dialogues that have a tuple on the
-side in question, and F1 is that of the two means.
+Differences from the repository's program:
+  - Domains are those of the subtasks; the program guesses them from words.
+  - Values are those of the gold states; it reads a list of MultiWOZ's values
+    (of all domains together, and matches them inside words, too).
+  - Parking and internet can be matched; its list has no such words, so they
+    count as gold and are never found.
+  - A sentence that books and asks is a booking; there it is a request.
+  - A repeated value counts each time in precision; there it counts once.
+As there, means are over the dialogues with at least one tuple on that side, and
+F1 is computed from the two means.
 """
 
 from __future__ import annotations
@@ -39,14 +38,14 @@ from __future__ import annotations
 import collections
 from collections.abc import Iterator
 from collections.abc import Mapping
-from collections.abc import Sequence
 import re
 from typing import Any
 
 from pid_jax.subtasks import metrics
+from pid_jax.subtasks.metrics import base
 
 Key = tuple[str, str]  # Domain and intent.
-RunLock = tuple[str | None, str]  # Slot, or None where any will do; and value.
+Fact = tuple[str | None, str]  # Slot, or None for any slot; and value.
 
 _BOOK = re.compile(
   r'\bbook|reserve|\bbuy\b|p[ue]rchase|accommodate|ticket|plans to stay'
@@ -76,9 +75,9 @@ _YES = {
 def slot_consistency(
   targets: metrics.Targets, predictions: metrics.Predictions
 ) -> dict[str, float]:
-  """Precision, recall and F1 of the tuples that summaries claim.
+  """Precision, recall and F1 of the tuples in summaries; see the module.
 
-  The rule is that of the module. A missing prediction claims nothing.
+  A missing prediction has no tuples.
 
   Args:
     targets: N whole examples, with `subtasks` (domains), and the filled slots
@@ -88,28 +87,28 @@ def slot_consistency(
 
   Returns:
     `slot_consistency_precision`, `slot_consistency_recall` and
-    `slot_consistency_f1`; 0 where nothing is claimed, or nothing is gold.
+    `slot_consistency_f1`; 0 without extracted or gold tuples.
   """
   golds = [gold_tuples(target) for target in targets]
   known = collections.defaultdict(set)
   for gold in golds:
-    for key, claims in gold.items():
-      known[key].update(value for _, value in claims)
+    for key, facts in gold.items():
+      known[key].update(value for _, value in facts)
   patterns = {key: _any_of(values) for key, values in known.items()}
   precisions, recalls = [], []
   for target, prediction, gold in zip(targets, predictions, golds, strict=True):
-    claimed = met = 0
-    left = {key: list(claims) for key, claims in gold.items()}
+    extracted = matched = 0
+    unmatched = {key: list(facts) for key, facts in gold.items()}
     for domain, text in zip(target['subtasks'], prediction, strict=True):
-      for key, claim in claims_of(domain, text or '', patterns):
-        claimed += 1
-        met += _take(left.get(key, []), claim)
-    wanted = sum(map(len, gold.values()))
-    if claimed:
-      precisions.append(met / claimed)
-    if wanted:
-      recalls.append(met / wanted)
-  precision, recall = _mean(precisions), _mean(recalls)
+      for key, fact in extract(domain, text or '', patterns):
+        extracted += 1
+        matched += _match(unmatched.get(key, []), fact)
+    num_gold = sum(map(len, gold.values()))
+    if extracted:
+      precisions.append(matched / extracted)
+    if num_gold:
+      recalls.append(matched / num_gold)
+  precision, recall = base.mean(precisions), base.mean(recalls)
   total = precision + recall
   return {
     'slot_consistency_precision': precision,
@@ -128,15 +127,15 @@ def gold_tuples(target: Mapping[str, Any]) -> dict[Key, list[tuple[str, str]]]:
   return gold
 
 
-def claims_of(
+def extract(
   domain: str, text: str, patterns: Mapping[Key, re.Pattern[str]]
-) -> Iterator[tuple[Key, RunLock]]:
-  """Yields what a text claims of a domain.
+) -> Iterator[tuple[Key, Fact]]:
+  """Yields the facts in a text, each with its domain and intent.
 
   Args:
     domain: of the text.
     text: one or more sentences.
-    patterns: by domain and intent, what matches a value of it.
+    patterns: by domain and intent, a pattern that matches their values.
   """
   for sentence in re.split(r'\.(?!\d)', text):
     sentence = _normalize(sentence)
@@ -154,7 +153,7 @@ def claims_of(
 
 
 def _slot(domain: str, sentence: str, found: re.Match[str]) -> str | None:
-  """The slot that the words beside a value tell, where values are alike."""
+  """Returns the slot by the words beside a value; None if any slot matches."""
   if domain == 'hotel' and _NUMBER.fullmatch(found.group()):
     after = sentence[found.end() :].split()[:1]
     for slot, pattern in _SLOTS_OF_NUMBERS.items():
@@ -171,9 +170,9 @@ def _slot(domain: str, sentence: str, found: re.Match[str]) -> str | None:
   return None
 
 
-def _take(gold: list[tuple[str, str]], claim: RunLock) -> bool:
-  """Takes the gold tuple that a claim meets off the list, if there is one."""
-  slot, value = claim
+def _match(gold: list[tuple[str, str]], fact: Fact) -> bool:
+  """Removes the first gold tuple that a fact matches, if there is one."""
+  slot, value = fact
   for i, (gold_slot, gold_value) in enumerate(gold):
     if value == gold_value and slot in (None, gold_slot):
       del gold[i]
@@ -182,7 +181,7 @@ def _take(gold: list[tuple[str, str]], claim: RunLock) -> bool:
 
 
 def _any_of(values: set[str]) -> re.Pattern[str]:
-  """What matches any of the values as whole words, the longest first."""
+  """Returns a pattern for any of the values as whole words, longest first."""
   ordered = sorted(values - {'yes', 'no'}, key=lambda v: (-len(v), v))
   choice = '|'.join(map(re.escape, ordered)) or r'(?!)'
   return re.compile(rf'(?<!\w)(?:{choice})(?!\w)')
@@ -190,7 +189,3 @@ def _any_of(values: set[str]) -> re.Pattern[str]:
 
 def _normalize(text: str) -> str:
   return ' '.join(text.lower().replace('-', ' ').split())
-
-
-def _mean(values: Sequence[float]) -> float:
-  return sum(values) / len(values) if values else 0.0

@@ -1,27 +1,27 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-r"""Which domain a sentence of a summary is about, and the order of domains.
+r"""Assigns sentences of summaries to domains, and orders domains.
 
-TODSum's summaries are lists of sentences, usually two a domain: what the user
-asks or books, then what is known of the place. They do not say which domain a
-sentence is about, and their order is not that of the state. The rule here:
+TODSum's summaries are lists of sentences, usually two per domain: what the user
+asks or books, then what is known about the place. The domain of a sentence is
+not annotated, and their order is not that of the state. The rules:
 
-  1. A summary of an even number of sentences is read in pairs; a pair is about
-     one domain.
-     first      the only domain that the pair's first sentence names;
-     second     else the only one that its second sentence names;
-     left over  else the first domain of the state that no pair is about yet
-                (without one: the domain of the pair before).
-  2. In a summary of an odd number each sentence is about
-     alone      the only domain that it names, else that of the sentence before
-                (of the first: the first domain of the state).
+  1. A summary of an even number of sentences consists of pairs, each about one
+     domain:
+     first      the only domain that the first sentence mentions;
+     second     else the only one that the second sentence mentions;
+     left over  else the first domain of the state without a pair (if there is
+                none, the domain of the previous pair).
+  2. In a summary of an odd number of sentences, each sentence is about
+     alone      the only domain that it mentions, else that of the previous
+                sentence (for the first: the first domain of the state).
 
-A sentence names a domain by the words of NAMES. The first sentence decides,
-since annotators wrote the second from a template, at times that of another
-domain ("this train arrives at 12:15" of a taxi).
+A sentence mentions a domain by the words of NAMES. The first sentence comes
+first, since annotators wrote the second from a template, sometimes that of
+another domain ("this train arrives at 12:15" about a taxi).
 
-Taken, of the 3,824 pairs in the published files of valid and test: first 3,805,
-second 19, left over 0, alone 0.
+Of the 3,824 pairs in the published files of valid and test, 3,805 are decided
+by first, 19 by second, 0 by left over, 0 by alone.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ import re
 DOMAINS = ('attraction', 'hotel', 'restaurant', 'taxi', 'train')
 BRANCHES = ('first', 'second', 'left over', 'alone')
 
-# Words of the summaries, typing errors of the data included.
+# Words of the summaries, including typing errors in the data.
 NAMES = {
   'attraction': re.compile(r'att?r?action|ent?r?ance'),
   'hotel': re.compile(r'hotel|guest ?house|accommodate|to stay'),
@@ -60,29 +60,29 @@ _MENTIONS = {
 }
 
 
-def of_sentences(
+def assign(
   summary: Sequence[str], state: Sequence[str]
 ) -> tuple[list[str], list[str]]:
-  """Says which domain each sentence is about.
+  """Assigns a domain to each sentence.
 
   Args:
     summary: [n] sentences.
-    state: the domains that the dialogue's state fills, in its order.
+    state: the domains of the dialogue's state, in its order.
 
   Returns:
-    [n] domains; and the branch of the rule that each pair took (each sentence
-    of an odd summary).
+    [n] domains; and the rule (of BRANCHES) that decided each pair, or each
+    sentence of a summary of odd length.
   """
   if len(summary) % 2:
-    found = [_only(sentence) for sentence in summary]
+    found = [_only_mention(sentence) for sentence in summary]
     for i, domain in enumerate(found):
-      before = found[i - 1] if i else (state or DOMAINS)[0]
-      found[i] = domain or before
+      previous = found[i - 1] if i else (state or DOMAINS)[0]
+      found[i] = domain or previous
     return found, ['alone'] * len(summary)
   pairs, branches = [], []
   for first, second in zip(summary[::2], summary[1::2], strict=True):
-    pairs.append(_only(first) or _only(second))
-    branches.append('first' if _only(first) else 'second')
+    pairs.append(_only_mention(first) or _only_mention(second))
+    branches.append('first' if _only_mention(first) else 'second')
   for i, domain in enumerate(pairs):
     if domain is None:
       free = [d for d in state if d not in pairs]
@@ -91,16 +91,16 @@ def of_sentences(
   return [domain for domain in pairs for _ in range(2)], branches
 
 
-def in_order(domains: Iterable[str], dialogue: str) -> list[str]:
-  """Sorts domains by where a dialogue first speaks of them.
+def by_first_mention(domains: Iterable[str], dialogue: str) -> list[str]:
+  """Sorts domains by their first mention in a dialogue.
 
-  In 97.8 % of the dialogues of several domains in valid and test this is the
-  order of the summary (the order of the state is so in 45 %), and it asks for
-  nothing that is not known before there is a summary.
+  In 97.8 % of the dialogues with several domains in valid and test this is the
+  order of the summary (the order of the state: in 45 %). Unlike the summary, it
+  is known at inference.
 
   Args:
     domains: to sort.
-    dialogue: all of its text.
+    dialogue: its whole text.
   """
   text = dialogue.lower()
 
@@ -111,8 +111,8 @@ def in_order(domains: Iterable[str], dialogue: str) -> list[str]:
   return sorted(sorted(domains), key=start)
 
 
-def _only(sentence: str) -> str | None:
-  """The domain that a sentence names, if it names just one."""
+def _only_mention(sentence: str) -> str | None:
+  """Returns the domain that a sentence mentions, if it mentions only one."""
   text = sentence.lower()
-  named = [d for d in DOMAINS if NAMES[d].search(text)]
-  return named[0] if len(named) == 1 else None
+  mentioned = [d for d in DOMAINS if NAMES[d].search(text)]
+  return mentioned[0] if len(mentioned) == 1 else None

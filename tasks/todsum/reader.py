@@ -1,10 +1,10 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Reads TODSum's files as a tfds builder.
+"""tfds builder of TODSum.
 
-Each split is a list of objects `dialog_id`, `text` (utterances, the user's
-first), `dst` (by domain, `book` and `semi` with the values of their slots),
-`dst_str` (the same as text; not read) and `summary` (sentences). An empty slot
+Each split is a list of objects with `dialog_id`, `text` (utterances, the user
+first), `dst` (domain -> `book` and `semi` with the values of their slots),
+`dst_str` (the same as text; ignored) and `summary` (sentences). An empty slot
 is '' or 'not mentioned'.
 """
 
@@ -24,10 +24,10 @@ EMPTY = ('', 'not mentioned', 'none')
 
 
 class Todsum(builder.Builder):
-  """TODSum, a record a dialogue."""
+  """TODSum; a record is a dialogue."""
 
   MANUAL_DOWNLOAD_INSTRUCTIONS = """
-  The authors give no licence, so fetch the files yourself: run `git clone
+  The repository has no licence, so get the files yourself: run `git clone
   https://github.com/pris-nlp/TODSum` and pass --manual_dir=TODSum.
   """
   DESCRIPTION = (
@@ -50,7 +50,7 @@ class Todsum(builder.Builder):
     'test': ('test.json',),
   }
   FOLDERS = ('todsum',)
-  # 9,906 in all, by the repository's description.
+  # The repository's README states 9,906 in total.
   PUBLISHED = {
     'train': {'dialogues': 7908},
     'validation': {'dialogues': 999},
@@ -68,27 +68,27 @@ class Todsum(builder.Builder):
         {k: text() for k in ('domain', 'kind', 'slot', 'value')}
       ),
       'sentences': tfds.features.Sequence(text()),
-      # Which domain each sentence is about, by domains.py.
+      # The domain of each sentence, by domains.py.
       'sentence_domains': tfds.features.Sequence(text()),
     }
 
   def read(
-    self, split: str, files: builder.Files, account: records.Account
+    self, split: str, files: builder.Files, report: records.ReadReport
   ) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """See base class."""
     (name,) = self.FILES[split]
     path = files[name]
     for number, dialogue in enumerate(records.read_json(path), start=1):
-      with account.record(path, _name(dialogue, number)):
+      with report.reading(path, _name(dialogue, number)):
         record, branches = _record(dialogue)
       if not record['sentences']:
-        account.skip(path, _name(dialogue, number), 'no summary')
+        report.skip(path, _name(dialogue, number), 'no summary')
         continue
-      account.count('dialogues')
-      account.count('sentences', len(record['sentences']))
-      account.count('summaries of two sentences a domain', _is_regular(record))
+      report.count('dialogues')
+      report.count('sentences', len(record['sentences']))
+      report.count('summaries of two sentences a domain', _is_regular(record))
       for branch in branches:
-        account.count(f'pairs told by: {branch}')
+        report.count(f'pairs told by: {branch}')
       yield record['dialogue_id'], record
 
 
@@ -98,7 +98,7 @@ def _name(dialogue: Any, number: int) -> str:
 
 
 def _record(dialogue: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
-  """Returns the record of a dialogue, and the branches that pairing took."""
+  """Returns the record of a dialogue, and the rules that pairing applied."""
   utterances = [_clean(t) for t in dialogue['text']]
   if not any(utterances):
     raise ValueError('there is no utterance in "text"')
@@ -114,23 +114,23 @@ def _record(dialogue: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     raise ValueError(f'unknown domains {sorted(unknown)}')
   sentences = [_clean(s) for s in dialogue['summary'] if _clean(s)]
   filled = list(dict.fromkeys(s['domain'] for s in state))
-  of_sentences, branches = domains.of_sentences(sentences, filled)
+  sentence_domains, branches = domains.assign(sentences, filled)
   record = {
     'dialogue_id': dialogue['dialog_id'],
     'utterances': utterances,
     'state': state,
     'sentences': sentences,
-    'sentence_domains': of_sentences,
+    'sentence_domains': sentence_domains,
   }
   return record, branches
 
 
 def _is_regular(record: dict[str, Any]) -> bool:
-  """Whether there are two sentences on each domain that the state fills."""
+  """Whether the summary has two sentences on each domain of the state."""
   filled = {s['domain'] for s in record['state']}
   return sorted(record['sentence_domains']) == sorted([*filled, *filled])
 
 
 def _clean(text: str) -> str:
-  """Unifies white space; utterances hold tabs and newlines."""
+  """Unifies white space; utterances have tabs and newlines."""
   return ' '.join(text.split())

@@ -2,14 +2,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Metrics over whole examples, the same for every layout. No TensorFlow.
 
-Each function takes `targets`, a list of dictionaries that hold `subtasks` and
-`targets` ([U] str), and `predictions`, a list of [U] str or None; wholes.py
-makes them. None, no prediction, is wrong everywhere, even where the target is
-empty. All figures are fractions between 0 and 1. Unless a rule says otherwise,
-strings are equal if they are after runs of white space became single spaces.
+Each function takes `targets`, a list of dictionaries with `subtasks` and
+`targets` ([U] str), and `predictions`, a list of [U] str or None, both from
+postprocessors.py. None, a missing prediction, is always wrong, even where the
+target is empty. All figures are fractions between 0 and 1. Unless a docstring
+says otherwise, strings are compared up to runs of white space.
 
-`names` maps the names that users choose metrics by to functions: those that
-need nothing but strings. The others need what a data set says of its slots.
+`names` has the metrics that users choose by name: those that need only strings.
+The others need further features of a data set.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from collections.abc import Callable
 from pid_jax import errors
 from pid_jax.subtasks.metrics.answers import exact_match
 from pid_jax.subtasks.metrics.answers import gold_answers
+from pid_jax.subtasks.metrics.answers import join_alternatives
 from pid_jax.subtasks.metrics.answers import join_answers
 from pid_jax.subtasks.metrics.answers import normalize_answer
 from pid_jax.subtasks.metrics.answers import squad
@@ -31,9 +32,9 @@ from pid_jax.subtasks.metrics.schema_guided import sgd_goal_accuracy
 from pid_jax.subtasks.metrics.states import (
   active_domain_accuracy_any_alternative,
 )
+from pid_jax.subtasks.metrics.states import for_slot_groups
 from pid_jax.subtasks.metrics.states import joint_goal_accuracy
 from pid_jax.subtasks.metrics.states import joint_goal_accuracy_any_alternative
-from pid_jax.subtasks.metrics.states import of_groups
 from pid_jax.subtasks.metrics.states import slot_accuracy
 from pid_jax.subtasks.metrics.states import slot_accuracy_any_alternative
 from pid_jax.subtasks.metrics.states import slot_f1
@@ -44,18 +45,20 @@ from pid_jax.subtasks.metrics.summaries import rouge_of_whole
 __all__ = [
   'Prediction',
   'Predictions',
+  'SLOT_METRICS',
   'Target',
   'Targets',
   'active_domain_accuracy_any_alternative',
   'by_name',
   'exact_match',
+  'for_slot_groups',
   'gold_answers',
+  'join_alternatives',
   'join_answers',
   'joint_goal_accuracy',
   'joint_goal_accuracy_any_alternative',
   'names',
   'normalize_answer',
-  'of_groups',
   'rouge',
   'rouge_of_whole',
   'sgd_goal_accuracy',
@@ -66,6 +69,15 @@ __all__ = [
   'squad',
   'token_f1',
 ]
+
+SLOT_METRICS = (
+  joint_goal_accuracy,
+  joint_goal_accuracy_any_alternative,
+  slot_accuracy,
+  slot_accuracy_any_alternative,
+  slot_f1,
+  slot_f1_any_alternative,
+)
 
 names = {
   'joint_goal_accuracy': joint_goal_accuracy,

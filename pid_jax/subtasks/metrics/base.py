@@ -1,6 +1,6 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""What all metrics share: the form of their arguments, and equality."""
+"""Common to all metrics: types of their arguments, equality and means."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from collections.abc import Sequence
 from typing import Any
 
-# N whole examples, and [N][U] predictions: None is no prediction.
+# N whole examples, and [N][U] predictions; None is a missing prediction.
 Target = dict[str, Any]
 Prediction = Sequence[str | None]
 Targets = Sequence[Target]
@@ -18,16 +18,16 @@ Predictions = Sequence[Prediction]
 def pairs(
   targets: Targets, predictions: Predictions
 ) -> Iterator[tuple[str, str | None]]:
-  """Yields the target and the prediction of every subtask in turn."""
+  """Yields the target and the prediction of each subtask."""
   for target, prediction in zip(targets, predictions, strict=True):
     yield from zip(target['targets'], prediction, strict=True)
 
 
-def equal(want: str, got: str | None) -> bool:
-  """Whether strings are equal up to runs of white space; None equals none."""
-  return got is not None and want.split() == got.split()
+def equal(gold: str, prediction: str | None) -> bool:
+  """Whether strings are equal up to runs of white space; False for None."""
+  return prediction is not None and gold.split() == prediction.split()
 
 
 def mean(values: Sequence[float]) -> float:
-  """The mean, 0 of nothing."""
+  """The mean; 0 of no values."""
   return float(sum(values) / len(values)) if values else 0.0

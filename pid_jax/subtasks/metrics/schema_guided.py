@@ -2,22 +2,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """The official metrics of the Schema-Guided Dialogue data set.
 
-Its scorer gives part of a point to an open value that is nearly right, so its
-joint goal accuracy is a mean of products and not a share of turns: not to be
+Its scorer gives partial credit for an open value that is nearly right, so its
+joint goal accuracy is a mean of products and not a share of turns. It cannot be
 compared with that of MultiWOZ.
 """
 
 from __future__ import annotations
 
 import difflib
-import json
 import re
 
 from pid_jax.subtasks import slot_strings
+from pid_jax.subtasks.metrics import answers
 from pid_jax.subtasks.metrics import base
 
-# Characters that the official scorer loses on its way to ASCII; those above
-# have no place in its table and stay.
+# The official scorer drops these characters on conversion to ASCII. Those above
+# are not in its table, and stay.
 _LATIN_1 = dict.fromkeys(range(128, 256))
 
 
@@ -32,21 +32,21 @@ def sgd_goal_accuracy(
   An example is a frame: a service in a user turn. A slot scores
     1 or 0         if it should be empty: whether it is predicted to be
     0              if it should be filled and is predicted to be empty
-    1 or 0         if it is categorical: whether the value is the same
-    `similarity`   otherwise, the highest to one of its right values
+    1 or 0         if it is categorical: whether the value is equal
+    `similarity`   otherwise, the highest to one of its gold values
   The joint goal accuracy of a frame is the product of the scores of its slots,
   its average goal accuracy the mean over those that should be filled; a frame
   without any such slot has none. Both are averaged over frames.
 
   Source: the evaluation of the eighth Dialog System Technology Challenge, track
   4 (Rastogi et al., 2020; schema_guided_dst/metrics.py and evaluate.py of
-  google-research), whose figures these equal. It scores slots that no intent of
-  a service takes too; they are never filled, and asking for them or not makes
-  no difference as long as a model leaves them empty.
+  google-research), whose figures these equal. That also scores slots that no
+  intent of a service uses; they are never filled, and do not change the figures
+  as long as a model leaves them empty.
 
   Args:
     targets: N whole examples, with
-      answers         str [U], as states.py has them
+      answers         str [U], as documented in states.py
       is_categorical  int [U], 1 or 0
       is_seen         int, 1 if the service occurs in training, else 0
     predictions: [N][U].
@@ -54,8 +54,8 @@ def sgd_goal_accuracy(
 
   Returns:
     `sgd_joint_goal_accuracy` and `sgd_average_goal_accuracy`, and the same of
-    services that training has and has not seen, '..._accuracy/seen' and
-    '/unseen', as far as there are any.
+    services that occur in training and of those that do not,
+    '..._accuracy/seen' and '/unseen', where there are any.
   """
   joint, average = {}, {}
   for target, prediction in zip(targets, predictions, strict=True):
@@ -80,16 +80,16 @@ def sgd_goal_accuracy(
 
 
 def similarity(left: str, right: str) -> float:
-  """How similar strings are, whatever the order of their words, 0 to 1.
+  """The similarity of strings regardless of word order, 0 to 1.
 
-  Equals token_sort_ratio of the package fuzzywuzzy divided by 100, where that
-  computes with Python's difflib, as the official scorer's requirements make it
-  do (beside python-Levenshtein, it gives other figures). Like it, this is not
-  quite symmetric, and two decimals are all there are.
+  Equals token_sort_ratio / 100 of the package fuzzywuzzy without
+  python-Levenshtein, as the official scorer's requirements install it: then it
+  computes with Python's difflib, else its figures differ. Like the original,
+  this is not quite symmetric, and rounded to two decimals.
 
   Args:
-    left: the right value.
-    right: the predicted one.
+    left: the gold value.
+    right: the predicted value.
   """
   left, right = _sorted_words(left), _sorted_words(right)
   if left == right:
@@ -106,22 +106,20 @@ def _scores(
   target: base.Target, prediction: base.Prediction, empty_target: str
 ) -> list[tuple[float, bool]]:
   """Returns the score of each slot, and whether it should be filled."""
-  size = len(target['targets'])
   scores = []
-  for want, values, is_categorical, got in zip(
+  for gold, golds, is_categorical, text in zip(
     target['targets'],
-    target.get('answers') or [''] * size,
-    target.get('is_categorical') or [0] * size,
+    answers.gold_answers(target, empty_target=None),
+    target.get('is_categorical') or [0] * len(prediction),
     prediction,
     strict=True,
   ):
-    is_filled = not base.equal(empty_target, want)
-    if got is None:
+    is_filled = not base.equal(empty_target, gold)
+    if text is None:
       score = 0.0
-    elif not is_filled or is_categorical or base.equal(empty_target, got):
-      score = float(base.equal(want, got))
+    elif not is_filled or is_categorical or base.equal(empty_target, text):
+      score = float(base.equal(gold, text))
     else:
-      rights = json.loads(values) if values else [want]
-      score = max(similarity(right, got) for right in rights)
+      score = max(similarity(value, text) for value in golds)
     scores.append((score, is_filled))
   return scores

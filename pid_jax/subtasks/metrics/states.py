@@ -1,27 +1,29 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Metrics of dialogue state tracking, and of any slots to be filled.
+"""Metrics of dialogue state tracking and other slot filling.
 
-Figures of different papers can rarely be compared, since scorers differ in what
-they forgive. Each variant has a name of its own here, and its rule beside it.
-None of them looks at what values a slot may take: a value that nobody has heard
-of is wrong like any other, and the words of a value are compared as they are.
+Figures of different papers can rarely be compared, since scorers forgive
+different errors. Here each variant has its own name, with its rule in the
+docstring. None of them restricts the values of a slot: an unknown value is
+wrong like any other, and the words of a value are compared unchanged.
 
-Subtasks are slots. Where they are groups of slots, `of_groups` takes targets
-and predictions apart, so that the same metrics apply.
+Subtasks are slots. Where they are groups of slots, `for_slot_groups` splits
+targets and predictions into slots, so that the same metrics apply.
 
-Besides `targets`, an example may hold `answers` [U]: of a slot with several
-right values (being empty may be one of them) all of these, in the form of
-answers.join_answers; else ''. The target is the only right value of such.
+Besides `targets`, an example may have `answers` [U]: all gold values of a slot
+that has several (empty may be one of them), as formatted by
+`answers.join_answers`; else '', and the target is the only gold value.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 import functools
+import itertools
 import json
 
 from pid_jax.subtasks import slot_strings
@@ -30,8 +32,11 @@ from pid_jax.subtasks.metrics import base
 
 EMPTY = slot_strings.EMPTY
 
-# By it, names of slots begin with that of their group: 'hotel-area'.
-_AFTER_GROUP = '-'
+# Names of slots begin with that of their group: 'hotel-area'.
+_GROUP_SEPARATOR = '-'
+
+# The gold values of a slot and its prediction.
+_Slot = tuple[Sequence[str], str | None]
 
 
 def joint_goal_accuracy(
@@ -50,24 +55,18 @@ def joint_goal_accuracy(
   Returns:
     `joint_goal_accuracy`.
   """
-  right = [
-    all(
-      base.equal(want, got) for want, got in zip(t['targets'], p, strict=True)
-    )
-    for t, p in zip(targets, predictions, strict=True)
-  ]
-  return {'joint_goal_accuracy': base.mean(right)}
+  return {'joint_goal_accuracy': _joint_accuracy(_exact(targets, predictions))}
 
 
 def joint_goal_accuracy_any_alternative(
   targets: base.Targets, predictions: base.Predictions
 ) -> dict[str, float]:
-  """The share of examples all of whose subtasks have one of their right values.
+  """The share of examples all of whose subtasks have one of their gold values.
 
   The usual rule for MultiWOZ 2.4, whose annotators gave several values where a
-  dialogue leaves it open (Ye et al., 2022): a slot is right if its value is any
-  of them, and a turn if that holds for all slots. "Don't care" and empty are
-  values like any others, neither stands for the other.
+  dialogue is ambiguous (Ye et al., 2022): a slot is right if its value is any
+  of them, and a turn if all its slots are. "Don't care" and empty are values
+  like any others, and not interchangeable.
 
   Args:
     targets: N whole examples, with `answers`.
@@ -76,11 +75,8 @@ def joint_goal_accuracy_any_alternative(
   Returns:
     `joint_goal_accuracy_any_alternative`.
   """
-  right = [
-    all(_is_right(wanted, got) for wanted, got in _slots(t, p))
-    for t, p in zip(targets, predictions, strict=True)
-  ]
-  return {'joint_goal_accuracy_any_alternative': base.mean(right)}
+  examples = _with_alternatives(targets, predictions)
+  return {'joint_goal_accuracy_any_alternative': _joint_accuracy(examples)}
 
 
 def slot_accuracy(
@@ -88,7 +84,7 @@ def slot_accuracy(
 ) -> dict[str, float]:
   """The share of subtasks that are right, over all examples.
 
-  Where most slots are empty, saying "empty" always scores high.
+  Where most slots are empty, always predicting "empty" scores high.
 
   Args:
     targets: N whole examples.
@@ -97,14 +93,13 @@ def slot_accuracy(
   Returns:
     `slot_accuracy`.
   """
-  pairs = base.pairs(targets, predictions)
-  return {'slot_accuracy': base.mean([base.equal(*pair) for pair in pairs])}
+  return {'slot_accuracy': _accuracy(_exact(targets, predictions))}
 
 
 def slot_accuracy_any_alternative(
   targets: base.Targets, predictions: base.Predictions
 ) -> dict[str, float]:
-  """The share of subtasks that have one of their right values.
+  """The share of subtasks that have one of their gold values.
 
   Args:
     targets: N whole examples, with `answers`.
@@ -113,12 +108,8 @@ def slot_accuracy_any_alternative(
   Returns:
     `slot_accuracy_any_alternative`.
   """
-  right = [
-    _is_right(wanted, got)
-    for t, p in zip(targets, predictions, strict=True)
-    for wanted, got in _slots(t, p)
-  ]
-  return {'slot_accuracy_any_alternative': base.mean(right)}
+  examples = _with_alternatives(targets, predictions)
+  return {'slot_accuracy_any_alternative': _accuracy(examples)}
 
 
 def slot_f1(
@@ -132,7 +123,7 @@ def slot_f1(
   A slot filled with the right value is a true positive. One filled with a wrong
   value is a false positive and, if the target is filled, a false negative too.
   Micro-averaged over all examples; 0 / 0 counts as 1 (nothing to find, and
-  nothing claimed).
+  nothing predicted).
 
   Args:
     targets: N whole examples.
@@ -142,8 +133,7 @@ def slot_f1(
   Returns:
     `slot_precision`, `slot_recall` and `slot_f1`.
   """
-  slots = [([want], got) for want, got in base.pairs(targets, predictions)]
-  return _precision_recall_f1(slots, empty_target, '')
+  return _precision_recall_f1(_exact(targets, predictions), empty_target)
 
 
 def slot_f1_any_alternative(
@@ -152,10 +142,10 @@ def slot_f1_any_alternative(
   *,
   empty_target: str = EMPTY,
 ) -> dict[str, float]:
-  """As `slot_f1`, where a filled slot is right with any of its right values.
+  """As `slot_f1`, but a filled slot is right with any of its gold values.
 
-  A slot that may also be empty, and is predicted so, is neither wanted nor
-  claimed.
+  A slot that may also be empty, and is predicted to be, counts neither as gold
+  nor as predicted.
 
   Args:
     targets: N whole examples, with `answers`.
@@ -166,12 +156,9 @@ def slot_f1_any_alternative(
     `slot_precision_any_alternative`, `slot_recall_any_alternative` and
     `slot_f1_any_alternative`.
   """
-  slots = [
-    slot
-    for t, p in zip(targets, predictions, strict=True)
-    for slot in _slots(t, p)
-  ]
-  return _precision_recall_f1(slots, empty_target, '_any_alternative')
+  examples = _with_alternatives(targets, predictions)
+  figures = _precision_recall_f1(examples, empty_target)
+  return {f'{name}_any_alternative': x for name, x in figures.items()}
 
 
 def active_domain_accuracy_any_alternative(
@@ -182,11 +169,12 @@ def active_domain_accuracy_any_alternative(
 ) -> dict[str, float]:
   """The share of turns in which all slots of a domain are right, by domain.
 
-  The domain is what a slot's name has before the first '-'. Only turns count in
-  which it is in play: one of its slots should be filled, or is predicted to be,
-  or has no prediction. In all others a model would be right by saying nothing,
-  and a rare domain would look easy. Published figures by domain differ in this.
-  Slots whose name is missing are as if of a domain of their own.
+  The domain is the part of a slot's name before the first '-'. A turn counts
+  for the domains that are active in it: those with a slot that should be
+  filled, or is predicted to be, or has no prediction. Counting all other turns
+  would reward predicting nothing, and make a rare domain look easy. Published
+  figures by domain differ in this. Slots without a name form a domain of their
+  own.
 
   Args:
     targets: N whole examples, with `answers`.
@@ -194,46 +182,47 @@ def active_domain_accuracy_any_alternative(
     empty_target: the value of an empty slot.
 
   Returns:
-    `active_domain_accuracy_any_alternative`, over all pairs of a turn and a
-    domain in play, and the same of each such domain: '..._alternative/hotel'.
+    `active_domain_accuracy_any_alternative`, over all pairs of a turn and an
+    active domain, and the same of each such domain: '..._alternative/hotel'.
   """
   name = 'active_domain_accuracy_any_alternative'
   right = {}
-  for target, prediction in zip(targets, predictions, strict=True):
+  examples = _with_alternatives(targets, predictions)
+  for target, slots in zip(targets, examples, strict=True):
     domains = {}
-    slots = _slots(target, prediction)
     for full_name, slot in zip(target['subtasks'], slots, strict=True):
-      domain = full_name.partition(_AFTER_GROUP)[0]
+      domain = full_name.partition(_GROUP_SEPARATOR)[0]
       domains.setdefault(domain, []).append(slot)
     for domain, slots in domains.items():
-      if not all(
-        _is_empty(wanted[0], empty_target) and _is_empty(got, empty_target)
-        for wanted, got in slots
-      ):
-        right.setdefault(domain, []).append(
-          all(_is_right(wanted, got) for wanted, got in slots)
-        )
+      is_active = not all(
+        base.equal(empty_target, golds[0])
+        and base.equal(empty_target, prediction)
+        for golds, prediction in slots
+      )
+      if is_active:
+        is_right = all(_is_right(*slot) for slot in slots)
+        right.setdefault(domain, []).append(is_right)
   return {
     name: base.mean([value for values in right.values() for value in values]),
     **{f'{name}/{k}': base.mean(v) for k, v in sorted(right.items()) if k},
   }
 
 
-def of_groups(
+def for_slot_groups(
   metric: Callable[..., dict[str, float]],
   slots: Sequence[str],
   *,
   empty_target: str = EMPTY,
 ) -> Callable[[base.Targets, base.Predictions], dict[str, float]]:
-  """Makes a metric of slots one of subtasks that answer groups of slots.
+  """Applies a metric of slots to subtasks that answer groups of slots.
 
-  Subtasks carry the names of groups, and their strings are those of
-  slot_strings.py, with names of slots as they are within the group. Of slots
-  with several right values, `pairs` [U] has them all, as 'name = value' in the
-  form of answers.join_answers. A slot that a prediction does not name is
-  predicted to be empty. What a prediction says beyond the group's slots (a slot
-  of another group, a slot twice, words that are no pair) is wrong: it counts as
-  a further slot that should be empty and is not.
+  Subtasks have the names of groups, and their strings are those of
+  slot_strings.py, with names of slots relative to the group. `pairs` [U] has
+  all gold values of the slots that have several: 'name = value' strings, as
+  formatted by `answers.join_answers`. A slot that a prediction does not name
+  is predicted to be empty. Everything else in a prediction (a slot of another
+  group, a repeated slot, words that are not a pair) is wrong: it counts as a
+  further slot that should be empty and is not.
 
   Args:
     metric: of slots.
@@ -241,37 +230,37 @@ def of_groups(
     empty_target: the value of an empty slot.
 
   Returns:
-    A metric with the same figures as `metric` has for the same states by slots.
+    A metric with the figures that `metric` has for the same states by slots.
   """
   slots_of = {}
   for full_name in slots:
-    group, _, name = full_name.partition(_AFTER_GROUP)
+    group, _, name = full_name.partition(_GROUP_SEPARATOR)
     slots_of.setdefault(group, []).append(name)
 
   def grouped(
     targets: base.Targets, predictions: base.Predictions
   ) -> dict[str, float]:
-    taken_apart = [
-      _take_apart(t, p, slots_of, empty_target)
-      for t, p in zip(targets, predictions, strict=True)
+    by_slot = [
+      _split_groups(target, prediction, slots_of, empty_target)
+      for target, prediction in zip(targets, predictions, strict=True)
     ]
-    return metric([t for t, _ in taken_apart], [p for _, p in taken_apart])
+    return metric([target for target, _ in by_slot], [p for _, p in by_slot])
 
   return functools.update_wrapper(grouped, metric)
 
 
-def _take_apart(
+def _split_groups(
   target: base.Target,
   prediction: base.Prediction,
   slots_of: Mapping[str, Sequence[str]],
   empty_target: str,
 ) -> tuple[base.Target, base.Prediction]:
-  """One example by groups, [U], to the same by slots, [K + what is wrong]."""
+  """One example by groups, [U], to the same by slots, [K + invalid parts]."""
   size = len(target['subtasks'])
-  # A subtask whose row is missing may have lost its name too (wholes.regroup).
+  # A subtask without a row may lack a name (postprocessors.group_by_example).
   unnamed = iter([name for name in slots_of if name not in target['subtasks']])
   rows = []
-  for group, want, pairs, got in zip(
+  for group, gold, pairs, text in zip(
     [name or next(unnamed, '') for name in target['subtasks']],
     target['targets'],
     target.get('pairs') or [''] * size,
@@ -279,65 +268,77 @@ def _take_apart(
     strict=True,
   ):
     names = slots_of[group]
-    wanted = slot_strings.right_values(want, json.loads(pairs) if pairs else ())
-    said, rest = slot_strings.read(got) if got is not None else ({}, [])
+    golds = slot_strings.gold_values(gold, json.loads(pairs) if pairs else ())
+    values, invalid = ({}, [])
+    if text is not None:
+      values, invalid = slot_strings.parse_slots(text)
     for name in names:
-      values = wanted.get(name, [empty_target])
-      value = None if got is None else said.get(name, empty_target)
-      rows.append((f'{group}-{name}', values, value))
-    unknown = [f'{k} = {v}' for k, v in said.items() if k not in names]
-    for words in [*rest, *unknown]:
+      value = None if text is None else values.get(name, empty_target)
+      rows.append((f'{group}-{name}', golds.get(name, [empty_target]), value))
+    unknown = [f'{k} = {v}' for k, v in values.items() if k not in names]
+    for words in [*invalid, *unknown]:
       rows.append((f'{group}-', [empty_target], f'no slot: {words}'))
-  apart = {
+  by_slot = {
     **target,
     'subtasks': [name for name, _, _ in rows],
-    'targets': [values[0] for _, values, _ in rows],
-    'answers': [
-      answers.join_answers(values) if len(values) > 1 else ''
-      for _, values, _ in rows
-    ],
+    'targets': [golds[0] for _, golds, _ in rows],
+    'answers': [answers.join_alternatives(golds) for _, golds, _ in rows],
   }
-  return apart, [value for _, _, value in rows]
+  return by_slot, [value for _, _, value in rows]
 
 
-def _slots(
-  target: base.Target, prediction: base.Prediction
-) -> Iterator[tuple[list[str], str | None]]:
-  """Yields the right values and the prediction of each subtask."""
-  texts = target['targets']
-  held = target.get('answers') or [''] * len(texts)
-  for want, values, got in zip(texts, held, prediction, strict=True):
-    yield json.loads(values) if values else [want], got
+def _exact(
+  targets: base.Targets, predictions: base.Predictions
+) -> Iterator[list[_Slot]]:
+  """Yields the slots of each example; the target is the only gold value."""
+  for target, prediction in zip(targets, predictions, strict=True):
+    yield [
+      ([gold], text)
+      for gold, text in zip(target['targets'], prediction, strict=True)
+    ]
 
 
-def _is_right(wanted: Sequence[str], got: str | None) -> bool:
-  return any(base.equal(want, got) for want in wanted)
+def _with_alternatives(
+  targets: base.Targets, predictions: base.Predictions
+) -> Iterator[list[_Slot]]:
+  """Yields the slots of each example, with all their gold values."""
+  for target, prediction in zip(targets, predictions, strict=True):
+    golds = answers.gold_answers(target, empty_target=None)
+    yield list(zip(golds, prediction, strict=True))
 
 
-def _is_empty(value: str | None, empty_target: str) -> bool:
-  return base.equal(empty_target, value)
+def _joint_accuracy(examples: Iterable[Sequence[_Slot]]) -> float:
+  return base.mean(
+    [all(_is_right(*slot) for slot in slots) for slots in examples]
+  )
+
+
+def _accuracy(examples: Iterable[Sequence[_Slot]]) -> float:
+  slots = itertools.chain.from_iterable(examples)
+  return base.mean([_is_right(*slot) for slot in slots])
+
+
+def _is_right(golds: Sequence[str], prediction: str | None) -> bool:
+  return any(base.equal(gold, prediction) for gold in golds)
 
 
 def _precision_recall_f1(
-  slots: Sequence[tuple[Sequence[str], str | None]],
-  empty_target: str,
-  suffix: str,
+  examples: Iterable[Sequence[_Slot]], empty_target: str
 ) -> dict[str, float]:
-  """Counts hits among what is claimed and what is wanted."""
-  hits = claimed = wanted = 0
-  for values, got in slots:
-    is_right = _is_right(values, got)
-    is_claimed = got is not None and not _is_empty(got, empty_target)
-    is_wanted = any(not _is_empty(value, empty_target) for value in values)
-    claimed += is_claimed
-    wanted += is_wanted and (is_claimed or not is_right)
-    hits += is_right and is_claimed
+  """Micro-averages over all slots."""
+  right = predicted = gold = 0
+  for golds, prediction in itertools.chain.from_iterable(examples):
+    is_right = _is_right(golds, prediction)
+    is_predicted = prediction is not None and not base.equal(
+      empty_target, prediction
+    )
+    is_gold = any(not base.equal(empty_target, value) for value in golds)
+    predicted += is_predicted
+    gold += is_gold and (is_predicted or not is_right)
+    right += is_right and is_predicted
+  total = predicted + gold
   return {
-    f'slot_precision{suffix}': hits / claimed
-    if claimed
-    else 1.0 - bool(wanted),
-    f'slot_recall{suffix}': hits / wanted if wanted else 1.0 - bool(claimed),
-    f'slot_f1{suffix}': 2 * hits / (claimed + wanted)
-    if claimed + wanted
-    else 1.0,
+    'slot_precision': right / predicted if predicted else 1.0 - bool(gold),
+    'slot_recall': right / gold if gold else 1.0 - bool(predicted),
+    'slot_f1': 2 * right / total if total else 1.0,
   }

@@ -1,9 +1,9 @@
 // Copyright 2026 The pid_jax Authors.
 // SPDX-License-Identifier: Apache-2.0
-// Connects filters, list and address: the part after '#' is what is shown, so
-// that a link leads to it again.
+// Connects filters, list and address: the part after '#' encodes the filters,
+// so that a link restores them.
 
-const PAGE_SIZE = 20;  // Items; so few that thousands cost nothing.
+const PAGE_SIZE = 20;  // Items; the others are not rendered.
 const DEFAULTS = {
   search: '', task: '', subtask: '', kind: '', order: 'file', dialogues: true,
 };
@@ -33,7 +33,7 @@ function setFilters(values) {
     if (!field) continue;
     if (field.type === 'checkbox') field.checked = value;
     else field.value = value;
-    // A link from another report may name what this one has not.
+    // A link from another report may have values that this one lacks.
     if (field.selectedIndex === -1) field.value = DEFAULTS[name];
   }
 }
@@ -55,7 +55,7 @@ function writeAddress(filters) {
     if (value !== DEFAULTS[name]) address.set(name, value);
   }
   if (page > 0) address.set('page', page + 1);
-  // With nothing to say, the address stays as it came.
+  // Without filters, the address stays unchanged.
   if (String(address) || location.hash) {
     history.replaceState(null, '', `#${address}`);
   }
@@ -120,7 +120,7 @@ let waiting = 0;
 form.addEventListener('submit', (event) => event.preventDefault());
 form.addEventListener('input', (event) => {
   clearTimeout(waiting);
-  // Typing goes on; choosing is done.
+  // Wait for more typing; apply other changes at once.
   waiting = setTimeout(update, event.target.type === 'search' ? 150 : 0);
 });
 form.addEventListener('reset', () => setTimeout(update));
@@ -141,7 +141,7 @@ document.addEventListener('click', ({target}) => {
   document.getElementById('predictions').scrollIntoView();
 });
 
-// What is folded would not be printed.
+// Folded sections would not be printed.
 const folded = [];
 window.addEventListener('beforeprint', () => {
   for (const details of document.querySelectorAll('details:not([open])')) {

@@ -1,7 +1,7 @@
 // Copyright 2026 The pid_jax Authors.
 // SPDX-License-Identifier: Apache-2.0
-// Cards of the list: an example, or a dialogue turn by turn. Whatever the data
-// says becomes a text node, never markup.
+// Cards of the list: an example, or a dialogue turn by turn. All data becomes
+// text nodes, never markup.
 
 /**
  * Makes an element.
@@ -38,7 +38,7 @@ function errorsNode(count) {
   return h('span', {class: count ? 'badge bad' : 'badge good'}, text);
 }
 
-const patterns = new Map();  // Value -> what finds it.
+const patterns = new Map();  // Value -> its regular expression.
 
 /** Finds a value in a text: whole words, in any case, any white space. */
 function placesOf(value, text) {
@@ -53,7 +53,7 @@ function placesOf(value, text) {
     (match) => [match.index, match.index + match[0].length]);
 }
 
-// Classes of marks, and what they say.
+// Classes of marks, and their labels.
 const MARKS = {
   gold: 'gold', predicted: 'predicted', both: 'gold and predicted',
 };
@@ -114,7 +114,7 @@ class MarkedTexts {
   paint(element, text, marks) {
     const nodes = [];
     let done = 0;
-    // Of marks that overlap, the one that begins first.
+    // Of overlapping marks, the first one.
     for (const {start, end, class_} of marks.sort((a, b) => a.start - b.start)) {
       if (start < done) continue;
       nodes.push(text.slice(done, start),

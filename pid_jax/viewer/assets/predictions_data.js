@@ -1,9 +1,9 @@
 // Copyright 2026 The pid_jax Authors.
 // SPDX-License-Identifier: Apache-2.0
-// The data of the page, and what is asked of it. No DOM beyond the data block.
+// The data of the page, and queries of it. No DOM except for the data block.
 //
 // An example is an array of FIELDS; its strings are indices into data.strings,
-// -1 where there is none. pid_jax/viewer/tables.py writes them.
+// -1 for none. pid_jax/viewer/tables.py writes them.
 
 'use strict';
 
