@@ -56,7 +56,7 @@ def main(args: argparse.Namespace) -> None:
   from pid_jax.programs import tpu as programs_tpu
 
   chosen, points = jobs.choose(args.job, args.sweep)
-  model = config.named(args.size)
+  model = config.T5Config(size=args.size)
   folder = report.check_folder(args.output)
   tpu_part = tpu.analyse() if args.tpu or programs_tpu.is_installed() else None
   command = shlex.join(['python', '-m', 'pid_jax.benchmark', *sys.argv[1:]])

@@ -28,7 +28,7 @@ from pid_jax.checkpoints import tensorstore_io
 PyTree = Any
 
 # In the order in which they are tried.
-FORMATS = {'t5x': t5x, 'native': native, 'hugging_face': hugging_face}
+FORMATS = {'t5x': t5x, 'ours': native, 'hugging_face': hugging_face}
 
 
 @dataclasses.dataclass(frozen=True)

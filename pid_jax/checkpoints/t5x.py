@@ -97,17 +97,20 @@ def open_checkpoint(
   }
   plain = names.to_plain(target)
   description: Mapping[str, Any] = {'model': None, 'task': {}}
+  assumed = ()
   if (path.parent / native.CONFIG_FILE).exists():
     description = native.read_config(path.parent)
     config = config_lib.T5Config.from_dict(description['model'])
   else:
     config = infer_config(plain, str(path), scanned=_is_scanned(target))
+    assumed = lazy_checkpoint.FUNCTION_FIELDS
   return lazy_checkpoint.LazyCheckpoint(
     path=str(path),
     config=config,
     tensors=plain,
     task=description['task'],
     step=_read_step(stored, path),
+    assumed=assumed,
     name_there=lambda name: f'target/{name}',
     read_vocabulary=lambda: native.read_vocabulary(path.parent, description),
     moments=_moments(stored, target),
