@@ -23,7 +23,8 @@ from typing import Any
 
 from pid_jax import errors
 
-DTYPES = ('float32', 'bfloat16')
+DTYPES = ('float32', 'bfloat16')  # Of activations.
+PARAM_DTYPES = (*DTYPES, 'int8')  # Of parameters in prediction.
 REMAT_POLICIES = ('none', 'minimal', 'full')
 INITIALIZERS = ('t5', 'copy')
 ACTIVATIONS = ('linear', 'relu', 'gelu', 'silu', 'swish')

@@ -30,10 +30,9 @@ import jax
 import jax.numpy as jnp
 
 from pid_jax import errors
+from pid_jax.config import PARAM_DTYPES
 
 PyTree = Any
-
-PARAM_DTYPES = ('float32', 'bfloat16', 'int8')
 
 SCALE = 'kernel_scale'  # Beside an int8 'kernel', float32 [N].
 
