@@ -345,8 +345,8 @@ def write_config(
   atomic.write(model_dir / CONFIG_FILE, text.encode())
 
 
-# Fields of T5Config that change how to compute, not what the parameters are.
-_FREE_FIELDS = ('dtype', 'dropout_rate', 'remat_policy', 'initializer')
+# A run that goes on reads its whole state, whose arrays are stacked or not.
+_FREE_FIELDS = set(config_lib.FREE_FIELDS) - {'scan_layers'}
 
 
 def _check_same_run(model_dir, old, new):
