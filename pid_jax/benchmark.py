@@ -4,7 +4,7 @@ r"""Times PiD, PiE and joint, beside other libraries and the machine's floor.
 
 Examples:
   python -m pid_jax.benchmark --output=/tmp/benchmark
-  python -m pid_jax.benchmark --job=dst --job=qa --output=/tmp/benchmark
+  python -m pid_jax.benchmark --job=dst,qa --output=/tmp/benchmark
   python -m pid_jax.benchmark --sweep=U,S --output=/tmp/benchmark
 
 Needs no download: weights are random. PyTorch's transformers and CTranslate2 do
@@ -25,10 +25,12 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
   add = parser.add_argument
   add(
     '--job',
-    action='append',
+    action='extend',
+    type=cli.comma_separated('job'),
     default=[],
-    help='dst, qa, notes, skewed or stream; may be repeated; default: all, or '
-    'none beside --sweep',
+    metavar='NAME,NAME',
+    help='some of dst, qa, notes, skewed and stream; default: all, or none '
+    'beside --sweep',
   )
   add(
     '--sweep',
@@ -37,7 +39,12 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     help='vary prompts, input length, generated tokens or inputs',
   )
   add('--output', required=True, metavar='DIR', help='for JSON and plots')
-  add('--size', default='t5_1_1_small', help='of the model: %(default)s')
+  add(
+    '--size',
+    default='t5_1_1_small',
+    metavar='NAME',
+    help='of the model, see pid_jax/config.py; default: %(default)s',
+  )
   add(
     '--tpu',
     action='store_true',
@@ -56,7 +63,7 @@ def main(args: argparse.Namespace) -> None:
   from pid_jax.programs import tpu as programs_tpu
 
   chosen, points = jobs.choose(args.job, args.sweep)
-  model = config.named(args.size)
+  model = config.T5Config(size=args.size)
   folder = report.check_folder(args.output)
   tpu_part = tpu.analyse() if args.tpu or programs_tpu.is_installed() else None
   command = shlex.join(['python', '-m', 'pid_jax.benchmark', *sys.argv[1:]])

@@ -1,18 +1,20 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""What every command shares, so that each stays short and all behave alike.
+"""What the commands share: flags, gin files, messages and exit status.
 
 A command is a module with a docstring (its `--help`), a function that adds its
-flags, and a `main(args)`, handed to `run`: which silences the start-up noise
-of TensorFlow and its kin, and turns mistakes of the user into one line and
-exit status 2. `parse_gin` reads gin files and bindings as T5X does.
+flags, and a `main(args)`, passed to `run`, which silences the start-up messages
+of TensorFlow and other libraries, and turns a mistake of the user into one line
+and exit status 2. Flags that several commands have are added here, so that they
+mean the same everywhere. `parse_gin` reads gin files and bindings as T5X does.
 
-Commands import what is heavy inside `main`, so that `--help` answers at once
-and the noise is off before TensorFlow is loaded.
+Commands import large libraries inside `main`, so that `--help` answers at once
+and messages are off before TensorFlow is loaded.
 """
 
 import argparse
 from collections.abc import Callable
+from collections.abc import Collection
 from collections.abc import Sequence
 import hashlib
 import importlib
@@ -32,6 +34,7 @@ from absl import logging as absl_logging
 from etils import epath
 import gin
 
+from pid_jax import config
 from pid_jax import distributed
 from pid_jax import errors
 from pid_jax import progress
@@ -49,13 +52,86 @@ _QUIET_ENVIRONMENT = {
 _CODE = ('pid_jax', 'pid_jax.tasks')
 
 
+def add_model_flags(parser: argparse.ArgumentParser) -> None:
+  """Adds the flags that choose a trained model and how its weights are kept."""
+  add_model_dir_flag(parser)
+  add_step_flag(parser)
+  parser.add_argument(
+    '--param_dtype',
+    choices=config.PARAM_DTYPES,
+    default='float32',
+    help='of the weights in memory; default: float32; the others are faster',
+  )
+
+
+def add_model_dir_flag(
+  parser: argparse.ArgumentParser, default: str | None = None
+) -> None:
+  """Adds `--model_dir`, which is required if there is no default."""
+  parser.add_argument(
+    '--model_dir',
+    metavar='DIR',
+    default=default,
+    required=default is None,
+    help='of the training' + ('; default: %(default)s' if default else ''),
+  )
+
+
 def add_step_flag(parser: argparse.ArgumentParser) -> None:
   """Adds `--step`, of a checkpoint: an int, 'best', 'last' or None."""
   parser.add_argument(
     '--step',
-    type=lambda value: int(value) if value.isdigit() else value,
-    help="a number, 'best' or 'last'; default: best if known, else last",
+    type=_step,
+    metavar='{N,best,last}',
+    help='checkpoint to read; default: best if known, else last',
   )
+
+
+def _step(value: str) -> int | str:
+  if value.isdigit():
+    return int(value)
+  if value not in ('best', 'last'):
+    raise argparse.ArgumentTypeError(
+      f"{value!r} is neither a number nor 'best' nor 'last'"
+    )
+  return value
+
+
+def add_mesh_flags(parser: argparse.ArgumentParser) -> None:
+  """Adds the mesh of prediction, which is not that of the training.
+
+  There is no flag for NUM_FSDP: what it shards would be gathered again for
+  every token.
+  """
+  parser.add_argument(
+    '--num_partitions',
+    type=int,
+    default=1,
+    metavar='N',
+    help='devices that share the parameters of a model; default: 1',
+  )
+
+
+def comma_separated(
+  kind: str, choices: Collection[str] = ()
+) -> Callable[[str], list[str]]:
+  """Returns the `type` of a flag that takes a list: 'a,b' -> ['a', 'b'].
+
+  Args:
+    kind: what an element is, such as 'layout', for the message.
+    choices: all elements that there are; none: anything.
+  """
+
+  def parse(value: str) -> list[str]:
+    names = [name.strip() for name in value.split(',')]
+    for name in names:
+      if choices and name not in choices:
+        raise argparse.ArgumentTypeError(
+          str(errors.unknown(kind, name, choices))
+        )
+    return names
+
+  return parse
 
 
 def run(
@@ -233,8 +309,6 @@ def _load_in_silence(modules: Sequence[str]) -> None:
 def parse_gin(
   args: argparse.Namespace,
   bindings: Sequence[str] = (),
-  *,
-  needs_file: bool = True,
 ) -> None:
   """Reads the gin files and bindings of the command line, in T5X's order.
 
@@ -242,14 +316,13 @@ def parse_gin(
     args: what `run` parsed.
     bindings: more bindings, such as "MODEL_DIR = '/tmp/x'", made from the
       command's own flags; those of the command line come after and win.
-    needs_file: whether it is a mistake to name no gin file.
 
   Raises:
-    UserError: a file that cannot be found or read, a binding that nothing
-      uses, a required value that is missing; or the processes of a run have
-      read different things.
+    UserError: no file is named, a file cannot be found or read, nothing uses a
+      binding, a required value is missing, or the processes of a run have read
+      different configurations.
   """
-  if needs_file and not args.gin_file:
+  if not args.gin_file:
     raise errors.UserError('name a --gin_file; --help shows an example')
   for path in args.gin_search_paths:
     gin.add_config_file_search_path(path)
@@ -275,7 +348,7 @@ def parse_gin(
 
 
 def bindings(configurable: Callable[..., Any]) -> dict[str, Any]:
-  """The arguments that gin gives a configurable; none if no file names it."""
+  """Returns the arguments that gin binds; none if no file names it."""
   try:
     return gin.get_bindings(configurable)
   except ValueError:
@@ -370,7 +443,7 @@ def _add_gin_flags(parser: argparse.ArgumentParser) -> None:
   )
   group.add_argument(
     '--gin_search_paths',
-    type=lambda paths: paths.split(','),
+    type=comma_separated('folder'),
     default=[],
     metavar='DIR,DIR',
     help='more folders to look for gin files in',

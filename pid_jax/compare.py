@@ -26,10 +26,32 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
   """Adds the command's own flags."""
   add = parser.add_argument
   add('--output', required=True, metavar='DIR', help='for everything')
-  add('--seeds', type=int, default=3, help='runs of a layout: %(default)s')
-  add('--layouts', default='pid,pie,joint', help='default: %(default)s')
-  add('--equal', default='updates', help="'updates' or 'seconds' of training")
-  add('--sweep', default='U,S,B', help='times to answer over %(default)s')
+  add(
+    '--seeds',
+    type=int,
+    default=3,
+    metavar='N',
+    help='runs of each layout; default: %(default)s',
+  )
+  add(
+    '--layouts',
+    type=cli.comma_separated('layout'),
+    default='pid,pie,joint',
+    metavar='NAME,NAME',
+    help='some of %(default)s, pid among them; default: all',
+  )
+  add(
+    '--equal',
+    choices=('updates', 'seconds'),
+    default='updates',
+    help='of which all layouts train the same number; default: %(default)s',
+  )
+  add(
+    '--sweep',
+    default='U,S,B',
+    metavar='U,S,B',
+    help='what times to answer are measured over; default: %(default)s',
+  )
 
 
 def configured(args: argparse.Namespace):
@@ -41,8 +63,9 @@ def configured(args: argparse.Namespace):
 
   args.gin_file = args.gin_file or ['runs/comparison.gin']
   cli.parse_gin(args, bindings=["MODEL_DIR = ''"])
-  layouts = tuple(args.layouts.split(','))
-  settings = comparison.Settings.from_gin(layouts, args.seeds, args.equal)
+  settings = comparison.Settings.from_gin(
+    tuple(args.layouts), args.seeds, args.equal
+  )
   cli.check_configured(trainer.train, 'runs/train_base.gin')
 
   def configure(total_steps):

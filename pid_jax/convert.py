@@ -1,6 +1,6 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-r"""Converts a checkpoint between ours, T5X's and Hugging Face's formats.
+r"""Converts a checkpoint between the formats of pid_jax, T5X and Hugging Face.
 
 Examples:
   python -m pid_jax.convert /models/flan-t5-base /tmp/model
@@ -9,46 +9,53 @@ Examples:
       --vocabulary=spiece.model --extra_ids=100
 
 SOURCE is the MODEL_DIR of a training run (or MODEL_DIR/checkpoints/STEP), one
-of T5X's (or MODEL_DIR/checkpoint_STEP), or a folder of Hugging Face's. TARGET
-is a new folder, which appears when it is complete: a MODEL_DIR to predict with,
+of T5X (or MODEL_DIR/checkpoint_STEP), or a Hugging Face folder. TARGET is a new
+folder, which appears when it is complete: a MODEL_DIR to predict with ("ours"),
 or what T5X or transformers.T5ForConditionalGeneration.from_pretrained reads.
 """
 
 import argparse
 
 from pid_jax import cli
+from pid_jax import config
 
 _FORMATS = ('ours', 'hugging_face', 't5x')
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-  """Adds the command's own flags."""
+  """Adds the command's flags."""
   add = parser.add_argument
   add('source', metavar='SOURCE', help='the checkpoint to read')
   add('target', metavar='TARGET', help='the folder to write')
-  add('--to', choices=_FORMATS, default='ours', help='default: ours')
+  add('--to', choices=_FORMATS, default='ours', help='default: %(default)s')
   add(
     '--from',
     dest='source_format',
     choices=_FORMATS,
-    help='format of SOURCE; default: found out',
+    help='format of SOURCE; default: the one that its files have',
   )
   cli.add_step_flag(parser)
   add(
     '--dtype',
-    choices=('float32', 'bfloat16'),
+    choices=config.DTYPES,
     help='of the weights in TARGET; default: as in SOURCE',
   )
   add(
     '--vocabulary',
     metavar='FILE',
-    help='SentencePiece model, for a SOURCE without; with --extra_ids',
+    help='SentencePiece model, for a SOURCE without one',
   )
-  add('--extra_ids', type=int, default=100, metavar='N', help='default: 100')
+  add(
+    '--extra_ids',
+    type=int,
+    default=100,
+    metavar='N',
+    help='sentinels behind the ids of --vocabulary; default: %(default)s',
+  )
   add(
     '--optimizer_state',
     action='store_true',
-    help="take Adafactor's moments along, between ours and T5X's",
+    help="convert Adafactor's moments, too, between ours and T5X's",
   )
 
 

@@ -7,8 +7,8 @@ Example:
   python -m pid_jax.evaluate --model_dir=/tmp/model --param_dtype=int8
 
 Task, lengths and modules are those of MODEL_DIR/config.gin, which training
-wrote; --gin_file and --gin.NAME=VALUE come on top. The mesh is not: all
-devices share the batch unless --gin.NUM_PARTITIONS or NUM_FSDP say otherwise.
+wrote; --gin_file and --gin.NAME=VALUE override them. The mesh is not: all
+devices share the batch, in groups of --num_partitions.
 The results go to MODEL_DIR/evaluation/SPLIT-STEP: metrics.json and TASK.jsonl;
 of another task, fewer examples or int8 to SPLIT-STEP-TASK, -first-N, -int8.
 """
@@ -23,13 +23,16 @@ from pid_jax import cli
 def add_flags(parser: argparse.ArgumentParser) -> None:
   """Adds the command's own flags."""
   add = parser.add_argument
-  add('--model_dir', required=True, help='of training')
+  cli.add_model_flags(parser)
+  cli.add_mesh_flags(parser)
   add('--split', default='test', help='default: test')
-  cli.add_step_flag(parser)
   add('--task', help='default: the one trained on')
-  add('--num_examples', type=int, help='evaluate the first so many only')
-  add('--output', help='default: MODEL_DIR/evaluation/SPLIT-STEP')
-  add('--param_dtype', default='float32', help='or bfloat16 or int8: faster')
+  add('--num_examples', type=int, metavar='N', help='evaluate the first N only')
+  add(
+    '--output',
+    metavar='DIR',
+    help='default: MODEL_DIR/evaluation/SPLIT-STEP',
+  )
 
 
 def main(args: argparse.Namespace) -> None:
@@ -44,7 +47,8 @@ def main(args: argparse.Namespace) -> None:
   config = os.path.join(args.model_dir, 'config.gin')
   if checkpoints.steps(args.model_dir) and os.path.exists(config):  # Not T5X's.
     args.gin_file.insert(0, config)
-  cli.parse_gin(args, bindings=['NUM_PARTITIONS = 1', 'NUM_FSDP = 1'])
+  mesh = [f'NUM_PARTITIONS = {args.num_partitions}', 'NUM_FSDP = 1']
+  cli.parse_gin(args, mesh)
   bound = {'batch_size': 32, 'shuffle': False, 'seed': 42, 'pack': False}
   with gin.config_scope('infer_eval'):
     bound = cli.bindings(trainer.DatasetConfig) or bound
@@ -67,7 +71,10 @@ def main(args: argparse.Namespace) -> None:
     step=args.step,
     output_dir=args.output,
     partitioner=partitioning.Partitioner(
-      **cli.bindings(partitioning.Partitioner)
+      **{
+        'num_partitions': args.num_partitions,
+        **cli.bindings(partitioning.Partitioner),
+      }
     ),
     param_dtype=args.param_dtype,
   )

@@ -13,7 +13,10 @@ Letters: B inputs, S input tokens, U subtasks, P prompt tokens, T target tokens,
 L packed decoder tokens, V vocabulary.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
+import copy
 from typing import Any
 
 from clu import metrics as clu_metrics
@@ -48,10 +51,10 @@ class Count(clu_metrics.Metric):
   total: jax.Array
 
   @classmethod
-  def empty(cls) -> 'Count':
+  def empty(cls) -> Count:
     return cls(total=jnp.zeros((), jnp.float32))
 
-  def merge(self, other: 'Count') -> 'Count':
+  def merge(self, other: Count) -> Count:
     return type(self)(total=self.total + other.total)
 
   def compute(self) -> jax.Array:
@@ -152,6 +155,12 @@ class EncoderDecoderModel:
     self.z_loss = z_loss
     self.loss_normalizing_factor = loss_normalizing_factor
     self.sampler = sampler
+
+  def with_config(self, config: network.T5Config) -> EncoderDecoderModel:
+    """Returns the same loss and decoding over a network of another shape."""
+    model = copy.copy(self)
+    model.module = self.module.clone(config=config)
+    return model
 
   @property
   def param_axes(self) -> network.ParamAxes:

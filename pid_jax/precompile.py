@@ -18,6 +18,7 @@ import argparse
 import os
 
 from pid_jax import cli
+from pid_jax import config
 from pid_jax.programs import tpu
 
 _PROGRAMS = ('train', 'encode', 'prefill', 'step')
@@ -32,37 +33,38 @@ _NOT_NEEDED = (
 def add_flags(parser: argparse.ArgumentParser) -> None:
   """Adds the command's own flags."""
   parser.add_argument(
-    '--topology', required=True, help='chips, such as v5e:4x4 or v5p:2x2x4'
+    '--topology',
+    required=True,
+    metavar='KIND:SIDExSIDE',
+    help='chips, such as v5e:4x4 or v5p:2x2x4',
   )
   parser.add_argument(
     '--programs',
+    type=cli.comma_separated('program', _PROGRAMS),
     default=','.join(_PROGRAMS),
-    help='which of %(default)s; encode, prefill and step have EVAL_BATCH_SIZE '
-    'inputs of the lengths that TASK_FEATURE_LENGTHS names',
+    metavar='NAME,NAME',
+    help='some of %(default)s; default: all; encode, prefill and step have '
+    'EVAL_BATCH_SIZE inputs of the lengths that TASK_FEATURE_LENGTHS names',
   )
   parser.add_argument(
     '--param_dtype',
+    choices=config.DTYPES,
     default='float32',
-    choices=('float32', 'bfloat16'),
-    help='of the parameters in decoding: %(default)s, as in evaluation',
+    help='of the parameters in decoding; default: %(default)s',
   )
 
 
 def main(args: argparse.Namespace) -> int:
   """Compiles one program after another; prints as they are done."""
-  from pid_jax import errors
   from pid_jax.programs import compiling
   from pid_jax.programs import runs
 
-  names = args.programs.split(',')
-  for name in set(names) - set(_PROGRAMS):
-    raise errors.unknown('program', name, _PROGRAMS)
   chip = tpu.find_chip(args.topology)
   cli.parse_gin(args, _NOT_NEEDED)
   run = runs.from_gin(tpu.devices(args.topology))
   print(runs.describe(run, args.topology, chip), flush=True)
   fit = True
-  for program in run.programs(names, args.param_dtype):
+  for program in run.programs(args.programs, args.param_dtype):
     result = compiling.compile_program(
       program, chip, run.config, run.num_microbatches
     )

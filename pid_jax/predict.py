@@ -18,15 +18,16 @@ its results are in OUTPUT.parts, with which the same command goes on.
 import argparse
 
 from pid_jax import cli
+from pid_jax.subtasks import examples
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
   """Adds the command's own flags."""
   add = parser.add_argument
-  add('--model_dir', metavar='DIR', required=True, help='of training')
+  cli.add_model_flags(parser)
+  cli.add_mesh_flags(parser)
   add('--input', metavar='FILE', required=True, help='JSONL to answer')
   add('--output', metavar='FILE', required=True, help='JSONL to write')
-  cli.add_step_flag(parser)
   add(
     '--max_new_tokens',
     type=int,
@@ -41,9 +42,11 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
   add('--lookup', action='store_true', help='copy drafts from inputs')
   add('--beam_size', type=int, metavar='N', help='search with N beams instead')
   add('--length_penalty', type=float, default=0.6, help='default: 0.6')
-  add('--param_dtype', default='float32', help='faster: bfloat16 or int8')
-  add('--long_inputs', help='keep_start, keep_end or error; else as trained')
-  add('--num_partitions', type=int, default=1, help='devices to a model')
+  add(
+    '--long_inputs',
+    choices=examples.LONG_INPUTS,
+    help='what to do with an input that is too long; default: as in training',
+  )
   add('--seed', type=int, default=0, help='of drawing; default: 0')
 
 

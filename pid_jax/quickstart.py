@@ -27,9 +27,7 @@ NUM_TIMED = 10  # Turns on which both layouts are timed.
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
   """Adds the command's own flags."""
-  parser.add_argument(
-    '--model_dir', default='models/quickstart', help='default: %(default)s'
-  )
+  cli.add_model_dir_flag(parser, default='models/quickstart')
 
 
 def main(args: argparse.Namespace) -> None:

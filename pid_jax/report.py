@@ -29,11 +29,11 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
   )
   add(
     '--empty',
-    action='append',
+    action='extend',
+    type=cli.comma_separated('word'),
     default=[],
-    metavar='WORD',
-    help='a target that means "nothing here", besides none and unanswerable; '
-    'may be repeated',
+    metavar='WORD,WORD',
+    help='targets that say "nothing here", besides none and unanswerable',
   )
 
 

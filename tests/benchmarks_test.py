@@ -19,7 +19,6 @@ import pytest
 
 from pid_jax import benchmark
 from pid_jax import cli
-from pid_jax import config as config_lib
 from pid_jax import decoding
 from pid_jax import errors
 from pid_jax import inference
@@ -150,7 +149,7 @@ def test_drafts_of_the_copied_half_are_kept():
 
 
 def test_full_size_jobs_fit_the_model():
-  config = config_lib.named('t5_1_1_small')
+  config = T5Config(size='t5_1_1_small')
   for job in jobs.JOBS.values():
     batch = models.make_batch(config, job)
     shape = (job.num_inputs, job.num_prompts, job.prompt_length)

@@ -180,8 +180,8 @@ def test_float32_is_used_where_t5_needs_it():
 )
 def test_every_size_at_its_real_widths(size, num_layers):
   """The whole of small, base and large; of XL and XXL what memory allows."""
-  config = config_lib.named(
-    f't5_1_1_{size}',
+  config = config_lib.T5Config(
+    size=f't5_1_1_{size}',
     dtype='bfloat16',
     num_encoder_layers=num_layers,
     num_decoder_layers=num_layers,

@@ -205,6 +205,44 @@ def test_no_weights_and_no_config(copy):
   _refused(path, 'no checkpoint of a known format')
 
 
+@pytest.mark.parametrize(
+  'change, words',
+  [
+    (None, 'must hold an object'),
+    ({'model': None}, r'config\.json: .*is None; it must be an object'),
+    ({'model': {'vocab_size': '640'}}, "vocab_size is '640'; .* an integer"),
+    ({'model': {'vocab_size': 640, 'num_heads': 0}}, 'num_heads is 0; it must'),
+    ({'task': []}, '"task" is \\[\\]; it must be an object'),
+  ],
+)
+@pytest.mark.parametrize('name', ['ours', 't5x'])
+def test_a_config_with_values_of_another_kind(name, change, words, copy):
+  file = copy(name) / 'config.json'
+  content = json.loads(file.read_text())
+  file.write_text(json.dumps([] if change is None else {**content, **change}))
+  _refused(file.parent, words)
+
+
+@pytest.mark.parametrize(
+  'extra, words',
+  [
+    ({'step': '../../../../planted'}, "step = '../../../../planted'"),
+    ({'step': -1}, 'step = -1; it must be an integer'),
+    ({'task': 'dst'}, "task = 'dst'; it must be an object"),
+    ([], None),
+    ('x', "pid_jax = 'x'; it must be an object"),
+  ],
+)
+def test_what_we_add_to_a_config_of_hugging_face(extra, words, copy):
+  file = copy('hugging_face') / 'config.json'
+  content = json.loads(file.read_text())
+  file.write_text(json.dumps({**content, 'pid_jax': extra}))
+  if words:
+    _refused(file.parent, words)
+  else:
+    assert checkpoints.open_checkpoint(file.parent).step == 0
+
+
 @pytest.mark.parametrize('name', ['ours', 't5x'])
 def test_a_tree_without_its_metadata(name, copy):
   path = copy(name)

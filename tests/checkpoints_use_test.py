@@ -22,6 +22,7 @@ from pid_jax import errors
 from pid_jax import inference
 from pid_jax import partitioning
 from pid_jax.checkpoints import formats
+from pid_jax.trainer import setup
 from pid_jax.vocabulary import ByteVocabulary
 from pid_jax.vocabulary import Vocabulary
 
@@ -237,12 +238,54 @@ def test_training_begins_with_any_format(name, tmp_path):
   )
   data.assert_same_bits(after.params, expected)
 
-  wrong = trainer_toy.t5_model(emb_dim=24)
-  with pytest.raises(errors.UserError, match='of another shape.*there.* here'):
-    trainer_toy.train(
-      tmp_path / 'other', model=wrong, initial_checkpoint_path=tmp_path / name
-    )
-  assert not (tmp_path / 'other').exists()
+
+def test_a_run_takes_the_shape_of_its_checkpoint(tmp_path, caplog):
+  config = dataclasses.replace(
+    trainer_toy.t5_config(logits_via_embedding=True, mlp_dim=24),
+    num_tokens=128,  # As if the file did not say.
+  )
+  before = data.random_pretrained(config)
+  checkpoints.save(tmp_path / 'from', before, format='hugging_face')
+  train = lambda steps: trainer_toy.train(
+    tmp_path / 'run',
+    model=trainer_toy.t5_model(emb_dim=24, dropout_rate=0.0, num_heads=3),
+    optimizer=trainer_toy.optimizers.adafactor(0.0),
+    total_steps=steps,
+    initial_checkpoint_path=str(tmp_path / 'from'),
+  )
+  with caplog.at_level(logging.INFO, logger='pid_jax'):
+    train(1)
+  (told,) = [r for r in caplog.messages if 'begins with the weights' in r]
+  assert str(tmp_path / 'from') in told
+  for words in ('emb_dim 16, not 24', 'num_heads 2, not 3', 'mlp_dim 24, not'):
+    assert words in told
+  after = checkpoints.load(tmp_path / 'run')
+  # Free fields are the run's, and the vocabulary says which ids there are.
+  assert after.config == dataclasses.replace(
+    config, dropout_rate=0.0, num_tokens=27
+  )
+  data.assert_same_bits(after.params, before.params)
+  # A run that goes on begins with its last checkpoint, and so says nothing.
+  caplog.clear()
+  train(2)
+  assert not [r for r in caplog.messages if 'begins with' in r]
+
+
+def test_what_a_file_of_t5x_does_not_say_is_the_users_to_say(tmp_path):
+  silu = dict(mlp_activations=('silu', 'linear'))
+  before = data.random_pretrained(trainer_toy.t5_config(**silu))
+  checkpoints.save(tmp_path / 'x', before, format='t5x')
+  (tmp_path / 'x' / 'config.json').unlink()
+  opened = checkpoints.open_checkpoint(tmp_path / 'x')
+  assert opened.config.mlp_activations == ('gelu', 'linear')
+  cfg = trainer_toy.dataset_config()
+  for given, expected in (
+    (silu, ('silu', 'linear')),
+    ({'mlp_activations': ('relu',)}, ('gelu', 'linear')),  # Not gated: no.
+  ):
+    model = trainer_toy.t5_model(emb_dim=24, **given)
+    fitted = setup.fit_to_checkpoint(model, opened, cfg).module.config
+    assert (fitted.mlp_activations, fitted.emb_dim) == (expected, 16)
 
 
 @pytest.mark.slow

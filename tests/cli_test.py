@@ -231,3 +231,34 @@ def test_a_reader_that_has_had_enough_is_no_error(monkeypatch, capsys):
 
   assert _run('--verbose', main=main, use_gin=False) == 141
   assert capsys.readouterr() == ('', '') and redirected == [1]
+
+
+def test_flags_that_commands_share(capsys):
+  def flags(parser):
+    cli.add_model_flags(parser)
+    cli.add_mesh_flags(parser)
+    add = parser.add_argument
+    names = cli.comma_separated('layout', ['pid', 'pie'])
+    add('--layouts', type=names, default='pid,pie')
+    add(
+      '--words', type=cli.comma_separated('word'), action='extend', default=[]
+    )
+
+  def parse(*argv):
+    argv = ['--model_dir=m', *argv]
+    return cli.parse_flags(argv, '', flags, use_gin=False, join=False)
+
+  args = parse()
+  assert (args.step, args.num_partitions) == (None, 1)
+  assert (args.layouts, args.param_dtype) == (['pid', 'pie'], 'float32')
+  args = parse('--step=12', '--layouts=pie', '--words=a, b', '--words=c')
+  assert (args.step, args.layouts) == (12, ['pie'])
+  assert args.words == ['a', 'b', 'c']  # Repeated or not.
+  for wrong, words in (
+    ('--step=lats', "'lats' is neither a number nor 'best' nor 'last'"),
+    ('--layouts=pid,pei', "unknown layout 'pei'; did you mean"),
+    ('--param_dtype=int9', 'invalid choice'),
+  ):
+    with pytest.raises(SystemExit):
+      parse(wrong)
+    assert words in capsys.readouterr().err

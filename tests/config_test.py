@@ -1,7 +1,8 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Tests T5Config: known sizes, JSON, and what it refuses."""
+"""Tests T5Config: published sizes, JSON, and what it refuses."""
 
+import dataclasses
 import json
 import math
 
@@ -12,6 +13,7 @@ import pytest
 from pid_jax import config as config_lib
 from pid_jax import errors
 from pid_jax import network
+from pid_jax.config import T5Config
 
 # Parameters of the released checkpoints in millions, embedding included.
 MILLIONS = {
@@ -28,12 +30,13 @@ MILLIONS = {
   'mt5_base': 582.4,
   'byt5_small': 299.6,
   'byt5_base': 581.7,
+  'ul2': 19459.6,
 }
 
 
 @pytest.mark.parametrize('name', MILLIONS)
-def test_named_size_has_the_published_number_of_parameters(name):
-  config = config_lib.named(name, scan_layers=True)
+def test_size_has_the_published_number_of_parameters(name):
+  config = T5Config(size=name, scan_layers=True)
   tokens = jax.ShapeDtypeStruct((1, 4), jnp.int32)
   module = network.Transformer(config)
   shapes = jax.eval_shape(
@@ -46,32 +49,89 @@ def test_named_size_has_the_published_number_of_parameters(name):
   assert count / 1e6 == pytest.approx(MILLIONS[name], rel=2e-3)
 
 
+@pytest.mark.parametrize('name', config_lib.SIZES)
+def test_every_size_is_a_valid_config_with_an_embedding_for_tpus(name):
+  config = T5Config(size=name)
+  assert config.vocab_size % 128 == 0 and config.num_tokens > 0
+
+
+def test_what_is_given_goes_before_the_size():
+  config = T5Config(size='t5_1_1_base', num_heads=6, dtype='bfloat16')
+  assert (config.num_heads, config.emb_dim) == (6, 768)
+  assert (config.dtype, config.num_tokens) == ('bfloat16', 32100)
+  # Of another vocabulary, the size says nothing.
+  config = T5Config(size='t5_1_1_base', vocab_size=640)
+  assert (config.vocab_size, config.num_tokens) == (640, 640)
+  # None is as good as not given: gin files undo an override so.
+  assert T5Config(size='tiny', emb_dim=None) == T5Config(size='tiny')
+  # Without a size, the defaults are those of T5X's T5Config.
+  config = T5Config(vocab_size=128)
+  assert (config.emb_dim, config.mlp_activations) == (512, ('relu',))
+  assert config.num_encoder_layers == 6 and not config.logits_via_embedding
+
+
+def test_another_config_gives_its_shape_but_not_what_is_free():
+  saved = T5Config(
+    size='ul2', layer_norm_epsilon=1e-5, scan_layers=True, dropout_rate=0.0
+  )
+  config = T5Config(size=saved, dtype='bfloat16')
+  assert not config.differences(saved)
+  assert (config.scan_layers, config.dropout_rate) == (False, 0.1)
+  assert config.differences(T5Config(size='ul2', num_tokens=7)) == {
+    'layer_norm_epsilon': (1e-5, 1e-6)
+  }
+
+
 def test_json_round_trip():
-  config = config_lib.named('flan_t5_xl', dtype='bfloat16')
+  config = T5Config(size='flan_t5_xl', dtype='bfloat16')
   text = json.dumps(config.to_dict())
-  assert config_lib.T5Config.from_dict(json.loads(text)) == config
+  assert T5Config.from_dict(json.loads(text)) == config
+  assert dataclasses.replace(config, dtype='float32').num_heads == 32
 
 
 @pytest.mark.parametrize(
   'fields, words',
   [
-    ({'dtype': 'float16'}, 'overflows in float16: use bfloat16'),
+    ({'dtype': 'float16'}, r"dtype is 'float16'.*use bfloat16"),
     ({'num_tokens': 200}, 'raise vocab_size'),
-    ({'remat_policy': 'all'}, 'remat_policy'),
+    ({'remat_policy': 'all'}, 'remat_policy.*none, minimal, full'),
     ({'mlp_activations': ('gelu', 'liner')}, "mlp_activations.*'liner'"),
-    ({'relpos_max_distance': 16}, 'must exceed half'),
+    ({'mlp_activations': 'gelu'}, "mlp_activations is 'gelu'.*list"),
+    ({'mlp_activations': ()}, 'mlp_activations is '),
+    ({'relpos_max_distance': 16}, 'relpos_max_distance is 16.*more than half'),
+    ({'relpos_num_buckets': 3}, 'relpos_num_buckets is 3.*at least 4'),
+    ({'vocab_size': '640'}, "vocab_size is '640'.*an integer"),
+    ({'vocab_size': 640.0}, r'vocab_size is 640\.0.*an integer'),
+    ({'num_heads': 0}, 'num_heads is 0.*more than 0'),
+    ({'num_decoder_layers': -1}, 'num_decoder_layers is -1.*more than 0'),
+    ({'num_heads': True}, 'num_heads is True.*an integer'),
+    ({'logits_via_embedding': 1}, 'logits_via_embedding is 1.*true or false'),
+    ({'dropout_rate': 1.0}, r'dropout_rate is 1\.0.*below 1'),
+    ({'dropout_rate': math.nan}, 'dropout_rate is nan.*below 1'),
+    ({'dropout_rate': None}, 'dropout_rate is None.*a number'),
+    ({'layer_norm_epsilon': 0}, 'layer_norm_epsilon is 0.*more than 0'),
+    ({'size': 'flan_t5_bsae'}, 'flan_t5_base'),
+    ({'vocab_size': None}, 'size.*or a vocab_size'),
   ],
 )
 def test_refuses_what_cannot_work(fields, words):
   with pytest.raises(errors.UserError, match=words):
-    config_lib.T5Config(vocab_size=128, **fields)
+    T5Config(**{'vocab_size': 128, **fields})
 
 
-def test_unknown_size_shows_the_nearest():
-  with pytest.raises(errors.UserError, match='flan_t5_base'):
-    config_lib.named('flan_t5_bsae')
-
-
-def test_unknown_field_is_named():
-  with pytest.raises(errors.UserError, match='d_model'):
-    config_lib.T5Config.from_dict({'vocab_size': 128, 'd_model': 64})
+@pytest.mark.parametrize(
+  'fields, words',
+  [
+    (None, 'configuration is None; it must be an object'),
+    ([], 'must be an object'),
+    ({'vocab_size': '640'}, "vocab_size is '640'; it must be an integer"),
+    ({'vocab_size': 640, 'num_heads': 0}, 'num_heads is 0; it must be more'),
+    ({'emb_dim': 8}, 'vocab_size'),
+    ({'vocab_size': 128, 'd_model': 64}, 'd_model'),
+    ({'vocab_size': 128, 'size': 'tiny'}, 'unknown fields'),
+  ],
+)
+def test_json_of_another_kind_is_one_line(fields, words):
+  with pytest.raises(errors.UserError, match=words) as caught:
+    T5Config.from_dict(fields)
+  assert '\n' not in str(caught.value)

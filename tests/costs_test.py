@@ -16,7 +16,6 @@ from pid_jax import partitioning
 from pid_jax.benchmarks import jobs
 from pid_jax.benchmarks import runner
 from pid_jax.config import T5Config
-from pid_jax.config import named
 from pid_jax.trainer import optimizers
 from pid_jax.trainer import step as step_lib
 
@@ -122,7 +121,7 @@ def test_recomputed_products_count(policy):
 @pytest.mark.slow
 @pytest.mark.parametrize('size', ['small', 'base', 'large'])
 def test_sizes_of_t5_agree_with_the_compiler(size):
-  config = named(f't5_1_1_{size}')
+  config = T5Config(size=f't5_1_1_{size}')
   job = dataclasses.replace(
     jobs.JOBS['dst'], num_inputs=2, input_length=512, num_prompts=16
   )

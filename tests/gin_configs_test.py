@@ -7,12 +7,17 @@ import re
 import shlex
 
 import gin
+import jax
+import numpy as np
 import pytest
 import seqio
 
+from pid_jax import checkpoints
 from pid_jax import cli
-from pid_jax import config
+from pid_jax import errors
 from pid_jax import network
+from pid_jax.config import SIZES
+from pid_jax.config import T5Config
 
 # Those of t5x/ have tests beside the model, in t5x_runs_test.py.
 _FILES = sorted(
@@ -21,7 +26,7 @@ _FILES = sorted(
   for path in (cli.gin_configs() / folder).rglob('*.gin')
 )
 _MODELS = [f for f in _FILES if f.startswith('models/')]
-_NAMES = [pathlib.Path(f).stem for f in _MODELS]
+_SIZES = sorted({pathlib.Path(f).stem for f in _MODELS} & set(SIZES))
 _TASKS = [f for f in _FILES if f.startswith('tasks/')]
 _RUNS = [f for f in _FILES if f.startswith('runs/') and '_base' not in f]
 
@@ -49,17 +54,48 @@ def test_parses_and_begins_with_what_it_is(file):
   assert (cli.gin_configs() / file).read_text().startswith('# ')
 
 
-@pytest.mark.parametrize('file', _MODELS)
-def test_model_is_a_valid_config(file):
-  _parse(file)
-  gin.parse_config('DROPOUT_RATE = 0.1')  # The run's to give.
-  made = gin.get_configurable(network.T5Config)()
-  name = file.removeprefix('models/').removesuffix('.gin')
-  if name in config.NAMED:
-    named = config.named(name)
-    assert made.emb_dim == named.emb_dim and made.mlp_dim == named.mlp_dim
-    assert made.num_decoder_layers == named.num_decoder_layers
-    assert made.mlp_activations == named.mlp_activations
+def _config(*bindings: str) -> T5Config:
+  """Makes the configuration of the network that the gin files describe."""
+  for binding in ('DROPOUT_RATE = 0.0', *bindings):  # The run's to give.
+    gin.parse_config(binding)
+  return gin.get_configurable(network.T5Config)()
+
+
+@pytest.mark.parametrize('name', _SIZES)
+def test_model_file_chooses_the_size_of_its_name(name):
+  _parse(f'models/{name}.gin')
+  assert not _config().differences(T5Config(size=name))
+
+
+def test_any_size_by_name_and_any_field():
+  _parse('models/t5.gin')
+  made = _config("MODEL_SIZE = 'mt5_small'", 'network.T5Config.num_heads = 4')
+  assert made.differences(T5Config(size='mt5_small')) == {'num_heads': (4, 6)}
+  assert (made.dtype, made.num_tokens) == ('bfloat16', 250100)
+
+
+def test_the_size_of_a_checkpoint(tmp_path):
+  saved = T5Config(size='tiny', num_heads=2, layer_norm_epsilon=1e-5)
+  checkpoints.save(
+    tmp_path / 'x',
+    checkpoints.Pretrained(
+      saved,
+      jax.tree.map(
+        lambda leaf: np.zeros(leaf.shape, np.float32),
+        checkpoints.abstract_params(saved),
+      ),
+      None,
+      task={},
+      step=0,
+    ),
+  )
+  _parse('runs/finetune.gin')
+  made = _config(f"INITIAL_CHECKPOINT_PATH = '{tmp_path}/x'")
+  assert not made.differences(saved)
+  # A run, not a checkpoint, says how to compute.
+  assert (made.dtype, made.dropout_rate) == ('bfloat16', 0.0)
+  with pytest.raises(errors.UserError, match='MODEL_SIZE'):
+    _config('INITIAL_CHECKPOINT_PATH = None')
 
 
 @pytest.mark.parametrize('file', _RUNS)
@@ -74,13 +110,11 @@ def test_run_lacks_nothing_but_what_it_requires(file):
   gin.finalize()
 
 
-@pytest.mark.parametrize('name', [n for n in _NAMES if n in config.NAMED])
-def test_own_data_with_the_model_of_a_checkpoint(name):
+def test_a_model_file_after_a_run_leaves_nothing_of_the_runs_model():
   _parse('runs/jsonl.gin')
-  _parse(f'models/{name}.gin')
-  made = gin.get_configurable(network.T5Config)()
-  # Nothing that the small model or the run sets survives, but for dropout.
-  assert made == config.named(name, dtype='bfloat16', dropout_rate=0.0)
+  _parse('models/flan_t5_xl.gin')
+  expected = T5Config(size='flan_t5_xl', dtype='bfloat16', dropout_rate=0.0)
+  assert _config() == expected
 
 
 def test_commands_of_the_readme_give_all_that_a_run_requires():
@@ -124,7 +158,7 @@ def test_learning_rate_of_run_is_reached_and_held(file, optimizer):
 
 @pytest.mark.parametrize('file', _TASKS)
 def test_task_completes_a_fine_tuning_run(file):
-  for part in ('runs/finetune.gin', 'models/t5_1_1_base.gin', file):
+  for part in ('runs/finetune.gin', file):
     _parse(part)
   required = re.findall(r'^(\S+) = %gin\.REQUIRED', gin.config_str(), re.M)
   assert sorted(required) == ['INITIAL_CHECKPOINT_PATH', 'MODEL_DIR']

@@ -188,7 +188,7 @@ def test_parameters_that_the_mesh_does_not_divide_are_named():
 @pytest.mark.parametrize('by', ['fsdp', 'data'])
 def test_optimizer_state_lies_with_its_parameters(name, by):
   """Each leaf as large as its parameter is split as that is (no arrays)."""
-  cfg = config.named('t5_1_1_xxl', scan_layers=True)
+  cfg = config.T5Config(size='t5_1_1_xxl', scan_layers=True)
   optimizer = getattr(optimizers, name)(1e-3)
   rules = partitioning.standard_logical_axis_rules(
     parameter_partitioning_dims=2 if by == 'data' else 1

@@ -271,7 +271,11 @@ def test_libtpu_is_asked_for_where_it_is_missing(monkeypatch):
     ((), 'error: name a --gin_file'),
     (('--gin_file=models/tiny.gin',), '%DROPOUT_RATE'),
     (('--gin_file=pods/scanned.gin',), 'do not configure trainer.train'),
-    (('--gin_file=runs/finetune.gin',), '--gin.MODEL=VALUE'),
+    (('--gin_file=runs/finetune.gin',), '--gin.MIXTURE_OR_TASK_NAME=VALUE'),
+    (
+      ('--gin_file=runs/finetune.gin', '--gin_file=tasks/bookings_short.gin'),
+      'give MODEL_SIZE',
+    ),
     (
       (*_QUICKSTART, '--gin.NUM_PARTITIONS=8'),
       '4 devices cannot be split into groups of num_fsdp_partitions=1 x '

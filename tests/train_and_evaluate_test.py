@@ -142,11 +142,12 @@ def test_train_then_evaluate(run, tmp_path):
   assert json.loads((part / 'metrics.json').read_text())['num_examples'] == 3
   assert len((part / 'toy.jsonl').read_text().splitlines()) == 3
   # The mesh is the user's; this machine has one device.
-  status, _, err = run(evaluate, *narrow, '--gin.NUM_PARTITIONS=2')
-  assert status == 2 and 'cannot be split into groups' in err
+  for mesh in ('--num_partitions=2', '--gin.NUM_PARTITIONS=2'):
+    status, _, err = run(evaluate, *narrow, mesh)
+    assert status == 2 and 'cannot be split into groups' in err
 
   status, _, err = run(evaluate, *narrow, '--param_dtype=int9')
-  assert status == 2 and "param_dtype is 'int9'; choose one of" in err
+  assert status == 2 and "--param_dtype: invalid choice: 'int9'" in err
   status, _, err = run(evaluate, *narrow, '--param_dtype=int8')
   assert not status, err
   folder = model_dir / 'evaluation' / 'validation-2-int8'

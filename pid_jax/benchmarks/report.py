@@ -120,7 +120,7 @@ def assemble(
     tpu: of `tpu.analyse`, or None.
     command: that was run.
   """
-  now = datetime.datetime.now(datetime.timezone.utc)
+  now = datetime.datetime.now(datetime.UTC)
   report = {
     'format': _FORMAT,
     'command': command,

@@ -50,7 +50,7 @@ def compile_phases() -> dict:
     existed once per prompt.
   """
   device, *_ = tpu.devices(TOPOLOGY)
-  config = config_lib.named(SIZE, dtype='bfloat16')
+  config = config_lib.T5Config(size=SIZE, dtype='bfloat16')
   job = jobs.JOBS['dst']
   layouts = {}
   for layout in ('pid', 'pie'):

@@ -87,14 +87,14 @@ def open_checkpoint(path: epath.PathLike) -> lazy_checkpoint.LazyCheckpoint:
       plain[name] = tensors_lib.transposed(tensor)
     else:
       plain[name] = tensor
-  extra = fields.get('pid_jax') or {}
+  extra = _extra(fields, path / CONFIG_FILE)
   config = _with_written_fields(config, extra)
   return lazy_checkpoint.LazyCheckpoint(
     path=str(path),
     config=config,
     tensors=plain,
-    task=extra.get('task', {}),
-    step=extra.get('step', 0),
+    task=extra['task'],
+    step=extra['step'],
     name_there=names.to_hugging_face,
     read_vocabulary=lambda: tokenizers.read(path, config.vocab_size),
   )
@@ -285,6 +285,27 @@ def _choose_head(
       )
     del stored['lm_head.weight']
   return config
+
+
+def _extra(fields: Mapping[str, Any], where: epath.Path) -> dict[str, Any]:
+  """Returns what we wrote into config.json besides: 'step', 'task', 'model'."""
+  extra = fields.get('pid_jax') or {}
+  if not isinstance(extra, Mapping):
+    raise errors.UserError(
+      f'{where} has pid_jax = {extra!r}; it must be an object.'
+    )
+  extra = {'step': 0, 'task': {}, **extra}
+  step, task = extra['step'], extra['task']
+  # The step names a folder where the checkpoint is converted.
+  if not isinstance(step, int) or isinstance(step, bool) or step < 0:
+    raise errors.UserError(
+      f'{where} has pid_jax.step = {step!r}; it must be an integer from 0 on.'
+    )
+  if not isinstance(task, Mapping):
+    raise errors.UserError(
+      f'{where} has pid_jax.task = {task!r}; it must be an object.'
+    )
+  return extra
 
 
 def _with_written_fields(

@@ -8,6 +8,7 @@ a model's parameters are restored from all formats by one function.
 """
 
 from collections.abc import Callable
+from collections.abc import Collection
 from collections.abc import Mapping
 import dataclasses
 import hashlib
@@ -39,6 +40,8 @@ class LazyCheckpoint:
       parameters of the model are among them, under their stored names.
     task: what the model was trained on, as in MODEL_DIR/config.json, or empty.
     step: the number of updates that made it, or 0 where that is unknown.
+    assumed: fields of `config` that the format does not store, and that have
+      T5's values: a user may know better.
     name_there: what the format calls a plain name, for messages.
     read_vocabulary: returns the vocabulary, or None if the checkpoint has none.
       Raises UserError if it cannot be read exactly; weights load even then.
@@ -51,6 +54,7 @@ class LazyCheckpoint:
   tensors: Mapping[str, Tensor]
   task: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   step: int = 0
+  assumed: tuple[str, ...] = ()
   name_there: Callable[[str], str] = lambda name: name
   read_vocabulary: Callable[[], AnyVocabulary | None] = lambda: None
   moments: Mapping[str, Tensor] = dataclasses.field(default_factory=dict)
@@ -87,7 +91,7 @@ class LazyCheckpoint:
     """
     config = config or self.config
     self.fitted(config)
-    check_same_function(self.config, config, self.path)
+    check_same_function(self.config, config, self.path, self.assumed)
 
   def fitted(self, config: config_lib.T5Config) -> dict[str, Tensor]:
     """Returns the tensors of a model, unread but for position biases.
@@ -183,17 +187,31 @@ def check_shapes(
 
 
 # Fields of T5Config that no shape shows, and that change what is computed.
-_FUNCTION = ('mlp_activations', 'relpos_max_distance', 'layer_norm_epsilon')
+FUNCTION_FIELDS = (
+  'mlp_activations',
+  'relpos_max_distance',
+  'layer_norm_epsilon',
+)
 
 
 def check_same_function(
-  saved: config_lib.T5Config, wanted: config_lib.T5Config, where: str
+  saved: config_lib.T5Config,
+  wanted: config_lib.T5Config,
+  where: str,
+  assumed: Collection[str] = (),
 ) -> None:
-  """Raises UserError where equal shapes would compute something else."""
+  """Raises UserError where equal shapes would compute something else.
+
+  Args:
+    saved: of the checkpoint.
+    wanted: of the model.
+    where: names the checkpoint in the message.
+    assumed: fields of `saved` that may be wrong, see `LazyCheckpoint`.
+  """
   faults = [
     f'{name} is {getattr(saved, name)!r} there, {getattr(wanted, name)!r} here'
-    for name in _FUNCTION
-    if getattr(saved, name) != getattr(wanted, name)
+    for name in FUNCTION_FIELDS
+    if name not in assumed and getattr(saved, name) != getattr(wanted, name)
   ]
   if faults:
     raise errors.UserError(

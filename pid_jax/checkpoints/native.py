@@ -231,7 +231,8 @@ def read_config(model_dir: epath.PathLike) -> dict[str, Any]:
   """Reads MODEL_DIR/config.json.
 
   Raises:
-    UserError: there is none, or it is not what `write_config` writes.
+    UserError: there is none, or it is not what `write_config` writes; of the
+      model every field is checked.
   """
   path = epath.Path(model_dir) / CONFIG_FILE
   if not path.exists():
@@ -241,16 +242,26 @@ def read_config(model_dir: epath.PathLike) -> dict[str, Any]:
     )
   try:
     description = json.loads(path.read_text())
-    if 'model_type' in description:
-      raise errors.UserError(
-        f"{model_dir} is a model of Hugging Face's, not the MODEL_DIR of a "
-        'training here: python -m pid_jax.convert makes one of it.'
-      )
-    description['model'], description['task']
-  except (json.JSONDecodeError, KeyError, TypeError) as e:
+  except ValueError as e:
     raise errors.UserError(
       f'{path} is damaged: {type(e).__name__}: {e}.'
     ) from e
+  if not isinstance(description, Mapping):
+    raise errors.UserError(f'{path} is damaged: it must hold an object.')
+  if 'model_type' in description:
+    raise errors.UserError(
+      f"{model_dir} is a model of Hugging Face's, not the MODEL_DIR of a "
+      'training here: python -m pid_jax.convert makes one of it.'
+    )
+  try:
+    config_lib.T5Config.from_dict(description.get('model'))
+  except errors.UserError as e:
+    raise errors.UserError(f'{path}: {e}') from e
+  if not isinstance(description.get('task'), Mapping):
+    raise errors.UserError(
+      f'{path} is damaged: "task" is {description.get("task")!r}; it must be '
+      'an object.'
+    )
   return description
 
 
@@ -339,8 +350,8 @@ def write_config(
   atomic.write(model_dir / CONFIG_FILE, text.encode())
 
 
-# Fields of T5Config that change how to compute, not what the parameters are.
-_FREE_FIELDS = ('dtype', 'dropout_rate', 'remat_policy', 'initializer')
+# A run that goes on reads its whole state, whose arrays are stacked or not.
+_FREE_FIELDS = set(config_lib.FREE_FIELDS) - {'scan_layers'}
 
 
 def _check_same_run(model_dir, old, new):

@@ -99,17 +99,20 @@ def open_checkpoint(
   }
   structure, axes = _structure(target, str(path))
   description: Mapping[str, Any] = {'model': None, 'task': {}}
+  assumed = ()
   if (path.parent / native.CONFIG_FILE).exists():
     description = native.read_config(path.parent)
     config = config_lib.T5Config.from_dict(description['model'])
   else:
     config = infer_config(target, str(path))
+    assumed = lazy_checkpoint.FUNCTION_FIELDS
   return lazy_checkpoint.LazyCheckpoint(
     path=str(path),
     config=config,
     tensors=names.to_plain(target, axes),
     task=description['task'],
     step=_read_step(stored, path),
+    assumed=assumed,
     name_there=lambda name: f'target/{name}',
     read_vocabulary=lambda: native.read_vocabulary(path.parent, description),
     moments={} if _is_scalable(structure) else _moments(stored, target),

@@ -39,7 +39,7 @@ def write(
   Returns:
     The report.
   """
-  now = datetime.datetime.now(datetime.timezone.utc)
+  now = datetime.datetime.now(datetime.UTC)
   report = {
     **results,
     'command': command,

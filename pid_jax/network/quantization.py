@@ -30,13 +30,12 @@ import jax
 import jax.numpy as jnp
 
 from pid_jax import errors
+from pid_jax.config import PARAM_DTYPES
 from pid_jax.network import axes as axes_lib
 from pid_jax.network.axes import Axes
 from pid_jax.network.axes import ParamAxes
 
 PyTree = Any
-
-PARAM_DTYPES = ('float32', 'bfloat16', 'int8')
 
 SCALE = 'kernel_scale'  # Beside an int8 'kernel', float32 [N].
 # The kernel that a tied head becomes.

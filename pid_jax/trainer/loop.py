@@ -57,7 +57,8 @@ def train(
   machine.
 
   Args:
-    model: network and loss.
+    model: network and loss; with `initial_checkpoint_path` the network takes
+      the checkpoint's shape, see `setup.fit_to_checkpoint`.
     model_dir: where checkpoints, TensorBoard events, config.json and the
       vocabulary go; see `pid_jax.checkpoints`.
     train_dataset_cfg: what to train on.
@@ -109,14 +110,16 @@ def train(
     if checkpoint_cfg.save_dataset
     else [],
   )
+  configured, initial = model.module.config, None
+  if initial_checkpoint_path is not None:
+    initial = setup.open_initial(initial_checkpoint_path)
+    model = setup.fit_to_checkpoint(model, initial, train_dataset_cfg)
   setup.find_vocabulary(model, train_dataset_cfg)
   optimizer.learning_rate(0)  # Raises if the schedule cannot be.
   setup.check_targets(train_dataset_cfg)
   shapes = step_lib.abstract_state(
     model, optimizer, partitioner, ema=ema_decay is not None
   )
-  if initial_checkpoint_path is not None:
-    setup.check_initial(initial_checkpoint_path, model.module.config)
   train_step = step_lib.compile_train_step(
     model,
     optimizer,
@@ -170,7 +173,11 @@ def train(
           partitioner,
           shapes,
           seed=random_seed,
-          initial_checkpoint_path=initial_checkpoint_path,
+          initial=initial,
+        )
+      if initial is not None and not quiet:
+        reporting.tell(
+          setup.describe_initial(initial, configured, model.module.config)
         )
     else:
       state, position = restored

@@ -6,6 +6,8 @@ All that can be wrong with a configuration is found here, before the first
 example is read and anything is compiled.
 """
 
+import dataclasses
+
 from etils import epath
 import jax
 import seqio
@@ -46,7 +48,8 @@ def find_vocabulary(
       f'The vocabulary of {dataset_cfg.mixture_or_task_name!r} has '
       f'{num_ids} ids, but the model generates only '
       f'{config.num_tokens} and embeds {config.vocab_size}: raise '
-      'T5Config.num_tokens and vocab_size.'
+      'T5Config.num_tokens and vocab_size, or begin with a checkpoint that was '
+      'trained with this vocabulary.'
     )
   return vocabulary
 
@@ -136,7 +139,7 @@ def first_state(
   shapes: step_lib.TrainState,
   *,
   seed: int,
-  initial_checkpoint_path: str | None = None,
+  initial: checkpoints.LazyCheckpoint | None = None,
 ) -> step_lib.TrainState:
   """Makes the state before the first step, sharded from the start.
 
@@ -146,22 +149,19 @@ def first_state(
     partitioner: gives the mesh.
     shapes: from `step.abstract_state`.
     seed: of the initialisation.
-    initial_checkpoint_path: a checkpoint of any format (see
-      `checkpoints.open_checkpoint`) to begin with the parameters of; None draws
-      them.
+    initial: a checkpoint whose parameters to begin with, as `open_initial`
+      returns it; None initialises them.
   """
   has_ema = shapes.ema_params is not None
   shardings = jax.tree.map(lambda leaf: leaf.sharding, shapes)
   with partitioner.scope():
-    if initial_checkpoint_path is None:
+    if initial is None:
       init = jax.jit(
         lambda rng: step_lib.initial_state(model, optimizer, rng, has_ema),
         out_shardings=shardings,
       )
       return init(jax.random.key(seed))
-    params = open_initial(initial_checkpoint_path).restore(
-      model.module.config, shapes.params
-    )
+    params = initial.restore(model.module.config, shapes.params)
     init = jax.jit(
       lambda params: step_lib.state_from_params(
         model, optimizer, params, has_ema
@@ -170,16 +170,6 @@ def first_state(
       donate_argnums=(0,),
     )
     return init(params)
-
-
-def check_initial(path: epath.PathLike, config: config_lib.T5Config) -> None:
-  """Raises UserError unless `open_initial` finds a checkpoint of this model.
-
-  Args:
-    path: see `open_initial`.
-    config: of the model to be trained.
-  """
-  open_initial(path).check(config)
 
 
 def open_initial(path: epath.PathLike) -> checkpoints.LazyCheckpoint:
@@ -199,3 +189,84 @@ def open_initial(path: epath.PathLike) -> checkpoints.LazyCheckpoint:
       'scratch.'
     )
   return checkpoints.open_checkpoint(path)
+
+
+def checkpoint_config(path: epath.PathLike | None) -> config_lib.T5Config:
+  """Returns the configuration of the model that a checkpoint holds.
+
+  Gin files give it to `T5Config.size`: a run that begins with a checkpoint
+  needs no other word on the shape of its model.
+
+  Args:
+    path: see `open_initial`; None, or empty, is a mistake.
+
+  Raises:
+    UserError: there is no path, or no such checkpoint.
+  """
+  if not path:
+    raise errors.UserError(
+      'nothing gives the model its shape: give MODEL_SIZE, such as '
+      '--gin.MODEL_SIZE="\'t5_1_1_base\'", or INITIAL_CHECKPOINT_PATH, whose '
+      'shape it takes'
+    )
+  return open_initial(path).config
+
+
+def fit_to_checkpoint(
+  model: model_lib.EncoderDecoderModel,
+  initial: checkpoints.LazyCheckpoint,
+  dataset_cfg: data.DatasetConfig,
+) -> model_lib.EncoderDecoderModel:
+  """Gives a model the shape of the checkpoint that it begins with.
+
+  What a run chooses freely (`config.FREE_FIELDS`) stays as it is, and so does
+  what the checkpoint does not say. Ids that neither knows to be padding are
+  padding where the task's vocabulary does not have them.
+
+  Args:
+    model: as configured.
+    initial: see `open_initial`.
+    dataset_cfg: names the task.
+
+  Raises:
+    UserError: the checkpoint is not complete, or the vocabulary has more ids
+      than it embeds.
+  """
+  configured, saved = model.module.config, initial.config
+  kept = {*config_lib.FREE_FIELDS, *initial.assumed}
+  if len(configured.mlp_activations) != len(saved.mlp_activations):
+    kept -= {'mlp_activations'}  # Gated or not: shapes tell.
+  config = config_lib.T5Config(
+    size=saved, **{name: getattr(configured, name) for name in kept}
+  )
+  if configured.vocab_size == saved.vocab_size:
+    num_tokens = min(configured.num_tokens, saved.num_tokens)
+    config = dataclasses.replace(config, num_tokens=num_tokens)
+  initial.check(config)
+  model = model.with_config(config)
+  if config.num_tokens == config.vocab_size:
+    num_tokens = find_vocabulary(model, dataset_cfg).vocab_size
+    config = dataclasses.replace(config, num_tokens=num_tokens)
+  return model.with_config(config)
+
+
+def describe_initial(
+  initial: checkpoints.LazyCheckpoint,
+  configured: config_lib.T5Config,
+  fitted: config_lib.T5Config,
+) -> str:
+  """Says which weights a run begins with, and where they overrule its shape.
+
+  Args:
+    initial: see `open_initial`.
+    configured: the configuration that the run was given.
+    fitted: the one that `fit_to_checkpoint` made of it.
+  """
+  line = f'begins with the weights of {initial.path}'
+  different = configured.differences(fitted)
+  if different:
+    fields = (f'{k} {new}, not {old}' for k, (old, new) in different.items())
+    line += (
+      f', whose shape differs from the configured one: {"; ".join(fields)}'
+    )
+  return line
