@@ -7,14 +7,14 @@ import pathlib
 import signal
 import time
 
-import hosts_processes as processes
+import distributed_processes as processes
 import numpy as np
 import pytest
 import trainer_toy as toy
 
 from pid_jax import checkpoints
 
-_TRAINING = pathlib.Path(__file__).parent / 'hosts_training.py'
+_TRAINING = pathlib.Path(__file__).parent / 'distributed_training.py'
 _GIN = """
 from __gin__ import dynamic_registration
 from pid_jax import trainer
