@@ -122,12 +122,9 @@ def test_another_failure_to_join_is_an_error(initialize):
 
 
 def test_first_difference():
-  show = lambda a, b: coordination.first_difference(a, b, 'A', 'B')
-  assert show('x\ny = 1', 'x\n  y = 2') == (
-    "line 2 is 'y = 1' in A, but 'y = 2' in B"
-  )
-  assert show('x', 'x\ny') == "line 2 is nothing in A, but 'y' in B"
-  assert 'white space' in show('x', 'x\n')
+  first = coordination.first_difference
+  assert first('x\ny = 1', 'x\n  y = 2\nz') == (2, 'y = 1', '  y = 2')
+  assert first('x', 'x\ny') == (2, None, 'y')
 
 
 def test_hosts_that_differ_are_told_the_line():

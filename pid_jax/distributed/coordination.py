@@ -97,30 +97,20 @@ def check_equal(what: str, text: str) -> None:
     return
   # Only two texts travel, however many hosts there are.
   other = int(others[0])
-  difference = first_difference(
-    broadcast(text, 0), broadcast(text, other), 'process 0', f'process {other}'
-  )
+  texts = broadcast(text, 0), broadcast(text, other)
+  number, first, second = first_difference(*texts)
   raise errors.UserError(
-    f'the hosts do not agree on {what}: {difference}. Start the same command, '
-    'from the same files, on all of them.'
+    f'the hosts do not agree on {what}: line {number} is {first!r} in process '
+    f'0, but {second!r} in process {other}. Start the same command, from the '
+    'same files, on all of them.'
   )
 
 
-def first_difference(a: str, b: str, name_a: str, name_b: str) -> str:
-  """Shows the first line in which two texts differ.
+def first_difference(a: str, b: str) -> tuple[int, str | None, str | None]:
+  """Returns the number, from 1, of the first line that differs, and both lines.
 
-  Args:
-    a: one text.
-    b: another one.
-    name_a: who has `a`.
-    name_b: who has `b`.
+  A line that a text does not have is None. The texts must differ.
   """
-  pairs = itertools.zip_longest(a.splitlines(), b.splitlines())
-  for number, (line_a, line_b) in enumerate(pairs, start=1):
-    if line_a != line_b:
-      show = lambda line: 'nothing' if line is None else repr(line.strip())
-      return (
-        f'line {number} is {show(line_a)} in {name_a}, but {show(line_b)} in '
-        f'{name_b}'
-      )
-  return f'{name_a} and {name_b} differ in white space'
+  lines = itertools.zip_longest(a.split('\n'), b.split('\n'))
+  numbered = enumerate(lines, start=1)
+  return next((i, x, y) for i, (x, y) in numbered if x != y)

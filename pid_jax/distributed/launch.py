@@ -98,7 +98,7 @@ def initialize(
 
   if not stops_on_preemption:
     jax.config.update('jax_enable_preemption_service', False)
-  if is_asked:
+  if None not in given.values():
     logger.info(
       'waiting for all %s processes at %s, %d s at most',
       *(given['num_processes'], address, args.initialization_timeout),
@@ -139,14 +139,21 @@ def _given(args: argparse.Namespace, name: str) -> str | int | None:
 
 
 def _is_alone_in_cluster() -> bool:
-  """Whether the environment of a cluster names no other process.
+  """Whether JAX's detection of a cluster could find no other process.
 
-  JAX would start its service for one process, on a port that the next such
-  process on this host would want as well; and it fails in a pod of Kubernetes
-  that is no indexed job.
+  For a job of one process JAX would start its service, on a port that another
+  such process on this host would want as well. In a pod of Kubernetes it would
+  fail where all variables are missing of which its detection needs one.
   """
   get = os.environ.get
   if (get('OMPI_COMM_WORLD_SIZE') or get('SLURM_NTASKS')) == '1':
     return True
-  in_job = ('JOB_COMPLETION_INDEX', 'TPU_WORKER_HOSTNAMES', 'SLURM_PROCID')
-  return 'KUBERNETES_SERVICE_HOST' in os.environ and not any(map(get, in_job))
+  needed = (
+    'JOB_COMPLETION_INDEX',
+    'OMPI_COMM_WORLD_SIZE',
+    'SLURM_NTASKS',
+    'TPU_WORKER_ID',
+  )
+  return get('KUBERNETES_SERVICE_HOST') is not None and not any(
+    map(get, needed)
+  )
