@@ -2,12 +2,28 @@
 # SPDX-License-Identifier: Apache-2.0
 """One process of several that talk, and fail; run by distributed_test.py."""
 
+import itertools
 import os
 import signal
+import time
 
 from pid_jax import cli
 from pid_jax import distributed
 from pid_jax import errors
+
+
+def stop_together() -> None:
+  """Counts until all stop, after a signal to one."""
+  from pid_jax.trainer import interruption
+
+  with interruption.Interruption() as stop:
+    for step in itertools.count():
+      if stop.requested():
+        print(f'stopped at {step}')
+        raise SystemExit(stop.exit_status)
+      if step == 3 and distributed.process_index() == 1:
+        os.kill(os.getpid(), signal.SIGINT)
+      time.sleep(0.1 * (1 + distributed.process_index()))
 
 
 def main(args) -> None:
@@ -24,6 +40,8 @@ def main(args) -> None:
     raise errors.UserError('one is unwell')
   elif args.scenario == 'kill' and me == 1:
     os.kill(os.getpid(), signal.SIGKILL)
+  elif args.scenario == 'stop':
+    stop_together()
   distributed.barrier('never reached by all')
 
 
@@ -33,4 +51,5 @@ if __name__ == '__main__':
     __doc__,
     lambda parser: parser.add_argument('--scenario'),
     join=True,
+    stops_on_preemption=True,
   )

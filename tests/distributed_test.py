@@ -6,6 +6,7 @@ import argparse
 import errno
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -149,6 +150,14 @@ def test_a_process_that_fails_alone_ends_all(scenario):
     assert 'error: one is unwell\n' in ended[1].err
   else:
     assert ended[1].status == -signal.SIGKILL
+
+
+def test_a_signal_to_one_stops_all_at_one_step():
+  """SIGINT, which is turned into SIGTERM first."""
+  ended = processes.run(2, [_TALKING], scenario='stop')
+  assert [e.status for e in ended] == [128 + signal.SIGTERM] * 2
+  first, second = (re.findall(r'stopped at (\d+)', e.out) for e in ended)
+  assert first == second and int(first[0]) > 3
 
 
 def test_commands_that_differ_end_before_any_work(tmp_path):
