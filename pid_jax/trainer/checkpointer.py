@@ -10,6 +10,7 @@ process is killed, the newest step is complete and its items belong together.
 import asyncio
 from collections.abc import Callable
 from collections.abc import Mapping
+import contextlib
 import dataclasses
 import json
 from typing import Any
@@ -277,15 +278,20 @@ class Checkpointer:
     """Waits until everything is written, unless an error makes that vain.
 
     A process of many that fails alone does not wait for the others, which may
-    never come. Orbax removes incomplete steps at the next start.
+    never come. After a fault of the disk the incomplete step is removed, since
+    it may be what fills the disk; otherwise orbax does so at the next start.
     """
     if distributed.process_count() > 1 and not _is_common(error):
       return
-    try:
+    if not io_errors.fault(error):
       self._manager.close()
-    except Exception:  # pylint: disable=broad-except
-      if not io_errors.fault(error):  # Else it only repeats that.
-        raise
+      return
+    with contextlib.suppress(Exception):  # It would only repeat the fault.
+      self._manager.close()
+    if jax.process_index() == 0 and self._path.exists():
+      for path in self._path.iterdir():
+        if ocp.path.step.is_path_temporary(path):
+          path.rmtree(missing_ok=True)
 
 
 def _is_common(error: BaseException | None) -> bool:

@@ -4,13 +4,13 @@
 
 Three libraries write checkpoints and events, each with its exceptions. The one
 that reaches the train loop becomes a UserError that says what is wrong, which
-checkpoint is complete, and what to do. What the libraries' threads log before
-may stand.
+checkpoint is complete, and what to do.
 """
 
 from collections.abc import Iterator
 import contextlib
 import errno
+import logging
 import os
 import re
 import shutil
@@ -50,9 +50,9 @@ def fault(error: BaseException | None) -> str | None:
   while error is not None and not isinstance(error, errors.UserError):
     if isinstance(error, OSError) and error.errno in _FAULTS:
       return _FAULTS[error.errno]
-    for pattern, number in _TEXTS.items():
-      if re.search(pattern, str(error)):
-        return _FAULTS[number]
+    words = _fault_in(str(error))
+    if words:
+      return words
     error = error.__cause__ or error.__context__
   return None
 
@@ -73,7 +73,8 @@ def check_space(path: epath.PathLike, num_bytes: int) -> None:
 def faults_explained(model_dir: epath.PathLike) -> Iterator[None]:
   """Turns faults of the disk within the context into a UserError."""
   try:
-    yield
+    with _faults_not_logged():
+      yield
   except Exception as e:
     words = fault(e)
     if words is None:
@@ -111,3 +112,28 @@ def reads_explained(what: str) -> Iterator[None]:
       f'Cannot read {what}: {words} ({line}). Correct that and run the same '
       'command again.'
     ) from e
+
+
+@contextlib.contextmanager
+def _faults_not_logged() -> Iterator[None]:
+  """Drops the log records in which each of orbax's threads repeats a fault."""
+
+  def is_other(record: logging.LogRecord) -> bool:
+    error = record.exc_info[1] if record.exc_info else None
+    return not (fault(error) or _fault_in(record.getMessage()))
+
+  loggers = [logging.getLogger(name) for name in ('absl', 'asyncio')]
+  for logger in loggers:
+    logger.addFilter(is_other)
+  try:
+    yield
+  finally:
+    for logger in loggers:
+      logger.removeFilter(is_other)
+
+
+def _fault_in(text: str) -> str | None:
+  for pattern, number in _TEXTS.items():
+    if re.search(pattern, text):
+      return _FAULTS[number]
+  return None
