@@ -48,7 +48,7 @@ _QUIET_ENVIRONMENT = {
 }
 
 
-# What a run of many processes must have the same on each host.
+# Packages whose code must be the same in all processes of a run.
 _CODE = ('pid_jax', 'pid_jax.tasks')
 
 
@@ -143,6 +143,7 @@ def run(
   preload: Sequence[str] = (),
   use_jax: bool = True,
   join: bool = False,
+  stops_on_preemption: bool = False,
   argv: Sequence[str] | None = None,
 ) -> NoReturn:
   """Parses the flags, calls `main(args)` and exits with its status.
@@ -154,10 +155,12 @@ def run(
     flags: adds the command's own flags to the parser.
     use_gin: whether to accept `--gin_file`, `--gin.NAME=VALUE` and the like.
     preload: modules that `main` will need and whose libraries write to standard
-      error when loaded, whatever one sets; loaded first, with it shut.
+      error when imported, whatever their log levels; imported first, silently.
     use_jax: whether to start JAX; False for what computes nothing.
     join: whether several processes may run the command together, see
       `pid_jax.distributed`.
+    stops_on_preemption: whether `main` stops by itself after SIGTERM; of many
+      processes, by JAX's preemption service.
     argv: arguments without the program's name; those of the process if None.
 
   Raises:
@@ -174,27 +177,26 @@ def run(
     compilation.use_cache()
   try:
     if join:
-      distributed.join(args)
-      distributed.agree('what they run', _describe(args))
-    if use_jax and not args.verbose:
-      _load_in_silence(preload)
+      distributed.initialize(args, stops_on_preemption)
+    if not args.verbose:
+      _import_silently(preload)
+    if join:
+      distributed.check_equal('what they run', _describe(args))
     status = main(args) or 0
+    if join:  # JAX does not wait long for those that end later.
+      distributed.barrier('end')
   except KeyboardInterrupt:
-    status = _end('interrupted', 130, args.verbose)
+    _complain('interrupted', args.verbose)
+    status = 130
   except BrokenPipeError:  # The output went to `head`, which has had enough.
-    output = sys.stdout.fileno() if distributed.is_joined() else 1
-    os.dup2(os.open(os.devnull, os.O_WRONLY), output)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     status = 141
   except Exception as e:  # pylint: disable=broad-except
     message = user_message(e)
-    if message is not None:
-      status = _end(f'error: {message}', 2, args.verbose)
-    elif not distributed.is_joined():
+    if message is None:
       raise
-    else:
-      if distributed.comes_from_another(e):
-        distributed.await_word()
-      status = _end(traceback.format_exc(), 1, False)
+    _complain(f'error: {message}', args.verbose)
+    status = 2
   sys.exit(status)
 
 
@@ -232,19 +234,9 @@ def parse_flags(
   return parser.parse_args(argv)
 
 
-def _end(message: str, status: int, verbose: bool) -> int:
-  """Tells the user why the command ends; of many processes one does."""
-  if not distributed.is_joined():
-    _complain(message, verbose)
-    return status
-  if distributed.tells(message, status):
-    _complain(message, verbose)
-  distributed.leave(status)
-
-
 def _describe(args: argparse.Namespace) -> str:
-  """What all processes of a run must have in common, line by line."""
-  if not distributed.is_joined():
+  """Returns what all processes of a run must have in common, line by line."""
+  if distributed.process_count() == 1:
     return ''
   import jax
 
@@ -261,14 +253,13 @@ def _describe(args: argparse.Namespace) -> str:
       f'Python {sys.version_info[0]}.{sys.version_info[1]}',
       f'pid_jax with the code {code.hexdigest()[:12]}',
       *(f'--{k}={v}' for k, v in flags if k not in distributed.FLAGS),
-      f'--num_processes={distributed.count()}',
     ]
   )
 
 
 def say(text: str) -> None:
-  """Prints a command's result; of many processes the first one does."""
-  if distributed.index() == 0:
+  """Prints a command's result, in the first process."""
+  if distributed.process_index() == 0:
     print(text)
 
 
@@ -295,15 +286,11 @@ def quieten(verbose: bool = False) -> None:
   logger.propagate = False
 
 
-def _load_in_silence(modules: Sequence[str]) -> None:
-  """Imports modules, and starts JAX, while file descriptor 2 leads nowhere.
-
-  TensorFlow and libtpu log from C++ before their log levels apply.
-  """
+def _import_silently(modules: Sequence[str]) -> None:
+  """Imports modules whose C++ logs whatever its log level."""
   with progress.stderr_silenced():
-    for module in (*modules, 'jax'):
+    for module in modules:
       importlib.import_module(module)
-    sys.modules['jax'].devices()
 
 
 def parse_gin(
@@ -343,7 +330,7 @@ def parse_gin(
   if missing:
     flags = ' '.join(f'--gin.{name}=VALUE' for name in missing)
     raise errors.UserError(f'a required value is missing: give {flags}')
-  distributed.agree('the gin configuration', gin.config_str())
+  distributed.check_equal('the gin configuration', gin.config_str())
   gin.finalize()
 
 

@@ -1,9 +1,9 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""What makes compiled programs start sooner and run faster.
+"""Settings that make compiled programs start sooner and run faster.
 
-Settings of the whole process: commands call these, a library must not. They
-must run before anything is compiled.
+They concern the whole process, so commands call them and the library does not.
+They must run before anything is compiled.
 """
 
 import ctypes
@@ -36,11 +36,11 @@ def use_cache() -> None:
 def keep_memory() -> None:
   """Keeps the memory of one step for the next, where the CPU computes.
 
-  XLA allocates the buffers of a program anew each time that it runs, and glibc
-  gives large blocks back to the system at once: the page faults of getting them
-  again took a third of the processor time of training a small model (2 cores:
-  200 ms a step, 130 ms with this). Without effect where there is an
-  accelerator, another C library, or a MALLOC_ARENA_MAX that says otherwise.
+  XLA allocates the buffers of a program each time that it runs, and glibc
+  returns large blocks to the system at once: page faults took a third of the
+  processor time of training a small model (2 cores: 200 ms a step, 130 ms with
+  this). Has no effect where there is an accelerator, another C library, or a
+  MALLOC_ARENA_MAX in the environment.
   """
   accelerators = ('/dev/nvidia[0-9]*', '/dev/accel*', '/dev/vfio/[0-9]*')
   if (

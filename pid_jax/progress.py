@@ -1,10 +1,9 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Progress of a long loop: a bar on a terminal, a line now and then elsewhere.
+"""Progress of a long loop: a bar on a terminal, occasional lines elsewhere.
 
 A log file should not fill with carriage returns, and a training step should
-not wait for its own loss to be printed; so values are looked at only when
-something is shown.
+not wait for its loss to be printed: values are read only when they are shown.
 """
 
 from collections.abc import Callable
@@ -127,7 +126,12 @@ def write_line(line: str, stream: TextIO | None = None) -> None:
 
 @contextlib.contextmanager
 def stderr_silenced() -> Iterator[None]:
-  """Shuts file descriptor 2 of the process, for libraries that log from C++."""
+  """Discards what is written to file descriptor 2 of the process.
+
+  For one import or call of a library whose C++ logs before its log level can be
+  set: TensorFlow reports its build and missing drivers whatever the environment
+  says. Python's errors pass as exceptions.
+  """
   sys.stderr.flush()
   kept = os.dup(2)
   try:

@@ -1,13 +1,13 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-r"""Trains a model as a gin file says, or goes on where the last run stopped.
+r"""Trains a model as a gin file says, or resumes the last run.
 
 Example:
   python -m pid_jax.train --gin_file=runs/quickstart.gin \
     --gin.MODEL_DIR="'/tmp/model'"
 
 MODEL_DIR receives checkpoints, TensorBoard events and the configuration. The
-same command again goes on after the last checkpoint. SIGTERM and Ctrl-C write
+same command again resumes after the last checkpoint. SIGTERM and Ctrl-C write
 one first, and end the command with status 143 and 130.
 """
 
@@ -41,4 +41,11 @@ def write_config(model_dir: str, writer, step: int) -> None:
 
 
 if __name__ == '__main__':
-  cli.run(main, doc=__doc__, use_gin=True, preload=['seqio'], join=True)
+  cli.run(
+    main,
+    doc=__doc__,
+    use_gin=True,
+    preload=['seqio'],
+    join=True,
+    stops_on_preemption=True,
+  )

@@ -361,7 +361,7 @@ def test_full_disk(tmp_path, monkeypatch):
   with pytest.raises(errors.UserError) as e:
     toy.train(tmp_path, total_steps=4)
   assert 'no space left on the device' in str(e.value)
-  assert 'Step 2 is whole' in str(e.value)
+  assert 'Step 2 is complete' in str(e.value)
   assert checkpoints.steps(tmp_path) == [2]
   assert sorted(os.listdir(tmp_path / 'checkpoints')) == ['2']
   monkeypatch.undo()

@@ -1,109 +1,82 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""What the processes of a run tell one another.
+"""Barriers between the processes of a run, and checks that they agree.
 
-It goes through the service that JAX keeps in process 0, so it works before the
-devices are there and after a collective has failed. JAX offers no public way to
-that service; orbax takes the same one.
+Built on `jax.experimental.multihost_utils`, whose collectives run on the
+devices: all processes must make the same calls in the same order.
 """
 
-import collections
 import hashlib
 import itertools
 import sys
-from typing import Any
+
+import numpy as np
 
 from pid_jax import errors
 
-PREFIX = 'pid_jax/'
-_calls: dict[str, int] = collections.defaultdict(int)
+
+def process_index() -> int:
+  """Returns the index of this process, from 0.
+
+  Unlike `jax.process_index`, imports nothing and starts no backend in a process
+  that is alone: light commands call it, too.
+  """
+  return sys.modules['jax'].process_index() if _is_initialized() else 0
 
 
-def _state() -> Any:
-  """JAX's, where JAX is loaded; it alone is not worth loading it."""
-  module = sys.modules.get('jax._src.distributed')
-  return None if module is None else module.global_state
+def process_count() -> int:
+  """Returns the number of processes; as cheap as `process_index`."""
+  return sys.modules['jax'].process_count() if _is_initialized() else 1
 
 
-def client() -> Any:
-  """JAX's client of the service in process 0, or None before `join`."""
-  state = _state()
-  return None if state is None else state.client
+def _is_initialized() -> bool:
+  jax = sys.modules.get('jax')
+  return jax is not None and jax.distributed.is_initialized()
 
 
-def is_joined() -> bool:
-  """Whether this process is one of many."""
-  return client() is not None
-
-
-def index() -> int:
-  """The number of this process, from 0; does not start JAX's backend."""
-  return _state().process_id if is_joined() else 0
-
-
-def count() -> int:
-  """The number of processes; does not start JAX's backend."""
-  return _state().num_processes if is_joined() else 1
-
-
-def gather(name: str, text: str, timeout: float = 3600.0) -> list[str]:
-  """Exchanges a text; all processes must call it, in the same order.
+def barrier(name: str) -> None:
+  """Waits until all processes are here.
 
   Args:
-    name: what it is about; may be used again.
-    text: of this process.
-    timeout: seconds to wait for the others, which may just be slow: who is gone
-      is found out sooner.
+    name: of the place, the same in all processes; may be used again.
+
+  Raises:
+    AssertionError: the processes wait at different places.
+  """
+  if process_count() > 1:
+    from jax.experimental import multihost_utils
+
+    multihost_utils.sync_global_devices(name)
+
+
+def broadcast(text: str, source: int = 0) -> str:
+  """Sends the text of one process to all; all must call it.
+
+  Args:
+    text: of this process; counts in process `source` only.
+    source: index of the process that sends.
 
   Returns:
-    The texts of all processes, in their order.
-
-  Raises:
-    UserError: not all of them came in time.
+    The text of process `source`.
   """
-  if not is_joined():
-    return [text]
-  folder = f'{PREFIX}{name}/{_calls[name]}'
-  _calls[name] += 1
-  client().key_value_set(f'{folder}/{index()}', text)
-  _wait(folder, name, timeout)
-  texts = {
-    int(key.rpartition('/')[2]): value
-    for key, value in client().key_value_dir_get(folder + '/')
-  }
-  return [texts[i] for i in sorted(texts)]
+  if process_count() == 1:
+    return text
+  from jax.experimental import multihost_utils
+
+  is_source = process_index() == source
+  content = np.frombuffer(text.encode() if is_source else b'', np.uint8)
+  # All must bring arrays of one shape, so the length goes first.
+  size = multihost_utils.broadcast_one_to_all(np.int32(content.size), is_source)
+  if not is_source:
+    content = np.zeros(size, np.uint8)
+  received = multihost_utils.broadcast_one_to_all(content, is_source)
+  return np.asarray(received).tobytes().decode()
 
 
-def barrier(name: str, timeout: float = 3600.0) -> None:
-  """Waits until all processes have come here.
-
-  Args:
-    name: of the place; may be used again.
-    timeout: seconds to wait for the others.
-
-  Raises:
-    UserError: not all of them came in time.
-  """
-  if is_joined():
-    folder = f'{PREFIX}{name}/{_calls[name]}'
-    _calls[name] += 1
-    _wait(folder, name, timeout)
-
-
-def _wait(key: str, name: str, timeout: float) -> None:
-  try:
-    client().wait_at_barrier(key, int(timeout * 1000))
-  except Exception as e:  # Its type changed with JAX's versions.
-    if 'DEADLINE_EXCEEDED' not in str(e):
-      raise
-    raise errors.UserError(
-      f'not all {count()} processes came to {name!r} within {timeout:g} s: '
-      'see what the others say.'
-    ) from e
-
-
-def agree(what: str, text: str) -> None:
+def check_equal(what: str, text: str) -> None:
   """Checks that all processes have the same text; all must call it.
+
+  `multihost_utils.assert_equal` would show two hashes instead of the line.
 
   Args:
     what: the text is, for the message.
@@ -113,39 +86,31 @@ def agree(what: str, text: str) -> None:
     UserError: they differ, in all processes with the same message, which shows
       the first line that does.
   """
-  if not is_joined():
+  if process_count() == 1:
     return
-  digest = hashlib.sha256(text.encode()).hexdigest()
-  digests = gather(f'agree/{what}', digest)
-  other = next((i for i, d in enumerate(digests) if d != digests[0]), None)
-  if other is None:
+  from jax.experimental import multihost_utils
+
+  digest = hashlib.sha256(text.encode()).digest()
+  digests = multihost_utils.process_allgather(np.frombuffer(digest, np.uint8))
+  others = np.flatnonzero((digests != digests[0]).any(axis=1))
+  if not others.size:
     return
   # Only two texts travel, however many hosts there are.
-  mine = text if index() in (0, other) else ''
-  texts = gather(f'differ/{what}', mine)
-  other_name = f'process {other}'
+  other = int(others[0])
+  texts = broadcast(text, 0), broadcast(text, other)
+  number, first, second = first_difference(*texts)
   raise errors.UserError(
-    f'the hosts do not agree on {what}: '
-    f'{first_difference(texts[0], texts[other], "process 0", other_name)}. '
-    'Start the same command, from the same files, on all of them.'
+    f'the hosts do not agree on {what}: line {number} is {first!r} in process '
+    f'0, but {second!r} in process {other}. Start the same command, from the '
+    'same files, on all of them.'
   )
 
 
-def first_difference(a: str, b: str, name_a: str, name_b: str) -> str:
-  """Shows the first line in which two texts differ.
+def first_difference(a: str, b: str) -> tuple[int, str | None, str | None]:
+  """Returns the number, from 1, of the first line that differs, and both lines.
 
-  Args:
-    a: one text.
-    b: another one.
-    name_a: who has `a`.
-    name_b: who has `b`.
+  A line that a text does not have is None. The texts must differ.
   """
-  pairs = itertools.zip_longest(a.splitlines(), b.splitlines())
-  for number, (line_a, line_b) in enumerate(pairs, start=1):
-    if line_a != line_b:
-      show = lambda line: 'nothing' if line is None else repr(line.strip())
-      return (
-        f'line {number} is {show(line_a)} in {name_a}, but {show(line_b)} in '
-        f'{name_b}'
-      )
-  return f'{name_a} and {name_b} differ in white space'
+  lines = itertools.zip_longest(a.split('\n'), b.split('\n'))
+  numbered = enumerate(lines, start=1)
+  return next((i, x, y) for i, (x, y) in numbered if x != y)

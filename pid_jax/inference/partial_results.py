@@ -55,11 +55,11 @@ class Parts:
     self._patience = seconds_to_appear
     self._pending: dict[int, Arrays] = {}
     self._written_at = time.monotonic()
-    if distributed.index() == 0:
+    if distributed.process_index() == 0:
       self._prepare(json.dumps(dict(job), indent=2, sort_keys=True) + '\n')
     distributed.barrier('parts')
     self.known = self._read()
-    if self.known and distributed.index() == 0:
+    if self.known and distributed.process_index() == 0:
       logger.info('%s: goes on with the rest', self._folder)
     # All must have looked before one adds to it: they share out what is left.
     distributed.barrier('parts')
@@ -90,7 +90,7 @@ class Parts:
         for i, array in enumerate(results)
       }
       np.savez(content, **arrays)
-      name = f'{min(self._pending):08d}-{distributed.index()}{_SUFFIX}'
+      name = f'{min(self._pending):08d}-{distributed.process_index()}{_SUFFIX}'
       atomic.write(self._folder / name, content.getvalue())
     self._pending = {}
     self._written_at = time.monotonic()
@@ -104,7 +104,7 @@ class Parts:
     Raises:
       UserError: what another process has written is not here.
     """
-    distributed.barrier('predicted', timeout=24 * 3600.0)
+    distributed.barrier('predicted')
     end = time.monotonic() + self._patience
     while len(self._read()) < num_batches:
       if time.monotonic() > end:
@@ -118,7 +118,7 @@ class Parts:
   def remove(self) -> None:
     """Deletes the folder, when all processes are done with it."""
     distributed.barrier('parts')
-    if distributed.index() == 0:
+    if distributed.process_index() == 0:
       self._folder.rmtree()
 
   def _read(self) -> dict[int, Arrays]:

@@ -40,7 +40,7 @@ def run_ahead(
     return batching.unbatch(_results(run, batches, progress))
   batches = list(batches)
   left = [k for k in range(len(batches)) if k not in parts.known]
-  own = left[distributed.index() :: distributed.count()]
+  own = left[distributed.process_index() :: distributed.process_count()]
   work = [batches[k] for k in own]
   try:
     for k, (_, arrays) in zip(own, _results(run, work, progress), strict=True):

@@ -78,10 +78,10 @@ def answer_file(
     },
   )
   with progress.Progress(
-    sum(map(len, prompts)) // distributed.count(),
+    sum(map(len, prompts)) // distributed.process_count(),
     label='predict',
     unit='prompt',
-    enabled=distributed.index() == 0,
+    enabled=distributed.process_index() == 0,
   ) as shown:
     outputs, scores = model.generate(
       [example['inputs'] for example in examples],
@@ -100,7 +100,7 @@ def answer_file(
       record['inputs_truncated'] = True
     record['subtasks'] = list(_subtasks(example, texts, values, with_scores))
     lines.append(json.dumps(record, ensure_ascii=False) + '\n')
-  if distributed.index() == 0:
+  if distributed.process_index() == 0:
     atomic.write(output_file, ''.join(lines).encode())
   parts.remove()
   return len(lines)

@@ -1,10 +1,10 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Checkpoints in time: when to write one, which to keep, where to go on.
+"""Writes a run's checkpoints, chooses which to keep, and restores the last.
 
-Parameters, optimizer state and the position in the data are one orbax step:
-written in the background, renamed into place when whole. Whatever is killed
-when, the newest step is whole and its parts belong together.
+Parameters, optimizer state and the position in the data are the items of one
+orbax step: written in the background, and renamed when complete. Whenever a
+process is killed, the newest step is complete and its items belong together.
 """
 
 import asyncio
@@ -35,15 +35,16 @@ class CheckpointConfig:
   """Which checkpoints to write and to keep.
 
   Attributes:
-    period: steps between two; one is written after each evaluation and at the
-      end as well.
-    keep: how many of the last to keep; None for all.
-    keep_best: how many of the best to keep besides.
+    period: steps from one checkpoint to the next; there is also one after each
+      evaluation and one at the end.
+    keep: number of the newest checkpoints to keep; None for all.
+    keep_best: number of the best checkpoints to keep besides.
     best_metric: what 'best' means, 'TASK/METRIC'; None: no step is best. For a
-      run of TASK_pie or TASK_joint, 'TASK/METRIC' means that of its own task.
+      run of TASK_pie or TASK_joint, 'TASK/METRIC' means that of the layout
+      which is trained.
     best_mode: 'max' or 'min'.
     save_dataset: whether to save the position in the training data, so that a
-      run goes on exactly where it stopped.
+      run resumes with the next example.
   """
 
   period: int = 1000
@@ -74,9 +75,10 @@ class CheckpointConfig:
 
 
 class FilesHandler(ocp.AsyncCheckpointHandler):
-  """Writes named files: an item of an orbax checkpoint.
+  """Writes named files as an item of an orbax checkpoint.
 
-  Each process writes its own, under names that no other one uses.
+  Each process writes the files that it is given, under names that no other
+  process uses.
   """
 
   async def async_save(self, directory, args):
@@ -94,7 +96,7 @@ class FilesHandler(ocp.AsyncCheckpointHandler):
     asyncio.run(self._write(directory, args.files))
 
   def restore(self, directory: epath.Path, args) -> dict[str, bytes]:
-    """Returns the files that are wanted, whichever process wrote them."""
+    """Returns the wanted files, name -> content, of all processes."""
     return {
       path.name: path.read_bytes()
       for path in epath.Path(directory).iterdir()
@@ -105,7 +107,7 @@ class FilesHandler(ocp.AsyncCheckpointHandler):
 @ocp.args.register_with_handler(FilesHandler, for_save=True)
 @dataclasses.dataclass
 class FilesSave(ocp.args.CheckpointArgs):
-  """What to write: file name -> content, of this process."""
+  """Files to write: name -> content, of this process."""
 
   files: Mapping[str, bytes]
 
@@ -113,13 +115,13 @@ class FilesSave(ocp.args.CheckpointArgs):
 @ocp.args.register_with_handler(FilesHandler, for_restore=True)
 @dataclasses.dataclass
 class FilesRestore(ocp.args.CheckpointArgs):
-  """Which to read, by name."""
+  """Which files to read, by name."""
 
   wanted: Callable[[str], bool]
 
 
 def saved_files(model_dir: epath.PathLike) -> list[str]:
-  """Names of the files of the last step's position in the data."""
+  """Returns the names of the files that hold the last position in the data."""
   steps = checkpoints.steps(model_dir)
   if not steps:
     return []
@@ -127,8 +129,22 @@ def saved_files(model_dir: epath.PathLike) -> list[str]:
   return [path.name for path in folder.iterdir()] if folder.is_dir() else []
 
 
+class _Manager(ocp.CheckpointManager):
+  """Leaves JAX's preemption service to `interruption`.
+
+  Orbax would ask it about its steps, also about old ones in the background,
+  but the service knows one count of checks in a process.
+  """
+
+  def reached_preemption(self, step: int) -> bool:
+    return False
+
+
 class Checkpointer:
-  """Writes and restores the steps of one MODEL_DIR."""
+  """Writes and restores the steps of one MODEL_DIR.
+
+  A context: its end waits until everything is written.
+  """
 
   def __init__(self, model_dir: epath.PathLike, cfg: CheckpointConfig):
     self._cfg = cfg
@@ -153,7 +169,7 @@ class Checkpointer:
       cleanup_tmp_directories=True,
       save_root_metadata=False,
     )
-    self._manager = ocp.CheckpointManager(self._path, options=options)
+    self._manager = _Manager(self._path, options=options)
     self.last_saved = self._manager.latest_step()
 
   def save(
@@ -163,19 +179,19 @@ class Checkpointer:
     data: Mapping[str, bytes] | None,
     metrics: Mapping[str, float] | None = None,
   ) -> None:
-    """Begins to write a step; returns when `state` may be overwritten.
+    """Begins to write a step; returns when `state` may be donated.
 
     Args:
-      step: the number of updates made.
+      step: number of updates made.
       state: of the run.
-      data: position in the training data, or None not to save one.
+      data: position in the training data, the files of this process; None saves
+        no position.
       metrics: of the evaluation at this step, if there was one.
 
     Raises:
-      UserError: the evaluation lacks the metric to choose by. The step is
+      UserError: the evaluation lacks the metric that 'best' means. The step is
         written all the same.
-      OSError or ValueError: the disk is full; also for the write before this
-        one.
+      OSError or ValueError: the disk is full; also of the previous write.
     """
     best = self._cfg.best_metric
     has_best = metrics is None or best is None or best in metrics
@@ -198,14 +214,14 @@ class Checkpointer:
       raise errors.unknown('CheckpointConfig.best_metric', best, metrics)
 
   def add_metrics(self, step: int, metrics: Mapping[str, float]) -> None:
-    """Gives a step that was written without metrics those of its evaluation.
+    """Adds metrics to a step that was written before its evaluation.
 
     Args:
       step: of a checkpoint.
       metrics: of the evaluation.
 
     Raises:
-      UserError: the evaluation lacks the metric to choose by.
+      UserError: the evaluation lacks the metric that 'best' means.
     """
     best = self._cfg.best_metric
     if best is not None and best not in metrics:
@@ -215,7 +231,7 @@ class Checkpointer:
       folder.mkdir(exist_ok=True)
       content = json.dumps(dict(metrics)).encode()
       atomic.write(folder / 'metrics', content)  # As orbax writes them.
-    distributed.barrier('the metrics of a step')
+    distributed.barrier('add_metrics')
     self._manager.reload()
 
   def restore(
@@ -223,16 +239,16 @@ class Checkpointer:
     shapes: step_lib.TrainState,
     wanted: Callable[[str], bool] = lambda name: False,
   ) -> tuple[step_lib.TrainState, dict[str, bytes] | None] | None:
-    """Reads the last step.
+    """Restores the last step.
 
     Args:
       shapes: the run's state as ShapeDtypeStructs with shardings.
-      wanted: which files of the position in the data to read, by name; none by
-        default.
+      wanted: whether to read a file of the position in the data, by its name;
+        none by default.
 
     Returns:
       The state and the position in the data (None where none was saved); or
-      None when there is no checkpoint.
+      None if there is no checkpoint.
 
     Raises:
       UserError: the checkpoint is of another model or optimizer.
@@ -259,27 +275,27 @@ class Checkpointer:
     return self
 
   def __exit__(self, unused_kind, error, unused_traceback) -> None:
-    """Waits until everything is on disk; after a fault of the disk, sweeps.
+    """Waits until everything is written, unless an error makes that vain.
 
     A process of many that fails alone does not wait for the others, which may
-    never come. What is left half-written is swept when the run goes on.
+    never come. After a fault of the disk the incomplete step is removed, since
+    it may be what fills the disk; otherwise orbax does so at the next start.
     """
-    if distributed.is_joined() and not _is_common(error):
+    if distributed.process_count() > 1 and not _is_common(error):
       return
     if not io_errors.fault(error):
       self._manager.close()
       return
-    with contextlib.suppress(Exception):  # It would only tell the same again.
+    with contextlib.suppress(Exception):  # It would only repeat the fault.
       self._manager.close()
     if jax.process_index() == 0 and self._path.exists():
-      # Orbax never takes these for checkpoints; they only fill the disk.
       for path in self._path.iterdir():
-        if '.orbax-checkpoint-tmp' in path.name:
+        if ocp.path.step.is_path_temporary(path):
           path.rmtree(missing_ok=True)
 
 
 def _is_common(error: BaseException | None) -> bool:
-  """Whether all processes of a run come to such an end together."""
+  """Whether all processes of a run raise such an error together."""
   known = errors.UserError | reporting.NonFiniteError
   if isinstance(error, io_errors.ReadError):
     return False
@@ -289,14 +305,14 @@ def _is_common(error: BaseException | None) -> bool:
 def _num_bytes(
   state: step_lib.TrainState, data: Mapping[str, bytes] | None
 ) -> int:
-  """What this process is about to write, bookkeeping included."""
+  """Returns the bytes that this process is about to write, with metadata."""
   arrays = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
   files = sum(map(len, data.values())) if data else 0
   return arrays // jax.process_count() + files + (1 << 18)
 
 
 def _split(state: step_lib.TrainState) -> tuple[PyTree, PyTree]:
-  """The parameters to serve, and everything else."""
+  """Returns the parameters to serve, and everything else."""
   rest = {'step': state.step, 'opt_state': state.opt_state}
   if state.ema_params is not None:
     rest['params'] = state.params

@@ -3,31 +3,41 @@
 """A request to stop, heard between two steps instead of in the middle of one.
 
 The exit status is the shell's for the signal, 143 for SIGTERM and 130 for
-SIGINT: a run that is not finished must not look so to `make` or a scheduler.
+SIGINT: a run that is not finished must not look finished to `make` or to a
+scheduler.
 """
 
 import signal
 import threading
 
-from pid_jax import distributed
+import jax
+import orbax.checkpoint as ocp
 
 
 class Interruption:
-  """A context in which SIGTERM and SIGINT set a flag.
+  """A context in which SIGTERM and SIGINT ask for a stop.
 
   A second SIGINT has its usual effect, for the impatient. Of many processes it
-  is enough that one hears the signal: the flag is set for all, at the same
-  place, if all look at it equally often.
+  is enough that one receives SIGTERM: JAX's preemption service tells the
+  others, and finds a check that none has passed yet, at which all stop. It
+  knows SIGTERM only, so SIGINT is turned into that.
+
+  Attributes:
+    signal: that the run stops for; None until then.
   """
 
   def __init__(self):
     self.signal: signal.Signals | None = None
-    self._heard: signal.Signals | None = None
+    self._num_checks = 0
     self._previous = {}
 
   def __enter__(self) -> 'Interruption':
     if threading.current_thread() is threading.main_thread():
-      for number in (signal.SIGTERM, signal.SIGINT):
+      # JAX handles SIGTERM where it has been initialized for many processes.
+      numbers = {signal.SIGTERM, signal.SIGINT}
+      if jax.distributed.is_initialized():
+        numbers.remove(signal.SIGTERM)
+      for number in numbers:
         self._previous[number] = signal.signal(number, self._note)
     return self
 
@@ -36,18 +46,22 @@ class Interruption:
       signal.signal(number, handler)
 
   def _note(self, number, unused_frame) -> None:
-    self._heard = signal.Signals(number)
-    if distributed.is_joined():
-      distributed.ask_to_stop(number)
+    if jax.distributed.is_initialized():
+      signal.raise_signal(signal.SIGTERM)
+    else:
+      self.signal = signal.Signals(number)
     if number == signal.SIGINT:
       signal.signal(number, self._previous[number])
 
-  def __bool__(self) -> bool:
-    if self.signal is None:
-      if not distributed.is_joined():
-        self.signal = self._heard
-      elif distributed.must_stop():
-        self.signal = signal.Signals(distributed.stop_signal())
+  def requested(self) -> bool:
+    """Returns whether to stop here.
+
+    All processes must ask equally often: they get the same answers.
+    """
+    if self.signal is None and jax.distributed.is_initialized():
+      self._num_checks += 1
+      if ocp.multihost.reached_preemption(self._num_checks):
+        self.signal = signal.SIGTERM
     return self.signal is not None
 
   @property

@@ -1,10 +1,10 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""A disk that is full or may not be used, told in one line.
+"""Explains a disk that is full or may not be used, in one line.
 
-Checkpoints are written by many threads of three libraries. When the disk gives
-out, each of them tells its own story, some long after; here those are kept
-quiet, and the one exception that reaches the training loop becomes a UserError.
+Three libraries write checkpoints and events, each with its exceptions. The one
+that reaches the train loop becomes a UserError that says what is wrong, which
+checkpoint is complete, and what to do.
 """
 
 from collections.abc import Iterator
@@ -14,8 +14,6 @@ import logging
 import os
 import re
 import shutil
-import sys
-import threading
 
 from etils import epath
 
@@ -41,13 +39,13 @@ _TEXTS = {
 
 
 class ReadError(errors.UserError):
-  """This process cannot read what it must; others may have read theirs."""
+  """This process cannot read its data; others may have read theirs."""
 
 
 def fault(error: BaseException | None) -> str | None:
-  """Says in words what is wrong with the disk, if that caused an error.
+  """Returns what is wrong with the disk if that caused an error, else None.
 
-  What is explained already, as a UserError, is nothing of the disk's any more.
+  A UserError has been explained before, so its causes are not looked at.
   """
   while error is not None and not isinstance(error, errors.UserError):
     if isinstance(error, OSError) and error.errno in _FAULTS:
@@ -60,7 +58,7 @@ def fault(error: BaseException | None) -> str | None:
 
 
 def check_space(path: epath.PathLike, num_bytes: int) -> None:
-  """Raises OSError (ENOSPC) if a local disk has not so many bytes left."""
+  """Raises OSError (ENOSPC) if a local disk has less than `num_bytes` free."""
   path = str(path)
   if '://' in path:
     return
@@ -73,9 +71,9 @@ def check_space(path: epath.PathLike, num_bytes: int) -> None:
 
 @contextlib.contextmanager
 def faults_explained(model_dir: epath.PathLike) -> Iterator[None]:
-  """Turns the disk's faults within the context into one UserError."""
+  """Turns faults of the disk within the context into a UserError."""
   try:
-    with _quiet_threads():
+    with _faults_not_logged():
       yield
   except Exception as e:
     words = fault(e)
@@ -87,18 +85,18 @@ def faults_explained(model_dir: epath.PathLike) -> Iterator[None]:
       steps = checkpoints.steps(model_dir)
     except OSError:
       steps = []
-    kept = f'Step {steps[-1]} is whole' if steps else 'No step had been written'
+    kept = f'Step {steps[-1]} is complete' if steps else 'No step is complete'
     raise errors.UserError(
-      f'Cannot write to {model_dir}: {words}. {kept}. Mend that and give the '
-      'same command again to go on.'
+      f'Cannot write to {model_dir}: {words}. {kept}. Make room or change the '
+      'permissions, then run the same command again to resume.'
     ) from e
 
 
 @contextlib.contextmanager
 def reads_explained(what: str) -> Iterator[None]:
-  """Turns faults in reading within the context into a ReadError.
+  """Turns faults of the disk within the context into a ReadError.
 
-  So that they are not taken for faults in writing to MODEL_DIR.
+  Otherwise `faults_explained` would report that MODEL_DIR cannot be written.
 
   Args:
     what: is read, such as 'the training data'.
@@ -111,49 +109,27 @@ def reads_explained(what: str) -> Iterator[None]:
       raise
     line = str(e).strip().partition('\n')[0]
     raise ReadError(
-      f'Cannot read {what}: {words} ({line}). Mend that and give the same '
+      f'Cannot read {what}: {words} ({line}). Correct that and run the same '
       'command again.'
     ) from e
 
 
 @contextlib.contextmanager
-def _quiet_threads() -> Iterator[None]:
-  """Keeps reports of the disk's faults by other threads off the terminal."""
-  seen = threading.Event()
+def _faults_not_logged() -> Iterator[None]:
+  """Drops the log records in which each of orbax's threads repeats a fault."""
 
-  def is_noise(error: BaseException | None, text: str) -> bool:
-    if fault(error) or _fault_in(text):
-      seen.set()
-      return True
-    # What other writes say when the first failed.
-    echo = 'Event loop is closed|after interpreter shutdown'
-    return seen.is_set() and bool(re.search(echo, f'{error} {text}'))
-
-  def keep(record: logging.LogRecord) -> bool:
+  def is_other(record: logging.LogRecord) -> bool:
     error = record.exc_info[1] if record.exc_info else None
-    return not is_noise(error, record.getMessage())
-
-  def quiet(hook, error_of):
-    def hook_unless_noise(*args):
-      if not is_noise(error_of(*args), ''):
-        hook(*args)
-
-    return hook_unless_noise
+    return not (fault(error) or _fault_in(record.getMessage()))
 
   loggers = [logging.getLogger(name) for name in ('absl', 'asyncio')]
-  hooks = sys.excepthook, sys.unraisablehook, threading.excepthook
   for logger in loggers:
-    logger.addFilter(keep)
-  sys.excepthook = quiet(hooks[0], lambda kind, value, tb: value)
-  sys.unraisablehook = quiet(hooks[1], lambda args: args.exc_value)
-  threading.excepthook = quiet(hooks[2], lambda args: args.exc_value)
+    logger.addFilter(is_other)
   try:
     yield
   finally:
-    if not seen.is_set():  # Else stragglers will go on to tell.
-      sys.excepthook, sys.unraisablehook, threading.excepthook = hooks
-      for logger in loggers:
-        logger.removeFilter(keep)
+    for logger in loggers:
+      logger.removeFilter(is_other)
 
 
 def _fault_in(text: str) -> str | None:

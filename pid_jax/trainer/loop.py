@@ -1,6 +1,9 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""The training loop, from top to bottom."""
+"""The train loop, from top to bottom.
+
+Each phase stands under a heading, in the order in which it runs.
+"""
 
 from collections.abc import Callable
 from collections.abc import Iterator
@@ -8,6 +11,7 @@ import contextlib
 import dataclasses
 from typing import Any
 
+from clu import metric_writers
 from etils import epath
 import jax
 import jax.numpy as jnp
@@ -17,11 +21,11 @@ from pid_jax import errors
 from pid_jax import model as model_lib
 from pid_jax import partitioning
 from pid_jax import progress as progress_lib
-from pid_jax.distributed import run_lock as claim_lib
+from pid_jax.distributed import run_lock as run_lock_lib
 from pid_jax.trainer import checkpointer as checkpointer_lib
 from pid_jax.trainer import data
 from pid_jax.trainer import evaluation
-from pid_jax.trainer import interruption
+from pid_jax.trainer import interruption as interruption_lib
 from pid_jax.trainer import io_errors
 from pid_jax.trainer import optimizers
 from pid_jax.trainer import reporting
@@ -50,11 +54,10 @@ def train(
   summarize_config_fn: Callable[..., None] | None = None,
   quiet: bool = False,
 ) -> step_lib.TrainState:
-  """Trains a model, or goes on where an earlier run in MODEL_DIR stopped.
+  """Trains a model, or resumes an earlier run in MODEL_DIR.
 
   The run is a function of its arguments: however often it was stopped and
-  started again, it ends with the same parameters, bit by bit, on the same
-  machine.
+  resumed, it ends with the same parameters, bit by bit, on the same machine.
 
   Args:
     model: network and loss; with `initial_checkpoint_path` the network takes
@@ -63,27 +66,28 @@ def train(
       vocabulary go; see `pid_jax.checkpoints`.
     train_dataset_cfg: what to train on.
     optimizer: see `trainer.optimizers`.
-    total_steps: updates in all, those of earlier runs in MODEL_DIR included.
+    total_steps: number of updates, those of earlier runs in MODEL_DIR included.
     train_eval_dataset_cfg: where to measure the loss; None: nowhere.
     infer_eval_dataset_cfg: where to predict and compute the task's metrics;
       None: nowhere.
-    eval_period: steps from one evaluation to the next; one is made at the end
-      besides.
-    eval_steps: batches on which to measure the loss.
+    eval_period: steps from one evaluation to the next; there is also one at the
+      end.
+    eval_steps: number of batches on which to measure the loss.
     checkpoint_cfg: when to write checkpoints, which to keep, which is best.
-    initial_checkpoint_path: a checkpoint to begin with the parameters of:
+    initial_checkpoint_path: the checkpoint that gives the first parameters:
       MODEL_DIR of a run or one of its checkpoints, of ours or of T5X's, or a
-      folder of Hugging Face's. Without effect on a run that goes on.
+      folder of Hugging Face's. Without effect on a run that is resumed.
     partitioner: the mesh; all devices on the data axis by default.
-    num_microbatches: parts of a batch whose gradients are added up, to save
-      memory.
-    ema_decay: keep an exponential moving average of the parameters, which is
-      then what is evaluated and served; None: do not.
-    random_seed: of initialisation, dropout, and data without a seed of its own.
+    num_microbatches: number of parts of a batch whose gradients are
+      accumulated, to save memory.
+    ema_decay: of an exponential moving average of the parameters, which is then
+      evaluated and served; None: keep none.
+    random_seed: of initialisation, dropout, and data whose configuration has no
+      seed.
     log_period: steps from one report to the next.
-    summarize_config_fn: called with (model_dir, writer, step) once all is set
-      up, to write the configuration down.
-    quiet: say nothing but the metrics of evaluations, and warnings.
+    summarize_config_fn: called with (model_dir, writer, step) after the set-up,
+      to write the configuration down.
+    quiet: report only the metrics of evaluations, and warnings.
 
   Returns:
     The state after the last step.
@@ -91,12 +95,12 @@ def train(
   Raises:
     UserError: a configuration that cannot work, a full disk, a loss that is
       not finite.
-    SystemExit: after SIGTERM (status 143) or SIGINT (130), with a checkpoint
-      of the step that it came in.
+    SystemExit: after SIGTERM (status 143) or SIGINT (130), with a checkpoint of
+      the step at which the run stopped.
   """
-  # Set-up. All that can be wrong is found here, before anything is written.
-  claim = claim_lib.RunLock(model_dir, enabled=jax.process_index() == 0)
-  claim.check()
+  # --- Check the configuration: nothing is written before all of it is valid.
+  run_lock = run_lock_lib.RunLock(model_dir, enabled=jax.process_index() == 0)
+  run_lock.check()
   checkpoint_cfg = checkpoint_cfg or checkpointer_lib.CheckpointConfig()
   partitioner = partitioner or partitioning.Partitioner()
   partitioner.check_batch_size(train_dataset_cfg.batch_size, num_microbatches)
@@ -120,6 +124,8 @@ def train(
   shapes = step_lib.abstract_state(
     model, optimizer, partitioner, ema=ema_decay is not None
   )
+
+  # --- Build the train step, the evaluators and the training data.
   train_step = step_lib.compile_train_step(
     model,
     optimizer,
@@ -129,7 +135,7 @@ def train(
     num_microbatches=num_microbatches,
     ema_decay=ema_decay,
   )
-  stop = interruption.Interruption()
+  interruption = interruption_lib.Interruption()
   with io_errors.reads_explained('the data to evaluate on'):
     evaluators = evaluation.Evaluators(
       model,
@@ -137,7 +143,7 @@ def train(
       infer_cfg=infer_eval_dataset_cfg,
       loss_cfg=train_eval_dataset_cfg,
       loss_batches=eval_steps,
-      should_stop=lambda: bool(stop),
+      should_stop=interruption.requested,
     )
   checkpoint_cfg = dataclasses.replace(
     checkpoint_cfg,
@@ -151,9 +157,10 @@ def train(
   )
 
   with contextlib.ExitStack() as stack:
-    stack.enter_context(_failures_explained(model_dir))
-    stack.enter_context(claim)
-    claim.check_shared()
+    # --- Lock MODEL_DIR and describe the model there.
+    stack.enter_context(_errors_explained(model_dir))
+    stack.enter_context(run_lock)
+    run_lock.check_shared()
     setup.describe(model, model_dir, train_dataset_cfg, checkpoint_cfg)
     checkpointer = stack.enter_context(
       checkpointer_lib.Checkpointer(model_dir, checkpoint_cfg)
@@ -161,7 +168,7 @@ def train(
     writer = reporting.tensorboard_writer(model_dir)
     stack.callback(writer.flush)
 
-    # The first state, or that of the last checkpoint.
+    # --- Restore the last checkpoint, or initialise the state.
     restored = checkpointer.restore(shapes, iterator.needs)
     if restored is None:
       with io_errors.reads_explained(
@@ -184,6 +191,8 @@ def train(
       if position is not None:
         iterator.restore(position)
     first_step = int(state.step)
+
+    # --- Report what is about to run.
     if summarize_config_fn is not None:
       summarize_config_fn(model_dir, writer, first_step)
     if not quiet:
@@ -199,70 +208,119 @@ def train(
       )
     )
     reporter = reporting.Reporter(writer, progress, first_step)
-    stack.enter_context(stop)
+    stack.enter_context(interruption)
+    run = _Run(
+      evaluators=evaluators,
+      checkpointer=checkpointer,
+      run_lock=run_lock,
+      iterator=iterator if checkpoint_cfg.save_dataset else None,
+      writer=writer,
+      reporter=reporter,
+    )
+    is_eval_step = lambda step: (
+      bool(evaluators) and (step == total_steps or step % eval_period == 0)
+    )
 
-    def save(step: int, metrics: dict[str, float] | None = None) -> None:
-      reporter.flush()
-      if not _all_finite(state.params):
-        raise reporting.NonFiniteError(step)
-      if checkpointer.last_saved != step:
-        claim.still_held()
-        position = iterator.save() if checkpoint_cfg.save_dataset else None
-        checkpointer.save(step, state, position, metrics)
+    # --- Make up for an evaluation that was interrupted.
+    if (
+      restored is not None
+      and is_eval_step(first_step)
+      and not checkpoints.read_metrics(model_dir, first_step)
+    ):
+      metrics = _evaluate(run, state)
+      if metrics is not None:
+        checkpointer.add_metrics(first_step, metrics)
+      reporter.restart_clock()
 
-    def is_due(step: int) -> bool:
-      is_last = step == total_steps
-      return bool(evaluators) and (is_last or step % eval_period == 0)
-
-    def evaluate(step: int) -> dict[str, float] | None:
-      values = evaluators.evaluate(state.eval_params, step)
-      if values is not None:
-        reporting.write_evaluation(writer, step, values)
-      return values
-
-    # An evaluation that was interrupted is made up for.
-    end = total_steps
-    if restored is not None and is_due(first_step):
-      if not checkpoints.read_metrics(model_dir, first_step):
-        values = evaluate(first_step)
-        if values is None:
-          end = first_step
-        else:
-          checkpointer.add_metrics(first_step, values)
-        reporter.restart_clock()
-
-    # Steps.
+    # --- Train.
+    end = total_steps if interruption.signal is None else first_step
     for step in range(first_step + 1, end + 1):
       with io_errors.reads_explained('the training data'):
-        own_rows = next(iterator)
-      batch = partitioner.put_batch(own_rows, batch_size)
+        rows = next(iterator)
+      batch = partitioner.put_batch(rows, batch_size)
       state, metrics = train_step(state, batch)
       reporter.add(step, metrics)
 
       is_last = step == total_steps
       if is_last or step % log_period == 0:
         reporter.flush()
-      if is_due(step):
-        reporter.flush()
-        save(step, evaluate(step))
+      if is_eval_step(step):
+        _save(run, state, _evaluate(run, state))
         reporter.restart_clock()
       elif is_last or step % checkpoint_cfg.period == 0:
-        save(step)
-      if stop:
-        save(step)
+        _save(run, state)
+      if interruption.requested():
+        _save(run, state)
         break
 
-  if stop:
-    reporting.tell(
-      f'stopped by {stop.signal.name} after step {int(state.step)}, which is '
-      'saved; the same command goes on from there'
+  # --- Everything is written: stop, or return.
+  if interruption.signal is not None:
+    reporting.logger.info(
+      'stopped by %s after step %d, which is saved; the same command resumes '
+      'from there',
+      *(interruption.signal.name, int(state.step)),
     )
-    raise SystemExit(stop.exit_status)
+    raise SystemExit(interruption.exit_status)
   return state
 
 
+@dataclasses.dataclass(frozen=True)
+class _Run:
+  """What evaluating and saving need besides the state.
+
+  Attributes:
+    iterator: the training data whose position is saved; None: do not save it.
+  """
+
+  evaluators: evaluation.Evaluators
+  checkpointer: checkpointer_lib.Checkpointer
+  run_lock: run_lock_lib.RunLock
+  iterator: data.ShardedIterator | None
+  writer: metric_writers.MetricWriter
+  reporter: reporting.Reporter
+
+
+def _evaluate(run: _Run, state: step_lib.TrainState) -> dict[str, float] | None:
+  """Evaluates a state and reports its metrics.
+
+  Returns:
+    'TASK/METRIC' -> value; None if the evaluation was interrupted.
+
+  Raises:
+    NonFiniteError: an update before was not finite.
+  """
+  run.reporter.flush()
+  step = int(state.step)
+  metrics = run.evaluators.evaluate(state.eval_params, step)
+  if metrics is not None:
+    reporting.write_evaluation(run.writer, step, metrics)
+  return metrics
+
+
+def _save(
+  run: _Run,
+  state: step_lib.TrainState,
+  metrics: dict[str, float] | None = None,
+) -> None:
+  """Begins to write a checkpoint, unless this step has one.
+
+  Raises:
+    NonFiniteError: a loss, gradient or parameter is not finite. Nothing is
+      written then.
+    UserError: another run has taken MODEL_DIR over.
+  """
+  run.reporter.flush()
+  step = int(state.step)
+  if not _all_finite(state.params):
+    raise reporting.NonFiniteError(step)
+  if run.checkpointer.last_saved != step:
+    run.run_lock.check_held()
+    position = None if run.iterator is None else run.iterator.save()
+    run.checkpointer.save(step, state, position, metrics)
+
+
 @contextlib.contextmanager
-def _failures_explained(model_dir: str) -> Iterator[None]:
+def _errors_explained(model_dir: str) -> Iterator[None]:
   """Turns a full disk or a loss that is not finite into a UserError."""
   try:
     with io_errors.faults_explained(model_dir):

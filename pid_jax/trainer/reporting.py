@@ -1,6 +1,6 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""What a run tells its user: a progress line, TensorBoard, warnings.
+"""Reports to the user of a run: progress, TensorBoard, warnings.
 
 Metrics of a step stay on the devices until the next report, so that the loop
 never waits for the step that it has just started.
@@ -28,8 +28,8 @@ logger = logging.getLogger('pid_jax.trainer')
 
 # Counts that are rates, not overflow.
 RATES = ('examples', 'subtasks', 'tokens')
-# Ends the names of counts of what went wrong in an evaluation.
-_OF_FAULTS = ('_predictions', '_truncated')
+# Suffixes of counts of what went wrong in an evaluation.
+_FAULT_SUFFIXES = ('_predictions', '_truncated')
 
 
 class NonFiniteError(Exception):
@@ -74,11 +74,11 @@ class Reporter:
   def flush(self) -> dict[str, float]:
     """Waits for all steps, checks them, and writes their averages.
 
-    Of overflow the counts are those since the last report, which a run that was
-    stopped and goes on gives, too.
+    Counts of overflow are those since the last report, so that a resumed run
+    reports the same.
 
     Returns:
-      The values written, empty if there was no step since the last flush.
+      The values written; empty if there was no step since the last flush.
 
     Raises:
       NonFiniteError: a loss or gradient was not finite.
@@ -116,11 +116,11 @@ class Reporter:
     return values
 
   def restart_clock(self) -> None:
-    """Leaves the time since the last flush (an evaluation) out of the rates."""
+    """Excludes the time since the last flush (an evaluation) from the rates."""
     self._began = time.monotonic()
 
   def _warn_of_overflow(self, name: str, total: int, step: int) -> None:
-    """Warns the first time; the curve tells of the others."""
+    """Warns the first time; TensorBoard shows the others."""
     if total and name not in self._warned and name.endswith('_truncated'):
       self._warned.add(name)
       logger.warning(
@@ -159,7 +159,7 @@ def announce(
   first_step: int,
   total_steps: int,
 ) -> None:
-  """Says in two lines what is about to run."""
+  """Logs in two lines what is about to run."""
   size = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(state.params))
   mesh = ' x '.join(f'{v} {k}' for k, v in partitioner.mesh.shape.items())
   logger.info(
@@ -170,18 +170,13 @@ def announce(
   if first_step >= total_steps:
     logger.info('%s: step %d, nothing left to do', model_dir, first_step)
   elif first_step:
-    logger.info('%s: goes on after step %d', model_dir, first_step)
+    logger.info('%s: resumes after step %d', model_dir, first_step)
   else:
     logger.info('%s: a new run', model_dir)
 
 
-def tell(line: str) -> None:
-  """Shows a line to the user."""
-  logger.info('%s', line)
-
-
 def warn_of_truncated(counts: Mapping[str, float]) -> None:
-  """Warns of what an evaluation cuts, 'TASK/COUNTER' -> how many."""
+  """Warns of what an evaluation truncates, 'TASK/COUNTER' -> count."""
   found = [f'{name} {count:.0f}' for name, count in counts.items() if count]
   if found:
     logger.warning(
@@ -193,21 +188,21 @@ def warn_of_truncated(counts: Mapping[str, float]) -> None:
 def write_evaluation(
   writer: metric_writers.MetricWriter, step: int, values: Mapping[str, float]
 ) -> None:
-  """Writes the finite metrics of an evaluation and shows them in a line a task.
+  """Writes the finite metrics of an evaluation, and logs one line per task.
 
   Args:
-    writer: gets all that is finite.
-    step: of the weights that were evaluated.
-    values: 'TASK/METRIC' -> value. Counts of what went wrong, of predictions
-      and of what was cut, are shown where there are any.
+    writer: gets all finite values.
+    step: of the parameters that were evaluated.
+    values: 'TASK/METRIC' -> value. Counts of missing predictions and truncated
+      examples are logged if they are not 0.
   """
   finite = {k: v for k, v in values.items() if math.isfinite(v)}
   writer.write_scalars(step, {f'eval/{k}': v for k, v in finite.items()})
   by_task = collections.defaultdict(list)
   for name, value in values.items():
     task, _, metric = name.rpartition('/')
-    if value or not metric.endswith(_OF_FAULTS):
-      # Counts are whole, however large.
+    if value or not metric.endswith(_FAULT_SUFFIXES):
+      # Counts are shown as integers, however large.
       shown = f'{value:.0f}' if value.is_integer() else f'{value:.4g}'
       by_task[task].append(f'{metric} {shown}')
   for task, shown in by_task.items():

@@ -197,10 +197,10 @@ def test_another_job_begins_anew(tmp_path):
 def test_processes_share_a_job(tmp_path, monkeypatch):
   """One after the other: the first does not find what the second will do."""
   folder = tmp_path / 'out.parts'
-  monkeypatch.setattr(distributed, 'count', lambda: 2)
+  monkeypatch.setattr(distributed, 'process_count', lambda: 2)
   opened, workers = [open_parts(folder) for _ in range(2)], []
   for me, parts in enumerate(opened):
-    monkeypatch.setattr(distributed, 'index', lambda me=me: me)
+    monkeypatch.setattr(distributed, 'process_index', lambda me=me: me)
     workers.append(Worker())
     if me == 0:
       with pytest.raises(errors.UserError, match='must be on a file system'):

@@ -1,6 +1,6 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Trains the toy task as one process of several; run by hosts_run_test.py.
+"""Trains the toy as one process of several; run by distributed_run_test.py.
 
 Notes the loss and the examples of each step in a file of its own, so that the
 test can compare runs, and harms itself as it is told.
@@ -91,4 +91,11 @@ def flags(parser: argparse.ArgumentParser) -> None:
 
 
 if __name__ == '__main__':
-  cli.run(main, __doc__, flags, preload=['seqio'], join=True)
+  cli.run(
+    main,
+    __doc__,
+    flags,
+    preload=['seqio'],
+    join=True,
+    stops_on_preemption=True,
+  )

@@ -7,14 +7,14 @@ import pathlib
 import signal
 import time
 
-import hosts_processes as processes
+import distributed_processes as processes
 import numpy as np
 import pytest
 import trainer_toy as toy
 
 from pid_jax import checkpoints
 
-_TRAINING = pathlib.Path(__file__).parent / 'hosts_training.py'
+_TRAINING = pathlib.Path(__file__).parent / 'distributed_training.py'
 _GIN = """
 from __gin__ import dynamic_registration
 from pid_jax import trainer
@@ -109,8 +109,8 @@ def test_a_signal_to_one_of_two_leads_to_one_checkpoint(tmp_path, cache):
   (last,) = checkpoints.steps(run.model_dir)
   steps = run.steps()
   assert list(steps) == list(range(1, last + 1)) and 3 <= last < 40
-  assert f'stopped by SIGTERM after step {last}, which is' in ended[0].err
-  assert ended[1].err == ''
+  assert f'stopped by SIGTERM after step {last}' in ended[0].err
+  assert 'stopped' not in ended[1].err
   numbers = sum((step['examples'] for step in steps.values()), [])
   assert len(numbers) == len(set(numbers))
   # As many shards as processes: each has read its own part, and saved it.
@@ -134,8 +134,7 @@ def test_fifty_steps_of_two_and_four_are_those_of_one(tmp_path, cache):
       count, num_shards=4, num_partitions=partitions, evaluate=1
     )
     assert [e.status for e in ended] == [0] * count, ended
-    if count > 1:
-      assert ended[0].err and not any(e.err for e in ended[1:])
+    assert ['steps' in e.err for e in ended] == [True] + [False] * (count - 1)
   one = runs.pop((1, 1))
   assert len(one.steps()) == 50
   assert losses(one.steps())[-1] < 0.6 * losses(one.steps())[0]
@@ -172,10 +171,6 @@ def test_killed_and_gone_on_with_by_other_numbers(tmp_path, cache):
   assert ended[2].status == -signal.SIGKILL
   others = [ended[i] for i in (0, 1, 3)]
   assert all(e.status not in (0, None) for e in others)
-  (line,) = [
-    line for e in others for line in e.err.splitlines() if 'error' in line
-  ]
-  assert line.startswith('error: process 2 of 4 (host ') and 'is gone' in line
   assert checkpoints.steps(run.model_dir) == [3]
   history = dict(run.steps())
 
@@ -187,7 +182,7 @@ def test_killed_and_gone_on_with_by_other_numbers(tmp_path, cache):
     if at is None:
       assert [e.status for e in ended] == [0] * count, ended
     else:
-      assert 'process 0 of 2' in ended[1].err and ended[1].status
+      assert ended[0].status == -signal.SIGKILL and ended[1].status
     assert min(run.steps()) == last + 1
     history |= run.steps()
   # The updates that count saw the same examples, and none of them twice.
@@ -229,10 +224,8 @@ def test_commands_of_two_give_the_results_of_one(tmp_path, cache):
       batch_size=4,
     )
     assert [e.status for e in ended] == [0] * count, ended
-    assert [e.out for e in ended] == [
-      f'40 examples written to {answers}\n',
-      '',
-    ][:count]
+    shown = f'40 examples written to {answers}\n'
+    assert [shown in e.out for e in ended] == [True, False][:count]
     assert not answers.with_name(answers.name + '.parts').exists()
     evaluated = tmp_path / f'evaluated-{count}'
     ended = processes.run(
@@ -244,8 +237,8 @@ def test_commands_of_two_give_the_results_of_one(tmp_path, cache):
       output=evaluated,
     )
     assert [e.status for e in ended] == [0] * count, ended
-    assert 'toy/exact_match' in ended[0].out
-    assert all(e.out == '' for e in ended[1:])
+    shown = ['toy/exact_match' in e.out for e in ended]
+    assert shown == [True, False][:count]
     outputs.append(
       [
         answers.read_text(),
