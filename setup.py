@@ -66,9 +66,9 @@ _TEST = [
   'torch==2.13.0',
   'transformers>=4.45',
 ]
-# What pid_jax.benchmark compares with, and draws with. In no lock file: the
-# command runs without, and says what is missing.
-_BENCHMARK = [
+# What pid_jax.experiments compares with, and what draws the figures of reports.
+# In no lock file: commands run without, and say what is missing.
+_EXPERIMENTS = [
   'ctranslate2>=4.5',
   'matplotlib>=3.8',
   'torch>=2.4',
@@ -108,7 +108,8 @@ setuptools.setup(
   extras_require={
     'train': _TRAIN,
     'test': _TEST,
-    'benchmark': _BENCHMARK,
+    'experiments': _EXPERIMENTS,
+    'benchmark': _EXPERIMENTS,  # Its former name.
     # libtpu: for running on TPUs, and for compiling for them without one.
     'tpu': ['jax[tpu]'],
   },

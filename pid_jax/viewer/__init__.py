@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Pages in one HTML file each, to look at what models did.
 
-    pages.write_report('/tmp/model', '/tmp/report.html')
+    viewer.write_report('/tmp/model', '/tmp/report.html')
 
-`markup` and `shell` make any page, `charts` its plots; the rest is the report
+`markup` and `shell` make any page, `figures` its plots; the rest is the report
 on predictions: `sources` finds them, `records` reads them, `comparing` says
 what is wrong with each, `dialogues` puts turns together, `curves` reads what
 training logged, `tables` counts and packs, and `predictions` lays it out. The
