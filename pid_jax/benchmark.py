@@ -21,7 +21,7 @@ from pid_jax import cli
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-  """Adds the command's own flags."""
+  """Adds the command's flags."""
   add = parser.add_argument
   add(
     '--job',

@@ -23,7 +23,7 @@ from pid_jax import cli
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-  """Adds the command's own flags."""
+  """Adds the command's flags."""
   add = parser.add_argument
   add('--output', required=True, metavar='DIR', help='for everything')
   add('--seeds', type=int, default=3, help='runs of a layout: %(default)s')

@@ -30,7 +30,7 @@ _NOT_NEEDED = (
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-  """Adds the command's own flags."""
+  """Adds the command's flags."""
   parser.add_argument(
     '--topology', required=True, help='chips, such as v5e:4x4 or v5p:2x2x4'
   )

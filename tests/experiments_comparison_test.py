@@ -4,7 +4,6 @@
 
 import argparse
 import dataclasses
-import itertools
 import json
 import pathlib
 
@@ -25,11 +24,12 @@ from pid_jax.experiments import comparison
 from pid_jax.experiments import matched_batches
 from pid_jax.experiments import page
 from pid_jax.experiments import summary
+from pid_jax.experiments import timer
 from pid_jax.experiments import trainings
+from pid_jax.trainer import data
 from pid_jax.trainer import step as step_lib
 
 LAYOUTS = ('pid', 'pie', 'joint')
-SHAPE = [field.name for field in dataclasses.fields(matched_batches.Shape)]
 _configure, _run = experiments_toy.configure, experiments_toy.run
 
 
@@ -190,10 +190,8 @@ def test_equal_seconds(tmp_path, monkeypatch, quick_costs):
     lambda **a: updates.update({a['model_dir'].split('/')[-1]: a}),
   )
   monkeypatch.setattr(comparison, '_result', lambda *args: {})
-  shape = dict.fromkeys(SHAPE, 8)
-  monkeypatch.setattr(
-    trainings, 'measure', lambda *args: {**shape, 'inputs': 9}
-  )
+  shape = matched_batches.Shape(*[8] * 7)
+  monkeypatch.setattr(matched_batches, 'measure', lambda *args: shape)
   configure = lambda n=None: _configure(n or 6)
   results = _run(
     tmp_path / 'out', configure=configure, equal='seconds', num_seeds=2
@@ -239,22 +237,23 @@ def test_a_task_without_metrics_gives_costs_alone(tmp_path, quick_costs):
 @pytest.mark.slow
 def test_updates_are_timed_in_turns(monkeypatch):
   arguments = _configure()
-  shapes = {}
-  for arm in (matched_batches.Arm('pid'), matched_batches.Arm('pie')):
-    fields = trainings.measure(arguments, arm, 5, 6)
-    del fields['inputs']
-    shapes[arm] = matched_batches.Shape(**fields)
-  taken = []
-  take = trainings._Updates.take
-  monkeypatch.setattr(
-    trainings._Updates,
-    'take',
-    lambda self, i: taken.append((self, i)) or take(self, i),
-  )
+  arms = [matched_batches.Arm(layout) for layout in ('pid', 'pie')]
+  cfg = data.with_seed(arguments['train_dataset_cfg'], 5)
+  shapes = {arm: matched_batches.measure(cfg, arm, 6) for arm in arms}
+  steady = lambda: lambda: timer.Speed(1e9, 1e9)
+  monkeypatch.setattr(trainings.machine, 'Probe', steady)
+  updater, taken = trainings._updater, []
+
+  def noted(*args):
+    update = updater(*args)
+    return lambda: taken.append(args[2].name) or update()
+
+  monkeypatch.setattr(trainings, '_updater', noted)
   seconds = trainings.time_updates(arguments, shapes)
-  assert [i for _, i in taken] == [i for i in range(6) for _ in range(2)]
-  assert all(a is not b for (a, _), (b, _) in itertools.pairwise(taken))
-  assert {s['num'] for s in seconds.values()} == {5}
+  assert taken == ['pid', 'pie'] + ['pid', 'pie', 'pid'] * 5
+  assert {name: s['num'] for name, s in seconds.items()} == {
+    'pid': 10, 'pie': 5,
+  }  # fmt: skip
   assert all(s['min'] > 0 for s in seconds.values())
 
 

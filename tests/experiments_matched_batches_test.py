@@ -145,7 +145,7 @@ def _pid() -> list[list[tuple[str, str, str, str]]]:
 
 def _trained_on(layout: str) -> list[list[tuple[str, str, str, str]]]:
   arm = matched_batches.Arm(layout)
-  shape, _ = matched_batches.measure(_config(), arm, NUM_UPDATES)
+  shape = matched_batches.measure(_config(), arm, NUM_UPDATES)
   cfg = matched_batches.train_config(_config(), arm, shape)
   assert cfg.mixture_or_task_name == f'updates_{layout}'
   batches = _batches(cfg)
@@ -184,7 +184,7 @@ def test_updates_of_joint_are_those_of_pid():
 def test_updates_of_another_task_have_the_inputs_of_pid():
   _task()
   _register_coarse(COARSE.name, range(60))
-  shape, num_inputs = matched_batches.measure(_config(), COARSE, NUM_UPDATES)
+  shape = matched_batches.measure(_config(), COARSE, NUM_UPDATES)
   cfg = matched_batches.train_config(_config(), COARSE, shape)
   assert cfg.mixture_or_task_name == COARSE.name
   batches = _batches(cfg)
@@ -201,7 +201,7 @@ def test_updates_of_another_task_have_the_inputs_of_pid():
       assert (prompt, target) == ('first', ' '.join(text.split()[4:]))
     seen = inputs
     tokens += (batch['decoder_target_tokens'] > 0).sum()
-  assert num_inputs == shape.pairs
+  assert shape.inputs == shape.pairs
   assert shape.decoder_tokens == tokens
 
 
@@ -214,14 +214,14 @@ def test_another_task_with_other_inputs_is_refused():
 
 
 def test_what_pid_is_fed_is_counted():
-  shape, num_inputs = matched_batches.measure(
+  shape = matched_batches.measure(
     _config(), matched_batches.Arm('pid'), NUM_UPDATES
   )
   batches = _batches(_config())
   assert shape.pairs == sum(map(len, _pid()))
   tokens = sum((b['decoder_target_tokens'] > 0).sum() for b in batches)
   assert shape.decoder_tokens == tokens
-  assert num_inputs == len({text for update in _pid() for text, *_ in update})
+  assert shape.inputs == len({text for update in _pid() for text, *_ in update})
   repeated = sum(b['inputs_repeated'].sum() for b in batches)
   assert repeated, 'no input was split: the case is too easy'
 
@@ -230,10 +230,10 @@ def test_what_pid_is_fed_is_counted():
 def test_decoder_rows_have_the_length_that_wastes_least(monkeypatch):
   shares, sizes = matched_batches._SHARES, []
   joint = matched_batches.Arm('joint')
-  chosen, _ = matched_batches.measure(_config(), joint, NUM_UPDATES)
+  chosen = matched_batches.measure(_config(), joint, NUM_UPDATES)
   for share in shares:
     monkeypatch.setattr(matched_batches, '_SHARES', (share,))
-    shape, _ = matched_batches.measure(_config(), joint, NUM_UPDATES)
+    shape = matched_batches.measure(_config(), joint, NUM_UPDATES)
     sizes.append(shape.rows * (shape.encoder_length + shape.decoder_length))
   assert len(set(sizes)) > 1, 'the case is too easy'
   assert chosen.tokens == min(sizes)
@@ -241,7 +241,7 @@ def test_decoder_rows_have_the_length_that_wastes_least(monkeypatch):
 
 @pytest.mark.slow
 def test_the_position_in_the_updates_can_be_saved():
-  shape, _ = matched_batches.measure(_config(), PIE, NUM_UPDATES)
+  shape = matched_batches.measure(_config(), PIE, NUM_UPDATES)
   cfg = matched_batches.train_config(_config(), PIE, shape)
   iterator = data.TrainIterator(data.dataset(cfg, None))
   next(iterator)
@@ -254,7 +254,7 @@ def test_the_position_in_the_updates_can_be_saved():
 
 
 def test_a_fuller_update_than_measured_is_an_error():
-  shape, _ = matched_batches.measure(_config(), PIE, NUM_UPDATES)
+  shape = matched_batches.measure(_config(), PIE, NUM_UPDATES)
   cfg = matched_batches.train_config(
     _config(), PIE, dataclasses.replace(shape, rows=shape.rows - 1)
   )

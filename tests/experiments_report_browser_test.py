@@ -56,7 +56,7 @@ def test_charts_show_their_lines_and_letters_inside(browser, url):
     const outside = [];
     for (const chart of document.querySelectorAll('.chart svg')) {
       const frame = chart.getBoundingClientRect();
-      for (const mark of chart.querySelectorAll('path, circle, text')) {
+      for (const mark of chart.querySelectorAll('use, text')) {
         const box = mark.getBoundingClientRect();
         if (box.left < frame.left - 1 || box.right > frame.right + 1 ||
             box.top < frame.top - 1 || box.bottom > frame.bottom + 1) {
@@ -69,9 +69,9 @@ def test_charts_show_their_lines_and_letters_inside(browser, url):
   )
   assert outside == []
   drawn = 'return document.querySelectorAll(arguments[0]).length'
-  # Three of training, five of the sweep, two of rooflines.
-  assert browser.run(drawn, '.chart svg') == 10
-  assert browser.run(drawn, '.chart .letter') == 2 * 2 * 3
+  # Three of training, one of phases, six of the sweep, two of rooflines.
+  assert browser.run(drawn, '.chart svg') == 12
+  assert browser.run(drawn, '.chart text.point') == 2 * 2 * 3
 
 
 def test_paper_is_white_and_holds_the_tables(browser, url):

@@ -183,11 +183,11 @@ def run_job(
   }
   floors = {}
   for variant in job.variants:
-    row, own = contenders[variant.name], job.of(variant)
-    row['sizes'] = dataclasses.asdict(own.sizes)
+    row, done = contenders[variant.name], job.of(variant)
+    row['sizes'] = dataclasses.asdict(done.sizes)
     if set(_parts(variant.name)) <= set(parts):
       floors[variant.name] = floor = _floor(
-        timings, variant, own, batches[variant.name], decoder.config
+        timings, variant, done, batches[variant.name], decoder.config
       )
       row['phases'] = {
         'measured': _phases(timings, variant.name),

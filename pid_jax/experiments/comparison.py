@@ -253,11 +253,14 @@ def _shape(
   shapes, name = state.results['shapes'], f'{arm.name}-{seed}-{num_updates}'
   if name not in shapes:
     announce(f'{arm.name}-{seed}: reading {num_updates} updates ...')
-    shape = trainings.measure(arguments, arm, seed, num_updates)
-    state.add('shapes', name, shape)
-  found = dict(shapes[name])
-  del found['inputs']
-  return matched_batches.Shape(**found)
+    shape = matched_batches.measure(
+      data.with_seed(arguments['train_dataset_cfg'], seed),
+      arm,
+      num_updates,
+      arguments.get('num_microbatches', 1) * jax.device_count(),
+    )
+    state.add('shapes', name, dataclasses.asdict(shape))
+  return matched_batches.Shape(**shapes[name])
 
 
 class _State:

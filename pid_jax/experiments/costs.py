@@ -135,7 +135,7 @@ def decode(
 
   Each of R Q tokens meets, in each layer, four projections of self-attention
   and two of cross-attention (queries and output; keys and values are there),
-  G + 1 of the feed-forward block, C slots of its own row (those that the mask
+  G + 1 of the feed-forward block, C slots of its row (those that the mask
   hides are multiplied too) and S of its input; and R num_logits tokens meet the
   head:
 
@@ -187,10 +187,14 @@ def generate(
     sizes: of the job, the same for all layouts.
     rows_left: rows that each step must run on, of pid and pie; None: all.
   """
-  own = sizes.of(layout)
-  batch, length, slots = own.num_inputs, own.input_length, own.slots
+  decoded_sizes = sizes.of(layout)
+  batch, length, slots = (
+    decoded_sizes.num_inputs,
+    decoded_sizes.input_length,
+    decoded_sizes.slots,
+  )
   if rows_left is None:
-    rows_left = [own.rows] * (own.new_tokens - 1)
+    rows_left = [decoded_sizes.rows] * (decoded_sizes.new_tokens - 1)
 
   def decoded(rows: int, queries: int) -> Work:
     return decode(
@@ -204,7 +208,7 @@ def generate(
 
   return Phases(
     encode(config, batch, length),
-    decoded(own.rows, own.prompt_length + 1),
+    decoded(decoded_sizes.rows, decoded_sizes.prompt_length + 1),
     tuple(decoded(rows, 1) for rows in rows_left),
   )
 
@@ -224,7 +228,7 @@ def train_step(
 
   Parameters are read forward, backward and by the update, which writes them;
   gradients are written and read: six times their bytes, without the optimizer's
-  own state.
+  state.
   """
   forward = encode(config, batch, length) + decode(
     config,

@@ -321,12 +321,12 @@ class _Program:
     for i in lines:
       if i.opcode == 'parameter':
         number = int(re.match(r'(\d+)\)', i.attributes)[1])
-        own = users.get(i.name, [])
-        slices = [u for u in own if u.operands[0] == i.name]
-        if own and all(u.opcode in ('dynamic-slice', 'slice') for u in slices):
-          if len(slices) == len(own):
-            read[number] = sum(size(u.name) for u in own)
-        elif [u.opcode for u in own] == ['dynamic-update-slice']:
+        uses = users.get(i.name, [])
+        slices = [u for u in uses if u.operands[0] == i.name]
+        if uses and all(u.opcode in ('dynamic-slice', 'slice') for u in slices):
+          if len(slices) == len(uses):
+            read[number] = sum(size(u.name) for u in uses)
+        elif [u.opcode for u in uses] == ['dynamic-update-slice']:
           read[number] = 0 if slices else size(i.name)
       if i.is_root and i.opcode == 'dynamic-update-slice':
         written = size(i.operands[1])

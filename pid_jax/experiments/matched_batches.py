@@ -14,7 +14,7 @@ reads them. Each of its batches of B packed rows is then laid out again:
   joint  each input in the batch is a pair: the input; *all* its targets with
          separators between them, also those of empty subtasks that PiD's draw
          left out, since a joint target cannot leave one out. An input whose
-         subtasks fill several rows of PiD comes once, with the first.
+         subtasks fill several rows of PiD is there once, in the first.
   a task of other granularity (one subtask for each domain instead of each slot,
          say) with the same inputs in the same order: its example of each input
          in the batch, once, with all its subtasks, packed as PiD.
@@ -89,6 +89,7 @@ class Shape:
     rows: of a batch.
     encoder_length: S, tokens of an encoder row.
     decoder_length: L, tokens of a decoder row.
+    inputs: in all updates together.
     pairs: inputs with a target (of PiD: subtasks) in all updates together.
     encoder_tokens: in all updates, padding left out.
     decoder_tokens: in all updates, padding left out.
@@ -97,6 +98,7 @@ class Shape:
   rows: int
   encoder_length: int
   decoder_length: int
+  inputs: int
   pairs: int
   encoder_tokens: int
   decoder_tokens: int
@@ -133,17 +135,15 @@ def lengths_of(cfg: data.DatasetConfig, arm: Arm) -> Mapping[str, int]:
 
 
 def measure(
-  cfg: data.DatasetConfig, arm: Arm, num_updates: int
-) -> tuple[Shape, int]:
+  cfg: data.DatasetConfig, arm: Arm, num_updates: int, row_multiple: int = 1
+) -> Shape:
   """Reads the updates of PiD and finds what an arm makes of them.
 
   Args:
     cfg: of PiD's run, with its seed.
     arm: whose updates.
     num_updates: to read.
-
-  Returns:
-    The shape, and the number of inputs in all updates.
+    row_multiple: of the rows; microbatches times devices, which share them.
   """
   inputs = num_pairs = encoder_tokens = decoder_tokens = longest = 0
   for update in _updates(cfg, arm).take(num_updates).as_numpy_iterator():
@@ -174,6 +174,7 @@ def measure(
       cfg.batch_size,
       encoder_length,
       decoder_length,
+      inputs,
       num_pairs,
       encoder_tokens,
       decoder_tokens,
@@ -181,7 +182,7 @@ def measure(
     for decoder_length in decoder_lengths
   ]
   if arm.name == 'pid':
-    return shapes[0], inputs
+    return shapes[0]
   packers = [_packer(cfg, arm, shape) for shape in shapes]
 
   def count(update: _Tensors) -> tf.Tensor:
@@ -194,10 +195,12 @@ def measure(
   counts = counts.map(_plain(count), num_parallel_calls=tf.data.AUTOTUNE)
   fullest = np.max(list(counts.as_numpy_iterator()), axis=0)
   shapes = [
-    dataclasses.replace(shape, rows=int(rows))
+    dataclasses.replace(
+      shape, rows=row_multiple * -(-int(rows) // row_multiple)
+    )
     for shape, rows in zip(shapes, fullest, strict=True)
   ]
-  return min(shapes, key=lambda shape: shape.tokens), inputs
+  return min(shapes, key=lambda shape: shape.tokens)
 
 
 def train_config(
@@ -273,7 +276,7 @@ class MatchedBatches(seqio.FeatureConverter):
     return ds.map(_plain(pad), num_parallel_calls=tf.data.AUTOTUNE).unbatch()
 
   def _convert_features(self, ds, task_feature_lengths):
-    # SeqIO's base class wants one, and calls it from its own __call__ alone.
+    # Abstract in the base class, whose __call__ alone calls it.
     raise NotImplementedError('see __call__')
 
   def get_model_feature_lengths(
@@ -367,10 +370,10 @@ def _check_inputs(
   task: str, other: str, example: _Tensors, of_other: _Tensors
 ) -> tuple[_Tensors, _Tensors]:
   """Requires that two tasks have the same input, token by token."""
-  mine, theirs = example['inputs'], of_other['inputs']
+  expected, found = example['inputs'], of_other['inputs']
   is_same = tf.cond(
-    tf.size(mine) == tf.size(theirs),
-    lambda: tf.reduce_all(mine == theirs),
+    tf.size(expected) == tf.size(found),
+    lambda: tf.reduce_all(expected == found),
     lambda: False,
   )
   tf_assertions.require(

@@ -52,8 +52,8 @@ def measure(
   """
   sizes = {v.name: job.of(v).sizes for v in job.variants if v.name == v.layout}
   compiled = {
-    layout: aot.compile_phases(config, layout, own)
-    for layout, own in sizes.items()
+    layout: aot.compile_phases(config, layout, of_layout)
+    for layout, of_layout in sizes.items()
   }
   found = {
     'here': {

@@ -145,7 +145,7 @@ def devices(topology: str) -> Sequence[Any]:
   from jax.experimental import topologies
 
   sides = [int(n) for n in topology.partition(':')[2].split('x')]
-  # Four chips, as 2 x 2, have one host, where there are so many.
+  # A host has 2 x 2 chips, or all if there are fewer.
   bounds = [min(side, most) for side, most in zip(sides, (2, 2), strict=False)]
   with progress.stderr_silenced():
     described = topologies.get_topology_desc(

@@ -29,31 +29,6 @@ _BUDGET = 600.0  # Seconds.
 Arguments = Mapping[str, Any]  # Of trainer.train.
 
 
-def measure(
-  arguments: Arguments, arm: matched_batches.Arm, seed: int, num_updates: int
-) -> dict[str, int]:
-  """Reads the updates of a run.
-
-  Args:
-    arguments: of PiD's training.
-    arm: of the run.
-    seed: of the run.
-    num_updates: of the run.
-
-  Returns:
-    The fields of `matched_batches.Shape`, its rows rounded up to what
-    microbatches and devices can share; and 'inputs', the number of inputs in
-    all updates.
-  """
-  cfg = data.with_seed(arguments['train_dataset_cfg'], seed)
-  shape, inputs = matched_batches.measure(cfg, arm, num_updates)
-  fields = dataclasses.asdict(shape)
-  if arm.name != 'pid':
-    parts = arguments.get('num_microbatches', 1) * jax.device_count()
-    fields['rows'] = -(-shape.rows // parts) * parts
-  return {**fields, 'inputs': inputs}
-
-
 def arguments_of(
   arguments: Arguments,
   arm: matched_batches.Arm,
@@ -94,7 +69,7 @@ def arguments_of(
     'model_dir': os.fspath(model_dir),
     'random_seed': seed,
     'train_dataset_cfg': train,
-    # Its batches are PiD's, packed by its own converter.
+    # It would read other batches than those of PiD.
     'train_eval_dataset_cfg': None,
     'infer_eval_dataset_cfg': infer,
     'checkpoint_cfg': checkpoint,

@@ -48,7 +48,7 @@ BFLOAT16 = Variant('pid_bfloat16', param_dtype='bfloat16')
 INT8 = Variant('pid_int8', param_dtype='int8')
 LOOKUP = Variant('pid_lookup', options={'lookup': decoding.PromptLookup()})
 LOCKSTEP = Variant('pid_lockstep', options={'num_compactions': 0})
-# As `PromptInDecoder.stream` does unless told otherwise.
+# The defaults of `PromptInDecoder.stream`.
 STREAM = Variant(
   'pid_stream', pool={'batch_size': 8, 'num_places': 16, 'num_rows': 8}
 )

@@ -34,6 +34,7 @@ INSTALL = "pip install 'pid_jax[experiments]'"
 _SIZE = 3.4, 2.4  # Inches of a panel.
 _FEW_POINTS = 12  # Up to this number, each point has a visible marker.
 _MOST_MARKERS = 300  # More than there are pixels to point at.
+_FEW_DECADES = 1e3  # Below this ratio, a decade has three ticks.
 _FEW_TICKS = 8  # Up to this number, each x has a tick on a logarithmic axis.
 _STYLE = {
   'axes.spines.right': False,
@@ -186,33 +187,47 @@ def _render(panels: Sequence[Panel], name: str, kind: str) -> bytes:
 
 
 def _draw(axes: Any, panel: Panel) -> None:
-  from matplotlib import ticker
-
   colours = _colours()
   axes.set_title(panel.title, color=colours['text'], wrap=True)
   axes.set_xlabel(panel.x_label, color=colours['quiet'])
   axes.tick_params(colors=colours['quiet'], which='both')
   axes.spines[:].set_color(colours['line'])
   axes.set_axisbelow(True)
+  axes.xaxis.set_major_formatter(_tick)
   if panel.bars:
     _draw_bars(axes, panel)
     return
   axes.grid(color=colours['line'], linewidth=0.6)
   for index, line in enumerate(panel.series):
     _draw_series(axes, line, index)
-  for axis, is_log, set_scale in (
-    (axes.xaxis, panel.log_x, axes.set_xscale),
-    (axes.yaxis, panel.log_y, axes.set_yscale),
-  ):
-    if is_log:
-      set_scale('log')
-      axis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5), numticks=6))
-      axis.set_minor_locator(ticker.NullLocator())
-    axis.set_major_formatter(lambda value, _: number(value))
-  xs = sorted({x for line in panel.series for x, _ in line.points})
-  has_labels = any(line.labels for line in panel.series)
-  if panel.log_x and len(xs) <= _FEW_TICKS and not has_labels:
-    axes.set_xticks(xs)
+  axes.yaxis.set_major_formatter(_tick)
+  if panel.log_x:
+    axes.set_xscale('log')
+    _mark_logarithms(axes.xaxis)
+    xs = sorted({x for line in panel.series for x, _ in line.points})
+    has_labels = any(line.labels for line in panel.series)
+    if len(xs) <= _FEW_TICKS and not has_labels:
+      axes.set_xticks(xs)
+  if panel.log_y:
+    axes.set_yscale('log')
+    _mark_logarithms(axes.yaxis)
+
+
+def _mark_logarithms(axis: Any) -> None:
+  """Puts about six ticks on a logarithmic axis."""
+  from matplotlib import ticker
+
+  low, high = axis.get_view_interval()
+  digits = (1, 2, 5) if high < _FEW_DECADES * low else (1,)
+  axis.set_major_locator(ticker.LogLocator(subs=digits, numticks=6))
+  axis.set_minor_locator(ticker.NullLocator())
+  axis.set_major_formatter(_tick)
+
+
+def _tick(value: float, position: int | None) -> str:
+  """Writes a value beside an axis, as matplotlib's formatters do."""
+  del position
+  return number(value)
 
 
 def _draw_series(axes: Any, line: Series, index: int) -> None:
