@@ -128,7 +128,9 @@ class _Parser(html.parser.HTMLParser):
   def handle_starttag(self, tag, attrs):
     self.tags.append(tag)
     self.links += [
-      v for k, v in attrs if k in ('href', 'src') and v != 'data:,'
+      v
+      for k, v in attrs
+      if k in ('href', 'src') and v != 'data:,' and v[0] != '#'
     ]
 
   def handle_data(self, data):
