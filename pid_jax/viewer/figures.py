@@ -31,9 +31,12 @@ from pid_jax.viewer import markup
 
 INSTALL = "pip install 'pid_jax[experiments]'"
 
-_SIZE = 3.4, 2.4  # Inches of a panel.
+_SIZE = 3.4, 2.2  # Inches of a panel, without its legend.
+_LINE = 0.18  # Inches of a line of the legend.
 _FEW_POINTS = 12  # Up to this number, each point has a visible marker.
 _MOST_MARKERS = 300  # More than there are pixels to point at.
+_CHARACTERS = 58  # Of a legend, in the width of a panel.
+_HANDLE = 8  # Width of a legend's line and spaces, in characters.
 _FEW_DECADES = 1e3  # Below this ratio, a decade has three ticks.
 _FEW_TICKS = 8  # Up to this number, each x has a tick on a logarithmic axis.
 _STYLE = {
@@ -164,15 +167,17 @@ def _render(panels: Sequence[Panel], name: str, kind: str) -> bytes:
 
   content = io.BytesIO()
   with matplotlib.rc_context({**_STYLE, 'svg.hashsalt': name}):
+    handles = dict(pair for panel in panels for pair in _handles(panel))
+    widest = max(map(len, handles), default=0) + _HANDLE
+    columns = max(1, min(len(handles), _CHARACTERS * len(panels) // widest))
+    num_lines = -(-len(handles) // columns)
     width, height = _SIZE
-    drawn = figure.Figure((len(panels) * width, height), layout='constrained')
+    size = len(panels) * width, height + _LINE * num_lines
+    drawn = figure.Figure(size, layout='constrained')
     all_axes = drawn.subplots(1, len(panels), squeeze=False)[0]
-    handles = {}
     for axes, panel in zip(all_axes, panels, strict=True):
       _draw(axes, panel)
-      handles |= dict(_handles(panel))
     if len(handles) > 1:
-      columns = min(len(handles), 3 * len(panels))
       drawn.legend(
         handles=[*handles.values()],
         labels=[*handles],
@@ -201,6 +206,7 @@ def _draw(axes: Any, panel: Panel) -> None:
   for index, line in enumerate(panel.series):
     _draw_series(axes, line, index)
   axes.yaxis.set_major_formatter(_tick)
+  axes.locator_params(axis='x', nbins=5)
   if panel.log_x:
     axes.set_xscale('log')
     _mark_logarithms(axes.xaxis)
@@ -292,7 +298,8 @@ def _every(line: Series) -> int:
 
 
 def _colour(line: Series, index: int) -> str:
-  return _palette()[index if line.colour is None else line.colour]
+  palette = _palette()
+  return palette[(index if line.colour is None else line.colour) % len(palette)]
 
 
 def _palette() -> list[str]:
