@@ -59,6 +59,7 @@ _WHERE_WHEELS_EXIST = (
 _TEST = [
   'dill>=0.3.8',  # tensorflow_datasets.testing needs it without saying so.
   'hypothesis>=6.100',
+  'matplotlib>=3.8',  # figures of reports
   'pytest>=8.2',
   'pytest-xdist>=3.6',
   'ruff==0.17.6',  # one formatter for all
