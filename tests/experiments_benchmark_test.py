@@ -187,8 +187,14 @@ def test_full_size_jobs_fit_the_model():
 # --- Baselines ---
 
 
-@pytest.mark.parametrize('weights', ['random', 'synthetic'])
-@pytest.mark.parametrize('name', list(baselines._NEEDS))
+@pytest.mark.parametrize(
+  'name, weights',
+  [
+    *((name, 'random') for name in baselines._NEEDS),
+    (workloads.TRANSFORMERS_TILED, 'synthetic'),
+    (workloads.CTRANSLATE2_INT8, 'synthetic'),
+  ],
+)
 def test_baselines_generate_the_same_tokens(name, weights, tmp_path):
   if baselines.missing(name):
     pytest.skip(f'not installed: {", ".join(baselines.missing(name))}')
