@@ -9,8 +9,8 @@ Examples:
 
 Needs no download: weights are random. PyTorch's transformers and CTranslate2 do
 the same work on the same weights where they are installed (pip install
-'pid_jax[benchmark]'). All contenders take turns. What counts are the ratios
-within this run: a machine that others use is slower, for all alike.
+'pid_jax[experiments]'). All contenders take turns. What counts are the ratios
+within this run: on a machine that others use, all contenders are slower.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from pid_jax import cli
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-  """Adds the command's own flags."""
+  """Adds the command's flags."""
   add = parser.add_argument
   add(
     '--job',
@@ -54,30 +54,31 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> None:
   """Runs, prints a table, and writes JSON and plots."""
-  from pid_jax import benchmarks
   from pid_jax import config
-  from pid_jax.benchmarks import jobs
-  from pid_jax.benchmarks import plots
-  from pid_jax.benchmarks import report
-  from pid_jax.benchmarks import tpu
-  from pid_jax.programs import tpu as programs_tpu
+  from pid_jax.experiments import benchmark_report as report
+  from pid_jax.experiments import benchmarking
+  from pid_jax.experiments import figures
+  from pid_jax.experiments import tpu
+  from pid_jax.experiments import workloads
+  from pid_jax.viewer import figures as renderer
 
-  chosen, points = jobs.choose(args.job, args.sweep)
+  chosen, points = workloads.choose(args.job, args.sweep)
   model = config.T5Config(size=args.size)
   folder = report.check_folder(args.output)
-  tpu_part = tpu.analyse() if args.tpu or programs_tpu.is_installed() else None
+  wants_tpu = args.tpu or tpu.is_installed()
+  tpu_part = benchmarking.analyse_tpu() if wants_tpu else None
   command = shlex.join(['python', '-m', 'pid_jax.benchmark', *sys.argv[1:]])
   keep = lambda results: report.write(results, tpu_part, command, folder)
   announce = lambda line: print(line, flush=True)
   # A run that is stopped has kept the jobs that were done.
   written = keep(
-    benchmarks.run(chosen, points, model, announce=announce, keep=keep)
+    benchmarking.run(chosen, points, model, announce=announce, keep=keep)
   )
   print('\n' + report.table(written) + f'\n\n{folder / report.FILE} written')
-  if plots.is_installed():
-    print(*plots.write(written, folder))
+  if renderer.is_installed():
+    print(*figures.write(figures.of_benchmark(written), folder))
   else:
-    print(f'no plots: matplotlib is missing; {benchmarks.INSTALL}')
+    print(f'no plots: matplotlib is missing; {renderer.INSTALL}')
 
 
 if __name__ == '__main__':

@@ -1,6 +1,6 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-r"""Trains PiD, PiE and joint alike, and says what each buys and costs.
+r"""Trains PiD, PiE and joint on the same examples; reports quality and cost.
 
 Examples:
   python -m pid_jax.compare --output=/tmp/compare
@@ -23,7 +23,7 @@ from pid_jax import cli
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-  """Adds the command's own flags."""
+  """Adds the command's flags."""
   add = parser.add_argument
   add('--output', required=True, metavar='DIR', help='for everything')
   add(
@@ -55,11 +55,11 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def configured(args: argparse.Namespace):
-  """Reads the gin files: a `runner.Configure`, the settings, all in words."""
+  """Reads the gin files: a `comparison.Configure`, the settings, the text."""
   import gin
 
-  from pid_jax import comparison
   from pid_jax import trainer
+  from pid_jax.experiments import comparison
 
   args.gin_file = args.gin_file or ['runs/comparison.gin']
   cli.parse_gin(args, bindings=["MODEL_DIR = ''"])
@@ -79,15 +79,17 @@ def configured(args: argparse.Namespace):
 
 def main(args: argparse.Namespace) -> None:
   """Runs what is left to do, writes the report and prints its table."""
-  from pid_jax import comparison
+  from pid_jax.experiments import comparison
+  from pid_jax.experiments import page
+  from pid_jax.experiments import summary
 
   configure, settings, text = configured(args)
   results = comparison.run(
     configure, settings, args.output, config_text=text, sweep=args.sweep
   )
   command = shlex.join(['python', '-m', 'pid_jax.compare', *sys.argv[1:]])
-  report = comparison.write(results, command, args.output)
-  print('\n' + comparison.table(report))
+  report = page.write(results, command, args.output)
+  print('\n' + summary.table(report))
 
 
 if __name__ == '__main__':

@@ -1,6 +1,6 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-r"""Compiles a run for TPUs that one does not have, and says whether it fits.
+r"""Compiles a run for TPUs without having one, and says whether it fits.
 
 Example:
   python -m pid_jax.precompile --topology=v5e:16x16 \
@@ -19,7 +19,7 @@ import os
 
 from pid_jax import cli
 from pid_jax import config
-from pid_jax.programs import tpu
+from pid_jax.experiments import tpu
 
 _PROGRAMS = ('train', 'encode', 'prefill', 'step')
 # What a run must be given, and what does not change its programs.
@@ -31,7 +31,7 @@ _NOT_NEEDED = (
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-  """Adds the command's own flags."""
+  """Adds the command's flags."""
   parser.add_argument(
     '--topology',
     required=True,
@@ -56,19 +56,18 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
   """Compiles one program after another; prints as they are done."""
-  from pid_jax.programs import compiling
-  from pid_jax.programs import runs
+  from pid_jax.experiments import fitting
 
   chip = tpu.find_chip(args.topology)
   cli.parse_gin(args, _NOT_NEEDED)
-  run = runs.from_gin(tpu.devices(args.topology))
-  print(runs.describe(run, args.topology, chip), flush=True)
+  run = fitting.from_gin(tpu.devices(args.topology))
+  print(fitting.describe_run(run, args.topology, chip), flush=True)
   fit = True
   for program in run.programs(args.programs, args.param_dtype):
-    result = compiling.compile_program(
+    result = fitting.compile_program(
       program, chip, run.config, run.num_microbatches
     )
-    print(compiling.describe(result), flush=True)
+    print(fitting.describe_result(result), flush=True)
     fit = fit and result.fits
   return 0 if fit else 1
 

@@ -29,18 +29,16 @@ _SOURCES = sorted(
 # line. Commands, which are the modules that end in `cli.run`, stand above all.
 _FLOORS = (
   ('cli',),
-  ('comparison',),
-  ('benchmarks', 't5x_model'),
-  ('programs',),
+  ('experiments', 't5x_model'),
   ('trainer',),
-  ('inference', 'model', 'pages'),
+  ('inference', 'model', 'viewer'),
   ('decoding',),
   ('checkpoints',),
   ('partitioning',),
   ('subtasks',),
-  ('costs', 'network'),
+  ('network',),
   ('config',),
-  ('atomic', 'compilation', 'hosts', 'progress', 'vocabulary'),
+  ('atomic', 'compilation', 'distributed', 'progress', 'vocabulary'),
   ('errors',),
 )
 _HEIGHT = {
@@ -104,7 +102,7 @@ def test_imports_have_no_circle():
 
 
 @pytest.mark.parametrize('path', _SOURCES, ids=_module)
-def test_file_fits_one_sitting_and_says_why_it_exists(path):
+def test_file_says_why_it_exists(path):
   text = path.read_text()
   header = (
     '# Copyright 2026 The pid_jax Authors.\n'
@@ -112,25 +110,45 @@ def test_file_fits_one_sitting_and_says_why_it_exists(path):
   )
   assert text.removeprefix('#!/usr/bin/env python3\n').startswith(header)
   assert ast.get_docstring(ast.parse(text))
-  assert text.count('\n') <= 450
 
 
 @pytest.mark.parametrize(
   'path', [p for p in _LIBRARY if _is_command(p)], ids=_module
 )
-def test_command_is_thin_and_shows_an_example(path):
+def test_command_shows_an_example(path):
   text = path.read_text()
-  # The quickstart is a script of commands, with a table at its end.
-  assert text.count('\n') <= (80 if path.stem != 'quickstart' else 200)
   assert f'python -m {_module(path)}' in ast.get_docstring(ast.parse(text))
 
 
-def _loaded_by(statement: str) -> set[str]:
+def _modules_loaded_by(statement: str) -> set[str]:
   script = f'{statement}\nimport sys\nprint(*sys.modules)'
   result = subprocess.run(
     [sys.executable, '-c', script], check=True, capture_output=True, text=True
   )
-  return {name.partition('.')[0] for name in result.stdout.split()}
+  return set(result.stdout.split())
+
+
+def _loaded_by(statement: str) -> set[str]:
+  modules = _modules_loaded_by(statement)
+  return {name.partition('.')[0] for name in modules}
+
+
+def test_the_library_and_its_commands_load_no_experiment():
+  loaded = _modules_loaded_by(
+    'import pid_jax.trainer, pid_jax.decoding, pid_jax.inference\n'
+    'import pid_jax.checkpoints, pid_jax.subtasks, pid_jax.viewer\n'
+    'import pid_jax.train, pid_jax.predict, pid_jax.evaluate, pid_jax.report\n'
+  )
+  assert not {name for name in loaded if 'pid_jax.experiments' in name}
+
+
+def test_experiments_are_imported_by_experiments_and_commands_alone():
+  importers = {
+    _module(path).split('.')[1]
+    for path in _LIBRARY
+    if any('pid_jax.experiments' in name for name in _imports(path))
+  }
+  assert importers == {'benchmark', 'compare', 'experiments', 'precompile'}
 
 
 def test_network_and_prediction_need_no_tensorflow():

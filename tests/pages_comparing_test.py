@@ -9,7 +9,6 @@ import re
 
 import pytest
 
-from pid_jax.viewer import charts
 from pid_jax.viewer import comparing
 from pid_jax.viewer import dialogues
 from pid_jax.viewer import markup
@@ -184,7 +183,7 @@ def _luminance(color):
 @pytest.mark.parametrize('scheme', [0, 1, 2], ids=['light', 'dark', 'print'])
 def test_text_has_contrast(scheme):
   """At least 4.5 to 1 (WCAG 2, AA), on tinted badges too."""
-  folder = pathlib.Path(charts.__file__).parent / 'assets'
+  folder = pathlib.Path(comparing.__file__).parent / 'assets'
   css = (folder / 'base.css').read_text()
   # Dark and print change some of the colours that come first.
   blocks = css.split(':root {')
@@ -202,101 +201,3 @@ def test_text_has_contrast(scheme):
       for back in (behind, badge):
         low, high = sorted(map(_luminance, (colors[name], back)))
         assert (high + 0.05) / (low + 0.05) >= 4.5, (name, back)
-
-
-@pytest.mark.parametrize(
-  ('low', 'high', 'expected'),
-  [
-    (0, 1, [0, 0.5, 1]),
-    (100, 3400, [0, 1000, 2000, 3000, 4000]),
-    (-3, 8, [-5, 0, 5, 10]),
-    (0.021, 0.0279, [0.02, 0.022, 0.024, 0.026, 0.028]),
-  ],
-)
-def test_ticks_are_round_and_cover_the_values(low, high, expected):
-  assert charts.ticks(low, high) == expected
-
-
-@pytest.mark.parametrize('value', [0.0, 5.0, -5.0, 1e-9, 1e12])
-def test_ticks_of_one_value_surround_it(value):
-  ticks = charts.ticks(value, value)
-  assert ticks[0] <= value <= ticks[-1] and ticks[0] < ticks[-1]
-
-
-def test_log_ticks_are_powers_of_ten():
-  assert charts.log_ticks(0.02, 4) == pytest.approx([0.01, 0.1, 1, 10])
-  assert charts.log_ticks(1, 1) == pytest.approx([1, 10])
-
-
-def test_a_line_chart_puts_points_where_they_belong():
-  series = charts.Series('loss', [(0, 0.0), (5, 1.0), (10, 0.5)])
-  figure = charts.line_chart('loss', [series])
-  (line,) = [p for p in figure.iter('path') if p.get('class') == 'series-0']
-  points = [
-    tuple(map(float, point.split(',')))
-    for point in line.get('d')[1:].split('L')
-  ]
-  (x0, y0), (x1, y1), (x2, y2) = points
-  assert x1 == (x0 + x2) / 2 and y2 == (y0 + y1) / 2 and y1 < y0
-  titles = [title.text for title in figure.iter('title')]
-  assert titles == ['loss 0: 0', 'loss 5: 1', 'loss 10: 0.5']
-  assert figure.find('svg').get('aria-label') == 'loss; at the end: loss 0.5'
-  two = charts.line_chart('both', [series, charts.Series('b', [(0, 1.0)])])
-  legend = [s.text for s in two.iter('span') if 'legend' in s.get('class')]
-  assert legend == ['loss', 'b']
-
-
-def test_logarithms_spreads_and_letters():
-  line = charts.Series(
-    'a', [(1, 1.0), (2, 10.0), (4, 100.0)], spread=[(1, 1), (5, 20), (90, 100)]
-  )
-  other = charts.Series('b', [(1, 2.0)], is_dashed=True, colour=0)
-  letters = charts.Series('c', [(1, 1.0), (4, 10.0)], letters='XY')
-  figure = charts.line_chart(
-    't', [line, other, letters], log_x=True, log_y=True
-  )
-  paths = {p.get('class'): p.get('d') for p in figure.iter('path')}
-  points = [
-    tuple(map(float, point.split(',')))
-    for point in paths['series-0'][1:].split('L')
-  ]
-  (x0, y0), (x1, y1), (x2, y2) = points
-  assert x1 == (x0 + x2) / 2 and y1 == (y0 + y2) / 2
-  # Over the greatest, and back under the least.
-  outline = paths['series-0 spread'][1:-1].split('L')
-  assert len(outline) == 6 and outline[0] == outline[-1] == f'{x0},{y0}'
-  assert outline[2] == f'{x2},{y2}'
-  assert 'series-0 dashed' in paths and 'series-2' not in paths
-  shown = {
-    text.text: (float(text.get('x')), float(text.get('y')))
-    for text in figure.iter('text')
-    if 'letter' in text.get('class')
-  }
-  assert shown == {'X': (x0, y0), 'Y': (x2, y1)}
-  ticks = [t.text for t in figure.iter('text') if 'of-x' in t.get('class')]
-  assert ticks == ['1', '2', '4']
-  legend = [s.text for s in figure.iter('span') if 'legend' in s.get('class')]
-  assert legend == ['a', 'c']
-
-
-def test_thinning_keeps_ends_and_peaks():
-  points = [(i, float(i == 777) - float(i == 1234)) for i in range(5000)]
-  thin = charts.thinned(points)
-  assert len(thin) < 600 and set(thin) <= set(points) and thin == sorted(thin)
-  assert {points[0], points[-1], (777, 1.0), (1234, -1.0)} <= set(thin)
-  assert charts.thinned(points[:300]) == points[:300]
-
-
-@pytest.mark.parametrize(
-  ('value', 'text'),
-  [
-    (0.03162277, '0.03162'),
-    (24000, '24,000'),
-    (2.0, '2'),
-    (12345.6, '12,346'),
-    (1.2e-5, '1.2e-05'),
-    (3.1e9, '3.1e+09'),
-  ],
-)
-def test_numbers_are_short(value, text):
-  assert charts.number(value) == text

@@ -25,6 +25,7 @@ from pid_jax.trainer import evaluation
 from pid_jax.trainer import reporting
 from pid_jax.viewer import comparing
 from pid_jax.viewer import curves
+from pid_jax.viewer import figures
 from pid_jax.viewer import records
 from pid_jax.viewer import sources
 from pid_jax.viewer import tables
@@ -213,6 +214,7 @@ def _model_dir(tmp_path):
 
 
 def test_a_model_dir_is_its_latest_evaluation_and_its_curves(model_dir):
+  pytest.importorskip('matplotlib')
   source = sources.load(model_dir)
   assert source.title == 't: test at step 7'
   assert [x.predictions for x in source.examples] == [['y', 'z']]
@@ -237,6 +239,7 @@ def test_a_model_dir_is_its_latest_evaluation_and_its_curves(model_dir):
 
 
 def test_a_model_dir_without_predictions_has_its_curves(model_dir):
+  pytest.importorskip('matplotlib')
   shutil.rmtree(model_dir / 'evaluation')
   output = model_dir / 'report.html'
   summary = viewer.write_report(model_dir, output)
@@ -248,6 +251,13 @@ def test_a_model_dir_without_predictions_has_its_curves(model_dir):
   (model_dir / 'checkpoints').mkdir()
   with pytest.raises(errors.UserError, match='holds no predictions'):
     viewer.write_report(model_dir, output)
+
+
+def test_curves_need_matplotlib(model_dir, monkeypatch):
+  monkeypatch.setattr(figures, 'is_installed', lambda: False)
+  summary = viewer.write_report(model_dir, model_dir / 'report.html')
+  assert any('matplotlib' in note for note in summary.notes)
+  assert '<svg' not in (model_dir / 'report.html').read_text()
 
 
 def test_curves_need_tensorboard(model_dir, monkeypatch):
@@ -309,7 +319,7 @@ def test_the_command_needs_neither_jax_nor_tensorflow(model_dir):
   output = model_dir / 'report.html'
   lines = done.stdout.splitlines()
   assert lines[0] == f'1 examples, 2 errors: {output}'
-  assert 'evaluation/test-7' in lines[1]
+  assert any(x.startswith('This is the latest evaluation') for x in lines)
   loaded = {line.rpartition('|')[2].strip() for line in done.stderr.split('\n')}
   assert 'pid_jax.viewer.curves' in loaded
   assert not {'jax', 'tensorflow', 'seqio', 'flax', 'clu'} & loaded

@@ -13,9 +13,9 @@ import dataclasses
 from etils import epath
 
 from pid_jax import atomic
-from pid_jax.viewer import charts
 from pid_jax.viewer import comparing
 from pid_jax.viewer import curves as curves_lib
+from pid_jax.viewer import figures
 from pid_jax.viewer import markup
 from pid_jax.viewer import shell
 from pid_jax.viewer import sources
@@ -259,16 +259,20 @@ def _curves(
   curves: Mapping[str, curves_lib.Curve], is_open: bool
 ) -> markup.Element:
   """A chart for each curve; constant curves are listed as text."""
-  drawn, constant = [], []
+  panels, constant = [], []
   for tag in sorted(curves, key=_importance):
     values = {value for _, value in curves[tag]}
     if len(values) > 1:
-      series = [charts.Series('', curves[tag])]
+      series = [figures.Series('', curves[tag])]
       log_y = min(values) > 0 and max(values) > _LOG_FROM * min(values)
-      drawn.append(charts.line_chart(tag, series, log_y=log_y))
+      last = figures.number(curves[tag][-1][1])
+      panels.append(figures.Panel(f'{tag} {last}', series, log_y=log_y))
     else:
-      constant.append(f'{tag} {charts.number(values.pop())}')
-  parts = [element('div', *drawn, class_='charts')]
+      constant.append(f'{tag} {figures.number(values.pop())}')
+  parts = []
+  if figures.is_installed():
+    drawn = figures.to_elements(panels, 'curves')
+    parts.append(element('div', *drawn, class_='charts'))
   if constant:
     text = f'The same at every step: {", ".join(constant)}.'
     parts.append(element('p', text, class_='quiet'))

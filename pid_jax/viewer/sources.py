@@ -19,6 +19,7 @@ from etils import epath
 
 from pid_jax import errors
 from pid_jax.viewer import curves as curves_lib
+from pid_jax.viewer import figures
 from pid_jax.viewer import records
 
 _METRICS_FILE = 'metrics.json'
@@ -149,11 +150,17 @@ def _curves(
   if not folder.is_dir():
     return {}, []
   try:
-    return curves_lib.read(folder), []
+    curves = curves_lib.read(folder)
   except ImportError:
     return {}, [
       'The curves of the training are left out: tensorboard is not installed.'
     ]
+  if not figures.is_installed():
+    return curves, [
+      'The curves of the training are left out: matplotlib is not installed '
+      f'({figures.INSTALL}).'
+    ]
+  return curves, []
 
 
 def _results(folder: epath.Path) -> dict:

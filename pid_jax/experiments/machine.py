@@ -1,0 +1,143 @@
+# Copyright 2026 The pid_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""How fast this machine multiplies and reads: the floor of every program.
+
+A machine may change its speed during a measurement (clock rates, neighbours on
+the same host, who show in no statistics of the guest). `Probe` takes some
+hundredths of a second and runs before and after whatever is timed: times at
+different speeds must not be compared.
+"""
+
+from concurrent import futures
+import functools
+import math
+import os
+import platform
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from pid_jax.experiments import timer
+
+# Of the product: some milliseconds long, and 12 MB in all.
+_SIZE = 1024
+_REPEATS = 3
+# Rows of the products that decoding consists of: one row, the prompts of a job,
+# several inputs.
+_ROWS = (1, 6, 30, 240)
+_MATRIX = (512, 1024)
+_NUM_MATRICES = 64  # 134 MB.
+# Several times the last-level cache of most machines.
+_READ_BYTES = 128 << 20
+
+
+class Probe:
+  """Measures the speed of the moment, with all cores."""
+
+  def __init__(self):
+    """Allocates 140 MB and compiles the product."""
+    self._product = jax.jit(jnp.dot)
+    self._matrix = jnp.ones((_SIZE, _SIZE), jnp.float32)
+    cores = num_cores()
+    self._parts = np.array_split(np.ones(_READ_BYTES // 4, np.float32), cores)
+    self._pool = futures.ThreadPoolExecutor(cores)
+    self()  # Compiles, and starts the threads.
+
+  def __call__(self) -> timer.Speed:
+    """Returns medians of a few repeats."""
+    return timer.Speed(
+      2 * _SIZE**3 / timer.median_seconds(self._multiply, _REPEATS),
+      _READ_BYTES / timer.median_seconds(self._read, _REPEATS),
+    )
+
+  def _multiply(self) -> None:
+    self._product(self._matrix, self._matrix).block_until_ready()
+
+  def _read(self) -> None:
+    # NumPy releases the interpreter's lock, so the threads run together.
+    list(self._pool.map(np.max, self._parts))
+
+
+def describe() -> dict:
+  """Returns what the machine is, and its product rates, as JSON types.
+
+  GFLOP/s are medians. XLA's rates bound this library's programs; PyTorch's,
+  where it is installed, show what the hardware can do.
+  'gflops' are of square matrices. 'gflops_by_rows' are of the products that
+  decoding consists of: few rows times matrices that come from memory. What is
+  lost there is lost in every program.
+  """
+  result = {
+    'cores': num_cores(),
+    'processor': _processor(),
+    'system': platform.platform(terse=True),
+    'backend': jax.default_backend(),
+    'device': jax.devices()[0].device_kind,
+    'gflops': {},
+    'gflops_by_rows': {},
+  }
+  product = jax.jit(jnp.dot)
+  for dtype in ('float32', 'bfloat16'):
+    x = jnp.ones((2 * _SIZE, 2 * _SIZE), dtype)
+    result['gflops'][f'xla_{dtype}'] = _gflops(
+      lambda x=x: product(x, x).block_until_ready()
+    )
+  multiply = jax.jit(_multiply_rows)
+  matrices = [jnp.ones(_MATRIX) for _ in range(_NUM_MATRICES)]
+  result['gflops_by_rows']['xla_float32'] = _gflops_by_rows(
+    lambda x: multiply(x, matrices).block_until_ready(), jnp.ones
+  )
+  try:
+    import torch
+  except ImportError:
+    return result
+  torch.set_num_threads(num_cores())
+  for dtype in ('float32', 'bfloat16'):
+    y = torch.ones(2 * _SIZE, 2 * _SIZE, dtype=getattr(torch, dtype))
+    result['gflops'][f'torch_{dtype}'] = _gflops(lambda y=y: y @ y)
+  matrices = [torch.ones(_MATRIX) for _ in range(_NUM_MATRICES)]
+  result['gflops_by_rows']['torch_float32'] = _gflops_by_rows(
+    lambda x: _multiply_rows(x, matrices), torch.ones
+  )
+  return result
+
+
+def num_cores() -> int:
+  """Returns the cores that this process may use."""
+  if hasattr(os, 'sched_getaffinity'):
+    return len(os.sched_getaffinity(0))
+  return os.cpu_count() or 1
+
+
+def _multiply_rows(x, matrices):
+  """Multiplies x [rows, K] with each of matrices [K, N], one after another."""
+  for matrix in matrices:
+    x = (x @ matrix)[:, : x.shape[1]]
+  return x
+
+
+def _gflops_by_rows(multiply, ones) -> dict[str, float]:
+  """GFLOP/s of `_multiply_rows` by number of rows."""
+  rates = {}
+  for rows in _ROWS:
+    x = ones((rows, _MATRIX[0]))
+    multiply(x)
+    flops = 2 * rows * math.prod(_MATRIX) * _NUM_MATRICES
+    seconds = timer.median_seconds(functools.partial(multiply, x), _REPEATS)
+    rates[str(rows)] = flops / seconds / 1e9
+  return rates
+
+
+def _gflops(run) -> float:
+  run()
+  return 2 * (2 * _SIZE) ** 3 / timer.median_seconds(run, 5) / 1e9
+
+
+def _processor() -> str:
+  try:
+    with open('/proc/cpuinfo') as f:
+      names = [line for line in f if line.startswith('model name')]
+    return names[0].partition(':')[2].strip()
+  except (OSError, IndexError):
+    return platform.processor() or platform.machine()

@@ -1,0 +1,158 @@
+# Copyright 2026 The pid_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Decoding by this library: the programs of a job's variants."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+import dataclasses
+from typing import Any
+
+import jax
+import numpy as np
+
+from pid_jax import config as config_lib
+from pid_jax import decoding
+from pid_jax import network
+from pid_jax.decoding import loop
+from pid_jax.decoding import prefill as prefill_lib
+from pid_jax.experiments import layouts
+from pid_jax.experiments import profiling
+from pid_jax.experiments import synthetic
+from pid_jax.experiments import workloads
+from pid_jax.inference import batching
+from pid_jax.inference import engine
+
+# Programs that are timed besides the whole, to tell its phases apart.
+PARTS = ('encode', 'encode_and_prefill')
+
+
+@dataclasses.dataclass(frozen=True)
+class Decoder:
+  """A network with its parameters.
+
+  Attributes:
+    config: of the network.
+    params: its parameters in float32, where it computes.
+  """
+
+  config: config_lib.T5Config
+  params: Any
+
+  @property
+  def module(self) -> network.Transformer:
+    return network.Transformer(self.config)
+
+  def generator(
+    self,
+    variant: workloads.Variant,
+    job: workloads.Job,
+    batch: synthetic.Batch,
+  ) -> Callable[[], np.ndarray]:
+    """Returns a function that does a job, compiled when it is first called.
+
+    The function returns int32 [B, U, T]; of joint [B, 1, U * T].
+    """
+    sizes = job.sizes
+    inputs, prompts = _lay_out(variant, batch)
+    params = self.params
+    if variant.param_dtype != 'float32':
+      axes = network.param_axes(self.module)
+      params = network.quantize_params(params, axes, variant.param_dtype)
+    new_tokens = sizes.of(variant.layout).new_tokens
+    if variant.pool:
+      settings = loop.Settings(self.module, new_tokens)
+      return lambda: _stream(settings, params, variant.pool, inputs, prompts)
+    generate = self._generate(variant, job)
+    size = job.batch_size or len(inputs)
+    starts = range(0, len(inputs), size)
+
+    def run():
+      batches = [
+        generate(params, inputs[i : i + size], prompts[i : i + size])
+        for i in starts
+      ]
+      tokens = np.concatenate(batches)
+      return tokens.reshape(sizes.num_inputs, -1, new_tokens)
+
+    return run
+
+  def parts(
+    self,
+    variant: workloads.Variant,
+    job: workloads.Job,
+    batch: synthetic.Batch,
+  ) -> tuple[Callable[[], Any], ...]:
+    """Returns a function for each of `PARTS`."""
+    inputs, prompts = _lay_out(variant, batch)
+    slots = job.sizes.of(variant.layout).slots
+    wait = jax.block_until_ready
+    return (
+      lambda: wait(_encode(self.module, self.params, inputs)),
+      lambda: wait(
+        _encode_and_prefill(self.module, self.params, inputs, prompts, slots)
+      ),
+    )
+
+  def profile(
+    self, job: workloads.Job, batch: synthetic.Batch
+  ) -> dict[str, dict[str, float]] | None:
+    """Returns the shares of time of `job.stepwise`; see `profiling.profile`."""
+    inputs, prompts = _lay_out(job.stepwise, batch)
+    args = self.params, inputs[: job.batch_size], prompts[: job.batch_size]
+    program = self._generate(job.stepwise, job).lower(*args).compile()
+    run = lambda: jax.block_until_ready(program(*args))
+    run()
+    return profiling.profile(program, run)
+
+  def _generate(self, variant: workloads.Variant, job: workloads.Job) -> Any:
+    """Returns the jitted program of a batch: int32 [B, U, T] tokens."""
+    new_tokens = job.sizes.of(variant.layout).new_tokens
+    options = {
+      'max_new_tokens': new_tokens,
+      'min_new_tokens': new_tokens if job.lengths == 'exact' else 0,
+      **variant.options,
+    }
+    return jax.jit(
+      lambda params, inputs, prompts: (
+        decoding.generate(
+          self.module, params, inputs, prompts, **options
+        ).tokens
+      )
+    )
+
+
+_encode = jax.jit(prefill_lib.encode, static_argnums=0)
+_encode_and_prefill = jax.jit(
+  lambda module, params, inputs, prompts, cache_length: prefill_lib.prefill(
+    module,
+    params,
+    prefill_lib.encode(module, params, inputs),
+    prompts,
+    cache_length,
+  ),
+  static_argnums=(0, 4),
+)
+
+
+def _lay_out(
+  variant: workloads.Variant, batch: synthetic.Batch
+) -> tuple[np.ndarray, np.ndarray]:
+  return layouts.lay_out(variant.layout, batch.inputs, batch.prompts)
+
+
+def _stream(settings, params, pool, inputs, prompts) -> np.ndarray:
+  """Decodes inputs [B, S] with prompts [B, U, P] as a stream; [B, U, T]."""
+  size = engine.PoolSize.rounded_up(
+    **pool, input_length=inputs.shape[1], prompt_length=prompts.shape[2]
+  )
+  stream = engine.Stream(settings, params, batching.Shapes(), size, set())
+  for i, request in enumerate(zip(inputs, prompts, strict=True)):
+    stream.submit(i, i, batching.Request(*request))
+  shape = (*prompts.shape[:2], settings.max_new_tokens)
+  tokens = np.zeros(shape, np.int32)
+  while not stream.is_idle:
+    stream.begin()
+    for finished in stream.finish():
+      tokens[finished.key] = finished.outputs.tokens
+  return tokens
