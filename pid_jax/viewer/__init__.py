@@ -4,8 +4,8 @@
 
     viewer.write_report('/tmp/model', '/tmp/report.html')
 
-`markup` and `shell` build any page, `figures` its plots. The other modules build
-the report on predictions: `sources` finds them, `records` reads them,
+`markup` and `shell` build any page, `figures` its plots. The other modules
+build the report on predictions: `sources` finds them, `records` reads them,
 `comparing` classifies errors, `dialogues` groups turns, `curves` reads the logs
 of training, `tables` counts and encodes, and `predictions` builds the page. The
 scripts and styles are in assets/. No JAX, no TensorFlow.
