@@ -183,7 +183,7 @@ def train(
           initial=initial,
         )
       if initial is not None and not quiet:
-        reporting.tell(
+        reporting.logger.info(
           setup.describe_initial(initial, configured, model.module.config)
         )
     else:
