@@ -35,7 +35,7 @@ _FLOORS = (
   ('decoding',),
   ('checkpoints',),
   ('partitioning',),
-  ('subtasks',),
+  ('adafactor', 'subtasks'),
   ('network',),
   ('config',),
   ('atomic', 'compilation', 'distributed', 'progress', 'vocabulary'),

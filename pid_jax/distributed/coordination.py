@@ -10,8 +10,6 @@ import hashlib
 import itertools
 import sys
 
-import numpy as np
-
 from pid_jax import errors
 
 
@@ -62,6 +60,7 @@ def broadcast(text: str, source: int = 0) -> str:
   if process_count() == 1:
     return text
   from jax.experimental import multihost_utils
+  import numpy as np
 
   is_source = process_index() == source
   content = np.frombuffer(text.encode() if is_source else b'', np.uint8)
@@ -89,6 +88,7 @@ def check_equal(what: str, text: str) -> None:
   if process_count() == 1:
     return
   from jax.experimental import multihost_utils
+  import numpy as np
 
   digest = hashlib.sha256(text.encode()).digest()
   digests = multihost_utils.process_allgather(np.frombuffer(digest, np.uint8))
