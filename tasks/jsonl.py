@@ -22,6 +22,8 @@ line is one JSON object, an input with all its subtasks:
             tell "nothing there" from "no answer". Not needed for prediction.
             If the first line of no file has any, the task has none: it can be
             timed (pid_jax.compare), but not trained on nor scored.
+    choices list of strings, optional. Predictions, also those that metrics are
+            computed on, are one of them.
   id        string or whole number, optional: the line's number if absent. Must
             differ from line to line. Predictions carry it.
 
@@ -49,6 +51,7 @@ from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Sequence
 import functools
+import json
 import os
 from typing import Any
 
@@ -58,6 +61,7 @@ import seqio
 from pid_jax import errors
 from pid_jax import subtasks
 from pid_jax import vocabulary as vocabulary_lib
+from pid_jax.subtasks import examples as examples_lib
 from pid_jax.subtasks import metrics as metrics_lib
 
 EXAMPLE_FILE = os.path.join(os.path.dirname(__file__), 'example.jsonl')
@@ -137,11 +141,13 @@ def register(
   if isinstance(vocabulary, str | os.PathLike):
     vocabulary = vocabulary_lib.Vocabulary(vocabulary, extra_ids)
   has_targets = any(map(_has_targets, files.values()))
-  read = subtasks.iterate_examples if has_targets else _without_targets
   subtasks.register(
     name,
     source=subtasks.InMemoryDataSource(
-      {split: functools.partial(read, path) for split, path in files.items()}
+      {
+        split: functools.partial(_read, path, has_targets)
+        for split, path in files.items()
+      }
     ),
     vocabulary=vocabulary,
     metric_fns=[_metric(m, empty_target) for m in metrics if has_targets],
@@ -163,9 +169,19 @@ def _has_targets(path: epath.Path) -> bool:
     return True  # Whoever reads the file will say what is wrong with it.
 
 
-def _without_targets(path: epath.Path) -> Iterator[dict[str, Any]]:
-  for example in subtasks.iterate_examples(path, require_targets=False):
-    del example['choices']
+def _read(path: epath.Path, has_targets: bool) -> Iterator[dict[str, Any]]:
+  """Yields a file's examples; all have choices, or none has."""
+  read = functools.partial(subtasks.iterate_examples, path, has_targets)
+  has_choices = any(any(example.get('choices', ())) for example in read())
+  for example in read():
+    choices = example.pop('choices', [None] * len(example['prompts']))
+    if has_choices:
+      example[examples_lib.CHOICES] = [
+        '' if own is None else json.dumps(own) for own in choices
+      ]
+    if has_targets:
+      yield example
+      continue
     if any(target is not None for target in example['targets']):
       raise errors.UserError(
         f'{path}: the example {example["example_id"]!r} has targets, the first '

@@ -46,7 +46,7 @@ LOOKUP = Variant('pid_lookup', options={'lookup': decoding.PromptLookup()})
 LOCKSTEP = Variant('pid_lockstep', options={'num_compactions': 0})
 # As `PromptInDecoder.stream` does unless told otherwise.
 STREAM = Variant(
-  'pid_stream', pool={'batch_size': 8, 'num_places': 16, 'num_rows': 8}
+  'pid_stream', pool={'batch_size': 8, 'num_slots': 16, 'num_rows': 8}
 )
 
 # Names of peers, as in `peers`.

@@ -4,6 +4,7 @@
 
 from collections.abc import Callable
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -16,12 +17,14 @@ from pid_jax import partitioning
 from pid_jax.benchmarks import jobs
 from pid_jax.benchmarks import models
 from pid_jax.benchmarks import profiling
-from pid_jax.decoding import loop
 from pid_jax.decoding import phases
 from pid_jax.decoding import prefill as grid_lib
 from pid_jax.inference import batching
-from pid_jax.inference import engine
+from pid_jax.inference import engine as engine_lib
+from pid_jax.inference import options
+from pid_jax.inference import slots
 from pid_jax.programs import lowering
+from pid_jax.subtasks import prompt_in_encoder as pie
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,8 +55,8 @@ class Engine:
     if variant.param_dtype != 'float32':
       params = network.cast_params(params, variant.param_dtype)
     if variant.pool:
-      settings = loop.Settings(self.module, new_tokens)
-      return lambda: _stream(settings, params, variant.pool, inputs, prompts)
+      engine = engine_lib.Engine(self.module, params)
+      return lambda: _stream(engine, new_tokens, variant.pool, inputs, prompts)
     generate = self._generate(variant, job, new_tokens)
     shape = (job.num_inputs, -1, new_tokens)
     size = job.batch_size or len(inputs)
@@ -115,20 +118,23 @@ _encode = jax.jit(phases.encode, static_argnums=0)
 _prefill = jax.jit(grid_lib.prefill, static_argnums=(0, 4))
 
 
-def _stream(settings, params, pool, inputs, prompts) -> np.ndarray:
+def _stream(engine, new_tokens, pool, inputs, prompts) -> np.ndarray:
   """Decodes inputs [B, S] with prompts [B, U, P] as a stream; [B, U, T]."""
-  size = engine.PoolSize.rounded_up(
-    **pool, input_length=inputs.shape[1], prompt_length=prompts.shape[2]
+  stream = slots.Slots(
+    engine,
+    options.DecodingOptions(new_tokens),
+    slots.Capacity.rounded_up(
+      **pool, input_length=inputs.shape[1], prompt_length=prompts.shape[2]
+    ),
   )
-  stream = engine.Stream(settings, params, batching.Shapes(), size, set())
   for i, (text, own) in enumerate(zip(inputs, prompts, strict=True)):
-    stream.submit(i, i, batching.Request(text, own))
-  shape = (*prompts.shape[:2], settings.max_new_tokens)
+    stream.submit(i, i, batching.TokenRequest(text, own))
+  shape = (*prompts.shape[:2], new_tokens)
   tokens = np.zeros(shape, np.int32)
   while not stream.is_idle:
     stream.begin()
     for finished in stream.finish():
-      tokens[finished.key] = finished.outputs.tokens
+      tokens[finished.key] = finished.output.tokens
   return tokens
 
 
@@ -146,7 +152,9 @@ def lay_out(
     rows = job.num_inputs * job.num_prompts
     prompts = batch.prompts.reshape(rows, job.prompt_length)
     inputs = np.repeat(batch.inputs, job.num_prompts, axis=0)
-    inputs = np.concatenate([prompts, inputs], axis=1)
+    inputs = pie.join(
+      prompts, inputs, concatenate=functools.partial(np.concatenate, axis=1)
+    )
     return inputs, np.zeros((rows, 1, 0), np.int32), job.new_tokens
   none = np.zeros((job.num_inputs, 1, 0), np.int32)
   return batch.inputs, none, job.num_prompts * job.new_tokens

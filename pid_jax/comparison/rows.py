@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+from pid_jax.subtasks import prompt_in_encoder as pie
+
 Tensors = dict[str, tf.Tensor]
 
 
@@ -75,11 +77,11 @@ def of_pairs(
     inputs = tf.gather(window['inputs'], of_input)
     prompts, targets = flat('prompts'), flat('targets')
     if layout == 'pie':
-      inputs = _concatenated(prompts, inputs)
+      inputs = pie.join(prompts, inputs, concatenate=_concatenated)
     else:
       is_first = _is_first(of_input)
       inputs *= tf.cast(is_first, tf.int32)[:, tf.newaxis]
-      targets = _concatenated(prompts, targets)
+      targets = _concatenated([prompts, targets])
   pairs = {'inputs': inputs, 'targets': targets, 'weights': weights}
   counts = _count(row_of_input, num_rows)
   return {**_by_row(pairs, row, num_rows), 'num_inputs': counts}
@@ -140,9 +142,9 @@ def _is_first(values: tf.Tensor) -> tf.Tensor:
   return place == tf.gather(first, group)
 
 
-def _concatenated(left: tf.Tensor, right: tf.Tensor) -> tf.Tensor:
+def _concatenated(parts: list[tf.Tensor]) -> tf.Tensor:
   """[k, a], [k, b], padded with 0 -> [k, c], padded with 0."""
-  both = tf.concat([left, right], axis=1)
+  both = tf.concat(parts, axis=1)
   lengths = tf.math.count_nonzero(both, axis=1, dtype=tf.int32)
   return tf.RaggedTensor.from_row_lengths(
     tf.boolean_mask(both, both > 0), lengths, validate=False

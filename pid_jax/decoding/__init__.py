@@ -20,7 +20,6 @@ from pid_jax.decoding.sampling import make_sampler
 from pid_jax.decoding.scoring import Scored
 from pid_jax.decoding.scoring import score
 from pid_jax.decoding.scoring import score_choices
-from pid_jax.inference.batching import Shapes
 
 __all__ = [
   'GREEDY',
@@ -32,7 +31,6 @@ __all__ = [
   'Sample',
   'Sampler',
   'Scored',
-  'Shapes',
   'Temperature',
   'TopK',
   'TopP',

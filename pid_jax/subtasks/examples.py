@@ -5,9 +5,9 @@
 A line is an object
   {"inputs": "...", "subtasks": [{"name": "...", "prompt": "...",
                                   "target": "..."}, ...]}
-with an optional "id". tasks/jsonl.py registers such files as a task, and the
-predict command answers them; there, "target" may be missing, and "choices" may
-list the strings that the answer is one of.
+with an optional "id", and in a subtask optional "choices": a list of strings
+that the answer is one of. tasks/jsonl.py registers such files as a task, and
+the predict command answers them; there, "target" may be missing.
 
 Whatever is wrong is told as one line with file, line number, key and remedy,
 since a user's first file rarely is right.
@@ -24,6 +24,10 @@ from etils import epath
 from pid_jax import errors
 
 Example = dict[str, Any]
+
+# An optional feature of a task's examples: string [U], for each subtask a JSON
+# list of the strings that its output is one of, or '': any output.
+CHOICES = 'subtask_choices'
 
 # What becomes of inputs that are too long.
 LONG_INPUTS = ('keep_start', 'keep_end', 'error')
@@ -58,9 +62,10 @@ def iterate_examples(
 
   Yields:
     Decomposable examples: `example_id` (the line's "id", or its number),
-    `inputs` str, `prompts`, `targets` and `subtasks` lists of U strings. With
-    require_targets=False a target that the file lacks is None, and there is
-    `choices`, a list of U lists of strings, or None where there are none.
+    `inputs` str, `prompts`, `targets` and `subtasks` lists of U strings; where
+    a subtask has choices, and always with require_targets=False, `choices`, a
+    list of U lists of strings, or None where there are none. With
+    require_targets=False a target that the file lacks is None.
 
   Raises:
     UserError: the file cannot be read, is empty, or a line of it is wrong.
@@ -185,7 +190,7 @@ def _example(
       targets.append(_string(subtask, 'target', here))
     else:
       targets.append(None)
-    choices.append(None if require_targets else _choices(subtask, here))
+    choices.append(_choices(subtask, here))
   example = {
     'example_id': str(name),
     'inputs': inputs,
@@ -193,7 +198,9 @@ def _example(
     'subtasks': names,
     'targets': targets,
   }
-  return example if require_targets else {**example, 'choices': choices}
+  if require_targets and not any(choices):
+    return example
+  return {**example, 'choices': choices}
 
 
 def _choices(subtask: dict[str, Any], where: str) -> list[str] | None:

@@ -30,12 +30,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from collections.abc import Sequence
+import functools
 import re
 
 import seqio
 import tensorflow as tf
 
+from pid_jax.subtasks import examples
 from pid_jax.subtasks import newlines
+from pid_jax.subtasks import prompt_in_encoder as pie
 from pid_jax.subtasks import tf_assertions
 
 Example = Mapping[str, tf.Tensor]
@@ -149,7 +152,11 @@ def prompt_in_encoder(
       del example[key]
     name = example.pop('example_id')
     texts = {k: example.pop(f'{k}_pretokenized') for k in ('inputs', 'targets')}
-    own = {k: example.pop(k) for k in subtask_features}
+    own = {
+      k: example.pop(k)
+      for k in (*subtask_features, examples.CHOICES)
+      if k in example or k != examples.CHOICES  # Few tasks have choices.
+    }
     whole = {
       **example,
       'example_inputs': texts['inputs'],
@@ -163,7 +170,12 @@ def prompt_in_encoder(
       'num_subtasks': tf.fill([num_subtasks], num_subtasks),
       'subtask_name': example['subtasks_pretokenized'],
       'empty_place': empty_place,
-      'inputs': tf.concat([prompts, context, column(vocabulary.eos_id)], 1),
+      'inputs': pie.join(
+        prompts,
+        context,
+        column(vocabulary.eos_id),
+        concatenate=functools.partial(tf.concat, axis=1),
+      ),
       'inputs_pretokenized': tf.strings.join(
         [example['prompts_pretokenized'], texts['inputs']], ' '
       ),
@@ -293,9 +305,8 @@ def _fit(
   cut = size > limit - 1
   if long_inputs == 'error':
     tf_assertions.check_input(task, example, cut, size + 1, limit)
-  elif long_inputs == 'keep_end':
-    tokens = tokens[tf.maximum(0, size - (limit - 1)) :]
-  return tokens[: limit - 1], tf.cast(cut, tf.int32)
+  start, end = pie.kept_range(size, 0, limit, long_inputs, minimum=tf.minimum)
+  return tokens[start:end], tf.cast(cut, tf.int32)
 
 
 def _fit_beside(
@@ -319,11 +330,10 @@ def _fit_beside(
   """
   inputs = example['inputs']
   size = tf.size(inputs)
-  if limit is None:
-    kept = tf.fill(tf.shape(prompt_lengths), size)
-  else:
-    kept = tf.minimum(size, limit - 1 - prompt_lengths)
-  cut = kept < size
+  start, end = pie.kept_range(
+    size, prompt_lengths, limit, long_inputs, minimum=tf.minimum
+  )
+  cut = end - start < size
   if long_inputs == 'error' and limit is not None:
     tf_assertions.check_input(
       task,
@@ -332,8 +342,7 @@ def _fit_beside(
       size + 1,
       limit - tf.reduce_max(prompt_lengths),
     )
-  start = size - kept if long_inputs == 'keep_end' else tf.zeros_like(kept)
-  kept_index = tf.ragged.range(start, start + kept, row_splits_dtype=tf.int32)
+  kept_index = tf.ragged.range(start, end, row_splits_dtype=tf.int32)
   return tf.gather(inputs, kept_index), tf.cast(cut, tf.int32)
 
 

@@ -92,7 +92,9 @@ def register(
       the metrics as they are; an optional float32 [U] `subtask_weights` scales
       the loss of each subtask in the multi-prompt layout, and an optional
       int32 [U] `subtask_odds` says how much likelier one is drawn than others
-      where a run trains on some of the empty subtasks only.
+      where a run trains on some of the empty subtasks only. An optional string
+      [U] `subtask_choices` holds for each subtask a JSON list of the strings
+      that a prediction is one of, or '': evaluations decode among them.
     metric_fns: functions of (targets, predictions), lists with an entry per
       whole example; postprocessors.py says what is in it, metrics has some.
     has_targets: whether anybody knows the right answers; False: what stands in
