@@ -171,9 +171,8 @@ def _has_targets(path: epath.Path) -> bool:
 
 def _read(path: epath.Path, has_targets: bool) -> Iterator[dict[str, Any]]:
   """Yields a file's examples; all have choices, or none has."""
-  read = functools.partial(subtasks.iterate_examples, path, has_targets)
-  has_choices = any(any(example.get('choices', ())) for example in read())
-  for example in read():
+  has_choices = _mentions_choices(path)
+  for example in subtasks.iterate_examples(path, has_targets):
     choices = example.pop('choices', [None] * len(example['prompts']))
     if has_choices:
       example[examples_lib.CHOICES] = [
@@ -188,6 +187,15 @@ def _read(path: epath.Path, has_targets: bool) -> Iterator[dict[str, Any]]:
         'one has none; give them to all examples, or to none'
       )
     yield {**example, 'targets': [''] * len(example['targets'])}
+
+
+def _mentions_choices(path: epath.Path) -> bool:
+  """Whether some line may have choices; False if the file cannot be read."""
+  try:
+    with path.open('rb') as lines:
+      return any(b'"choices"' in line for line in lines)
+  except OSError:
+    return False  # Whoever reads the file will say what is wrong with it.
 
 
 def _metric(

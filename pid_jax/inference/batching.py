@@ -37,7 +37,7 @@ TokenSequences = tuple[tuple[int, ...], ...]
 Shape = tuple[int, int, int, int, int, int]  # B, S, U, P, K, T.
 
 # A known shape serves another batch if it costs at most this factor more than
-# that batch's own buckets.
+# the buckets of that batch.
 _MAX_COST_RATIO = 1.25
 # Compiling a program takes about as long as running this many batches.
 _BATCHES_PER_PROGRAM = 16
@@ -160,8 +160,8 @@ class Shapes:
 
     def total(known: Iterable[Shape]) -> int:
       return sum(
-        count * min(_cost(shape) for shape in known if _holds(shape, own))
-        for own, count in counts.items()
+        count * min(_cost(shape) for shape in known if _holds(shape, needed))
+        for needed, count in counts.items()
       )
 
     largest = tuple(max(sizes) for sizes in zip(*counts, strict=True))
@@ -227,25 +227,27 @@ class Shapes:
     Returns:
       One of `known`.
     """
-    own = self.buckets(needed, batch_size)
+    rounded = self.buckets(needed, batch_size)
     # Without prompt tokens, or without targets, it is another kind of program.
     same_kind = [
       shape
       for shape in self.within(batch_size, input_length, prompt_length)
-      if all((x == 0) == (y == 0) for x, y in zip(shape, own, strict=True))
+      if all((x == 0) == (y == 0) for x, y in zip(shape, rounded, strict=True))
       and shape[0] % self.batch_multiple == 0
     ]
-    large = [shape for shape in same_kind if _holds(shape, own)]
+    large = [shape for shape in same_kind if _holds(shape, rounded)]
     best = min(large, key=_cost, default=None)
     if best is not None and (
-      _cost(best) <= _MAX_COST_RATIO * _cost(own)
+      _cost(best) <= _MAX_COST_RATIO * _cost(rounded)
       or len(self.known) >= self.max_shapes
     ):
       return best
     if len(self.known) >= self.max_shapes:
-      own = tuple(max(sizes) for sizes in zip(own, *same_kind, strict=True))
-    self.known.add(own)
-    return own
+      rounded = tuple(
+        max(sizes) for sizes in zip(rounded, *same_kind, strict=True)
+      )
+    self.known.add(rounded)
+    return rounded
 
 
 def _cost(shape: Shape) -> int:
@@ -341,8 +343,8 @@ def make_batches(
     group = [requests[i] for i in ids]
     shape = shapes.fit(needed_shape(group), batch_size)
     absent = len(requests) + np.arange(shape[0] - len(ids))
-    own_roots = () if roots is None else [roots[i] for i in ids]
-    yield pad(group, [*ids, *absent], shape, own_roots)
+    group_roots = () if roots is None else [roots[i] for i in ids]
+    yield pad(group, [*ids, *absent], shape, group_roots)
 
 
 def _groups(
@@ -367,14 +369,14 @@ def _groups(
 def needed_shape(group: Sequence[TokenRequest]) -> Shape:
   """Returns the smallest shape that holds all of a group."""
   prompts = [prompt for request in group for prompt in request.prompts]
-  targets = [own for request in group for own in request.targets]
+  targets = [some for request in group for some in request.targets]
   return (
     len(group),
     _longest(request.inputs for request in group),
     max(len(request.prompts) for request in group),
     _longest(prompts),
     max(map(len, targets), default=0),
-    _longest(target for own in targets for target in own),
+    _longest(target for some in targets for target in some),
   )
 
 
@@ -406,11 +408,11 @@ def pad(
     batch.row_mask[b, : len(request.prompts)] = True
     for u, prompt in enumerate(request.prompts):
       batch.prompt_tokens[b, u, : len(prompt)] = prompt
-    for u, own in enumerate(request.targets):
-      for k, target in enumerate(own):
+    for u, targets in enumerate(request.targets):
+      for k, target in enumerate(targets):
         batch.target_tokens[b, u, k, : len(target)] = target
-  for b, own in enumerate(roots):
-    batch.roots[b, : len(own)] = own
+  for b, row_roots in enumerate(roots):
+    batch.roots[b, : len(row_roots)] = row_roots
   return batch
 
 

@@ -67,8 +67,8 @@ class Output(NamedTuple):
 class _Programs:
   """The jitted programs of a network on a mesh.
 
-  Each wraps a function object of its own, so that what was compiled is freed
-  with this object.
+  Each wraps a new function object, so that what was compiled is freed with this
+  object.
   """
 
   def __init__(
@@ -246,8 +246,8 @@ class Engine:
       progress: called now and then with the number of prompts answered so far.
       before_batch: called before each batch is started; may raise.
       partial_results: where results are kept, so that those that are there
-        already are not computed again, and processes share the work, each on a
-        mesh of its own. None: nowhere, and all processes do all together.
+        already are not computed again, and processes share the work, each on
+        devices of that process. None: nowhere; all processes do all together.
 
     Returns:
       An Output for each request.
@@ -361,12 +361,12 @@ class Engine:
     arrays = dict(vars(batch))
     if self.partitioner is None:
       return arrays
+    if self.partitioner.replicated.is_fully_addressable:
+      return jax.device_put(arrays, self.partitioner.batch_sharding)
     size = len(batch.request_ids)
-    if jax.process_count() > 1 and not self._is_local:
-      rows = self.partitioner.rows_of_processes(size)[jax.process_index()]
-      arrays = {name: x[rows] for name, x in arrays.items()}
-      return self.partitioner.put_batch(arrays, size)
-    return jax.device_put(arrays, self.partitioner.batch_sharding)
+    rows = self.partitioner.rows_of_processes(size)[jax.process_index()]
+    arrays = {name: x[rows] for name, x in arrays.items()}
+    return self.partitioner.put_batch(arrays, size)
 
   def _replicate(
     self, tries: constraints.Tries | None
@@ -380,11 +380,6 @@ class Engine:
       ),
       tries,
     )
-
-  @property
-  def _is_local(self) -> bool:
-    """Whether the mesh is this process's alone."""
-    return self.partitioner.replicated.is_fully_addressable
 
 
 @functools.lru_cache
@@ -415,7 +410,7 @@ def _tries(
       root_of_object[id(strings)] = root_of_set.setdefault(strings, new)
     return root_of_object[id(strings)]
 
-  roots = [[root(own) for own in request.choices] for request in requests]
+  roots = [[root(x) for x in request.choices] for request in requests]
   if not root_of_set:
     return None, None
   return constraints.build(list(root_of_set)), roots
@@ -444,10 +439,10 @@ def run_ahead(
     return batching.unbatch(_results(start, batches, progress))
   batches = list(batches)
   left = [k for k in range(len(batches)) if k not in partial_results.known]
-  own = left[distributed.index() :: distributed.count()]
-  results = _results(start, [batches[k] for k in own], progress)
+  mine = left[distributed.index() :: distributed.count()]
+  results = _results(start, [batches[k] for k in mine], progress)
   try:
-    for k, (_, arrays) in zip(own, results, strict=True):
+    for k, (_, arrays) in zip(mine, results, strict=True):
       partial_results.add(k, arrays)
   finally:  # Also of a job that is interrupted.
     partial_results.write()

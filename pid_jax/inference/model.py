@@ -311,7 +311,7 @@ class PromptInDecoder:
     processor = self._processor(max_new_tokens=options.max_new_tokens)
     encoded = processor.encode_all(inputs, prompts, choices=choices)
     outputs = self.engine.generate(
-      [part for own in encoded for part in own.parts],
+      [part for request in encoded for part in request.parts],
       options,
       batch_size=batch_size,
       progress=progress,
@@ -319,9 +319,9 @@ class PromptInDecoder:
     )
     return [
       processor.decode(
-        i, encoded[i], own, normalize_scores=options.normalize_scores
+        i, encoded[i], parts, normalize_scores=options.normalize_scores
       )
-      for i, own in enumerate(requests_lib.split(encoded, outputs))
+      for i, parts in enumerate(requests_lib.split(encoded, outputs))
     ]
 
   def stream(
@@ -444,11 +444,11 @@ class PromptInDecoder:
       UserError: as in `generate`, or targets and prompts do not match.
     """
     text_lib.check(inputs, prompts, targets=targets)
-    alone = [[[text] for text in own] for own in targets]
+    alone = [[[text] for text in texts] for texts in targets]
     scores = self._score(
       inputs, prompts, alone, 'targets', batch_size, progress
     )
-    return [[float(row[0]) for row in own] for own in scores]
+    return [[float(row[0]) for row in rows] for rows in scores]
 
   def choose(
     self,
@@ -487,7 +487,7 @@ class PromptInDecoder:
     answers, probabilities = [], []
     for lists, rows in zip(choices, scores, strict=True):
       answers.append(
-        [own[int(np.argmax(x))] for own, x in zip(lists, rows, strict=True)]
+        [texts[int(np.argmax(x))] for texts, x in zip(lists, rows, strict=True)]
       )
       probabilities.append([_normalized(x).tolist() for x in rows])
     return answers, probabilities
@@ -505,14 +505,14 @@ class PromptInDecoder:
     processor = self._processor(targets_name=targets_name)
     encoded = processor.encode_all(inputs, prompts, targets=targets)
     scored = self.engine.score(
-      [part for own in encoded for part in own.parts],
+      [part for request in encoded for part in request.parts],
       batch_size=batch_size,
       progress=progress,
     )
     return [
       [
-        row[: len(own)]
-        for own, row in zip(
+        row[: len(texts)]
+        for texts, row in zip(
           lists, (row for rows in parts for row in rows), strict=True
         )
       ]

@@ -47,7 +47,7 @@ class PartialResults:
     Args:
       folder: beside the output; local, or gs://.
       job: what results depend on.
-      seconds_between_writes: results of so many seconds are lost at most.
+      seconds_between_writes: of which results are lost, at most.
       seconds_to_appear: until what another process has written must be seen.
     """
     self._folder = epath.Path(folder)

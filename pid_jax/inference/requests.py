@@ -133,14 +133,14 @@ class RequestProcessor:
     ids = self.tokenizer.encode(inputs, name)
     prompt_ids = []
     for u, prompt in enumerate(prompts):
-      own = self.tokenizer.encode(prompt, f'prompts{place}[{u}]')
+      tokens = self.tokenizer.encode(prompt, f'prompts{place}[{u}]')
       limit = self.max_prompt_tokens
-      if limit is not None and len(own) > limit:
+      if limit is not None and len(tokens) > limit:
         raise errors.UserError(
-          f'prompts{place}[{u}] has {len(own)} tokens, and at most {limit} are '
+          f'prompts{place}[{u}] has {len(tokens)} tokens, and at most {limit} are '
           'allowed: shorten it, or raise max_prompt_tokens.'
         )
-      prompt_ids.append(own)
+      prompt_ids.append(tokens)
     eos_id = self.tokenizer.vocabulary.eos_id
     rows, truncated = batching.truncate(
       ids,
@@ -160,13 +160,13 @@ class RequestProcessor:
         )
       return known[id(strings)]
 
-    own_choices = [
+    choice_ids = [
       None
       if strings is None
       else sequences(strings, f'choices{place}[{u}]', self.max_new_tokens)
       for u, strings in enumerate(choices or ())
     ]
-    own_targets = [
+    target_ids = [
       [
         (*target, eos_id)
         for target in sequences(strings, f'{self.targets_name}{place}[{u}]')
@@ -175,13 +175,13 @@ class RequestProcessor:
     ]
     if self.layout == 'pid':
       request = batching.TokenRequest(
-        rows[0], prompt_ids, own_targets, own_choices
+        rows[0], prompt_ids, target_ids, choice_ids
       )
       return EncodedRequest([request], truncated)
     return EncodedRequest(
       [
         batching.TokenRequest(
-          row, [()], own_targets[u : u + 1], own_choices[u : u + 1]
+          row, [()], target_ids[u : u + 1], choice_ids[u : u + 1]
         )
         for u, row in enumerate(rows)
       ],
@@ -219,7 +219,7 @@ class RequestProcessor:
       )
       for i, text in enumerate(inputs)
     ]
-    cut = [f'inputs[{i}]' for i, own in enumerate(encoded) if own.truncated]
+    cut = [f'inputs[{i}]' for i, x in enumerate(encoded) if x.truncated]
     if cut:
       logger.warning(
         '%d of %d inputs have more than %d tokens and were cut (%s): %s',
@@ -260,4 +260,4 @@ def split(
 ) -> list[list]:
   """Splits results of all parts into one list for each request."""
   results = iter(results)
-  return [[next(results) for _ in own.parts] for own in encoded]
+  return [[next(results) for _ in x.parts] for x in encoded]

@@ -267,8 +267,8 @@ class Slots:
     requests = [waiting.request for waiting in group]
     roots = [
       [
-        constraints.FREE if own is None else self._tries.root(own)
-        for own in request.choices
+        constraints.FREE if strings is None else self._tries.root(strings)
+        for strings in request.choices
       ]
       for request in requests
     ]
@@ -327,12 +327,12 @@ class Slots:
     """Takes the requests that ended from their slots."""
     finished = []
     for slot in [slot for slot in self._open if has_ended[slot]]:
-      own = self._open.pop(slot)
+      opened = self._open.pop(slot)
       # Rows that had ended before have moved, too, and are the same there.
-      rows = np.flatnonzero(own.prompts < len(own.output.tokens))
-      for into, new in zip(own.output, _arrays(outputs), strict=True):
-        into[own.prompts[rows]] = new[slot, rows]
-      finished.append(Finished(own.key, own.output))
+      rows = np.flatnonzero(opened.prompts < len(opened.output.tokens))
+      for into, new in zip(opened.output, _arrays(outputs), strict=True):
+        into[opened.prompts[rows]] = new[slot, rows]
+      finished.append(Finished(opened.key, opened.output))
     return finished
 
 

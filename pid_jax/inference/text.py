@@ -3,8 +3,8 @@
 """Texts: what is checked of them, and how they become ids and ids texts.
 
 The first mistakes of a user of `PromptInDecoder` are made here: one list of
-prompts for all inputs, a string for a list, an empty prompt. Each gets its own
-message; and so do characters that the vocabulary cannot hold. Texts are checked
+prompts for all inputs, a string for a list, an empty prompt. Each gets a
+message of its kind; and so do characters that the vocabulary cannot hold. Texts are checked
 and tokenised once, where they enter.
 """
 
@@ -55,13 +55,13 @@ def check(
         f'There are {len(inputs)} inputs and {len(lists)} lists of {name}: '
         f'give each input a list of {name} of its own.'
       )
-    for i, own in enumerate(lists):
-      _check_strings(f'{name}[{i}]', own)
-  for i, own in enumerate(prompts):
-    check_prompts(own, f'[{i}]')
-    if targets is not None and len(targets[i]) != len(own):
+    for i, texts in enumerate(lists):
+      _check_strings(f'{name}[{i}]', texts)
+  for i, texts in enumerate(prompts):
+    check_prompts(texts, f'[{i}]')
+    if targets is not None and len(targets[i]) != len(texts):
       raise errors.UserError(
-        f'prompts[{i}] holds {len(own)} strings, targets[{i}] '
+        f'prompts[{i}] holds {len(texts)} strings, targets[{i}] '
         f'{len(targets[i])}: give each prompt one target.'
       )
   if choices is None:
@@ -71,8 +71,8 @@ def check(
       f'There are {len(prompts)} inputs and {len(choices)} lists of choices: '
       'give each input a list, with the choices of each of its prompts.'
     )
-  for i, (own, lists) in enumerate(zip(prompts, choices, strict=True)):
-    check_choices(own, lists, f'[{i}]')
+  for i, (texts, lists) in enumerate(zip(prompts, choices, strict=True)):
+    check_choices(texts, lists, f'[{i}]')
 
 
 def check_input(text: str) -> None:
@@ -178,7 +178,7 @@ class Tokenizer:
     except UnicodeEncodeError as e:
       raise errors.UserError(
         f'{name} holds {text[e.start]!r}, half of a surrogate pair, which is '
-        'no character: decode the text anew, or take it out.'
+        'no character: decode the text again, or take it out.'
       ) from e
     ids = self.vocabulary.encode(text)
     if self.unknown is not None:
@@ -293,9 +293,3 @@ class UnknownCharacterCounter:
       ', '.join(told),
       ', ...' if len(self._lost) > 8 else '',
     )
-
-
-def split(rows: Sequence[Any], prompts: Sequence[Sequence[str]]) -> list[Any]:
-  """Splits a flat list into one list per input, an entry for each prompt."""
-  rows = iter(rows)
-  return [[next(rows) for _ in own] for own in prompts]

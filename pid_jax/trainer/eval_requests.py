@@ -69,11 +69,11 @@ class EvalRequests:
       [...] where the task is text-to-text.
     """
     if self.grid_size is None:
-      return [own[0] for own in values]
+      return [array[0] for array in values]
     grids = []
-    for rows, own in zip(self.rows, values, strict=True):
-      grid = np.zeros((self.grid_size, *own.shape[1:]), own.dtype)
-      grid[rows] = own
+    for rows, array in zip(self.rows, values, strict=True):
+      grid = np.zeros((self.grid_size, *array.shape[1:]), array.dtype)
+      grid[rows] = array
       grids.append(grid)
     return grids
 
@@ -111,7 +111,7 @@ def read(
       truncated[name] += int(batch[name].sum())
     inputs = _unpadded(batch['encoder_input_tokens'])
     for i, ids in enumerate(inputs):
-      own_targets = batch['decoder_target_tokens'][i]
+      target_rows = batch['decoder_target_tokens'][i]
       if is_grid:
         grid = batch['decoder_prompt_tokens'][i]
         present = np.flatnonzero(grid.any(axis=-1))
@@ -120,17 +120,17 @@ def read(
           for prompt in _unpadded(grid[present])
         ]
       else:
-        own_targets, present, prompts = own_targets[None], np.arange(1), [()]
+        target_rows, present, prompts = target_rows[None], np.arange(1), [()]
       # Nothing at all still takes a place.
       requests.append(batching.TokenRequest(ids if len(ids) else (0,), prompts))
-      own_targets = _unpadded(own_targets[present])
-      targets.append([x if len(x) else (0,) for x in own_targets])
+      target_rows = _unpadded(target_rows[present])
+      targets.append([x if len(x) else (0,) for x in target_rows])
       rows.append(present)
   choices = _choices(task, task_dataset, max_new_tokens or target_length)
   if choices is not None:
     requests = [
-      dataclasses.replace(request, choices=[own[u] for u in present])
-      for request, present, own in zip(requests, rows, choices, strict=True)
+      dataclasses.replace(request, choices=[strings[u] for u in present])
+      for request, present, strings in zip(requests, rows, choices, strict=True)
     ]
   return EvalRequests(
     requests,
@@ -172,9 +172,9 @@ def _choices(
       )
     return known[content]
 
-  # A grid's example has those of all its subtasks, a text its own.
+  # A grid's example has those of all its subtasks, a text those of one.
   values = map(np.atleast_1d, column.as_numpy_iterator())
-  return [[encode(content) for content in own.tolist()] for own in values]
+  return [[encode(content) for content in x.tolist()] for x in values]
 
 
 def _unpadded(rows: np.ndarray) -> list[np.ndarray]:
