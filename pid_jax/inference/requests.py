@@ -137,8 +137,8 @@ class RequestProcessor:
       limit = self.max_prompt_tokens
       if limit is not None and len(tokens) > limit:
         raise errors.UserError(
-          f'prompts{place}[{u}] has {len(tokens)} tokens, and at most {limit} are '
-          'allowed: shorten it, or raise max_prompt_tokens.'
+          f'prompts{place}[{u}] has {len(tokens)} tokens, and at most {limit} '
+          'are allowed: shorten it, or raise max_prompt_tokens.'
         )
       prompt_ids.append(tokens)
     eos_id = self.tokenizer.vocabulary.eos_id

@@ -3,9 +3,9 @@
 """Texts: what is checked of them, and how they become ids and ids texts.
 
 The first mistakes of a user of `PromptInDecoder` are made here: one list of
-prompts for all inputs, a string for a list, an empty prompt. Each gets a
-message of its kind; and so do characters that the vocabulary cannot hold. Texts are checked
-and tokenised once, where they enter.
+prompts for all inputs, a string for a list, an empty prompt. Each has a message
+that names the entry; so have characters that the vocabulary cannot hold. Texts
+are checked and tokenised once, where they enter.
 """
 
 import collections
