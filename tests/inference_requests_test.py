@@ -92,7 +92,7 @@ def _predict(model, folder):
     folder / 'out.jsonl',
     inference.DecodingOptions(max_new_tokens=5),
   )
-  written = map(json.loads, (folder / 'out.jsonl').open())
+  written = map(json.loads, (folder / 'out.jsonl').read_text().splitlines())
   return [[s['prediction'] for s in line['subtasks']] for line in written]
 
 
