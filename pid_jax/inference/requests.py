@@ -24,6 +24,9 @@ from pid_jax.inference import text as text_lib
 logger = logging.getLogger(__name__)
 
 
+_Known = dict[int, tuple[Sequence[str], batching.TokenSequences]]
+
+
 @dataclasses.dataclass(frozen=True)
 class Request:
   """One input with its prompts.
@@ -108,7 +111,7 @@ class RequestProcessor:
     choices: Sequence[Sequence[str] | None] | None = None,
     targets: Sequence[Sequence[str]] | None = None,
     place: str = '',
-    known: dict[int, batching.TokenSequences] | None = None,
+    known: _Known | None = None,
   ) -> EncodedRequest:
     """Tokenises an input with its prompts, which were checked (see `text`).
 
@@ -119,8 +122,8 @@ class RequestProcessor:
         or None: all outputs are free.
       targets: for each prompt K strings to be scored; None: there are none.
       place: of the input among others, such as '[3]', for messages.
-      known: by the id of a list of strings, what was made of it; added to. For
-        lists that stay as they are meanwhile.
+      known: by the id of a list of strings, that list and what was made of it;
+        added to. For lists that do not change meanwhile.
 
     Returns:
       The request, or the requests in the layout 'pie', as ids.
@@ -155,10 +158,11 @@ class RequestProcessor:
 
     def sequences(strings, name, max_new_tokens=None):
       if id(strings) not in known:
-        known[id(strings)] = self.tokenizer.encode_choices(
-          strings, name, max_new_tokens
+        known[id(strings)] = (
+          strings,  # Kept, so that no other list gets its id.
+          self.tokenizer.encode_choices(strings, name, max_new_tokens),
         )
-      return known[id(strings)]
+      return known[id(strings)][1]
 
     choice_ids = [
       None
@@ -207,7 +211,7 @@ class RequestProcessor:
     Raises:
       UserError: see `encode`.
     """
-    known: dict[int, batching.TokenSequences] = {}
+    known: _Known = {}
     encoded = [
       self.encode(
         text,
