@@ -134,6 +134,51 @@ def comma_separated(
   return parse
 
 
+def add_decoding_flags(parser: argparse.ArgumentParser) -> None:
+  """Adds the flags of decoding; `decoding_options` reads them."""
+  add = parser.add_argument
+  add(
+    '--max_new_tokens',
+    type=int,
+    metavar='N',
+    help='cut predictions here; default: as in training, else 32',
+  )
+  add('--temperature', type=float, help='draw predictions, sharper below 1')
+  add('--top_k', type=int, metavar='K', help='draw from the K likeliest tokens')
+  add('--top_p', type=float, metavar='P', help='draw from the likeliest P of 1')
+  add('--seed', type=int, default=0, help='of drawing; default: 0')
+  add(
+    '--prompt_lookup',
+    '--lookup',
+    action='store_true',
+    help='draft tokens from inputs: the same predictions, sooner',
+  )
+  add('--beam_size', type=int, metavar='N', help='search with N beams instead')
+  add('--length_penalty', type=float, default=0.6, help='default: 0.6')
+
+
+def decoding_options(args: argparse.Namespace) -> Any:
+  """Returns the `inference.DecodingOptions` of `add_decoding_flags`.
+
+  Args:
+    args: what `run` parsed.
+
+  Raises:
+    UserError: a value out of range, or options that exclude each other.
+  """
+  from pid_jax import decoding  # Not above: --help must answer at once.
+  from pid_jax import inference
+
+  return inference.DecodingOptions(
+    max_new_tokens=args.max_new_tokens,
+    sampler=decoding.make_sampler(args.temperature, args.top_k, args.top_p),
+    prompt_lookup=decoding.PromptLookup() if args.prompt_lookup else None,
+    beam_size=args.beam_size,
+    length_penalty=args.length_penalty,
+    seed=args.seed,
+  )
+
+
 def run(
   main: Callable[[argparse.Namespace], int | None],
   doc: str,

@@ -5,12 +5,15 @@ r"""Evaluates a trained model and writes its metrics and predictions.
 Example:
   python -m pid_jax.evaluate --model_dir=/tmp/model --split=test
   python -m pid_jax.evaluate --model_dir=/tmp/model --param_dtype=int8
+  python -m pid_jax.evaluate --model_dir=/tmp/model --beam_size=4
 
 Task, lengths and modules are those of MODEL_DIR/config.gin, which training
 wrote; --gin_file and --gin.NAME=VALUE override them. The mesh is not: all
-devices share the batch, in groups of --num_partitions.
+devices share the batch, in groups of --num_partitions. Predictions are made as
+`predict` makes them, with the same flags; in training they are greedy.
 The results go to MODEL_DIR/evaluation/SPLIT-STEP: metrics.json and TASK.jsonl;
-of another task, fewer examples or int8 to SPLIT-STEP-TASK, -first-N, -int8.
+of another task, fewer examples, int8 or other decoding to SPLIT-STEP-TASK,
+-first-N, -int8, -beam_size-4 and so on.
 """
 
 import argparse
@@ -33,6 +36,13 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     metavar='DIR',
     help='default: MODEL_DIR/evaluation/SPLIT-STEP',
   )
+  add(
+    '--batch_size',
+    type=int,
+    metavar='N',
+    help='inputs that are decoded together; default: as configured',
+  )
+  cli.add_decoding_flags(parser)
 
 
 def main(args: argparse.Namespace) -> None:
@@ -43,6 +53,7 @@ def main(args: argparse.Namespace) -> None:
   from pid_jax import partitioning
   from pid_jax import trainer
 
+  options = cli.decoding_options(args)
   task = checkpoints.read_config(args.model_dir)['task']
   config = os.path.join(args.model_dir, 'config.gin')
   if checkpoints.steps(args.model_dir) and os.path.exists(config):  # Not T5X's.
@@ -64,6 +75,7 @@ def main(args: argparse.Namespace) -> None:
     split=args.split,
     mixture_or_task_name=args.task or cfg.mixture_or_task_name,
     num_examples=args.num_examples or cfg.num_examples,
+    batch_size=args.batch_size or cfg.batch_size,
   )
   values, output = trainer.evaluate(
     args.model_dir,
@@ -77,6 +89,7 @@ def main(args: argparse.Namespace) -> None:
       }
     ),
     param_dtype=args.param_dtype,
+    options=options,
   )
   cli.say(f'{trainer.table(values)}\nwritten to {output}')
 

@@ -297,18 +297,14 @@ class EncoderDecoderModel:
       int32 tokens, 0 after EOS: [B, U, T] for a grid, else [B, T].
       {'scores': float32 log-probabilities [B, U] or [B]}.
     """
-    prompts = batch.get('decoder_prompt_tokens')
-    is_grid = prompts is not None
-    inputs = batch['encoder_input_tokens']
-    if not is_grid:
-      prompts = jnp.zeros((inputs.shape[0], 1, 0), jnp.int32)
+    inputs, prompts, is_grid = _grid(batch)
     generated = decoding.generate(
       self.module,
       params,
       inputs,
       prompts,
       max_new_tokens=batch['decoder_target_tokens'].shape[-1],
-      sampler=self.sampler or decoding.Greedy(),
+      sampler=self.sampler or decoding.GREEDY,
       rng=rng,
     )
     tokens, scores = generated.tokens, generated.log_probs
@@ -322,25 +318,26 @@ class EncoderDecoderModel:
     Args:
       params: of the network.
       batch: a grid ('decoder_prompt_tokens' [B, U, P], 'decoder_target_tokens'
-        [B, U, T]) or a text-to-text batch, unpacked.
+        [B, U, T]) or a text-to-text batch, unpacked, whose
+        'decoder_loss_weights' [B, T], if it has them, weigh its tokens.
 
     Returns:
       float32 [B, U] for a grid, else [B]: sums over the tokens of a target, its
       EOS included.
     """
-    if 'decoder_prompt_tokens' not in batch:
-      weights, _ = self.loss_weights(batch)
-      nll, _ = cross_entropy(
-        self.logits(params, batch, None), batch['decoder_target_tokens']
-      )
-      return -jnp.sum(nll * weights, axis=-1)
-    return decoding.score(
+    inputs, prompts, is_grid = _grid(batch)
+    targets = batch['decoder_target_tokens']
+    scored = decoding.score(
       self.module,
       params,
-      batch['encoder_input_tokens'],
-      batch['decoder_prompt_tokens'],
-      batch['decoder_target_tokens'],
-    ).log_probs
+      inputs,
+      prompts,
+      targets if is_grid else targets[:, None],
+    )
+    if is_grid:
+      return scored.log_probs
+    scores = scored.token_log_probs[:, 0]
+    return jnp.sum(scores * batch.get('decoder_loss_weights', 1.0), axis=-1)
 
   def logits(
     self, params: PyTree, batch: Batch, dropout_rng: jax.Array | None
@@ -371,6 +368,18 @@ class EncoderDecoderModel:
       enable_dropout=dropout_rng is not None,
       rngs=None if dropout_rng is None else {'dropout': dropout_rng},
     )
+
+
+def _grid(batch: Batch) -> tuple[jax.Array, jax.Array, bool]:
+  """Returns inputs, prompts, and whether these were there.
+
+  A text-to-text batch is a grid of one subtask without a prompt.
+  """
+  inputs = batch['encoder_input_tokens']
+  prompts = batch.get('decoder_prompt_tokens')
+  if prompts is not None:
+    return inputs, prompts, True
+  return inputs, jnp.zeros((inputs.shape[0], 1, 0), jnp.int32), False
 
 
 def batch_counts(batch: Batch) -> Metrics:

@@ -28,34 +28,22 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
   cli.add_mesh_flags(parser)
   add('--input', metavar='FILE', required=True, help='JSONL to answer')
   add('--output', metavar='FILE', required=True, help='JSONL to write')
-  add(
-    '--max_new_tokens',
-    type=int,
-    metavar='N',
-    help='cut predictions here; default: as in training, else 32',
-  )
+  cli.add_decoding_flags(parser)
   add('--scores', action='store_true', help='write log-probabilities, too')
   add('--batch_size', type=int, default=16, help='inputs together; default: 16')
-  add('--temperature', type=float, help='draw predictions, sharper below 1')
-  add('--top_k', type=int, metavar='K', help='draw from the K likeliest tokens')
-  add('--top_p', type=float, metavar='P', help='draw from the likeliest P of 1')
-  add('--lookup', action='store_true', help='copy drafts from inputs')
-  add('--beam_size', type=int, metavar='N', help='search with N beams instead')
-  add('--length_penalty', type=float, default=0.6, help='default: 0.6')
   add(
     '--long_inputs',
     choices=examples.LONG_INPUTS,
     help='what to do with an input that is too long; default: as in training',
   )
-  add('--seed', type=int, default=0, help='of drawing; default: 0')
 
 
 def main(args: argparse.Namespace) -> None:
   """Answers the file."""
   from pid_jax import checkpoints
-  from pid_jax import decoding
   from pid_jax import inference
 
+  options = cli.decoding_options(args)
   model = checkpoints.open_checkpoint(args.model_dir, args.step)
   num_lines = inference.answer_file(
     lambda: inference.PromptInDecoder.from_pretrained(
@@ -66,15 +54,10 @@ def main(args: argparse.Namespace) -> None:
     ),
     args.input,
     args.output,
-    model_name=f'{model.path} {model.fingerprint()} {args.param_dtype}',
-    max_new_tokens=args.max_new_tokens,
-    with_scores=args.scores,
+    options,
     batch_size=args.batch_size,
-    sampler=decoding.make_sampler(args.temperature, args.top_k, args.top_p),
-    seed=args.seed,
-    lookup=decoding.PromptLookup() if args.lookup else None,
-    beam_size=args.beam_size,
-    length_penalty=args.length_penalty,
+    with_scores=args.scores,
+    model_name=f'{model.path} {model.fingerprint()} {args.param_dtype}',
   )
   cli.say(f'{num_lines} examples written to {args.output}')
 

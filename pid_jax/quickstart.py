@@ -14,8 +14,11 @@ import argparse
 import json
 import os
 import shlex
+import statistics
 import subprocess
 import sys
+import time
+from typing import Any
 
 from pid_jax import cli
 
@@ -32,6 +35,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> None:
   """Runs the commands, times both layouts and prints the table."""
+  from pid_jax import inference
+
   model_dir = args.model_dir
   test, questions, answers = (
     os.path.join(model_dir, name)
@@ -49,7 +54,8 @@ def main(args: argparse.Namespace) -> None:
     f'--output={answers}',
   )
   print('\nTiming prompt-in-decoder against prompt-in-encoder ...', flush=True)
-  seconds = time_layouts(model_dir, turns[:NUM_TIMED])
+  model = inference.PromptInDecoder.from_pretrained(model_dir)
+  seconds = time_layouts(model, turns[:NUM_TIMED])
   with open(os.path.join(test, 'metrics.json')) as f:
     results = json.load(f)
   print(report(model_dir, results, seconds))
@@ -107,16 +113,54 @@ def write_questions(path: str) -> list[dict]:
   return turns
 
 
-def time_layouts(model_dir: str, turns: list[dict]) -> dict[str, float]:
-  """Returns seconds per dialogue turn of each layout, 'pid' and 'pie'."""
-  from pid_jax import inference
+def time_layouts(
+  model: Any, turns: list[dict], new_tokens: int = 8, repeats: int = 5
+) -> dict[str, float]:
+  """Times both layouts on the same inputs and prompts with the same weights.
 
-  model = inference.PromptInDecoder.from_pretrained(model_dir)
-  return inference.time_layouts(
-    model,
-    [turn['inputs'] for turn in turns],
-    [[s['prompt'] for s in turn['subtasks']] for turn in turns],
-  )
+  Each input is one call, which answers all its prompts with exactly
+  `new_tokens` tokens. Both layouts are compiled and run once before; then they
+  take turns, so that a busy machine slows both.
+
+  Args:
+    model: an `inference.PromptInDecoder` of either layout. Only the time is
+      looked at, not what it answers.
+    turns: of `write_questions`.
+    new_tokens: generated for each prompt.
+    repeats: turns that each layout takes on each input; the median counts.
+
+  Returns:
+    {'pid': seconds per input, 'pie': seconds per input}, means over the inputs.
+  """
+  models = {
+    layout: type(model)(
+      model.config,
+      model.engine.params,
+      model.vocabulary,
+      {**model.task, 'layout': layout},
+    )
+    for layout in ('pid', 'pie')
+  }
+  for timed in models.values():
+    timed.max_input_tokens = None  # Both read all.
+  medians = {layout: [] for layout in models}
+  for turn in turns:
+    prompts = [subtask['prompt'] for subtask in turn['subtasks']]
+    seconds = {layout: [] for layout in models}
+    for _ in range(1 + repeats):
+      for layout, timed in models.items():
+        start = time.perf_counter()
+        timed.generate(
+          [turn['inputs']],
+          [prompts],
+          new_tokens,
+          min_new_tokens=new_tokens,
+          batch_size=len(prompts),
+        )
+        seconds[layout].append(time.perf_counter() - start)
+    for layout, values in seconds.items():
+      medians[layout].append(statistics.median(values[1:]))  # One compiled.
+  return {name: statistics.mean(values) for name, values in medians.items()}
 
 
 def report(model_dir: str, results: dict, seconds: dict[str, float]) -> str:

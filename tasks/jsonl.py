@@ -22,6 +22,8 @@ JSON object, an input with all its subtasks:
             differs from a missing answer. Not needed for prediction. If the
             first line of no file has a target, the task has no targets: it can
             be timed (pid_jax.compare), but not trained on or scored.
+    choices list of strings, optional. Predictions, also those that metrics are
+            computed on, are one of them.
   id        string or whole number, unique, optional; the line number by
             default. Predictions have it, too.
 
@@ -49,6 +51,7 @@ from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Sequence
 import functools
+import json
 import os
 from typing import Any
 
@@ -58,7 +61,7 @@ import seqio
 from pid_jax import errors
 from pid_jax import subtasks
 from pid_jax import vocabulary as vocabulary_lib
-from pid_jax.subtasks import examples
+from pid_jax.subtasks import examples as examples_lib
 from pid_jax.subtasks import metrics as metrics_lib
 
 EXAMPLE_FILE = os.path.join(os.path.dirname(__file__), 'example.jsonl')
@@ -114,9 +117,9 @@ def register(
       is unknown, or the name is registered with other arguments.
   """
   arguments = {k: v for k, v in locals().items() if k != 'layout'}
-  if layout not in examples.LAYOUTS:
-    raise errors.unknown('layout', layout, examples.LAYOUTS)
-  task = name + examples.LAYOUTS[layout]
+  if layout not in examples_lib.LAYOUTS:
+    raise errors.unknown('layout', layout, examples_lib.LAYOUTS)
+  task = name + examples_lib.LAYOUTS[layout]
   if not subtasks.is_new(name, __name__, arguments):
     return task
 
@@ -135,11 +138,13 @@ def register(
   if isinstance(vocabulary, str | os.PathLike):
     vocabulary = vocabulary_lib.Vocabulary(vocabulary, extra_ids)
   has_targets = any(map(_has_targets, files.values()))
-  read = subtasks.iterate_examples if has_targets else _without_targets
   subtasks.register(
     name,
     source=subtasks.InMemoryDataSource(
-      {split: functools.partial(read, path) for split, path in files.items()}
+      {
+        split: functools.partial(_read, path, has_targets)
+        for split, path in files.items()
+      }
     ),
     vocabulary=vocabulary,
     metric_fns=[_metric(m, empty_target) for m in metrics if has_targets],
@@ -161,15 +166,33 @@ def _has_targets(path: epath.Path) -> bool:
     return True  # Reading the file will raise a better error.
 
 
-def _without_targets(path: epath.Path) -> Iterator[dict[str, Any]]:
-  for example in subtasks.iterate_examples(path, require_targets=False):
-    del example['choices']
+def _read(path: epath.Path, has_targets: bool) -> Iterator[dict[str, Any]]:
+  """Yields a file's examples; all have choices, or none has."""
+  has_choices = _mentions_choices(path)
+  for example in subtasks.iterate_examples(path, has_targets):
+    choices = example.pop('choices', [None] * len(example['prompts']))
+    if has_choices:
+      example[examples_lib.CHOICES] = [
+        '' if own is None else json.dumps(own) for own in choices
+      ]
+    if has_targets:
+      yield example
+      continue
     if any(target is not None for target in example['targets']):
       raise errors.UserError(
         f'{path}: the example {example["example_id"]!r} has targets, the first '
         'example has none; give targets to all examples, or to none'
       )
     yield {**example, 'targets': [''] * len(example['targets'])}
+
+
+def _mentions_choices(path: epath.Path) -> bool:
+  """Whether some line may have choices; False if the file cannot be read."""
+  try:
+    with path.open('rb') as lines:
+      return any(b'"choices"' in line for line in lines)
+  except OSError:
+    return False  # Whoever reads the file will say what is wrong with it.
 
 
 def _metric(

@@ -27,9 +27,10 @@ from pid_jax import decoding
 from pid_jax import network
 from pid_jax.decoding import constraints
 from pid_jax.decoding import generation
-from pid_jax.decoding import loop
 from pid_jax.inference import batching
 from pid_jax.inference import engine as engine_lib
+from pid_jax.inference import options
+from pid_jax.inference import slots as slots_lib
 
 _jit = functools.partial(jax.jit, static_argnums=0)
 _generate = _jit(
@@ -67,51 +68,55 @@ def _generated(engine, params, case):
   )
 
 
+@functools.cache
+def _tokens_engine(config):
+  """Kept, and with it what it has compiled."""
+  return engine_lib.Engine(network.Transformer(config), None)
+
+
 def _streamed(engine, params, case):
   """Decodes a case request by request, through a pool with less room."""
-  size = engine_lib.PoolSize.rounded_up(
+  capacity = slots_lib.Capacity.rounded_up(
     batch_size=2,
-    num_places=2,
+    num_slots=2,
     num_rows=2,
     input_length=decoding_cases.INPUT_LENGTH,
     prompt_length=decoding_cases.PROMPT_LENGTH,
   )
   shape = (
     2,
-    size.input_length,
+    capacity.input_length,
     decoding_cases.NUM_PROMPTS,
-    size.prompt_length,
+    capacity.prompt_length,
     0,
     0,
   )
-  stream = engine_lib.Stream(
-    loop.Settings(
-      network.Transformer(engine.config),
-      decoding_cases.MAX_NEW_TOKENS,
-      engine.sampler,
-      engine.lookup,
+  tokens_engine = _tokens_engine(engine.config)
+  tokens_engine.shapes = batching.Shapes(1, [shape])
+  stream = slots_lib.Slots(
+    tokens_engine.with_params(params),
+    options.DecodingOptions(
+      max_new_tokens=decoding_cases.MAX_NEW_TOKENS,
+      min_new_tokens=case.min_new_tokens,
+      sampler=engine.sampler,
+      prompt_lookup=engine.lookup,
+      seed=case.seed,
     ),
-    params,
-    batching.Shapes(1, [shape]),
-    size,
-    set(),
-    min_new_tokens=case.min_new_tokens,
-    seed=case.seed,
+    capacity,
   )
   for b, own in enumerate(case.set_of_row):
+    choices = [
+      None if s < 0 else tuple(tuple(ids) for ids in case.sets[s]) for s in own
+    ]
     stream.submit(
       b,
       int(case.sequence_ids[b]),
-      batching.Request(case.inputs[b], case.prompts[b]),
-      [
-        None if s < 0 else tuple(tuple(ids) for ids in case.sets[s])
-        for s in own
-      ],
+      batching.TokenRequest(case.inputs[b], case.prompts[b], choices=choices),
     )
   outputs = {}
   while not stream.is_idle:
     stream.begin()
-    outputs |= {done.key: done.outputs for done in stream.finish()}
+    outputs |= {done.key: done.output for done in stream.finish()}
   assert set(outputs) == set(range(decoding_cases.NUM_INPUTS))
   # A request has no prompts that are not asked.
   blank = lambda x: np.where(

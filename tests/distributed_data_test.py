@@ -11,8 +11,8 @@ import trainer_toy as toy
 from pid_jax import distributed
 from pid_jax import errors
 from pid_jax.inference import batching
-from pid_jax.inference import partial_results as parts_lib
-from pid_jax.inference import pipeline
+from pid_jax.inference import engine
+from pid_jax.inference import partial_results
 from pid_jax.trainer import data
 
 SHARDS = 2
@@ -156,11 +156,15 @@ class Worker:
     return (10 * number + np.arange(2)[None],)
 
 
-EXPECTED = [(10 * n + u,) for n in range(7) for u in range(2)]
+EXPECTED = [[10 * n, 10 * n + 1] for n in range(7)]
+
+
+def answers(*arguments) -> list[list[int]]:
+  return [own.tolist() for (own,) in engine.run_ahead(*arguments)]
 
 
 def open_parts(folder, job='a job'):
-  return parts_lib.Parts(
+  return partial_results.PartialResults(
     folder,
     {'job': job},
     seconds_between_writes=0.0,
@@ -172,13 +176,13 @@ def test_a_job_goes_on_where_it_stopped(tmp_path):
   folder = tmp_path / 'out.parts'
   first = Worker(stop_before=5)
   with pytest.raises(Stopped):
-    pipeline.run_ahead(first, batches(), None, open_parts(folder))
+    engine.run_ahead(first, batches(), None, open_parts(folder))
   done = len(open_parts(folder).known)
   assert 0 < done < len(first.ran)  # The last one had not been read.
 
   second = Worker()
   parts = open_parts(folder)
-  assert pipeline.run_ahead(second, batches(), None, parts) == EXPECTED
+  assert answers(second, batches(), None, parts) == EXPECTED
   assert second.ran == list(range(done, 7))
   parts.remove()
   assert not folder.exists()
@@ -186,11 +190,11 @@ def test_a_job_goes_on_where_it_stopped(tmp_path):
 
 def test_another_job_begins_anew(tmp_path):
   folder = tmp_path / 'out.parts'
-  pipeline.run_ahead(Worker(), batches(), None, open_parts(folder))
+  engine.run_ahead(Worker(), batches(), None, open_parts(folder))
   worker = Worker()
   assert open_parts(folder).known.keys() == set(range(7))
   parts = open_parts(folder, 'another')
-  assert pipeline.run_ahead(worker, batches(), None, parts) == EXPECTED
+  assert answers(worker, batches(), None, parts) == EXPECTED
   assert worker.ran == list(range(7))
 
 
@@ -204,8 +208,7 @@ def test_processes_share_a_job(tmp_path, monkeypatch):
     workers.append(Worker())
     if me == 0:
       with pytest.raises(errors.UserError, match='must be on a file system'):
-        pipeline.run_ahead(workers[0], batches(), None, parts)
+        engine.run_ahead(workers[0], batches(), None, parts)
     else:
-      rows = pipeline.run_ahead(workers[1], batches(), None, parts)
-      assert rows == EXPECTED
+      assert answers(workers[1], batches(), None, parts) == EXPECTED
   assert [worker.ran for worker in workers] == [[0, 2, 4, 6], [1, 3, 5]]

@@ -119,7 +119,7 @@ def test_lengths_are_uneven_as_said_and_generated():
   assert longest.max() == 12 and longest.min() >= 4
   assert len(set(longest)) > 2  # Inputs differ,
   assert np.all(2 * batch.lengths >= longest[:, None])  # and their rows less.
-  pool = {'batch_size': 2, 'num_places': 3, 'num_rows': 2}
+  pool = {'batch_size': 2, 'num_slots': 3, 'num_rows': 2}
   for variant in (
     workloads.PID,
     dataclasses.replace(workloads.STREAM, pool=pool),

@@ -6,6 +6,7 @@ import collections
 import dataclasses
 import itertools
 
+import compilation_counter
 import decoding_reference
 import numpy as np
 import pytest
@@ -142,15 +143,15 @@ def test_a_pie_model_chooses_too(vocabulary, weights):
 
 def test_other_choices_need_no_other_program(vocabulary, weights):
   model = inference.PromptInDecoder(*weights, vocabulary)
-  compiled = model._generate._cache_size
-  before = compiled()
+  model.generate(INPUTS[:1], [['hen']], 5)  # Also what is small.
+  before, compilations = model.num_programs, compilation_counter.Compilations()
   for strings in (['ant'], ['bee', 'cat dog'], NAMES[:200]):
     model.generate(INPUTS[:1], [['hen']], 6, choices=[[strings]])
-  assert model.num_programs == 1 == compiled() - before
+  assert model.num_programs - before == 1 == compilations.count
   # Nothing is constrained.
   model.generate(INPUTS[:1], [['hen']], 6, choices=[[None]])
   model.generate(INPUTS[:1], [['hen']], 6)
-  assert model.num_programs == 2 == compiled() - before
+  assert model.num_programs - before == 2 == compilations.count
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import seqio
 from pid_jax import inference
 from pid_jax import subtasks
 from pid_jax.config import T5Config
+from pid_jax.inference import engine
 from pid_jax.tasks import bookings
 from pid_jax.vocabulary import Vocabulary
 
@@ -17,7 +18,7 @@ LENGTHS = {'inputs': 40, 'prompts': 16, 'targets': 16, 'subtasks': 30}
 
 
 @pytest.mark.parametrize('layout', ['pid', 'pie'])
-def test_inference_lays_out_what_evaluation_does(layout):
+def test_inference_lays_out_what_evaluation_does(layout, monkeypatch):
   task = 'bookings_short' if layout == 'pid' else 'bookings_short_pie'
   seqio_vocabulary = (
     seqio.get_mixture_or_task(task).output_features['inputs'].vocabulary
@@ -33,18 +34,20 @@ def test_inference_lays_out_what_evaluation_does(layout):
       'feature_lengths': LENGTHS,
     },
   )
+  requests = []
+
+  def generate(given, *unused_args, **unused_kwargs):
+    requests.extend(given)
+    none = np.zeros((1, 0), np.int32), np.zeros(1), np.zeros(1)
+    return [engine.Output(*none)] * len(given)
+
+  monkeypatch.setattr(model.engine, 'generate', generate)
   examples = list(bookings.examples('bookings_short', 'test', 8))[:NUM_EXAMPLES]
   prompts = [example['prompts'] for example in examples]
-  cut = [model.is_cut(e['inputs'], e['prompts']) for e in examples]
-  assert any(cut), 'the case where both must cut alike'
-
-  batches = list(
-    model.lay_out([e['inputs'] for e in examples], prompts, batch_size=4)
+  results = model.generate(
+    [e['inputs'] for e in examples], prompts, return_results=True
   )
-  rows = {}
-  for batch in batches:
-    for b, i in enumerate(batch.request_ids):
-      rows[int(i)] = (batch.encoder_input_tokens[b], batch.prompt_tokens[b])
+  assert any(result.truncated for result in results), 'both must cut the same'
 
   if layout == 'pid':
     converter = subtasks.PromptInDecoderFeatureConverter(pack=False)
@@ -57,14 +60,13 @@ def test_inference_lays_out_what_evaluation_does(layout):
     task, lengths, converter, dataset_split='test', shuffle=False
   )
   for i, expected in enumerate(dataset.take(count).as_numpy_iterator()):
-    encoder, grid = rows[i]
-    assert _real(encoder) == _real(expected['encoder_input_tokens'])
+    assert requests[i].inputs == _real(expected['encoder_input_tokens'])
     if layout == 'pid':
-      assert [_real(row) for row in grid if row.any()] == [
+      assert requests[i].prompts == [
         _real(row) for row in expected['decoder_prompt_tokens'] if row.any()
       ]
     else:
-      assert grid.shape == (1, 0)
+      assert requests[i].prompts == [()]
 
 
 def _real(tokens):

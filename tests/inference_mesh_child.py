@@ -6,15 +6,22 @@ Run by inference_test.py with eight devices: their number is fixed when JAX
 starts.
 """
 
+import dataclasses
 import json
 import pathlib
 import tempfile
 
 import jax
+import numpy as np
 import words_model
 
 from pid_jax import checkpoints
+from pid_jax import decoding
 from pid_jax import inference
+from pid_jax import network
+from pid_jax import partitioning
+from pid_jax.inference import batching
+from pid_jax.inference import engine as engine_lib
 
 
 def main() -> None:
@@ -33,7 +40,7 @@ def main() -> None:
         folder / 'model', num_partitions=num_partitions
       )
       requests = map(inference.Request, inputs, prompts)
-      leaves = jax.tree.leaves(model._params)
+      leaves = jax.tree.leaves(model.engine.params)
       found[num_partitions] = {
         'generate': model.generate(inputs, prompts, 6, return_scores=True),
         'choose': model.choose(
@@ -43,7 +50,52 @@ def main() -> None:
         'bytes': sum(x.addressable_shards[0].data.nbytes for x in leaves),
         'all_bytes': sum(x.nbytes for x in leaves),
       }
+    found['engine'] = {
+      name: _decoded(config, params, vocabulary, partitioner)
+      for name, partitioner in (
+        ('one', None),
+        ('mesh', partitioning.Partitioner(2, 2)),
+      )
+    }
   print(json.dumps(found))
+
+
+def _decoded(config, params, vocabulary, partitioner) -> dict:
+  """What an engine decodes, on a mesh of two on each axis or one device."""
+  module = network.Transformer(config)
+  if partitioner is not None:
+    axes = jax.eval_shape(
+      lambda: network.initialize(
+        module, jax.random.key(0), np.ones((1, 2), int), np.ones((1, 2), int)
+      )
+    )['params_axes']
+    params = jax.device_put(params, partitioner.param_shardings(params, axes))
+  engine = engine_lib.Engine(module, params, partitioner)
+  inputs, prompts = words_model.random_job(6, seed=2, most_prompts=3)
+  encode = vocabulary.encode
+  choices = [tuple(tuple(encode(text)) for text in ('ant', 'bee cat')), None]
+  requests = [
+    batching.TokenRequest(
+      [*encode(text), 1],
+      [encode(prompt) for prompt in own],
+      choices=[choices[i % 2]] * len(own),
+    )
+    for i, (text, own) in enumerate(zip(inputs, prompts, strict=True))
+  ]
+  generated = engine.generate(
+    requests,
+    inference.DecodingOptions(6, sampler=decoding.Sample(), seed=1),
+    batch_size=4,
+  )
+  to_score = [
+    dataclasses.replace(x, choices=(), targets=[[[5, 1]] for _ in x.prompts])
+    for x in requests
+  ]
+  return {
+    'tokens': [x.tokens.tolist() for x in generated],
+    'log_probs': [x.log_probs.tolist() for x in generated],
+    'scores': [x[:, 0].tolist() for x in engine.score(to_score, batch_size=4)],
+  }
 
 
 if __name__ == '__main__':

@@ -4,6 +4,7 @@
 
 import logging
 
+import compilation_counter
 import eight_devices
 import jax
 import jax.numpy as jnp
@@ -18,7 +19,9 @@ from pid_jax import decoding
 from pid_jax import errors
 from pid_jax import inference
 from pid_jax import network
+from pid_jax import quickstart
 from pid_jax.inference import batching
+from pid_jax.inference import engine as engine_lib
 
 WORDS, TASK = words_model.WORDS, words_model.TASK
 _job = words_model.random_job
@@ -34,8 +37,15 @@ def _weights(vocabulary):
   return words_model.make_weights(vocabulary)
 
 
+@pytest.fixture(scope='module', name='shared')
+def _shared(vocabulary, weights):
+  """Models of one network share its programs while one of them is there."""
+  return inference.PromptInDecoder(*weights, vocabulary, TASK)
+
+
 @pytest.fixture(name='model')
-def _model(vocabulary, weights):
+def _model(shared, vocabulary, weights):
+  del shared
   return inference.PromptInDecoder(*weights, vocabulary, TASK)
 
 
@@ -54,7 +64,7 @@ def _direct(model, encoder_input, prompt):
   """Decodes one prompt, unpadded, without PromptInDecoder."""
   generated = _jit_generate(
     network.Transformer(model.config),
-    model._params,
+    model.engine.params,
     jnp.array([[*encoder_input, 1]]),
     jnp.array(prompt, jnp.int32).reshape(1, 1, -1),
     max_new_tokens=5,
@@ -105,28 +115,36 @@ def test_seeds_matter(model):
   assert sample(0) == sample(0) != sample(1)
 
 
-def test_odd_sizes_need_few_shapes(model):
-  def lay_out():
-    for seed in range(100):
-      job = _job(1 + seed % 16, seed, longest=39, most_prompts=30)
-      yield from model.lay_out(*job, batch_size=16)
+def test_odd_sizes_need_few_shapes():
+  known = batching.Shapes()
 
-  shapes = {batch.shape for batch in lay_out()}
+  def make_batches():
+    for seed in range(100):
+      inputs, prompts = _job(1 + seed % 16, seed, longest=39, most_prompts=30)
+      tokens = lambda text: [1] * len(text.split())
+      requests = [
+        batching.TokenRequest([*tokens(text), 1], list(map(tokens, own)))
+        for text, own in zip(inputs, prompts, strict=True)
+      ]
+      yield from batching.make_batches(requests, 16, known)
+
+  shapes = {batch.shape for batch in make_batches()}
   # The largest batch of all may come after the budget was spent.
-  assert len(shapes) <= model.shapes.max_shapes + 2
-  assert shapes == model.shapes.known
+  assert len(shapes) <= known.max_shapes + 2
+  assert shapes == known.known
   assert {shape[1] for shape in shapes} <= {16, 24, 32, 48}
   assert {shape[2] for shape in shapes} <= {1, 2, 3, 4, 6, 8, 12, 16, 24, 32}
-  assert {batch.shape for batch in lay_out()} <= shapes
-  assert model.shapes.known == shapes
+  assert {batch.shape for batch in make_batches()} <= shapes
+  assert known.known == shapes
 
 
 def test_programs_are_counted(model):
-  compiled = model._generate._cache_size
-  before = compiled()
-  for seed in (0, 1, 0, 1):
-    model.generate(*_job(3, seed), max_new_tokens=2)
-  assert 0 < compiled() - before == model.num_programs <= 2
+  jobs = [_job(3, seed) for seed in (0, 1)]
+  model.generate(['ant'], [['bee']], max_new_tokens=7)  # Also what is small.
+  before, compilations = model.num_programs, compilation_counter.Compilations()
+  for job in (*jobs, *jobs):
+    model.generate(*job, max_new_tokens=7)
+  assert 0 < compilations.count == model.num_programs - before <= 2
 
 
 def test_score(model):
@@ -140,7 +158,7 @@ def test_score(model):
   i, u = 2, len(prompts[2]) - 1
   expected = _jit_score(
     network.Transformer(model.config),
-    model._params,
+    model.engine.params,
     jnp.array([[*encode(inputs[i]), 1]]),
     jnp.array([[encode(prompts[i][u])]]),
     jnp.array([[[*encode(targets[i][u]), 1]]]),
@@ -170,7 +188,7 @@ def test_progress_counts_prompts(model):
 @pytest.mark.parametrize('layout', ['pid', 'pie'])
 @pytest.mark.parametrize('long_inputs', ['keep_start', 'keep_end'])
 def test_long_inputs_are_cut_with_a_warning(
-  vocabulary, weights, layout, long_inputs, caplog
+  vocabulary, weights, layout, long_inputs, caplog, monkeypatch
 ):
   model = inference.PromptInDecoder(
     *weights, vocabulary, {**TASK, 'layout': layout}
@@ -179,26 +197,26 @@ def test_long_inputs_are_cut_with_a_warning(
   model.long_inputs = long_inputs
   inputs = ['ant bee', ' '.join(WORDS[:12])]
   prompts = [['cat dog'], ['eel']]
+  requests = []
+
+  def generate(given, *unused_args, **unused_kwargs):
+    requests.extend(given)
+    none = np.zeros((1, 0), np.int32), np.zeros(1), np.zeros(1)
+    return [engine_lib.Output(*none)] * len(given)
+
+  monkeypatch.setattr(model.engine, 'generate', generate)
   with caplog.at_level(logging.WARNING, 'pid_jax'):
-    batches = list(model.lay_out(inputs, prompts, batch_size=2))
+    results = model.generate(inputs, prompts, return_results=True)
   (record,) = caplog.records
   assert '1 of 2 inputs have more than 8 tokens' in record.getMessage()
   assert 'inputs[1]' in record.getMessage()
-  assert [model.is_cut(x, p) for x, p in zip(inputs, prompts, strict=True)] == [
-    False,
-    True,
-  ]
-  rows = {
-    int(i): batch.encoder_input_tokens[b].tolist()
-    for batch in batches
-    for b, i in enumerate(batch.request_ids)
-  }
+  assert [result.truncated for result in results] == [False, True]
   room = 7 if layout == 'pid' else 6
   kept = WORDS[:room] if long_inputs == 'keep_start' else WORDS[12 - room : 12]
   expected = [*vocabulary.encode(' '.join(kept)), 1]
   if layout == 'pie':
     expected = [*vocabulary.encode('eel'), *expected]
-  assert [i for i in rows[1] if i] == expected
+  assert requests[1].inputs == expected
   assert len(expected) == 8
 
 
@@ -285,7 +303,7 @@ def test_beams_are_those_of_each_prompt_alone(model):
   )
   beams = _jit_beam_search(
     network.Transformer(model.config),
-    model._params,
+    model.engine.params,
     jnp.array([[*model.vocabulary.encode(inputs[2]), 1]]),
     jnp.array([[model.vocabulary.encode(prompts[2][-1])]]),
     max_new_tokens=5,
@@ -300,7 +318,9 @@ def test_beams_are_those_of_each_prompt_alone(model):
   with pytest.raises(errors.UserError, match='exclude each other'):
     model.generate(inputs, prompts, beam_size=2, sampler=decoding.Sample())
   with pytest.raises(errors.UserError, match='beams read no drafts'):
-    model.generate(inputs, prompts, beam_size=2, lookup=decoding.PromptLookup())
+    model.generate(
+      inputs, prompts, beam_size=2, prompt_lookup=decoding.PromptLookup()
+    )
 
 
 def test_nothing_is_answered_with_nothing(model):
@@ -322,7 +342,7 @@ def test_from_pretrained(model, tmp_path):
   with ocp.StandardCheckpointer() as checkpointer:
     checkpointer.save(
       tmp_path / 'checkpoints' / '3' / 'params',
-      jax.tree.map(jnp.asarray, model._params),
+      jax.tree.map(jnp.asarray, model.engine.params),
     )
   loaded = pid_jax.PromptInDecoder.from_pretrained(tmp_path)
   job = _job(3)
@@ -335,10 +355,8 @@ def test_from_pretrained(model, tmp_path):
 
 
 def test_time_layouts(model):
-  inputs, prompts = _job(1)
-  seconds = inference.time_layouts(
-    model, inputs, prompts, new_tokens=2, repeats=2
-  )
+  turn = {'inputs': 'ant bee', 'subtasks': [{'prompt': 'cat'}]}
+  seconds = quickstart.time_layouts(model, [turn], new_tokens=2, repeats=2)
   assert set(seconds) == {'pid', 'pie'}
   assert all(0 < value < 60 for value in seconds.values())
 
@@ -369,3 +387,11 @@ def test_devices_that_share_a_model_answer_as_one():
   # All but the position biases and norms are split.
   assert one['bytes'] == one['all_bytes']
   assert two['bytes'] < 0.51 * two['all_bytes']
+
+  # A mesh that splits the batch and the parameters, too, as in training.
+  one, mesh = found['engine']['one'], found['engine']['mesh']
+  assert mesh['tokens'] == one['tokens']
+  for name in ('log_probs', 'scores'):
+    np.testing.assert_allclose(
+      np.hstack(mesh[name]), np.hstack(one[name]), atol=1e-4
+    )

@@ -22,6 +22,7 @@ from pid_jax import subtasks
 from pid_jax import trainer
 from pid_jax import vocabulary as vocabulary_lib
 from pid_jax.config import T5Config
+from pid_jax.inference import engine
 from pid_jax.subtasks import newlines
 from pid_jax.trainer import setup
 
@@ -208,25 +209,35 @@ def _model(folder, newline=NEWLINE, extra_ids=5) -> inference.PromptInDecoder:
   return inference.PromptInDecoder(config, None, vocabulary, task)
 
 
-def test_inference_writes_and_reads_newlines_as_training_does(folder):
+def test_inference_writes_and_reads_newlines_as_training_does(
+  folder, monkeypatch
+):
   model = _model(folder)
-  (batch,) = model.lay_out(
-    [EXAMPLE['inputs']],
-    [EXAMPLE['prompts']],
-    [[[target] for target in EXAMPLE['targets']]],
-    batch_size=1,
-  )
+  seen = {}
+
+  def score(requests, **unused):
+    (seen['request'],) = requests
+    return [np.zeros((2, 1), np.float32)]
+
+  def generate(requests, *unused_args, **unused_kwargs):  # As it was taught.
+    targets = [target for (target,) in seen['request'].targets]
+    tokens = np.zeros((2, max(map(len, targets))), np.int32)
+    for row, target in zip(tokens, targets, strict=True):
+      row[: len(target)] = target
+    return [engine.Output(tokens, np.zeros(2), np.zeros(2))] * len(requests)
+
+  monkeypatch.setattr(model.engine, 'score', score)
+  monkeypatch.setattr(model.engine, 'generate', generate)
+  model.score(*([EXAMPLE[name]] for name in ('inputs', 'prompts', 'targets')))
   (row,) = _rows(_register(folder))
   real = lambda tokens: np.trim_zeros(np.asarray(tokens), 'b').tolist()
-  assert real(batch.encoder_input_tokens[0]) == real(row['inputs'])
-  for key in ('prompts', 'targets'):
-    grid = getattr(batch, f'{key[:-1]}_tokens').reshape(2, -1)
-    assert [real(x) for x in grid] == [real(x) for x in row[key]]
+  request = seen['request']
+  assert list(request.inputs) == real(row['inputs'])
+  assert request.prompts == [real(x) for x in row['prompts']]
+  assert [list(x) for (x,) in request.targets] == [
+    real(x) for x in row['targets']
+  ]
 
-  class Outputs:  # The output of a perfect model.
-    tokens, log_probs = batch.target_tokens[:, :, 0], np.zeros((1, 2))
-
-  model.run = lambda *args, **kwargs: Outputs
   (answers,) = model.generate([EXAMPLE['inputs']], [EXAMPLE['prompts']])
   assert answers == ['EXAM\n\n- lungs : clear\n- heart\n', 'none']
 

@@ -6,8 +6,8 @@ import dataclasses
 import gc
 import itertools
 import re
-from unittest import mock
 
+import compilation_counter
 import jax
 import numpy as np
 import pytest
@@ -17,11 +17,10 @@ from pid_jax import decoding
 from pid_jax import errors
 from pid_jax import inference
 from pid_jax.inference import batching
-from pid_jax.inference import engine
-from pid_jax.inference import stream as stream_lib
+from pid_jax.inference import slots as slots_lib
 
 MAX_NEW_TOKENS = 8
-SIZE = {'batch_size': 4, 'num_places': 6, 'num_rows': 3}
+SIZE = {'batch_size': 4, 'num_slots': 6, 'num_rows': 3}
 # With this even a pool of many rows drafts.
 LOOKUP = decoding.PromptLookup(tokens_per_step=1000)
 
@@ -103,7 +102,7 @@ def test_answers_are_those_of_generate(model, options):
   assert [r.outputs for r in responses] == outputs
   for response, own in zip(responses, scores, strict=True):
     assert response.scores == pytest.approx(own, abs=1e-3)
-    assert response.error is None and not response.inputs_truncated
+    assert response.error is None and not response.truncated
   # Worth comparing: rows ended early and late, and at different times.
   lengths = {len(text.split()) for own in outputs for text in own}
   assert len(lengths) > 4, lengths
@@ -113,7 +112,7 @@ def test_drafts_change_nothing(model):
   inputs, prompts = _job()
   expected = model.generate(inputs, prompts, MAX_NEW_TOKENS, batch_size=4)
   responses = model.stream(
-    _requests(inputs, prompts), MAX_NEW_TOKENS, lookup=LOOKUP, **SIZE
+    _requests(inputs, prompts), MAX_NEW_TOKENS, prompt_lookup=LOOKUP, **SIZE
   )
   assert [r.outputs for r in responses] == expected
 
@@ -197,7 +196,7 @@ def test_requests_are_read_as_they_are_needed(model):
   responses = model.stream(endless(), MAX_NEW_TOKENS, **SIZE)
   first = list(itertools.islice(responses, 50))
   assert [r.id for r in first] == list(range(50))
-  assert num_read < 50 + 4 * SIZE['batch_size'] + 4 * SIZE['num_places']
+  assert num_read < 50 + 4 * SIZE['batch_size'] + 4 * SIZE['num_slots']
 
 
 def test_those_that_are_there_do_not_wait_for_others(model):
@@ -289,24 +288,24 @@ def test_bad_requests_fail_alone(model):
   ]
 
 
-def test_what_good_requests_draw_does_not_depend_on_bad_ones(model):
+def test_what_good_requests_draw_does_not_depend_on_bad_ones(
+  model, monkeypatch
+):
   inputs, prompts = _job(2)
   good = list(_requests(inputs, prompts))
   bad = dataclasses.replace(good[0], prompts=[])
-  draws = []
+  draws, submit = [], slots_lib.Slots.submit
+
+  def note(self, key, sequence_id, request):
+    draws[-1][key] = sequence_id
+    submit(self, key, sequence_id, request)
+
+  monkeypatch.setattr(slots_lib.Slots, 'submit', note)
   for first in (good[0], bad):
-    engine = mock.Mock(size=mock.Mock(batch_size=1))
-    answers = stream_lib.Answers(
-      [],
-      engine,
-      stream_lib.Layout(model, MAX_NEW_TOKENS, 40, 40),
-      in_order=True,
-      normalize_scores=False,
-    )
-    for request in (first, good[1]):
-      answers._submit(request)
-    draws.append(engine.submit.call_args.args[1])
-  assert draws == [1, 1]  # The number in the stream, as in `generate`.
+    draws.append({})
+    list(model.stream([first, good[1]], MAX_NEW_TOKENS, **SIZE))
+  # The number in the stream, as in `generate`.
+  assert [own[1, 0] for own in draws] == [1, 1]
 
 
 def test_long_inputs_are_cut_and_marked(model):
@@ -318,13 +317,13 @@ def test_long_inputs_are_cut_and_marked(model):
     **SIZE,
   )
   assert cut.outputs == whole.outputs
-  assert cut.inputs_truncated and not whole.inputs_truncated
+  assert cut.truncated and not whole.truncated
 
 
 @pytest.mark.parametrize(
   'options, message',
   [
-    ({'batch_size': 8, 'num_places': 4}, 'num_places of no less'),
+    ({'batch_size': 8, 'num_slots': 4}, 'num_slots of no less'),
     ({'num_rows': 0}, 'num_rows of at least 1'),
     ({'max_new_tokens': 0}, 'max_new_tokens must be at least 1'),
   ],
@@ -340,21 +339,10 @@ def test_the_longest_input_must_be_known(vocabulary, weights):
     model.stream([])
 
 
-class _Compilations:
-  """Counts what XLA compiles."""
-
-  def __init__(self):
-    self.count = 0
-    jax.monitoring.register_event_duration_secs_listener(self._listen)
-
-  def _listen(self, event, duration, **unused):
-    self.count += event == '/jax/core/compile/backend_compile_duration'
-
-
 def test_random_sizes_compile_few_programs_and_none_again(vocabulary, weights):
   model = inference.PromptInDecoder(*weights, vocabulary, words_model.TASK)
   inputs, prompts = words_model.random_job(200, 5, 39, 30)
-  compilations = _Compilations()
+  compilations = compilation_counter.Compilations()
 
   first = list(model.stream(_requests(inputs, prompts), 5))
   assert 0 < compilations.count <= 12
@@ -370,7 +358,7 @@ def test_warming_up_compiles_everything_before(vocabulary, weights):
   model = inference.PromptInDecoder(*weights, vocabulary, words_model.TASK)
   model.shapes = batching.Shapes(1, [(4, 48, 8, 4, 0, 0)])
   inputs, prompts = _job(20)
-  compilations = _Compilations()
+  compilations = compilation_counter.Compilations()
   responses = model.stream(_requests(inputs, prompts), 6, warm_up=True, **SIZE)
   assert compilations.count > 0
   compilations.count = 0
@@ -383,7 +371,7 @@ def test_warming_up_compiles_everything_before(vocabulary, weights):
 )
 def test_many_requests_leave_nothing_behind(model, monkeypatch, count):
   # Each has choices of its own: the table must begin anew now and then.
-  monkeypatch.setattr(engine, '_MAX_NODES', 400)
+  monkeypatch.setattr(slots_lib, '_MAX_NODES', 400)
   inputs, prompts = _job(100, most_prompts=3)
   words = words_model.WORDS
 

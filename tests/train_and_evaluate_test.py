@@ -157,6 +157,15 @@ def test_train_then_evaluate(run, tmp_path):
     line['targets'] for line in predictions
   ]
 
+  # Decoding has the flags of predict; the usual results stay.
+  status, _, err = run(evaluate, *narrow, '--beam_size=2', '--batch_size=8')
+  assert not status, err
+  folder = model_dir / 'evaluation' / 'validation-2-beam_size-2'
+  searched = json.loads((folder / 'metrics.json').read_text())
+  assert searched['decoding'] == {'beam_size': '2'} != results['decoding']
+  status, _, err = run(evaluate, *narrow, '--beam_size=2', '--temperature=1')
+  assert status == 2 and 'beam_size and sampler exclude each other' in err
+
 
 @pytest.mark.parametrize(
   'flags, message',

@@ -101,7 +101,7 @@ def test_a_split_without_rows_is_refused():
     )
 
 
-def test_a_sampler_draws_anew_for_each_batch():
+def test_a_sampler_draws_by_the_number_of_an_example():
   seen = {}
 
   def note(targets, predictions):
@@ -125,17 +125,18 @@ def test_a_sampler_draws_anew_for_each_batch():
     model, cfg, partitioning.Partitioner()
   )
   evaluator.evaluate(params, 0)
-  first, second = seen['tokens'][:2], seen['tokens'][2:]
-  assert first != second
-  batch = {
-    'encoder_input_tokens': np.tile(np.int32([5, 6, 7, 1]), (2, 1)),
-    'decoder_target_tokens': np.ones((2, 6), np.int32),
-  }
-  predict = jax.jit(model.predict_batch)
-  for number, tokens in enumerate((first, second)):
-    rng = jax.random.fold_in(jax.random.key(7), number)
-    drawn = np.asarray(predict(params, batch, rng)).tolist()
-    assert [_VOCABULARY.decode(row) for row in drawn] == tokens
+  assert len(set(map(tuple, seen['tokens']))) > 1
+  drawn = decoding.generate(
+    model.module,
+    params,
+    np.tile(np.int32([5, 6, 7, 1]), (4, 1)),
+    np.zeros((4, 1, 0), np.int32),
+    max_new_tokens=6,
+    sampler=decoding.Sample(),
+    rng=jax.random.key(7),
+  ).tokens
+  rows = np.asarray(drawn[:, 0]).tolist()
+  assert [_VOCABULARY.decode(row) for row in rows] == seen['tokens']
 
 
 @pytest.mark.parametrize(

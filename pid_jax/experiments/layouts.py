@@ -15,8 +15,11 @@ Costs, compiled programs and timed programs all take their sizes from here:
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import numpy as np
+
+from pid_jax.subtasks import prompt_in_encoder
 
 LABELS = {'pid': 'PiD', 'pie': 'PiE', 'joint': 'joint'}
 LAYOUTS = tuple(LABELS)
@@ -92,6 +95,10 @@ def lay_out(
   if layout == 'pie':
     rows = num_inputs * num_prompts
     repeated = np.repeat(inputs, num_prompts, axis=0)
-    inputs = np.concatenate([prompts.reshape(rows, -1), repeated], axis=1)
+    inputs = prompt_in_encoder.join(
+      prompts.reshape(rows, -1),
+      repeated,
+      concatenate=functools.partial(np.concatenate, axis=1),
+    )
     return inputs, np.zeros((rows, 1, 0), np.int32)
   return inputs, np.zeros((num_inputs, 1, 0), np.int32)

@@ -14,14 +14,15 @@ import numpy as np
 from pid_jax import config as config_lib
 from pid_jax import decoding
 from pid_jax import network
-from pid_jax.decoding import loop
 from pid_jax.decoding import prefill as prefill_lib
 from pid_jax.experiments import layouts
 from pid_jax.experiments import profiling
 from pid_jax.experiments import synthetic
 from pid_jax.experiments import workloads
 from pid_jax.inference import batching
-from pid_jax.inference import engine
+from pid_jax.inference import engine as engine_lib
+from pid_jax.inference import options
+from pid_jax.inference import slots
 
 # Programs that are timed besides the whole, to tell its phases apart.
 PARTS = ('encode', 'encode_and_prefill')
@@ -61,8 +62,8 @@ class Decoder:
       params = network.quantize_params(params, axes, variant.param_dtype)
     new_tokens = sizes.of(variant.layout).new_tokens
     if variant.pool:
-      settings = loop.Settings(self.module, new_tokens)
-      return lambda: _stream(settings, params, variant.pool, inputs, prompts)
+      engine = engine_lib.Engine(self.module, params)
+      return lambda: _stream(engine, new_tokens, variant.pool, inputs, prompts)
     generate = self._generate(variant, job)
     size = job.batch_size or len(inputs)
     starts = range(0, len(inputs), size)
@@ -141,18 +142,20 @@ def _lay_out(
   return layouts.lay_out(variant.layout, batch.inputs, batch.prompts)
 
 
-def _stream(settings, params, pool, inputs, prompts) -> np.ndarray:
+def _stream(engine, new_tokens, pool, inputs, prompts) -> np.ndarray:
   """Decodes inputs [B, S] with prompts [B, U, P] as a stream; [B, U, T]."""
-  size = engine.PoolSize.rounded_up(
-    **pool, input_length=inputs.shape[1], prompt_length=prompts.shape[2]
+  stream = slots.Slots(
+    engine,
+    options.DecodingOptions(new_tokens),
+    slots.Capacity.rounded_up(
+      **pool, input_length=inputs.shape[1], prompt_length=prompts.shape[2]
+    ),
   )
-  stream = engine.Stream(settings, params, batching.Shapes(), size, set())
   for i, request in enumerate(zip(inputs, prompts, strict=True)):
-    stream.submit(i, i, batching.Request(*request))
-  shape = (*prompts.shape[:2], settings.max_new_tokens)
-  tokens = np.zeros(shape, np.int32)
+    stream.submit(i, i, batching.TokenRequest(*request))
+  tokens = np.zeros((*prompts.shape[:2], new_tokens), np.int32)
   while not stream.is_idle:
     stream.begin()
     for finished in stream.finish():
-      tokens[finished.key] = finished.outputs.tokens
+      tokens[finished.key] = finished.output.tokens
   return tokens

@@ -50,7 +50,7 @@ LOOKUP = Variant('pid_lookup', options={'lookup': decoding.PromptLookup()})
 LOCKSTEP = Variant('pid_lockstep', options={'num_compactions': 0})
 # The defaults of `PromptInDecoder.stream`.
 STREAM = Variant(
-  'pid_stream', pool={'batch_size': 8, 'num_places': 16, 'num_rows': 8}
+  'pid_stream', pool={'batch_size': 8, 'num_slots': 16, 'num_rows': 8}
 )
 
 # Names of baselines, as in `baselines`.

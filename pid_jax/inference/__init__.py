@@ -1,17 +1,33 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Trained models for users: strings in, strings out; files in, files out."""
+"""Trained models for users: strings in, strings out; files in, files out.
 
+    model            PromptInDecoder, the user's API
+    requests         a user's Request as ids, outputs as a Response
+    text             checks of texts; the tokenizer
+    options          DecodingOptions, the same for every way to an answer
+    batching         requests of ids, and batches of few shapes
+    engine           ids in, results out: programs, batches, meshes
+    slots            requests that begin while others are decoded
+    stream           a stream of requests over slots
+    predict_file     files, over partial_results
+
+Every call goes from texts (`text`, `requests`) through `engine` to texts again;
+the evaluations of `trainer` enter at the engine, with ids.
+"""
+
+from pid_jax.inference.batching import Shapes
 from pid_jax.inference.model import PromptInDecoder
+from pid_jax.inference.options import DecodingOptions
 from pid_jax.inference.predict_file import answer_file
-from pid_jax.inference.stream import Request
-from pid_jax.inference.stream import Response
-from pid_jax.inference.timing import time_layouts
+from pid_jax.inference.requests import Request
+from pid_jax.inference.requests import Response
 
 __all__ = [
+  'DecodingOptions',
   'PromptInDecoder',
   'Request',
   'Response',
+  'Shapes',
   'answer_file',
-  'time_layouts',
 ]

@@ -8,16 +8,23 @@ doubling, so that padding adds a fifth on average. Five lengths vary, and their
 buckets still make many shapes: `Shapes` takes one that is known already where
 that will do, and from some number on even where it is much too large.
 
-Letters as in `grid`; K targets of a prompt and T tokens of a target.
+Everything here is token ids; `requests` makes them of texts.
+
+Letters: B inputs of a batch, S input tokens, U prompts of an input, P prompt
+tokens, K targets of a prompt, T tokens of a target.
 """
 
+import collections
 from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Sequence
 import dataclasses
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
+
+from pid_jax import errors
+from pid_jax.subtasks import prompt_in_encoder
 
 # The smallest bucket of each axis.
 SMALLEST_INPUT = 16
@@ -25,15 +32,19 @@ SMALLEST_PROMPT = 4
 SMALLEST_TARGET = 4
 
 Tokens = Sequence[int]
+# The strings that an output is one of, as ids without EOS.
+TokenSequences = tuple[tuple[int, ...], ...]
 Shape = tuple[int, int, int, int, int, int]  # B, S, U, P, K, T.
 
-# A known shape serves another batch if it costs at most so many times as much
-# as that batch's own buckets.
-_BEARABLE = 1.25
+# A known shape serves another batch if it costs at most this factor more than
+# the buckets of that batch.
+_MAX_COST_RATIO = 1.25
+# Compiling a program takes about as long as running this many batches.
+_BATCHES_PER_PROGRAM = 16
 
 
 @dataclasses.dataclass(frozen=True)
-class Request:
+class TokenRequest:
   """One input with its prompts, as ids.
 
   Attributes:
@@ -41,14 +52,14 @@ class Request:
     prompts: U of them, of any length; without EOS. An empty one starts from the
       start token alone.
     targets: for each prompt those to be scored, with EOS; none when generating.
-    roots: for each prompt the node of `tries` that its output begins from; none
-      where no output is constrained.
+    choices: for each prompt the strings that its output is one of, or None; or
+      empty: all outputs are free.
   """
 
   inputs: Tokens
   prompts: Sequence[Tokens]
   targets: Sequence[Sequence[Tokens]] = ()
-  roots: Sequence[int] = ()
+  choices: Sequence[TokenSequences | None] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +73,8 @@ class Batch:
     prompt_tokens: int32 [B, U, P].
     target_tokens: int32 [B, U, K, T]; K and T are 0 when generating.
     row_mask: bool [B, U], True for prompts that were asked for.
-    roots: int32 [B, U], see Request; 0, which is constraints.FREE, without.
+    roots: int32 [B, U], where the trie of a row's choices begins; 0, which is
+      `constraints.FREE`, without.
   """
 
   request_ids: np.ndarray
@@ -94,30 +106,6 @@ def bucket(size: int, smallest: int = 1) -> int:
   return power
 
 
-class Padding(Protocol):
-  """Decides what a batch is padded to."""
-
-  def fit(self, needed: Shape, batch_size: int) -> Shape:
-    """Returns a shape of no less on every axis, and B at most `batch_size`."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Exact:
-  """Pads inputs to a multiple, and nothing else; for measurements.
-
-  Attributes:
-    input_multiple: of S.
-  """
-
-  input_multiple: int
-
-  def fit(self, needed: Shape, batch_size: int) -> Shape:
-    """See `Padding`."""
-    del batch_size
-    length = -(-needed[1] // self.input_multiple) * self.input_multiple
-    return needed[:1] + (length,) + needed[2:]
-
-
 class Shapes:
   """A few shapes of buckets, into which batches of any size fit.
 
@@ -126,11 +114,83 @@ class Shapes:
     max_shapes: with so many known, a batch gets the cheapest that holds it. One
       that none of them holds still adds a shape, as large as all known ones
       together.
+    batch_multiple: divides every B: the parts that a mesh splits batches into.
   """
 
-  def __init__(self, max_shapes: int = 8, known: Iterable[Shape] = ()):
+  def __init__(
+    self,
+    max_shapes: int = 8,
+    known: Iterable[Shape] = (),
+    batch_multiple: int = 1,
+  ):
     self.max_shapes = max_shapes
     self.known = set(known)
+    self.batch_multiple = batch_multiple
+
+  @classmethod
+  def planned(
+    cls,
+    requests: Sequence[TokenRequest],
+    batch_size: int,
+    *,
+    max_shapes: int = 3,
+    batch_multiple: int = 1,
+  ) -> 'Shapes':
+    """Chooses shapes for requests that are all known, such as an evaluation's.
+
+    The first shape holds every batch. Another is added where it saves as much
+    as compiling a program costs.
+
+    Args:
+      requests: of one kind: all with prompt tokens and targets, or none.
+      batch_size: the largest B.
+      max_shapes: at most this many.
+      batch_multiple: see the attribute.
+
+    Returns:
+      Shapes to which `make_batches` of these requests adds none.
+    """
+    shapes = cls(max_shapes, batch_multiple=batch_multiple)
+    counts = collections.Counter(
+      shapes.buckets(needed_shape([requests[i] for i in ids]), batch_size)
+      for ids in _groups(requests, batch_size)
+    )
+    if not counts:
+      return shapes
+
+    def total(known: Iterable[Shape]) -> int:
+      return sum(
+        count * min(_cost(shape) for shape in known if _holds(shape, needed))
+        for needed, count in counts.items()
+      )
+
+    largest = tuple(max(sizes) for sizes in zip(*counts, strict=True))
+    known = [largest]
+    while len(known) < max_shapes:
+      best = min(counts, key=lambda shape: total([*known, shape]))
+      saved = total(known) - total([*known, best])
+      if saved < _BATCHES_PER_PROGRAM * _cost(largest):
+        break
+      known.append(best)
+    return cls(len(known), known, batch_multiple)
+
+  def buckets(self, needed: Shape, batch_size: int) -> Shape:
+    """Rounds a shape up to buckets, and B to `batch_multiple`.
+
+    Args:
+      needed: the least.
+      batch_size: the largest B.
+    """
+    inputs, length, prompts, prompt, targets, target = needed
+    parts = -(-inputs // self.batch_multiple)
+    return (
+      min(bucket(parts) * self.batch_multiple, batch_size),
+      bucket(length, SMALLEST_INPUT),
+      bucket(prompts),
+      bucket(prompt, SMALLEST_PROMPT),
+      bucket(targets),
+      bucket(target, SMALLEST_TARGET),
+    )
 
   def within(
     self,
@@ -156,7 +216,7 @@ class Shapes:
     input_length: int | None = None,
     prompt_length: int | None = None,
   ) -> Shape:
-    """See `Padding`.
+    """Returns a shape of no less on every axis.
 
     Args:
       needed: the least.
@@ -167,36 +227,27 @@ class Shapes:
     Returns:
       One of `known`.
     """
-    inputs, length, prompts, prompt, targets, target = needed
-    own = (
-      min(bucket(inputs), batch_size),
-      bucket(length, SMALLEST_INPUT),
-      bucket(prompts),
-      bucket(prompt, SMALLEST_PROMPT),
-      bucket(targets),
-      bucket(target, SMALLEST_TARGET),
-    )
+    rounded = self.buckets(needed, batch_size)
     # Without prompt tokens, or without targets, it is another kind of program.
-    alike = [
+    same_kind = [
       shape
       for shape in self.within(batch_size, input_length, prompt_length)
-      if all((x == 0) == (y == 0) for x, y in zip(shape, own, strict=True))
+      if all((x == 0) == (y == 0) for x, y in zip(shape, rounded, strict=True))
+      and shape[0] % self.batch_multiple == 0
     ]
-    large = [
-      shape
-      for shape in alike
-      if all(x >= y for x, y in zip(shape, own, strict=True))
-    ]
+    large = [shape for shape in same_kind if _holds(shape, rounded)]
     best = min(large, key=_cost, default=None)
     if best is not None and (
-      _cost(best) <= _BEARABLE * _cost(own)
+      _cost(best) <= _MAX_COST_RATIO * _cost(rounded)
       or len(self.known) >= self.max_shapes
     ):
       return best
     if len(self.known) >= self.max_shapes:
-      own = tuple(max(sizes) for sizes in zip(own, *alike, strict=True))
-    self.known.add(own)
-    return own
+      rounded = tuple(
+        max(sizes) for sizes in zip(rounded, *same_kind, strict=True)
+      )
+    self.known.add(rounded)
+    return rounded
 
 
 def _cost(shape: Shape) -> int:
@@ -205,19 +256,103 @@ def _cost(shape: Shape) -> int:
   return inputs * (length + prompts * (prompt + 1 + targets * target))
 
 
-def batches(
-  requests: Sequence[Request], batch_size: int, padding: Padding
+def _holds(shape: Shape, needed: Shape) -> bool:
+  return all(x >= y for x, y in zip(shape, needed, strict=True))
+
+
+def truncate(
+  ids: Tokens,
+  prompts: Sequence[Tokens],
+  *,
+  layout: str,
+  limit: int | None,
+  long_inputs: str,
+  eos_id: int,
+  name: str = 'the input',
+) -> tuple[list[Tokens], bool]:
+  """Lays out what the encoder reads of an input, and cuts it to its length.
+
+  Args:
+    ids: of the input, without EOS.
+    prompts: ids of all its prompts.
+    layout: 'pid', the encoder reads the input alone; or 'pie', it reads it once
+      behind each prompt.
+    limit: EOS (and prompt) included; None: all is read.
+    long_inputs: what becomes of a longer one: 'keep_start', 'keep_end' or
+      'error'.
+    eos_id: ends every row.
+    name: of the input, for messages.
+
+  Returns:
+    One row, or in the layout 'pie' one for each prompt; and whether the input
+    was too long.
+
+  Raises:
+    UserError: it is, and `long_inputs` is 'error' or a prompt leaves it no
+      room.
+  """
+  before = prompts if layout == 'pie' else [()]
+  longest = max(map(len, before), default=0)
+  needed = longest + len(ids) + 1
+  is_cut = limit is not None and needed > limit
+  if is_cut and (long_inputs == 'error' or longest >= limit):
+    raise errors.UserError(
+      f'{name} has {needed} tokens'
+      f'{" with its longest prompt" if longest else ""}, and the model takes '
+      f'{limit}: shorten it, raise max_input_tokens, or say by long_inputs '
+      'which end to keep.'
+    )
+  rows = []
+  for prompt in before:
+    start, end = prompt_in_encoder.kept_range(
+      len(ids), len(prompt), limit, long_inputs
+    )
+    rows.append(
+      prompt_in_encoder.join(
+        prompt, ids[start:end], [eos_id], concatenate=_concatenate
+      )
+    )
+  return rows, is_cut
+
+
+def _concatenate(parts: Sequence[Tokens]) -> list[int]:
+  return [token for part in parts for token in part]
+
+
+def make_batches(
+  requests: Sequence[TokenRequest],
+  batch_size: int,
+  shapes: Shapes,
+  roots: Sequence[Sequence[int]] | None = None,
 ) -> Iterator[Batch]:
-  """Groups requests of like length, and pads each group.
+  """Groups requests of similar length, and pads each group.
 
   Args:
     requests: in any order.
     batch_size: the largest B; fewer requests make a batch of a smaller bucket.
-    padding: what to pad to.
+    shapes: to pad to; new ones are added.
+    roots: for each request those of its rows, see `Batch`, or None.
 
   Yields:
     Batches that hold every request once; not in order.
+
+  Raises:
+    UserError: batch_size is below 1.
   """
+  for ids in _groups(requests, batch_size):
+    group = [requests[i] for i in ids]
+    shape = shapes.fit(needed_shape(group), batch_size)
+    absent = len(requests) + np.arange(shape[0] - len(ids))
+    group_roots = () if roots is None else [roots[i] for i in ids]
+    yield pad(group, [*ids, *absent], shape, group_roots)
+
+
+def _groups(
+  requests: Sequence[TokenRequest], batch_size: int
+) -> Iterator[list[int]]:
+  """Yields the indices of each batch's requests."""
+  if batch_size < 1:
+    raise errors.UserError(f'batch_size must be at least 1, got {batch_size}.')
   # Neighbours in length, then in number of prompts, waste the least padding.
   order = sorted(
     range(len(requests)),
@@ -228,29 +363,28 @@ def batches(
     ),
   )
   for start in range(0, len(order), batch_size):
-    ids = order[start : start + batch_size]
-    group = [requests[i] for i in ids]
-    shape = padding.fit(needed_shape(group), batch_size)
-    absent = len(requests) + np.arange(shape[0] - len(ids))
-    yield pad(group, [*ids, *absent], shape)
+    yield order[start : start + batch_size]
 
 
-def needed_shape(group: Sequence[Request]) -> Shape:
+def needed_shape(group: Sequence[TokenRequest]) -> Shape:
   """Returns the smallest shape that holds all of a group."""
   prompts = [prompt for request in group for prompt in request.prompts]
-  choices = [own for request in group for own in request.targets]
+  targets = [some for request in group for some in request.targets]
   return (
     len(group),
     _longest(request.inputs for request in group),
     max(len(request.prompts) for request in group),
     _longest(prompts),
-    max(map(len, choices), default=0),
-    _longest(target for own in choices for target in own),
+    max(map(len, targets), default=0),
+    _longest(target for some in targets for target in some),
   )
 
 
 def pad(
-  group: Sequence[Request], request_ids: Sequence[int], shape: Shape
+  group: Sequence[TokenRequest],
+  request_ids: Sequence[int],
+  shape: Shape,
+  roots: Sequence[Sequence[int]] = (),
 ) -> Batch:
   """Makes a batch of a group.
 
@@ -258,6 +392,7 @@ def pad(
     group: at most B requests.
     request_ids: B numbers, also for the rows that stay empty.
     shape: of the batch, at least `needed_shape`.
+    roots: for each request those of its rows, or empty.
   """
   size, length, width, prompt_length, most, target_length = shape
   batch = Batch(
@@ -271,12 +406,13 @@ def pad(
   for b, request in enumerate(group):
     batch.encoder_input_tokens[b, : len(request.inputs)] = request.inputs
     batch.row_mask[b, : len(request.prompts)] = True
-    batch.roots[b, : len(request.roots)] = request.roots
     for u, prompt in enumerate(request.prompts):
       batch.prompt_tokens[b, u, : len(prompt)] = prompt
-    for u, own in enumerate(request.targets):
-      for k, target in enumerate(own):
+    for u, targets in enumerate(request.targets):
+      for k, target in enumerate(targets):
         batch.target_tokens[b, u, k, : len(target)] = target
+  for b, row_roots in enumerate(roots):
+    batch.roots[b, : len(row_roots)] = row_roots
   return batch
 
 
@@ -284,21 +420,21 @@ def _longest(rows: Iterable[Tokens]) -> int:
   return max((len(tokens) for tokens in rows), default=0)
 
 
-def unbatch(results: Iterable[tuple[Batch, Any]]) -> list[Any]:
-  """Returns the rows of all requests in order.
+def unbatch(results: Iterable[tuple[Batch, Any]]) -> list[tuple[Any, ...]]:
+  """Returns the results of each request, in the order of the requests.
 
   Args:
     results: pairs of a batch and a tuple of its results, numpy arrays
       [B, U, ...].
 
   Returns:
-    For each row that was asked for, a tuple of arrays [...].
+    For each request a tuple of arrays [U, ...], of the prompts that it has.
   """
   by_request = {}
   for batch, arrays in results:
-    for b in np.flatnonzero(batch.row_mask.any(axis=1)):
-      by_request[int(batch.request_ids[b])] = [
-        tuple(x[b, u] for x in arrays)
-        for u in np.flatnonzero(batch.row_mask[b])
-      ]
-  return [row for i in sorted(by_request) for row in by_request[i]]
+    num_prompts = batch.row_mask.sum(axis=1)
+    for b in np.flatnonzero(num_prompts):
+      by_request[int(batch.request_ids[b])] = tuple(
+        x[b, : num_prompts[b]] for x in arrays
+      )
+  return [by_request[i] for i in sorted(by_request)]

@@ -1,352 +1,468 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Decodes a stream of requests: each begins as soon as there is room for it.
+"""Token ids in, results out: every answer of this package is computed here.
 
-The loop of the host around `pool`: while enough places of the pool are free,
-waiting requests are admitted as a batch; else steps are taken until an input
-has ended. What a request gets does not depend on what it is decoded with.
+An `Engine` holds a network, its parameters and the mesh that they are on. It
+knows nothing of texts: `PromptInDecoder`, the evaluations and whatever serves
+requests make ids (`batching.TokenRequest`) and read ids (`Output`).
 
-Programs are one for each shape of batch (`batching.Shapes` keeps these few),
-one that takes steps, and one that makes the empty pool. Letters as in `prefill`
-and `loop`.
+It decodes in two ways. `generate` and `score` take all requests of a job, batch
+them by length, and start a batch before the results of the one before are read,
+so that the device works while the host does. `slots.Slots` takes requests as
+they come, and starts new ones while others are decoded.
+
+On a mesh whose 'data' and 'fsdp' axes split the batch, each device gets its
+rows. In a run of several processes, all call the engine with the same requests,
+and each gets all results.
+
+Letters as in `batching`; T generated tokens.
 """
 
 from collections.abc import Callable
 from collections.abc import Hashable
+from collections.abc import Iterable
+from collections.abc import Iterator
 from collections.abc import Sequence
 import contextlib
-import dataclasses
-from typing import Any
+import copy
+import functools
+import itertools
+from typing import Any, NamedTuple
+import weakref
 
+from flax import linen as nn
 import jax
 import numpy as np
 
-from pid_jax import errors
-from pid_jax.decoding import constraints as tries_lib
-from pid_jax.decoding import loop
+from pid_jax import decoding
+from pid_jax import distributed
+from pid_jax import partitioning
+from pid_jax.decoding import constraints
 from pid_jax.decoding import slots as slots_lib
 from pid_jax.inference import batching
-
-# The strings that an output is one of, as ids.
-Strings = tuple[tuple[int, ...], ...]
-
-# A table of tries that is larger begins anew, when the pool is empty.
-_MAX_NODES = 1 << 16
-
-# Compiled once for all streams of a process. Pools are changed where they lie.
-_empty = jax.jit(
-  slots_lib.init,
-  static_argnums=0,
-  static_argnames=('num_slots', 'num_rows', 'input_length', 'prompt_length'),
-)
-_admit = jax.jit(slots_lib.insert, static_argnums=0, donate_argnums=2)
-_advance = jax.jit(slots_lib.generate_step, static_argnums=0, donate_argnums=2)
+from pid_jax.inference import options as options_lib
+from pid_jax.inference import partial_results as partial_results_lib
 
 
-@dataclasses.dataclass(frozen=True)
-class PoolSize:
-  """How much is decoded at a time.
+class Output(NamedTuple):
+  """The result of a TokenRequest.
 
   Attributes:
-    batch_size: B, requests that are admitted together, at most.
-    num_places: G, inputs that are decoded together, at least B.
-    num_rows: W; a batch is admitted when none of its inputs has more prompts
-      left.
-    input_length: S, of the longest input that can come.
-    prompt_length: P, of the longest prompt.
-
-  Raises:
-    UserError: numbers that cannot be.
+    tokens: int32 [U, T], each row up to its EOS, then 0.
+    log_probs: float32 [U], natural logarithms of the probabilities that the
+      model gives the tokens, EOS included.
+    normalized_log_probs: float32 [U], the same among what choices leave; see
+      `decoding.Generated`.
   """
 
-  batch_size: int
-  num_places: int
-  num_rows: int
-  input_length: int
-  prompt_length: int
+  tokens: np.ndarray
+  log_probs: np.ndarray
+  normalized_log_probs: np.ndarray
 
-  def __post_init__(self):
-    if not 1 <= self.batch_size <= self.num_places or self.num_rows < 1:
-      raise errors.UserError(
-        'A stream needs a batch_size of at least 1, num_places of no less, and '
-        f'num_rows of at least 1. Got {self.batch_size}, {self.num_places} and '
-        f'{self.num_rows}.'
-      )
+  def scores(self, normalize: bool) -> np.ndarray:
+    """Returns one of the two kinds of scores, float32 [U]."""
+    return self.normalized_log_probs if normalize else self.log_probs
 
-  @classmethod
-  def rounded_up(cls, **sizes: int) -> 'PoolSize':
-    """Returns a size whose lengths are buckets, as those of batches are."""
-    size = cls(**sizes)
-    return dataclasses.replace(
-      size,
-      input_length=batching.bucket(size.input_length, batching.SMALLEST_INPUT),
-      prompt_length=batching.bucket(
-        size.prompt_length, batching.SMALLEST_PROMPT
+
+class _Programs:
+  """The jitted programs of a network on a mesh.
+
+  Each wraps a new function object, so that what was compiled is freed with this
+  object.
+  """
+
+  def __init__(
+    self, module: nn.Module, out_sharding: jax.sharding.Sharding | None
+  ):
+    out = {} if out_sharding is None else {'out_shardings': out_sharding}
+    self.generate = jax.jit(
+      functools.partial(_generate, module),
+      static_argnames=(
+        'max_new_tokens', 'sampler', 'prompt_lookup', 'beam_size'
       ),
+      **out,
+    )  # fmt: skip
+    self.score = jax.jit(functools.partial(_score, module), **out)
+    # Slots are changed where they lie.
+    self.init_slots = jax.jit(
+      functools.partial(slots_lib.init),
+      static_argnums=0,
+      static_argnames=(
+        'num_slots', 'num_rows', 'input_length', 'prompt_length'
+      ),
+    )  # fmt: skip
+    self.insert = jax.jit(
+      functools.partial(slots_lib.insert), static_argnums=0, donate_argnums=2
+    )
+    self.generate_step = jax.jit(
+      functools.partial(slots_lib.generate_step),
+      static_argnums=0,
+      donate_argnums=2,
     )
 
 
-@dataclasses.dataclass(frozen=True)
-class _Waiting:
-  """A request that has not been admitted; see `Stream.submit`."""
-
-  key: Hashable
-  stream_id: int
-  request: batching.Request
-  sets: Sequence[Strings | None]
+# Engines of equal networks on equal meshes share what was compiled.
+_programs: weakref.WeakValueDictionary[Hashable, _Programs] = (
+  weakref.WeakValueDictionary()
+)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Open:
-  """A request that has been admitted.
+def _generate(
+  module: nn.Module,
+  params: Any,
+  batch: dict[str, jax.Array],
+  tries: constraints.Tries | None,
+  *,
+  key_data: jax.Array,
+  min_new_tokens: jax.Array,
+  length_penalty: jax.Array,
+  max_new_tokens: int,
+  sampler: decoding.Sampler,
+  prompt_lookup: decoding.PromptLookup | None,
+  beam_size: int | None,
+) -> Output:
+  """Generates for a batch: [B, U, T], [B, U], [B, U]."""
+  arguments = module, params, batch['encoder_input_tokens']
+  arguments += (batch['prompt_tokens'],)
+  limits = dict(
+    max_new_tokens=max_new_tokens,
+    min_new_tokens=min_new_tokens,
+    row_mask=batch['row_mask'],
+    tries=tries,
+    roots=None if tries is None else batch['roots'],
+  )
+  if beam_size is not None:
+    generated = decoding.beam_search(
+      *arguments, beam_size=beam_size, length_penalty=length_penalty, **limits
+    ).best()
+  else:
+    generated = decoding.generate(
+      *arguments,
+      sampler=sampler,
+      lookup=prompt_lookup,
+      rng=jax.random.wrap_key_data(key_data),
+      sequence_ids=batch['request_ids'],
+      **limits,
+    )
+  return Output(
+    generated.tokens, generated.log_probs, generated.normalized_log_probs
+  )
+
+
+def _score(
+  module: nn.Module, params: Any, batch: dict[str, jax.Array]
+) -> tuple[jax.Array]:
+  """Scores the targets of a batch: float32 [B, U, K]."""
+  scored = decoding.score_choices(
+    module,
+    params,
+    batch['encoder_input_tokens'],
+    batch['prompt_tokens'],
+    batch['target_tokens'],
+    row_mask=batch['row_mask'],
+  )
+  return (scored.log_probs,)
+
+
+class Engine:
+  """Decodes token ids with a network, on one device or a mesh.
 
   Attributes:
-    key: of the request.
-    outputs: arrays of numpy, of [U]; of its batch: not all are whole.
-    prompts: int32 [W], which of its prompts the rows of its place answer.
-  """
-
-  key: Hashable
-  outputs: slots_lib.Outputs
-  prompts: np.ndarray
-
-
-@dataclasses.dataclass(frozen=True)
-class Finished:
-  """A request that is done.
-
-  Attributes:
-    key: of the request.
-    outputs: arrays of numpy, of [U].
-  """
-
-  key: Hashable
-  outputs: slots_lib.Outputs
-
-
-class Stream:
-  """Requests in, outputs out, in the order in which they end.
-
-  `begin` starts some work on the device, `finish` waits for it; in between the
-  host has time for the requests that come next.
+    module: the network, one that `decoding` can run.
+    params: its parameters, on the devices.
+    partitioner: of the mesh that they are on, or None: one device.
+    shapes: of batches, each of which is compiled once.
+    programs: what is compiled; for `slots`.
   """
 
   def __init__(
     self,
-    settings: loop.Settings,
+    module: nn.Module,
     params: Any,
-    shapes: batching.Shapes,
-    size: PoolSize,
-    programs: set[Hashable],
-    *,
-    min_new_tokens: int = 0,
-    seed: int = 0,
-    scope: Callable[[], Any] = contextlib.nullcontext,
+    partitioner: partitioning.Partitioner | None = None,
+    shapes: batching.Shapes | None = None,
   ):
-    """Makes an empty pool.
+    """Compiles nothing yet.
 
     Args:
-      settings: of the programs.
-      params: of the network.
-      shapes: of batches; it learns new ones.
-      size: of the pool.
-      programs: what is compiled is added to it.
-      min_new_tokens: see `generation.generate`.
-      seed: of the random numbers.
-      scope: makes the context under which programs are compiled and run, such
-        as a partitioner's.
+      module: the network.
+      params: its parameters, placed as the partitioner says; None if
+        `with_params` is to give them.
+      partitioner: of the mesh, or None: one device.
+      shapes: of batches; None: up to eight, as they are needed.
     """
-    self._scope = scope
-    self._settings, self._params, self._shapes = settings, params, shapes
-    self.size, self._programs = size, programs
-    self._options = {'min_new_tokens': np.int32(min_new_tokens)}
-    self._rng = jax.random.key(seed)
-    pool_sizes = dataclasses.asdict(size)
-    del pool_sizes['batch_size']
-    pool_sizes['num_slots'] = pool_sizes.pop('num_places')
-    with scope():
-      self._pool = _empty(settings, params, **pool_sizes)
-    self._note('empty')
-    self._tries = tries_lib.TriesBuilder()
-    self._waiting: list[_Waiting] = []
-    self._open: dict[int, _Open] = {}  # By place.
-    self._begun: tuple[Any, ...] | None = None
+    self.module, self.params, self.partitioner = module, params, partitioner
+    self.shapes = shapes or batching.Shapes(
+      batch_multiple=partitioner.num_data_shards if partitioner else 1
+    )
+    self._compiled: set[Hashable] = set()
+    key: Hashable = module
+    if partitioner is not None:
+      key = module, partitioner.mesh, tuple(partitioner.logical_axis_rules)
+    programs = _programs.get(key)
+    if programs is None:
+      programs = _Programs(module, partitioner and partitioner.replicated)
+      _programs[key] = programs
+    self.programs = programs
 
   @property
-  def num_waiting(self) -> int:
-    """Requests that are not admitted yet."""
-    return len(self._waiting)
+  def num_programs(self) -> int:
+    """How many programs were needed so far, one for each shape met."""
+    return len(self._compiled)
 
-  @property
-  def is_idle(self) -> bool:
-    """Whether there is nothing to do."""
-    return not (self._waiting or self._open or self._begun)
+  def note(self, *program: Hashable) -> None:
+    """Counts a program that is about to run, where it is a new one."""
+    self._compiled.add(program)
 
-  def submit(
+  def with_params(self, params: Any) -> 'Engine':
+    """Returns this engine with other parameters; the rest is shared."""
+    other = copy.copy(self)
+    other.params = params
+    return other
+
+  def scope(self) -> contextlib.AbstractContextManager[None]:
+    """Programs are compiled and run under this: names resolve to the mesh."""
+    if self.partitioner is None:
+      return contextlib.nullcontext()
+    return self.partitioner.scope()
+
+  def generate(
     self,
-    key: Hashable,
-    stream_id: int,
-    request: batching.Request,
-    sets: Sequence[Strings | None] = (),
-  ) -> None:
-    """Adds a request to those that wait.
+    requests: Sequence[batching.TokenRequest],
+    options: options_lib.DecodingOptions,
+    *,
+    batch_size: int = 16,
+    shapes: batching.Shapes | None = None,
+    progress: Callable[[int], None] | None = None,
+    before_batch: Callable[[], None] | None = None,
+    partial_results: partial_results_lib.PartialResults | None = None,
+  ) -> list[Output]:
+    """Generates the outputs of all requests.
 
     Args:
-      key: comes back with the outputs.
-      stream_id: its outputs draw from the random numbers of this and the seed.
-      request: whose lengths are at most the pool's.
-      sets: for each prompt the strings of which its output is one, or None; or
-        empty: all are free.
-    """
-    self._waiting.append(_Waiting(key, stream_id, request, sets))
-
-  def begin(self) -> None:
-    """Starts a batch if there is room for it, else the next steps, if any."""
-    assert self._begun is None, 'finish first'
-    num_inputs = min(len(self._waiting), self.size.batch_size)
-    num_free = self.size.num_places - len(self._open)
-    if self._tries.num_nodes > _MAX_NODES:
-      if self._open:
-        num_free = 0  # The rows that are left stand in the table.
-      else:
-        self._tries = tries_lib.TriesBuilder()
-    if num_inputs and num_inputs <= num_free:
-      group = self._take(num_inputs)
-      self._begun = (group, self._admit(group))
-    elif self._open:
-      self._begun = (None, self._advance(max_active=len(self._open) - 1))
-
-  def finish(self) -> list[Finished]:
-    """Waits for what `begin` started.
+      requests: in any order. What a request draws depends on its number.
+      options: of decoding, with max_new_tokens.
+      batch_size: requests that are decoded together, at most; on a mesh, a
+        multiple of its data shards.
+      shapes: of batches; None: the engine's.
+      progress: called now and then with the number of prompts answered so far.
+      before_batch: called before each batch is started; may raise.
+      partial_results: where results are kept, so that those that are there
+        already are not computed again, and processes share the work, each on
+        devices of that process. None: nowhere; all processes do all together.
 
     Returns:
-      The requests that have ended.
+      An Output for each request.
+
+    Raises:
+      UserError: batch_size is below 1, or not divisible by the mesh.
     """
-    begun, self._begun = self._begun, None
-    if begun is None:
-      return []
-    group, results = begun
-    results = jax.device_get(results)
-    if group is None:
-      return self._collect(*results)
-    return self._place(group, results)
-
-  def warm_up(self) -> None:
-    """Compiles the programs of all known shapes before they are needed."""
-    for shape in self._shapes.within(
-      self.size.batch_size, self.size.input_length, self.size.prompt_length
-    ):
-      if shape[4] == 0 and (shape[3] == 0) == (self.size.prompt_length == 0):
-        self._run(batching.pad([], range(shape[0]), shape))
-    self._advance(max_active=0)
-
-  def _advance(self, max_active: int) -> tuple[jax.Array, slots_lib.Outputs]:
-    self._note('advance')
-    with self._scope():
-      self._pool, *results = _advance(
-        self._settings,
-        self._params,
-        self._pool,
-        max_active=np.int32(max_active),
-        **self._options,
-      )
-    return tuple(results)
-
-  def _take(self, count: int) -> list[_Waiting]:
-    """Takes the request that has waited longest, and those most like it."""
-    oldest = self._waiting[0].request
-
-    def unlike(i: int) -> tuple[int, int, int]:
-      request = self._waiting[i].request
-      length, first = (
-        batching.bucket(len(r.inputs), batching.SMALLEST_INPUT)
-        for r in (request, oldest)
-      )
-      prompts = len(request.prompts) - len(oldest.prompts)
-      return abs(length - first), abs(prompts), i
-
-    chosen = set(sorted(range(len(self._waiting)), key=unlike)[:count])
-    taken = [x for i, x in enumerate(self._waiting) if i in chosen]
-    self._waiting = [x for i, x in enumerate(self._waiting) if i not in chosen]
-    return taken
-
-  def _admit(self, group: Sequence[_Waiting]) -> slots_lib.Inserted:
-    num_nodes = self._tries.num_nodes
-    requests = [
-      dataclasses.replace(
-        waiting.request,
-        roots=[
-          tries_lib.FREE if own is None else self._tries.root(own)
-          for own in waiting.sets
-        ],
-      )
-      for waiting in group
-    ]
-    if self._tries.num_nodes != num_nodes:
-      self._pool = self._pool.replace(tries=self._tries.table())
-    needed = batching.needed_shape(requests)
-    shape = self._shapes.fit(
-      needed,
-      self.size.batch_size,
-      self.size.input_length,
-      self.size.prompt_length,
+    tries, roots = _tries(requests)
+    start = functools.partial(
+      self.start, options=options, tries=self._replicate(tries)
     )
-    sequence_ids = [waiting.stream_id for waiting in group]
-    sequence_ids += [0] * (shape[0] - len(group))
-    return self._run(batching.pad(requests, sequence_ids, shape))
+    results = self._run(
+      start, requests, batch_size, shapes, progress, before_batch,
+      partial_results, roots,
+    )  # fmt: skip
+    return [Output(*arrays) for arrays in results]
 
-  def _note(self, kind: str, *shape: int) -> None:
-    """Counts the program that is about to run."""
-    table = self._pool.tries.tokens.size if self._pool.tries else 0
-    self._programs.add((kind, self._settings, self.size, table, shape))
+  def score(
+    self,
+    requests: Sequence[batching.TokenRequest],
+    *,
+    batch_size: int = 16,
+    shapes: batching.Shapes | None = None,
+    progress: Callable[[int], None] | None = None,
+    before_batch: Callable[[], None] | None = None,
+  ) -> list[np.ndarray]:
+    """Scores the targets of all requests.
 
-  def _run(self, batch: batching.Batch) -> slots_lib.Inserted:
-    self._note('admit', *batch.shape)
-    with self._scope():
-      self._pool, admitted = _admit(
-        self._settings,
-        self._params,
-        self._pool,
-        batch.encoder_input_tokens,
-        batch.prompt_tokens,
-        row_mask=batch.row_mask,
-        rng=self._rng,
-        sequence_ids=batch.request_ids,
-        roots=batch.roots,
-        **self._options,
+    Args:
+      requests: with targets.
+      batch_size: see `generate`, like all that follow.
+      shapes: of batches, or None.
+      progress: called now and then, or None.
+      before_batch: called before each batch, or None.
+
+    Returns:
+      For each request float32 [U, K], natural logarithms of the probabilities
+      of its targets; 0 where a prompt has fewer.
+    """
+
+    def start(batch: batching.Batch) -> tuple[jax.Array, ...]:
+      self.note('score', batch.shape)
+      with self.scope():
+        return self.programs.score(self.params, self._put(batch))
+
+    results = self._run(
+      start, requests, batch_size, shapes, progress, before_batch
+    )
+    return [scores for (scores,) in results]
+
+  def start(
+    self,
+    batch: batching.Batch,
+    options: options_lib.DecodingOptions,
+    tries: constraints.Tries | None = None,
+  ) -> Output:
+    """Starts a batch, without waiting for its results.
+
+    Args:
+      batch: of any requests.
+      options: of decoding, with max_new_tokens.
+      tries: the table of the batch's roots, or None: all rows are free.
+
+    Returns:
+      Output of arrays on the devices: [B, U, T], [B, U] and [B, U].
+    """
+    static = {
+      name: getattr(options, name)
+      for name in ('max_new_tokens', 'sampler', 'prompt_lookup', 'beam_size')
+    }
+    table = None if tries is None else tries.tokens.size
+    self.note('generate', batch.shape, table, *static.values())
+    with self.scope():
+      return self.programs.generate(
+        self.params,
+        self._put(batch),
+        tries,
+        key_data=_key_data(options.seed),
+        min_new_tokens=np.int32(options.min_new_tokens),
+        length_penalty=np.float32(options.length_penalty),
+        **static,
       )
-    return admitted
 
-  def _place(
-    self, group: Sequence[_Waiting], admitted: slots_lib.Inserted
-  ) -> list[Finished]:
-    """Notes where the requests of a batch are now; returns those that ended."""
-    finished = []
-    for b, waiting in enumerate(group):
-      num_prompts = len(waiting.request.prompts)
-      outputs = jax.tree.map(
-        lambda x, b=b, n=num_prompts: np.array(x[b, :n]), admitted.outputs
-      )
-      place = int(admitted.slots[b])
-      if place == self.size.num_places:
-        finished.append(Finished(waiting.key, outputs))
-      else:
-        self._open[place] = _Open(waiting.key, outputs, admitted.prompts[b])
-    return finished
+  def _run(
+    self,
+    start: Callable[[batching.Batch], tuple[jax.Array, ...]],
+    requests: Sequence[batching.TokenRequest],
+    batch_size: int,
+    shapes: batching.Shapes | None,
+    progress: Callable[[int], None] | None,
+    before_batch: Callable[[], None] | None,
+    partial_results: partial_results_lib.PartialResults | None = None,
+    roots: Sequence[Sequence[int]] | None = None,
+  ) -> list[tuple[np.ndarray, ...]]:
+    """Batches the requests and runs them; see `generate`."""
+    if self.partitioner is not None:
+      self.partitioner.check_batch_size(batch_size)
+    batches = batching.make_batches(
+      requests, batch_size, shapes or self.shapes, roots
+    )
 
-  def _collect(
-    self, has_ended: np.ndarray, outputs: slots_lib.Outputs
-  ) -> list[Finished]:
-    """Takes the requests that ended from the pool."""
-    finished = []
-    for place in [place for place in self._open if has_ended[place]]:
-      own = self._open.pop(place)
-      # Rows that had ended before have moved, too, and are the same there.
-      rows = np.flatnonzero(own.prompts < len(own.outputs.tokens))
+    def start_next(batch: batching.Batch) -> tuple[jax.Array, ...]:
+      if before_batch is not None:
+        before_batch()
+      return start(batch)
 
-      def put(into, new, place=place, rows=rows, prompts=own.prompts[rows]):
-        into[prompts] = new[place, rows]
+    return run_ahead(start_next, batches, progress, partial_results)
 
-      jax.tree.map(put, own.outputs, outputs)
-      finished.append(Finished(own.key, own.outputs))
-    return finished
+  def _put(self, batch: batching.Batch) -> dict[str, Any]:
+    """Moves a batch to the devices: its rows to those that compute them."""
+    arrays = dict(vars(batch))
+    if self.partitioner is None:
+      return arrays
+    if self.partitioner.replicated.is_fully_addressable:
+      return jax.device_put(arrays, self.partitioner.batch_sharding)
+    size = len(batch.request_ids)
+    rows = self.partitioner.rows_of_processes(size)[jax.process_index()]
+    arrays = {name: x[rows] for name, x in arrays.items()}
+    return self.partitioner.put_batch(arrays, size)
+
+  def _replicate(
+    self, tries: constraints.Tries | None
+  ) -> constraints.Tries | None:
+    """Copies a table to all devices."""
+    if tries is None or self.partitioner is None:
+      return tries
+    return jax.tree.map(
+      lambda x: jax.make_array_from_callback(
+        x.shape, self.partitioner.replicated, np.asarray(x).__getitem__
+      ),
+      tries,
+    )
+
+
+@functools.lru_cache
+def _key_data(seed: int) -> np.ndarray:
+  """The data of a random key; kept, as reading it would wait for a batch."""
+  return np.asarray(jax.random.key_data(jax.random.key(seed)))
+
+
+def _tries(
+  requests: Sequence[batching.TokenRequest],
+) -> tuple[constraints.Tries | None, list[list[int]] | None]:
+  """Makes one table of the choices of all requests.
+
+  Returns:
+    The table, and for each request the roots of its rows; or None twice where
+    nothing is constrained.
+  """
+  # Most prompts have the same choices each time: the same object, or an equal
+  # one.
+  root_of_object: dict[int, int] = {}
+  root_of_set: dict[batching.TokenSequences, int] = {}
+
+  def root(strings: batching.TokenSequences | None) -> int:
+    if strings is None:
+      return constraints.FREE
+    if id(strings) not in root_of_object:
+      new = constraints.root(len(root_of_set))
+      root_of_object[id(strings)] = root_of_set.setdefault(strings, new)
+    return root_of_object[id(strings)]
+
+  roots = [[root(x) for x in request.choices] for request in requests]
+  if not root_of_set:
+    return None, None
+  return constraints.build(list(root_of_set)), roots
+
+
+def run_ahead(
+  start: Callable[[batching.Batch], tuple[jax.Array, ...]],
+  batches: Iterable[batching.Batch],
+  progress: Callable[[int], None] | None = None,
+  partial_results: partial_results_lib.PartialResults | None = None,
+) -> list[tuple[np.ndarray, ...]]:
+  """Starts each batch before the results of the one before are read.
+
+  So the device works while the host reads, and makes the next batch.
+
+  Args:
+    start: starts the work on a batch; returns arrays [B, U, ...].
+    batches: of `batching.make_batches`; the same ones in all processes.
+    progress: called with the number of prompts done so far, or None.
+    partial_results: see `Engine.generate`.
+
+  Returns:
+    For each request, in order, its part of the results, [U, ...].
+  """
+  if partial_results is None:
+    return batching.unbatch(_results(start, batches, progress))
+  batches = list(batches)
+  left = [k for k in range(len(batches)) if k not in partial_results.known]
+  mine = left[distributed.process_index() :: distributed.process_count()]
+  results = _results(start, [batches[k] for k in mine], progress)
+  try:
+    for k, (_, arrays) in zip(mine, results, strict=True):
+      partial_results.add(k, arrays)
+  finally:  # Also of a job that is interrupted.
+    partial_results.write()
+  known = partial_results.gather(len(batches))
+  return batching.unbatch((b, known[k]) for k, b in enumerate(batches))
+
+
+def _results(
+  start: Callable[[batching.Batch], tuple[jax.Array, ...]],
+  batches: Iterable[batching.Batch],
+  progress: Callable[[int], None] | None,
+) -> Iterator[tuple[batching.Batch, tuple[np.ndarray, ...]]]:
+  """Yields the batches with their results."""
+  ahead, num_done = None, 0
+  for batch in itertools.chain(batches, [None]):
+    before, ahead = ahead, None if batch is None else (batch, start(batch))
+    if before is not None:
+      yield before[0], jax.device_get(before[1])
+      num_done += int(before[0].row_mask.sum())
+      if progress is not None:
+        progress(num_done)

@@ -11,36 +11,52 @@
     # [['cheap', '2'], ['the museum']]
 
 Inputs and prompts may differ in number and length from call to call: they are
-grouped and padded to few shapes (`batching`), each of which is compiled
-once (`num_programs` counts them). Needs neither TensorFlow nor SeqIO.
+grouped and padded to few shapes (`batching`), each of which is compiled once
+(`num_programs` counts them). Needs neither TensorFlow nor SeqIO.
+
+Every call goes the same way: texts are checked (`text`), made into requests of
+ids (`requests`), decoded (`engine`), and made into texts again.
 """
 
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
+from collections.abc import Mapping
 from collections.abc import Sequence
+import dataclasses
+from typing import Any, TypeVar
 
+from etils import epath
 import jax
 import numpy as np
 
+from pid_jax import checkpoints
 from pid_jax import decoding
 from pid_jax import errors
-from pid_jax.decoding import loop
+from pid_jax import network
+from pid_jax import partitioning
+from pid_jax.config import T5Config
 from pid_jax.inference import batching
-from pid_jax.inference import choices as choices_lib
 from pid_jax.inference import engine as engine_lib
-from pid_jax.inference import options
-from pid_jax.inference import partial_results as parts_lib
-from pid_jax.inference import pipeline
-from pid_jax.inference import runner
+from pid_jax.inference import options as options_lib
+from pid_jax.inference import partial_results as partial_results_lib
+from pid_jax.inference import requests as requests_lib
+from pid_jax.inference import slots as slots_lib
 from pid_jax.inference import stream as stream_lib
-from pid_jax.inference import text as texts_lib
+from pid_jax.inference import text as text_lib
+from pid_jax.network import quantization
+from pid_jax.subtasks import examples
+from pid_jax.subtasks import newlines
+from pid_jax.vocabulary import AnyVocabulary
+
+LAYOUTS = ('pid', 'pie')
 
 Texts = list[list[str]]
 Scores = list[list[float]]
+_Self = TypeVar('_Self', bound='PromptInDecoder')
 
 
-class PromptInDecoder(runner.Runner):
+class PromptInDecoder:
   """Answers many prompts about each input, which is encoded once.
 
   Attributes:
@@ -57,9 +73,124 @@ class PromptInDecoder(runner.Runner):
       warning tells of inputs that were cut; prompts never are.
     newline: the sentinel that newlines are written as, in texts and outputs, or
       None: they are left to the vocabulary. As in training.
-    shapes: of batches, each of which is compiled once; how many are allowed
-      (`shapes.max_shapes`), and which there are so far (`shapes.known`).
+    engine: decodes ids.
   """
+
+  def __init__(
+    self,
+    config: T5Config,
+    params: Any,
+    vocabulary: AnyVocabulary,
+    task: Mapping[str, Any] | None = None,
+    partitioner: partitioning.Partitioner | None = None,
+  ):
+    """Takes a model that is in memory; see `from_pretrained`.
+
+    Args:
+      config: shape of the network.
+      params: nested dict, its 'params' collection.
+      vocabulary: of inputs, prompts and outputs.
+      task: as in checkpoints.Pretrained.
+      partitioner: of the mesh that `params` are on, which for `stream` must not
+        split the batch; None: they are on one device.
+
+    Raises:
+      UserError: the model was trained in a layout without prompts.
+    """
+    self.config = config
+    self.vocabulary = vocabulary
+    self.task = dict(task or {})
+    self.layout = self.task.get('layout', 'pid')
+    if self.layout not in LAYOUTS:
+      raise errors.UserError(
+        f'The model was trained in the layout {self.layout!r}, which has no '
+        f'prompts to answer; those with prompts are {LAYOUTS}.'
+      )
+    lengths = self.task.get('feature_lengths', {})
+    self.max_input_tokens: int | None = lengths.get('inputs')
+    self.long_inputs: str = self.task.get('long_inputs', 'keep_start')
+    self.newline: str | None = self.task.get('newline')
+    newlines.check(self.newline, vocabulary.encode, vocabulary.decode)
+    self.engine = engine_lib.Engine(
+      network.Transformer(config), params, partitioner
+    )
+
+  @classmethod
+  def from_pretrained(
+    cls: type[_Self],
+    path: epath.PathLike | checkpoints.LazyCheckpoint,
+    step: int | str | None = None,
+    dtype: str | None = None,
+    *,
+    vocabulary: AnyVocabulary | None = None,
+    param_dtype: str = 'float32',
+    num_partitions: int = 1,
+    long_inputs: str | None = None,
+  ) -> _Self:
+    """Loads a model that was trained here, or one of Hugging Face's or T5X's.
+
+    Args:
+      path: MODEL_DIR of training, a folder of Hugging Face's, or a checkpoint
+        of T5X's; local, or gs://. Or what `checkpoints.open_checkpoint` made
+        of one, and no step.
+      step: of a MODEL_DIR: a number, 'best', 'last', or None: best if known,
+        else last.
+      dtype: of the activations, 'float32' or 'bfloat16'; None: as in training.
+      vocabulary: for a checkpoint without one, such as T5X's public ones.
+      param_dtype: of the parameters in memory, and of products with them:
+        'float32', or faster 'bfloat16' or 'int8', see `network.quantization`.
+      num_partitions: devices of this process that share the model between them,
+        heads, feed-forward and vocabulary; for what does not fit on one.
+      long_inputs: see the attribute; None: as in training.
+
+    Raises:
+      UserError: no such model, step, vocabulary, param_dtype or long_inputs; or
+        devices that are not there or do not divide the model.
+    """
+    quantization.check_param_dtype(param_dtype)
+    if long_inputs not in (None, *examples.LONG_INPUTS):
+      raise errors.unknown('long_inputs', long_inputs, examples.LONG_INPUTS)
+    partitioner = None
+    if num_partitions != 1:
+      partitioner = partitioning.Partitioner(
+        num_partitions, devices=jax.local_devices()[:num_partitions]
+      )
+    # int8 is made of float32; bfloat16 need not be there twice.
+    read_dtype = 'float32' if param_dtype == 'int8' else param_dtype
+    loaded = checkpoints.load(path, step, partitioner, param_dtype=read_dtype)
+    vocabulary = vocabulary or loaded.vocabulary
+    if vocabulary is None:
+      where = getattr(path, 'path', path)
+      raise errors.UserError(
+        f'The model in {where} has no SentencePiece vocabulary, so it cannot '
+        'read or write text: give it one (vocabulary).'
+      )
+    config = checkpoints.with_num_tokens(loaded.config, vocabulary)
+    if dtype is not None:
+      config = dataclasses.replace(config, dtype=dtype)
+    axes = network.param_axes(network.Transformer(config))
+    params = network.quantize_params(loaded.params, axes, param_dtype)
+    task = dict(loaded.task)
+    if long_inputs is not None:
+      task['long_inputs'] = long_inputs
+    return cls(config, params, vocabulary, task, partitioner)
+
+  @property
+  def shapes(self) -> batching.Shapes:
+    """Of batches, each compiled once; see `batching.Shapes`. May be replaced.
+
+    `shapes.max_shapes` are allowed, `shapes.known` are those so far.
+    """
+    return self.engine.shapes
+
+  @shapes.setter
+  def shapes(self, shapes: batching.Shapes) -> None:
+    self.engine.shapes = shapes
+
+  @property
+  def num_programs(self) -> int:
+    """How many programs were compiled so far, one for each shape met."""
+    return self.engine.num_programs
 
   def generate(
     self,
@@ -70,16 +201,16 @@ class PromptInDecoder(runner.Runner):
     choices: Sequence[Sequence[Sequence[str] | None]] | None = None,
     min_new_tokens: int = 0,
     return_scores: bool = False,
+    return_results: bool = False,
     normalize_scores: bool = False,
     sampler: decoding.Sampler | None = None,
     seed: int = 0,
-    lookup: decoding.PromptLookup | None = None,
+    prompt_lookup: decoding.PromptLookup | None = None,
     beam_size: int | None = None,
     length_penalty: float = 0.6,
     batch_size: int = 16,
     progress: Callable[[int], None] | None = None,
-    parts: parts_lib.Parts | None = None,
-  ) -> Texts | tuple[Texts, Scores]:
+  ) -> Texts | tuple[Texts, Scores] | list[requests_lib.Response]:
     """Answers the prompts of each input.
 
     Args:
@@ -91,86 +222,127 @@ class PromptInDecoder(runner.Runner):
         of them; it may so miss the likeliest string, which `choose` does not.
       min_new_tokens: tokens before which no output without choices may end.
       return_scores: whether to return log-probabilities, too.
+      return_results: whether to return a Response for each input instead.
       normalize_scores: whether those of prompts with choices are taken among
         the tokens that these leave, step by step: so `decoding.Sample()` draws
         the strings. `choose` divides the probabilities of whole strings.
       sampler: chooses the tokens; None: decoding.Greedy().
       seed: of samplers that draw. The outputs of an input depend on the seed
         and on the input's place in `inputs`, not on how inputs are batched.
-      lookup: draft tokens from the input and the prompt, for outputs that copy
-        from them: decoding.PromptLookup(). The outputs are the same, sooner.
-      beam_size: search for the output of the highest score with so many beams;
-        None: no search, the sampler chooses token by token.
+      prompt_lookup: draft tokens from the input and the prompt, for outputs
+        that copy from them: decoding.PromptLookup(). The outputs are the same,
+        sooner.
+      beam_size: search for the output of the highest score with this many
+        beams; None: no search, the sampler chooses token by token.
       length_penalty: of that search, see decoding.beam_search: 0 scores outputs
         by their probability alone, more favours longer ones.
       batch_size: encoded inputs that are decoded together, at most.
       progress: called now and then with the number of prompts answered so far.
-      parts: a folder of results, to go on with a job that was stopped, and for
-        processes to share it; None: this process does all, now.
 
     Returns:
       For each input the list of its outputs, in order. With `return_scores` a
       pair of that and, in the same form, the natural logarithms of the
       probabilities that the model gives these outputs (-0.1 is near certain).
+      With `return_results` a list of `inference.Response`, which have the
+      `outputs` and `scores` of an input and say whether it was `truncated`.
 
     Raises:
       UserError: inputs and prompts do not match, a prompt is empty, a text
         holds `newline`, an input is too long and `long_inputs` is 'error',
-        beams are asked for together with a sampler or lookup, or a prompt has
-        no choices, one twice, too long, or not to be written.
+        beams are asked for together with a sampler or prompt lookup, or a
+        prompt has no choices, one twice, too long, or not to be written.
     """
-    options.check(max_new_tokens, sampler, lookup, beam_size)
-    texts_lib.check(inputs, prompts)
-    tries, roots = choices_lib.build(
-      prompts,
-      choices,
-      encode=self.write,
-      decode=self.read,
-      max_new_tokens=max_new_tokens,
+    options = options_lib.DecodingOptions(
+      max_new_tokens,
+      min_new_tokens,
+      sampler or decoding.GREEDY,
+      prompt_lookup,
+      beam_size,
+      length_penalty,
+      seed,
+      normalize_scores,
     )
-
-    def run(batch: batching.Batch) -> tuple[jax.Array, ...]:
-      generated = self.run(
-        batch,
-        max_new_tokens,
-        min_new_tokens=min_new_tokens,
-        sampler=sampler or decoding.GREEDY,
-        seed=seed,
-        lookup=lookup,
-        beam_size=beam_size,
-        length_penalty=length_penalty,
-        tries=tries,
-      )
-      if normalize_scores:
-        return generated.tokens, generated.normalized_log_probs
-      return generated.tokens, generated.log_probs
-
-    batches = self.lay_out(inputs, prompts, roots=roots, batch_size=batch_size)
-    rows = pipeline.run_ahead(run, batches, progress, parts)
-    texts = [self.read(tokens) for tokens, _ in rows]
+    text_lib.check(inputs, prompts, choices=choices)
+    results = self.answer(
+      inputs,
+      prompts,
+      options,
+      choices=choices,
+      batch_size=batch_size,
+      progress=progress,
+    )
+    if return_results:
+      return results
+    texts = [result.outputs for result in results]
     if not return_scores:
-      return texts_lib.split(texts, prompts)
-    scores = [float(score) for _, score in rows]
-    return texts_lib.split(texts, prompts), texts_lib.split(scores, prompts)
+      return texts
+    return texts, [result.scores for result in results]
+
+  def answer(
+    self,
+    inputs: Sequence[str],
+    prompts: Sequence[Sequence[str]],
+    options: options_lib.DecodingOptions,
+    *,
+    choices: Sequence[Sequence[Sequence[str] | None]] | None = None,
+    batch_size: int = 16,
+    progress: Callable[[int], None] | None = None,
+    partial_results: partial_results_lib.PartialResults | None = None,
+  ) -> list[requests_lib.Response]:
+    """Answers texts that were checked; what `generate` stands on.
+
+    Args:
+      inputs: N strings.
+      prompts: [N][U], see `text.check`.
+      options: of decoding; max_new_tokens None: as in training, else 32.
+      choices: [N][U], or None.
+      batch_size: see `generate`.
+      progress: see `generate`.
+      partial_results: a folder of results, to go on with a job that was
+        stopped, and for processes to share it; None: this process does all.
+
+    Returns:
+      A Response for each input; their ids are their numbers.
+
+    Raises:
+      UserError: a text cannot be tokenised or is too long; see `generate`.
+    """
+    lengths = self.task.get('feature_lengths', {})
+    options = options.resolved(lengths.get('targets', 32))
+    processor = self._processor(max_new_tokens=options.max_new_tokens)
+    encoded = processor.encode_all(inputs, prompts, choices=choices)
+    outputs = self.engine.generate(
+      [part for request in encoded for part in request.parts],
+      options,
+      batch_size=batch_size,
+      progress=progress,
+      partial_results=partial_results,
+    )
+    return [
+      processor.decode(
+        i, encoded[i], parts, normalize_scores=options.normalize_scores
+      )
+      for i, parts in enumerate(requests_lib.split(encoded, outputs))
+    ]
 
   def stream(
     self,
-    requests: Iterable[stream_lib.Request | None],
+    requests: Iterable[requests_lib.Request | None],
     max_new_tokens: int = 32,
     *,
     min_new_tokens: int = 0,
     normalize_scores: bool = False,
     sampler: decoding.Sampler | None = None,
     seed: int = 0,
-    lookup: decoding.PromptLookup | None = None,
+    prompt_lookup: decoding.PromptLookup | None = None,
     in_order: bool = True,
     batch_size: int = 8,
-    num_places: int = 16,
+    num_slots: int = 16,
     num_rows: int = 8,
     max_input_tokens: int | None = None,
     max_prompt_tokens: int = 64,
     warm_up: bool = False,
-  ) -> Iterator[stream_lib.Response]:
+  ) -> Iterator[requests_lib.Response]:
     """Answers requests one by one, decoding others meanwhile.
 
     New requests begin as soon as others have ended, not when a whole batch has.
@@ -187,12 +359,12 @@ class PromptInDecoder(runner.Runner):
       normalize_scores: whether scores are taken among what choices leave.
       sampler: chooses the tokens; None: decoding.Greedy().
       seed: of samplers that draw; a request's number in the stream counts, too.
-      lookup: draft tokens from the input and the prompt.
+      prompt_lookup: draft tokens from the input and the prompt.
       in_order: whether responses come in the order of their requests, or each
         as soon as it is there.
       batch_size: requests that begin together, at most.
-      num_places: requests that are decoded together, at least `batch_size`.
-        Memory for the keys and values of so many inputs of the full length is
+      num_slots: requests that are decoded together, at least `batch_size`.
+        Memory for the keys and values of this many inputs of the full length is
         taken at once.
       num_rows: prompts of a request that are decoded together with those of
         others; while more of its outputs have not ended, its batch goes first.
@@ -214,34 +386,39 @@ class PromptInDecoder(runner.Runner):
       raise errors.UserError(
         'The model does not say how long inputs may be: give max_input_tokens.'
       )
-    options.check(max_new_tokens, sampler, lookup, None)
     is_pid = self.layout == 'pid'
-    engine = self.open_stream(
-      loop.Settings(
-        self._module, max_new_tokens, sampler or decoding.GREEDY, lookup
+    slots = slots_lib.Slots(
+      self.engine,
+      options_lib.DecodingOptions(
+        max_new_tokens=max_new_tokens,
+        min_new_tokens=min_new_tokens,
+        sampler=sampler or decoding.GREEDY,
+        prompt_lookup=prompt_lookup,
+        seed=seed,
       ),
-      engine_lib.PoolSize.rounded_up(
+      slots_lib.Capacity.rounded_up(
         batch_size=batch_size,
-        num_places=num_places,
+        num_slots=num_slots,
         num_rows=num_rows if is_pid else 1,
         input_length=max_input_tokens,
         prompt_length=max_prompt_tokens if is_pid else 0,
       ),
-      min_new_tokens=min_new_tokens,
-      seed=seed,
     )
     if warm_up:
-      engine.warm_up()
-    answers = stream_lib.Answers(
-      requests,
-      engine,
-      stream_lib.Layout(
-        self, max_new_tokens, max_input_tokens, max_prompt_tokens
-      ),
-      in_order=in_order,
-      normalize_scores=normalize_scores,
+      slots.warm_up()
+    return iter(
+      stream_lib.ResponseStream(
+        requests,
+        slots,
+        self._processor(
+          max_input_tokens=max_input_tokens,
+          max_prompt_tokens=max_prompt_tokens,
+          max_new_tokens=max_new_tokens,
+        ),
+        in_order=in_order,
+        normalize_scores=normalize_scores,
+      )
     )
-    return iter(answers)
 
   def score(
     self,
@@ -267,10 +444,12 @@ class PromptInDecoder(runner.Runner):
     Raises:
       UserError: as in `generate`, or targets and prompts do not match.
     """
-    texts_lib.check(inputs, prompts, targets)
-    alone = [[[text] for text in own] for own in targets]
-    rows = self._score_choices(inputs, prompts, alone, batch_size, progress)
-    return texts_lib.split([float(row[0]) for row in rows], prompts)
+    text_lib.check(inputs, prompts, targets=targets)
+    alone = [[[text] for text in texts] for texts in targets]
+    scores = self._score(
+      inputs, prompts, alone, 'targets', batch_size, progress
+    )
+    return [[float(row[0]) for row in rows] for rows in scores]
 
   def choose(
     self,
@@ -302,37 +481,66 @@ class PromptInDecoder(runner.Runner):
     Raises:
       UserError: as in `generate`, or a prompt has no choices, or one twice.
     """
-    rows = self._score_choices(inputs, prompts, choices, batch_size, progress)
-    answers, probabilities = choices_lib.compare(choices, rows)
-    return (
-      texts_lib.split(answers, prompts),
-      texts_lib.split(probabilities, prompts),
+    text_lib.check(inputs, prompts, choices=choices)
+    scores = self._score(
+      inputs, prompts, choices, 'choices', batch_size, progress
     )
+    answers, probabilities = [], []
+    for lists, rows in zip(choices, scores, strict=True):
+      answers.append(
+        [texts[int(np.argmax(x))] for texts, x in zip(lists, rows, strict=True)]
+      )
+      probabilities.append([_normalized(x).tolist() for x in rows])
+    return answers, probabilities
 
-  def _score_choices(
+  def _score(
     self,
     inputs: Sequence[str],
     prompts: Sequence[Sequence[str]],
-    choices: Sequence[Sequence[Sequence[str]]],
+    targets: Sequence[Sequence[Sequence[str]]],
+    targets_name: str,
     batch_size: int,
     progress: Callable[[int], None] | None,
-  ) -> list[np.ndarray]:
-    """Returns, for every prompt in order, the log-probabilities [K]."""
-
-    def run(batch: batching.Batch) -> tuple[jax.Array, ...]:
-      self._programs.add(('score', batch.shape))
-      with self._scope():
-        scored = self._score(
-          self._module,
-          self._params,
-          batch.encoder_input_tokens,
-          batch.prompt_tokens,
-          batch.target_tokens,
-          row_mask=batch.row_mask,
+  ) -> list[list[np.ndarray]]:
+    """Returns for each input and prompt the log-probabilities [K]."""
+    processor = self._processor(targets_name=targets_name)
+    encoded = processor.encode_all(inputs, prompts, targets=targets)
+    scored = self.engine.score(
+      [part for request in encoded for part in request.parts],
+      batch_size=batch_size,
+      progress=progress,
+    )
+    return [
+      [
+        row[: len(texts)]
+        for texts, row in zip(
+          lists, (row for rows in parts for row in rows), strict=True
         )
-      return (scored.log_probs,)
+      ]
+      for lists, parts in zip(
+        targets, requests_lib.split(encoded, scored), strict=True
+      )
+    ]
 
-    batches = self.lay_out(inputs, prompts, choices, batch_size=batch_size)
-    rows = pipeline.run_ahead(run, batches, progress)
-    flat = [own for lists in choices for own in lists]
-    return [row[: len(own)] for own, (row,) in zip(flat, rows, strict=True)]
+  def _processor(self, **limits: Any) -> requests_lib.RequestProcessor:
+    """Makes a processor of texts for one job, as the attributes say."""
+    tokenizer = text_lib.Tokenizer(
+      self.vocabulary,
+      self.newline,
+      text_lib.UnknownCharacterCounter(self.vocabulary),
+    )
+    return requests_lib.RequestProcessor(
+      tokenizer,
+      self.layout,
+      **{
+        'max_input_tokens': self.max_input_tokens,
+        'long_inputs': self.long_inputs,
+        **limits,
+      },
+    )
+
+
+def _normalized(log_probs: np.ndarray) -> np.ndarray:
+  """Divides probabilities by their sum: float64 [K]."""
+  weights = np.exp(log_probs.astype(np.float64) - log_probs.max())
+  return weights / weights.sum()

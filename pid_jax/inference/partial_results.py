@@ -1,14 +1,14 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Results of a long job, kept as they come, by whichever process has them.
+"""Results of a long job, kept batch by batch by the processes that have them.
 
     OUTPUT.parts/job.json             what the job is
     OUTPUT.parts/FIRST-PROCESS.npz    results of some batches, FIRST the first
 
-A job that was stopped goes on with the batches that no part holds, on any
+A job that was stopped goes on with the batches that no file holds, on any
 number of processes: each takes its share of them, and reads what the others
 have done when all have come to the end. A job of other inputs, options or model
-begins anew.
+starts from the beginning.
 """
 
 from collections.abc import Mapping
@@ -32,7 +32,7 @@ _JOB = 'job.json'
 _SUFFIX = '.npz'
 
 
-class Parts:
+class PartialResults:
   """The folder of a job's results, shared by its processes."""
 
   def __init__(
@@ -47,7 +47,7 @@ class Parts:
     Args:
       folder: beside the output; local, or gs://.
       job: what results depend on.
-      seconds_between_writes: results of so many seconds are lost at most.
+      seconds_between_writes: of which results are lost, at most.
       seconds_to_appear: until what another process has written must be seen.
     """
     self._folder = epath.Path(folder)
@@ -57,19 +57,21 @@ class Parts:
     self._written_at = time.monotonic()
     if distributed.process_index() == 0:
       self._prepare(json.dumps(dict(job), indent=2, sort_keys=True) + '\n')
-    distributed.barrier('parts')
+    distributed.barrier('partial_results')
     self.known = self._read()
     if self.known and distributed.process_index() == 0:
       logger.info('%s: goes on with the rest', self._folder)
     # All must have looked before one adds to it: they share out what is left.
-    distributed.barrier('parts')
+    distributed.barrier('partial_results')
 
   def _prepare(self, job: str) -> None:
     path = self._folder / _JOB
     if self._folder.is_dir():
       if path.exists() and path.read_text() == job:
         return
-      logger.info('%s is of another job: begins anew', self._folder)
+      logger.info(
+        '%s is of another job: starts from the beginning', self._folder
+      )
       self._folder.rmtree()
     self._folder.mkdir()
     atomic.write(path, job.encode())
@@ -117,7 +119,7 @@ class Parts:
 
   def remove(self) -> None:
     """Deletes the folder, when all processes are done with it."""
-    distributed.barrier('parts')
+    distributed.barrier('partial_results')
     if distributed.process_index() == 0:
       self._folder.rmtree()
 

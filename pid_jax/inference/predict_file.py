@@ -16,7 +16,6 @@ true where the model could not read all of an input.
 
 from collections.abc import Callable
 from collections.abc import Iterator
-from collections.abc import Sequence
 import hashlib
 import json
 from typing import Any
@@ -29,18 +28,20 @@ from pid_jax import distributed
 from pid_jax import progress
 from pid_jax import subtasks
 from pid_jax.inference import model
-from pid_jax.inference import partial_results as parts_lib
+from pid_jax.inference import options as options_lib
+from pid_jax.inference import partial_results as partial_results_lib
+from pid_jax.inference import requests
 
 
 def answer_file(
   load: Callable[[], model.PromptInDecoder],
   input_file: epath.PathLike,
   output_file: epath.PathLike,
+  options: options_lib.DecodingOptions | None = None,
   *,
-  max_new_tokens: int | None = None,
+  batch_size: int = 16,
   with_scores: bool = False,
   model_name: str = '',
-  **options: Any,
 ) -> int:
   """Answers a file.
 
@@ -48,11 +49,12 @@ def answer_file(
     load: returns the model; called when the input has been read.
     input_file: JSONL; local, or gs://.
     output_file: JSONL, in a folder that exists; local, or gs://.
-    max_new_tokens: where outputs are cut; None: as in training, else at 32.
+    options: of decoding; None: greedy. Without max_new_tokens, outputs are cut
+      as in training, else at 32.
+    batch_size: inputs that are decoded together, at most.
     with_scores: whether to write scores.
     model_name: which model it is, of all there are; results of another one are
       not gone on with.
-    **options: of PromptInDecoder.generate.
 
   Returns:
     The number of lines written.
@@ -63,18 +65,17 @@ def answer_file(
   """
   examples = subtasks.read_examples(input_file, require_targets=False)
   atomic.check(output_file)
+  options = options or options_lib.DecodingOptions()
   model = load()
-  if max_new_tokens is None:
-    max_new_tokens = model.task.get('feature_lengths', {}).get('targets', 32)
   prompts = [example['prompts'] for example in examples]
   output_file = epath.Path(output_file)
-  parts = parts_lib.Parts(
+  partial_results = partial_results_lib.PartialResults(
     output_file.with_name(output_file.name + '.parts'),
     {
       'model': model_name,
-      'version': pid_jax.__version__,  # Of which the batches are.
+      'version': pid_jax.__version__,  # Which makes the batches.
       'input': hashlib.sha256(json.dumps(examples).encode()).hexdigest(),
-      'options': repr([max_new_tokens, *sorted(options.items())]),
+      'options': repr((options, batch_size)),
     },
   )
   with progress.Progress(
@@ -83,41 +84,37 @@ def answer_file(
     unit='prompt',
     enabled=distributed.process_index() == 0,
   ) as shown:
-    outputs, scores = model.generate(
+    responses = model.answer(  # The lines were checked when they were read.
       [example['inputs'] for example in examples],
       prompts,
-      max_new_tokens,
+      options,
       choices=[example['choices'] for example in examples],
-      return_scores=True,
+      batch_size=batch_size,
       progress=shown.update,
-      parts=parts,
-      **options,
+      partial_results=partial_results,
     )
   lines = []
-  for example, texts, values in zip(examples, outputs, scores, strict=True):
+  for example, response in zip(examples, responses, strict=True):
     record = {'id': example['example_id'], 'inputs': example['inputs']}
-    if model.is_cut(example['inputs'], example['prompts']):
+    if response.truncated:
       record['inputs_truncated'] = True
-    record['subtasks'] = list(_subtasks(example, texts, values, with_scores))
+    record['subtasks'] = list(_subtasks(example, response, with_scores))
     lines.append(json.dumps(record, ensure_ascii=False) + '\n')
   if distributed.process_index() == 0:
     atomic.write(output_file, ''.join(lines).encode())
-  parts.remove()
+  partial_results.remove()
   return len(lines)
 
 
 def _subtasks(
-  example: dict[str, Any],
-  texts: Sequence[str],
-  scores: Sequence[float],
-  with_scores: bool,
+  example: dict[str, Any], response: requests.Response, with_scores: bool
 ) -> Iterator[dict[str, Any]]:
   """Yields the subtasks of an output line."""
-  for u, text in enumerate(texts):
+  for u, text in enumerate(response.outputs):
     subtask = {'name': example['subtasks'][u], 'prompt': example['prompts'][u]}
     if example['targets'][u] is not None:
       subtask['target'] = example['targets'][u]
     subtask['prediction'] = text
     if with_scores:
-      subtask['score'] = round(scores[u], 6)
+      subtask['score'] = round(response.scores[u], 6)
     yield subtask

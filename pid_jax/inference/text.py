@@ -1,35 +1,47 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Nested lists of strings: a list of inputs, for each a list of prompts.
+"""Texts: what is checked of them, and how they become ids and ids texts.
 
 The first mistakes of a user of `PromptInDecoder` are made here: one list of
-prompts for all inputs, a string for a list, an empty prompt. Each gets its own
-message; and so do characters that the vocabulary cannot hold.
+prompts for all inputs, a string for a list, an empty prompt. Each has a message
+that names the entry; so have characters that the vocabulary cannot hold. Texts
+are checked and tokenised once, where they enter.
 """
 
 import collections
 from collections.abc import Iterable
 from collections.abc import Sequence
+import functools
 import logging
 from typing import Any
 
 from pid_jax import errors
+from pid_jax.inference import batching
+from pid_jax.subtasks import newlines
 from pid_jax.vocabulary import AnyVocabulary
 
 logger = logging.getLogger(__name__)
+
+# Lists of choices that are kept as ids: prompts that are asked again and again
+# have the same ones each time.
+_NUM_CHOICE_LISTS = 1024
 
 
 def check(
   inputs: Sequence[str],
   prompts: Sequence[Sequence[str]],
+  *,
   targets: Sequence[Sequence[str]] | None = None,
+  choices: Sequence[Sequence[Sequence[str] | None]] | None = None,
 ) -> None:
-  """Checks that each input has prompts (and targets) of its own.
+  """Checks that each input has prompts, and these their targets or choices.
 
   Args:
     inputs: N strings.
     prompts: N lists of at least one string, none of them blank.
     targets: None, or as many strings for each input as it has prompts.
+    choices: None, or as many lists of strings (or None); what is in these is
+      checked when they are tokenised.
 
   Raises:
     UserError: saying which entry is wrong.
@@ -43,15 +55,24 @@ def check(
         f'There are {len(inputs)} inputs and {len(lists)} lists of {name}: '
         f'give each input a list of {name} of its own.'
       )
-    for i, own in enumerate(lists):
-      _check_strings(f'{name}[{i}]', own)
-  for i, own in enumerate(prompts):
-    check_prompts(own, f'[{i}]')
-    if targets is not None and len(targets[i]) != len(own):
+    for i, texts in enumerate(lists):
+      _check_strings(f'{name}[{i}]', texts)
+  for i, texts in enumerate(prompts):
+    check_prompts(texts, f'[{i}]')
+    if targets is not None and len(targets[i]) != len(texts):
       raise errors.UserError(
-        f'prompts[{i}] holds {len(own)} strings, targets[{i}] '
+        f'prompts[{i}] holds {len(texts)} strings, targets[{i}] '
         f'{len(targets[i])}: give each prompt one target.'
       )
+  if choices is None:
+    return
+  if isinstance(choices, str) or len(choices) != len(prompts):
+    raise errors.UserError(
+      f'There are {len(prompts)} inputs and {len(choices)} lists of choices: '
+      'give each input a list, with the choices of each of its prompts.'
+    )
+  for i, (texts, lists) in enumerate(zip(prompts, choices, strict=True)):
+    check_choices(texts, lists, f'[{i}]')
 
 
 def check_input(text: str) -> None:
@@ -62,23 +83,23 @@ def check_input(text: str) -> None:
     )
 
 
-def check_prompts(own: Sequence[str], place: str = '') -> None:
+def check_prompts(prompts: Sequence[str], place: str = '') -> None:
   """Checks that an input has prompts, none of them blank.
 
   Args:
-    own: its prompts.
+    prompts: of the input.
     place: of the input among others, such as '[3]', for messages.
 
   Raises:
     UserError: saying which entry is wrong.
   """
   name = f'prompts{place}'
-  _check_strings(name, own)
-  if not own:
+  _check_strings(name, prompts)
+  if not prompts:
     raise errors.UserError(
       f'{name} is empty: give inputs{place} at least one prompt.'
     )
-  for u, prompt in enumerate(own):
+  for u, prompt in enumerate(prompts):
     if not prompt.strip():
       raise errors.UserError(
         f'{name}[{u}] is empty: the model needs one to know what to do.'
@@ -86,54 +107,20 @@ def check_prompts(own: Sequence[str], place: str = '') -> None:
 
 
 def check_choices(
-  prompts: Sequence[Sequence[str]],
-  choices: Sequence[Sequence[Sequence[str] | None]],
-  *,
-  are_optional: bool = False,
-) -> None:
-  """Checks that each prompt has choices, all different.
-
-  Args:
-    prompts: N lists of strings, checked already.
-    choices: for each prompt a list of at least one string.
-    are_optional: whether it may be None instead.
-
-  Raises:
-    UserError: saying which entry is wrong.
-  """
-  if isinstance(choices, str) or len(choices) != len(prompts):
-    raise errors.UserError(
-      f'There are {len(prompts)} inputs and {len(choices)} lists of choices: '
-      'give each input a list, with the choices of each of its prompts.'
-    )
-  checked = {}  # By id: inputs may share a list, and it may be long.
-  for i, (own, lists) in enumerate(zip(prompts, choices, strict=True)):
-    check_own_choices(
-      own, lists, f'[{i}]', are_optional=are_optional, checked=checked
-    )
-
-
-def check_own_choices(
   prompts: Sequence[str],
   choices: Sequence[Sequence[str] | None],
   place: str = '',
-  *,
-  are_optional: bool = False,
-  checked: dict[int, Sequence[str]] | None = None,
 ) -> None:
-  """Checks that each prompt of an input has choices, all different.
+  """Checks that each prompt of an input has an entry for its choices.
 
   Args:
     prompts: of the input, checked already.
-    choices: for each prompt a list of at least one string.
+    choices: for each prompt a list or None; see `Tokenizer.encode_choices`.
     place: of the input among others, such as '[3]', for messages.
-    are_optional: whether it may be None instead.
-    checked: lists that are right, by id; more are added.
 
   Raises:
     UserError: saying which entry is wrong.
   """
-  checked = {} if checked is None else checked
   if not isinstance(choices, Sequence):
     raise errors.UserError(
       f'choices{place} must be a list, with a list for each prompt. Got '
@@ -143,57 +130,6 @@ def check_own_choices(
     raise errors.UserError(
       f'prompts{place} holds {len(prompts)} strings, choices{place} '
       f'{len(choices)}: give each prompt a list of choices of its own.'
-    )
-  for u, strings in enumerate(choices):
-    if id(strings) in checked or (are_optional and strings is None):
-      continue
-    checked[id(strings)] = strings
-    name = f'choices{place}[{u}]'
-    _check_strings(name, strings)
-    if not strings:
-      raise errors.UserError(f'{name} is empty: give at least one choice.')
-    if len(set(strings)) < len(strings):
-      twice, _ = collections.Counter(strings).most_common(1)[0]
-      raise errors.UserError(f'{name} holds a string twice: {twice!r}.')
-
-
-class UnknownCharacterCounter:
-  """Counts what texts lose on their way through a vocabulary.
-
-  T5's has no braces, no newline and few letters of most scripts: the model
-  never sees them, and never says so.
-  """
-
-  def __init__(self, vocabulary: AnyVocabulary):
-    self._vocabulary = vocabulary
-    self._kept: set[str] = set()  # Characters that are not lost alone.
-    self._lost: collections.Counter[str] = collections.Counter()
-    self._num_texts = self._num_with_losses = 0
-
-  def count(self, *texts: str) -> None:
-    """Adds texts to the count."""
-    for text in texts:
-      self._num_texts += 1
-      unsure = set(text) - self._kept
-      self._kept |= {c for c in unsure if not self._vocabulary.lost(c)}
-      if unsure - self._kept:
-        lost = self._vocabulary.lost(text)
-        self._lost += lost
-        self._num_with_losses += bool(lost)
-
-  def warn(self) -> None:
-    """Logs one warning, if anything was lost."""
-    if not self._lost:
-      return
-    most = self._lost.most_common(8)
-    told = [f'{character!r} ({times})' for character, times in most]
-    logger.warning(
-      '%d of %d texts have characters that the vocabulary does not: the model '
-      'does not see them. %s%s',
-      self._num_with_losses,
-      self._num_texts,
-      ', '.join(told),
-      ', ...' if len(self._lost) > 8 else '',
     )
 
 
@@ -208,7 +144,152 @@ def _check_strings(name: str, values: Sequence[str]) -> None:
     )
 
 
-def split(rows: Sequence[Any], prompts: Sequence[Sequence[str]]) -> list[Any]:
-  """Splits a flat list into one list per input, an entry for each prompt."""
-  rows = iter(rows)
-  return [[next(rows) for _ in own] for own in prompts]
+class Tokenizer:
+  """Texts to ids and back, through a vocabulary and the newline sentinel.
+
+  Attributes:
+    vocabulary: ours, or one of SeqIO's.
+    newline: the sentinel that newlines are written as, or None.
+    unknown: counts the characters that are lost, if asked to.
+  """
+
+  def __init__(
+    self,
+    vocabulary: AnyVocabulary,
+    newline: str | None = None,
+    unknown: 'UnknownCharacterCounter | None' = None,
+  ):
+    self.vocabulary, self.newline, self.unknown = vocabulary, newline, unknown
+    self._choices: dict[Any, batching.TokenSequences] = {}  # By strings.
+
+  def encode(self, text: str, name: str = 'the text') -> list[int]:
+    """Returns the ids of a text, without EOS.
+
+    Args:
+      text: the text.
+      name: what to call it in messages.
+
+    Raises:
+      UserError: it holds `newline`, or half of a character.
+    """
+    text = newlines.mark(text, self.newline, name)
+    try:
+      text.encode()
+    except UnicodeEncodeError as e:
+      raise errors.UserError(
+        f'{name} holds {text[e.start]!r}, half of a surrogate pair, which is '
+        'no character: decode the text again, or take it out.'
+      ) from e
+    ids = self.vocabulary.encode(text)
+    if self.unknown is not None:
+      self.unknown.count(text, ids)
+    return ids
+
+  def decode(self, ids: Iterable[int]) -> str:
+    """Returns the text of ids, up to EOS."""
+    return newlines.restore(self.vocabulary.decode(ids), self.newline)
+
+  def encode_choices(
+    self,
+    strings: Sequence[str],
+    name: str,
+    max_new_tokens: int | None = None,
+  ) -> batching.TokenSequences:
+    """Checks the choices of a prompt and tokenises them, equal lists once.
+
+    Args:
+      strings: at least one, all different.
+      name: what to call them in messages.
+      max_new_tokens: where outputs are cut, if one of the strings is to be
+        generated; None: they are only scored.
+
+    Returns:
+      The ids of each string, without EOS. The same object for equal lists.
+
+    Raises:
+      UserError: there is no string, one twice, or something else; or one to be
+        generated is too long, or the vocabulary cannot write it.
+    """
+    _check_strings(name, strings)
+    strings = tuple(strings)
+    key = strings, max_new_tokens
+    if key not in self._choices:
+      if len(self._choices) == _NUM_CHOICE_LISTS:
+        self._choices.pop(next(iter(self._choices)))  # The oldest.
+      self._choices[key] = self._encode_choices(strings, name, max_new_tokens)
+    return self._choices[key]
+
+  def _encode_choices(
+    self, strings: tuple[str, ...], name: str, max_new_tokens: int | None
+  ) -> batching.TokenSequences:
+    if not strings:
+      raise errors.UserError(f'{name} is empty: give at least one choice.')
+    if len(set(strings)) < len(strings):
+      twice, _ = collections.Counter(strings).most_common(1)[0]
+      raise errors.UserError(f'{name} holds a string twice: {twice!r}.')
+    ids_of_strings = tuple(tuple(self.encode(text, name)) for text in strings)
+    if max_new_tokens is None:
+      return ids_of_strings
+    for text, ids in zip(strings, ids_of_strings, strict=True):
+      written = self.decode(ids)
+      if written != text:
+        raise errors.UserError(
+          f'{name} holds {text!r}, which the vocabulary cannot write: it would '
+          f'read {written!r}. Take it out, or put it in other characters.'
+        )
+    longest = max(range(len(strings)), key=lambda i: len(ids_of_strings[i]))
+    needed = len(ids_of_strings[longest]) + 1
+    if needed > max_new_tokens:
+      raise errors.UserError(
+        f'{name} holds {strings[longest]!r}, which takes {needed} tokens with '
+        f'EOS: raise max_new_tokens, now {max_new_tokens}, or take it out.'
+      )
+    return ids_of_strings
+
+
+class UnknownCharacterCounter:
+  """Counts what texts lose on their way through a vocabulary.
+
+  T5's has no braces, no newline and few letters of most scripts: the model
+  never sees them, and never says so.
+  """
+
+  def __init__(self, vocabulary: AnyVocabulary):
+    self._vocabulary = vocabulary
+    self._lost: collections.Counter[str] = collections.Counter()
+    self._num_texts = self._num_with_unknown = 0
+
+  def count(self, text: str, ids: Sequence[int]) -> None:
+    """Adds a text to the count.
+
+    Args:
+      text: the text.
+      ids: what the vocabulary made of it.
+    """
+    self._num_texts += 1
+    lost: collections.Counter[str] = collections.Counter()
+    if self._vocabulary.unk_id in ids:
+      lost = self._vocabulary.lost(text)  # Tokenises again, to name them.
+    elif self._loses_newlines and '\n' in text:
+      lost['\n'] = text.count('\n')
+    self._lost += lost
+    self._num_with_unknown += bool(lost)
+
+  @functools.cached_property
+  def _loses_newlines(self) -> bool:
+    return bool(self._vocabulary.lost('\n'))
+
+  def warn(self) -> None:
+    """Logs one warning, if anything was lost."""
+    if not self._lost:
+      return
+    most = self._lost.most_common(8)
+    told = [f'{character!r} ({times})' for character, times in most]
+    logger.warning(
+      '%d of %d texts have characters that the vocabulary does not: the model '
+      'does not see them. %s%s',
+      self._num_with_unknown,
+      self._num_texts,
+      ', '.join(told),
+      ', ...' if len(self._lost) > 8 else '',
+    )

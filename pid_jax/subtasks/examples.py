@@ -5,9 +5,9 @@
 A line is an object
   {"inputs": "...", "subtasks": [{"name": "...", "prompt": "...",
                                   "target": "..."}, ...]}
-with an optional "id". tasks/jsonl.py registers such files as tasks. The predict
-command reads them too; there, "target" may be missing, and "choices" may list
-the strings that the answer is one of.
+with an optional "id", and in a subtask optional "choices": a list of strings
+that the answer is one of. tasks/jsonl.py registers such files as tasks. The
+predict command reads them too; there, "target" may be missing.
 
 A first file is rarely valid, so every error is one line with the file, line
 number, key and remedy.
@@ -27,6 +27,9 @@ Example = dict[str, Any]
 
 # Layout -> suffix of its task's name.
 LAYOUTS = {'pid': '', 'pie': '_pie', 'joint': '_joint'}
+# An optional feature of a task's examples: string [U], for each subtask a JSON
+# list of the strings that its output is one of, or '' for any output.
+CHOICES = 'subtask_choices'
 # How inputs that are too long are treated.
 LONG_INPUTS = ('keep_start', 'keep_end', 'error')
 
@@ -49,9 +52,10 @@ def iterate_examples(
 
   Yields:
     Decomposable examples: `example_id` (the line's "id", or its number),
-    `inputs` str, `prompts`, `targets` and `subtasks` lists of U strings. With
-    require_targets=False, a missing target is None, and there is `choices`, a
-    list of U lists of strings, or None without choices. At least one example.
+    `inputs` str, `prompts`, `targets` and `subtasks` lists of U strings. If a
+    subtask has choices, and always with require_targets=False, there is
+    `choices`, a list of U lists of strings, or None without choices. With
+    require_targets=False, a missing target is None. At least one example.
 
   Raises:
     UserError: the file cannot be read, is empty, or a line is invalid.
@@ -176,7 +180,7 @@ def _example(
       targets.append(_string(subtask, 'target', here))
     else:
       targets.append(None)
-    choices.append(None if require_targets else _choices(subtask, here))
+    choices.append(_choices(subtask, here))
   example = {
     'example_id': str(name),
     'inputs': inputs,
@@ -184,7 +188,9 @@ def _example(
     'subtasks': names,
     'targets': targets,
   }
-  return example if require_targets else {**example, 'choices': choices}
+  if require_targets and not any(choices):
+    return example
+  return {**example, 'choices': choices}
 
 
 def _choices(subtask: dict[str, Any], where: str) -> list[str] | None:

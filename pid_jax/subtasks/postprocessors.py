@@ -39,6 +39,7 @@ _LAYOUT_FEATURES = frozenset(
     'num_subtasks',
     'prompts',
     'prompts_pretokenized',
+    'subtask_choices',
     'subtask_index',
     'subtask_name',
     'subtask_weights',

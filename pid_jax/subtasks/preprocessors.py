@@ -30,12 +30,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from collections.abc import Sequence
+import functools
 import re
 
 import seqio
 import tensorflow as tf
 
+from pid_jax.subtasks import examples
 from pid_jax.subtasks import newlines
+from pid_jax.subtasks import prompt_in_encoder as pie
 from pid_jax.subtasks import tf_assertions
 
 Example = Mapping[str, tf.Tensor]
@@ -152,7 +155,11 @@ def prompt_in_encoder(
       del example[key]
     example_id = example.pop('example_id')
     texts = {k: example.pop(f'{k}_pretokenized') for k in ('inputs', 'targets')}
-    of_subtask = {k: example.pop(k) for k in subtask_features}
+    of_subtask = {
+      k: example.pop(k)
+      for k in (*subtask_features, examples.CHOICES)
+      if k in example or k != examples.CHOICES  # Few tasks have choices.
+    }
     of_example = {
       **example,
       'example_inputs': texts['inputs'],
@@ -307,11 +314,10 @@ def _prepend_prompts(
   inputs, prompt_lengths = example['inputs'], prompts.row_lengths()
   prompt_lengths = tf.cast(prompt_lengths, tf.int32)
   size = tf.size(inputs)
-  if limit is None:
-    kept = tf.fill(tf.shape(prompt_lengths), size)
-  else:
-    kept = tf.minimum(size, limit - 1 - prompt_lengths)
-  is_truncated = kept < size
+  start, end = pie.kept_range(
+    size, prompt_lengths, limit, long_inputs, minimum=tf.minimum
+  )
+  is_truncated = end - start < size
   if long_inputs == 'error' and limit is not None:
     tf_assertions.check_input(
       task,
@@ -320,11 +326,14 @@ def _prepend_prompts(
       size + 1,
       limit - tf.reduce_max(prompt_lengths),
     )
-  start = size - kept if long_inputs == 'keep_end' else tf.zeros_like(kept)
-  index = tf.ragged.range(start, start + kept, row_splits_dtype=tf.int32)
-  rows = [prompts, tf.gather(inputs, index), _column(eos_id, kept)]
+  index = tf.ragged.range(start, end, row_splits_dtype=tf.int32)
   return {
-    'inputs': tf.concat(rows, axis=1),
+    'inputs': pie.join(
+      prompts,
+      tf.gather(inputs, index),
+      _column(eos_id, prompt_lengths),
+      concatenate=functools.partial(tf.concat, axis=1),
+    ),
     'inputs_pretokenized': tf.strings.join(
       [example['prompts_pretokenized'], example['inputs_pretokenized']], ' '
     ),
@@ -350,9 +359,8 @@ def _truncate(
   is_truncated = size > limit - 1
   if long_inputs == 'error':
     tf_assertions.check_input(task, example, is_truncated, size + 1, limit)
-  elif long_inputs == 'keep_end':
-    tokens = tokens[tf.maximum(0, size - (limit - 1)) :]
-  return tokens[: limit - 1], tf.cast(is_truncated, tf.int32)
+  start, end = pie.kept_range(size, 0, limit, long_inputs, minimum=tf.minimum)
+  return tokens[start:end], tf.cast(is_truncated, tf.int32)
 
 
 def _exceeds(lengths: tf.Tensor, limit: int | None) -> tf.Tensor:

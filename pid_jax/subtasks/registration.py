@@ -121,7 +121,10 @@ def register(
       unchanged. An optional float32 [U] `subtask_weights` scales the loss of
       each subtask in the multi-prompt layout. An optional int32 [U]
       `subtask_odds` is the relative probability of each subtask where a run
-      trains on a sample of the subtasks with an empty target.
+      trains on a sample of the subtasks with an empty target. An optional
+      string [U] `subtask_choices` holds for each subtask a JSON list of the
+      strings that its prediction is one of, or '': evaluations decode among
+      them.
     metric_fns: functions of (targets, predictions), lists with one entry per
       whole example (see postprocessors.py); `subtasks.metrics` has some.
     has_targets: False if the targets are unknown: `targets` are placeholders,

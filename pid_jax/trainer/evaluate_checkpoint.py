@@ -5,6 +5,7 @@
 from collections.abc import Mapping
 import json
 import os
+import re
 
 from etils import epath
 import jax
@@ -13,6 +14,7 @@ from pid_jax import checkpoints
 from pid_jax import model as model_lib
 from pid_jax import network
 from pid_jax import partitioning
+from pid_jax.inference import options as options_lib
 from pid_jax.network import quantization
 from pid_jax.trainer import data
 from pid_jax.trainer import evaluation
@@ -28,6 +30,7 @@ def evaluate(
   output_dir: epath.PathLike | None = None,
   partitioner: partitioning.Partitioner | None = None,
   param_dtype: str = 'float32',
+  options: options_lib.DecodingOptions | None = None,
 ) -> tuple[dict[str, float], str]:
   """Computes a task's metrics for a trained model.
 
@@ -38,9 +41,11 @@ def evaluate(
     output_dir: receives metrics.json and, for each task, TASK.jsonl with a line
       per example; by default MODEL_DIR/evaluation/SPLIT-STEP, to which is added
       what is not the usual: the name of a task other than that of the training,
-      'first-N' where not all examples are read, `param_dtype`.
+      'first-N' where not all examples are read, `param_dtype`, and options.
     partitioner: the mesh; all devices on the data axis by default.
-    param_dtype: of the weights, see `network.weights`.
+    param_dtype: of the weights, see `network.quantization`.
+    options: of decoding, as in `PromptInDecoder.generate`; max_new_tokens None:
+      the task's length of targets. None: greedy.
 
   Returns:
     'TASK/METRIC' -> value, and the output directory.
@@ -49,6 +54,7 @@ def evaluate(
     UserError: no such model, step, task, split or param_dtype; a full disk.
   """
   quantization.check_param_dtype(param_dtype)
+  options = options or options_lib.DecodingOptions()
   partitioner = partitioner or partitioning.Partitioner()
   step = checkpoints.open_checkpoint(model_dir, step).step
   pretrained = checkpoints.load(model_dir, step, partitioner)
@@ -61,6 +67,7 @@ def evaluate(
       parts.append(f'first-{dataset_cfg.num_examples}')
     if param_dtype != 'float32':
       parts.append(param_dtype)
+    parts += [_file_name(f'{k}-{v}') for k, v in options.changed().items()]
     output_dir = epath.Path(model_dir) / 'evaluation' / '-'.join(parts)
   output_dir = epath.Path(output_dir)
   module = network.Transformer(pretrained.config)
@@ -74,6 +81,7 @@ def evaluate(
     partitioner,
     loggers=[evaluation.PredictionsWriter],
     log_dir=os.fspath(output_dir),
+    options=options,
   )
   reporting.warn_of_truncated(evaluator.truncated)
   with io_errors.faults_explained(output_dir):
@@ -84,6 +92,7 @@ def evaluate(
       'task': task,
       'num_examples': dataset_cfg.num_examples,  # None: all.
       'param_dtype': param_dtype,
+      'decoding': {k: str(v) for k, v in options.changed().items()},
       'metrics': values,
     }
     if jax.process_index() == 0:
@@ -91,6 +100,11 @@ def evaluate(
       text = json.dumps(results, indent=2) + '\n'
       (output_dir / 'metrics.json').write_text(text)
   return values, os.fspath(output_dir)
+
+
+def _file_name(text: str) -> str:
+  """Writes a value of an option so that it can be part of a file's name."""
+  return re.sub(r'[^\w.]+', '-', text).strip('-')
 
 
 def table(values: Mapping[str, float]) -> str:

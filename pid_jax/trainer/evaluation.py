@@ -2,8 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Metrics of a model on a task: predicted by SeqIO's Evaluator, and by loss.
 
-Every process reads all examples of an evaluation (they are few) and computes
-its rows of each global batch; predictions come back whole to all of them.
+Predictions are made by the engine that answers users' texts, with the same
+options: `eval_requests` makes requests of SeqIO's examples, and predictions of
+its outputs. Every process reads all examples of an evaluation (they are few)
+and computes its rows of each global batch; predictions come back whole to all
+of them.
 """
 
 from collections.abc import Callable
@@ -21,16 +24,19 @@ import numpy as np
 import seqio
 import tensorflow as tf
 
+from pid_jax import decoding
 from pid_jax import errors
 from pid_jax import model as model_lib
 from pid_jax import partitioning
+from pid_jax.inference import batching
+from pid_jax.inference import engine as engine_lib
+from pid_jax.inference import options as options_lib
 from pid_jax.trainer import data
+from pid_jax.trainer import eval_requests
 from pid_jax.trainer import reporting
 from pid_jax.trainer import step as step_lib
 
 PyTree = Any
-
-_TRUNCATED = '_truncated'  # Ends the names of counters of what was cut.
 
 
 class Interrupted(Exception):
@@ -53,16 +59,19 @@ class PredictionEvaluator:
     should_stop: Callable[[], bool] = lambda: False,
     loggers: Sequence[Callable[..., seqio.Logger]] = (),
     log_dir: str | None = None,
+    options: options_lib.DecodingOptions | None = None,
   ):
     """Reads and caches the examples.
 
     Args:
-      model: predicts and scores.
+      model: gives the network.
       cfg: what to evaluate on; `pack` must be False.
       partitioner: gives the mesh.
       should_stop: asked before each batch.
       loggers: SeqIO's loggers of metrics and predictions.
       log_dir: for them.
+      options: of decoding; max_new_tokens None: the task's length of targets.
+        None: the model's sampler, with the seed of `cfg`.
 
     Raises:
       UserError: an unknown task, a task without metrics or without this split,
@@ -92,42 +101,30 @@ class PredictionEvaluator:
         f'The task {cfg.mixture_or_task_name!r} has no metrics: there is '
         'nothing to evaluate.'
       )
-    self.truncated = self._count_truncated()
-    self._predict = self._jit(model.predict_batch_with_aux)
-    self._score = self._jit(
-      lambda params, batch, rng: model.score_batch(params, batch)
+    self._options = options or options_lib.DecodingOptions(
+      sampler=model.sampler or decoding.GREEDY, seed=cfg.seed or 0
     )
+    self._engine = engine_lib.Engine(model.module, None, partitioner)
+    self._shapes: dict[str, batching.Shapes] = {}
+    self._examples = {
+      task.name: eval_requests.read(
+        task,
+        self._evaluator.cached_model_datasets[task.name],
+        self._evaluator.cached_task_datasets[task.name],
+        self._options.max_new_tokens,
+      )
+      for task in self._evaluator.eval_tasks
+    }
+    self.truncated = {
+      f'{task}/{name}': float(count)
+      for task, examples in self._examples.items()
+      for name, count in examples.truncated.items()
+    }
 
   @property
   def tasks(self) -> list[str]:
     """Names of the tasks with metrics."""
     return [task.name for task in self._evaluator.eval_tasks]
-
-  def _count_truncated(self) -> dict[str, float]:
-    counts = {}
-    for task in self.tasks:
-      ds = self._evaluator.cached_model_datasets[task]
-      names = [k for k in ds.element_spec[1] if k.endswith(_TRUNCATED)]
-      if not names:
-        continue
-      pick = lambda _, row, names=names: tf.stack([row[k] for k in names])
-      ds = ds.map(tf.autograph.experimental.do_not_convert(pick)).batch(1024)
-      totals = sum(rows.sum(axis=0) for rows in ds.as_numpy_iterator())
-      totals = np.broadcast_to(totals, [len(names)])  # Of no rows: 0.
-      for name, total in zip(names, totals, strict=True):
-        counts[f'{task}/{name}'] = float(total)
-    return counts
-
-  def _jit(self, fn):
-    def call(params, batch, index):
-      rng = jax.random.key(self._cfg.seed or 0)
-      return fn(params, batch, jax.random.fold_in(rng, index))
-
-    return jax.jit(
-      call,
-      in_shardings=(None, self._partitioner.batch_sharding, None),
-      out_shardings=self._partitioner.replicated,
-    )
 
   def evaluate(self, params: PyTree, step: int) -> dict[str, float]:
     """Predicts all examples and computes the metrics.
@@ -143,14 +140,15 @@ class PredictionEvaluator:
       Interrupted: `should_stop` said so.
     """
     kinds = seqio.metrics.ModelOutputType
-    run = functools.partial(self._run, params)
+    engine = self._engine.with_params(params)
+    predict = functools.cache(functools.partial(self._predict, engine))
     metrics, _ = self._evaluator.evaluate(
       compute_metrics=True,
       step=step,
       model_fns={
-        kinds.PREDICTION: lambda ds: run(ds, self._predict)[0],
-        kinds.PREDICTION_WITH_AUX: lambda ds: run(ds, self._predict),
-        kinds.SCORE: lambda ds: run(ds, self._score)[0],
+        kinds.PREDICTION: lambda ds: predict(self._name_of(ds))[0],
+        kinds.PREDICTION_WITH_AUX: lambda ds: predict(self._name_of(ds)),
+        kinds.SCORE: lambda ds: self._score(engine, self._name_of(ds)),
       },
     )
     values = {
@@ -161,30 +159,54 @@ class PredictionEvaluator:
     numbers = {name: x for name, x in values.items() if x is not None}
     return numbers | self.truncated
 
-  def _run(self, params, ds: tf.data.Dataset, fn):
-    """Computes `fn` on batches of an enumerated dataset.
+  def _name_of(self, dataset: tf.data.Dataset) -> str:
+    """The task of a dataset that SeqIO hands to a model function."""
+    datasets = self._evaluator.cached_model_datasets
+    return next(name for name, ds in datasets.items() if ds is dataset)
+
+  def _predict(self, engine: engine_lib.Engine, name: str):
+    """Predicts a task's examples.
 
     Returns:
-      A list of (index, output), and a dict of lists of auxiliary outputs.
+      (index, tokens) of each example, and a dict of lists of further values.
     """
+    examples = self._examples[name]
+    options = self._options.resolved(examples.target_length)
+    outputs = engine.generate(
+      examples.requests, options, **self._batches(name, examples.requests)
+    )
+    scores = [x.scores(options.normalize_scores) for x in outputs]
+    return (
+      list(enumerate(examples.restore([x.tokens for x in outputs]))),
+      {'scores': examples.restore(scores)},
+    )
+
+  def _score(self, engine: engine_lib.Engine, name: str):
+    """Scores the targets of a task's examples: (index, score) of each."""
+    examples = self._examples[name]
+    scores = engine.score(
+      examples.to_score, **self._batches(f'{name} scored', examples.to_score)
+    )
+    return list(enumerate(examples.restore([x[:, 0] for x in scores])))
+
+  def _batches(
+    self, name: str, requests: Sequence[batching.TokenRequest]
+  ) -> dict[str, Any]:
+    """How the engine is to batch requests, which `name` stands for."""
     size = self._cfg.batch_size
-    indices, outputs, aux = [], [], {}
-    batches = ds.batch(size).prefetch(2).as_numpy_iterator()
-    for number, (index, batch) in enumerate(batches):
-      if self._should_stop():
-        raise Interrupted
-      counters = [k for k, v in batch.items() if v.ndim == 1]
-      batch = {k: v for k, v in batch.items() if k not in counters}
-      with self._partitioner.scope():
-        own = _put_own_rows(self._partitioner, batch, size)
-        output = fn(params, own, number)  # What is drawn differs by batch.
-      output = jax.device_get(output)
-      output, more = output if isinstance(output, tuple) else (output, {})
-      indices.extend(int(i) for i in index)
-      outputs.extend(output[: len(index)])
-      for name, values in more.items():
-        aux.setdefault(name, []).extend(values[: len(index)])
-    return list(zip(indices, outputs, strict=True)), aux
+    if name not in self._shapes:
+      self._shapes[name] = batching.Shapes.planned(
+        requests, size, batch_multiple=self._partitioner.num_data_shards
+      )
+    return {
+      'batch_size': size,
+      'shapes': self._shapes[name],
+      'before_batch': self._check_interrupted,
+    }
+
+  def _check_interrupted(self) -> None:
+    if self._should_stop():
+      raise Interrupted
 
 
 class LossEvaluator:
@@ -221,7 +243,7 @@ class LossEvaluator:
     ds = data.dataset(cfg, num_epochs=1).as_numpy_iterator()
     for batch in itertools.islice(ds, num_batches):
       self._batches.append(_own_rows(partitioner, batch, cfg.batch_size))
-      for name in (k for k in batch if k.endswith(_TRUNCATED)):
+      for name in (k for k in batch if k.endswith(eval_requests.TRUNCATED)):
         before = self.truncated.get(f'{self._name}/{name}', 0.0)
         self.truncated[f'{self._name}/{name}'] = before + float(
           batch[name].sum()
@@ -239,7 +261,7 @@ class LossEvaluator:
 
   @property
   def names(self) -> list[str]:
-    """Of what it measures."""
+    """Names of the reported metrics."""
     return [f'{self._name}/target_{name}' for name in ('loss', 'accuracy')]
 
   def evaluate(self, params: PyTree) -> dict[str, float]:
@@ -363,16 +385,6 @@ def _own_rows(
     return np.pad(x, [(0, missing)] + [(0, 0)] * (x.ndim - 1))[rows]
 
   return {name: take(x) for name, x in batch.items()}
-
-
-def _put_own_rows(
-  partitioner: partitioning.Partitioner,
-  batch: Mapping[str, np.ndarray],
-  batch_size: int,
-) -> dict[str, jax.Array]:
-  """Moves this process's rows of a batch that may not be full."""
-  own = _own_rows(partitioner, batch, batch_size)
-  return partitioner.put_batch(own, batch_size)
 
 
 def _text(value: bytes | None) -> str | None:

@@ -1,0 +1,341 @@
+# Copyright 2026 The pid_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Requests that come one by one, each decoded as soon as there is room for it.
+
+The host's loop around `decoding.slots` (continuous batching): while enough
+slots are free, waiting requests are inserted as a batch; else steps are taken
+until an input has ended. What a request gets does not depend on what it is
+decoded with.
+
+Programs are one for each shape of batch (`batching.Shapes` keeps these few),
+one that takes steps, and one that makes the empty slots. Letters as in
+`batching`; G slots of W rows.
+"""
+
+from collections.abc import Hashable
+from collections.abc import Sequence
+import dataclasses
+from typing import Any
+
+import jax
+import numpy as np
+
+from pid_jax import errors
+from pid_jax.decoding import constraints
+from pid_jax.decoding import loop
+from pid_jax.decoding import slots as slots_lib
+from pid_jax.inference import batching
+from pid_jax.inference import engine as engine_lib
+from pid_jax.inference import options as options_lib
+
+# A larger table of tries is emptied when no slot is in use.
+_MAX_NODES = 1 << 16
+
+
+@dataclasses.dataclass(frozen=True)
+class Capacity:
+  """How much is decoded at a time.
+
+  Attributes:
+    batch_size: B, requests that are inserted together, at most.
+    num_slots: G, inputs that are decoded together, at least B.
+    num_rows: W; a batch moves to slots when none of its inputs has more prompts
+      left.
+    input_length: S, of the longest input that can come.
+    prompt_length: P, of the longest prompt.
+
+  Raises:
+    UserError: numbers that cannot be.
+  """
+
+  batch_size: int
+  num_slots: int
+  num_rows: int
+  input_length: int
+  prompt_length: int
+
+  def __post_init__(self):
+    if not 1 <= self.batch_size <= self.num_slots or self.num_rows < 1:
+      raise errors.UserError(
+        'A stream needs a batch_size of at least 1, num_slots of no less, and '
+        f'num_rows of at least 1. Got {self.batch_size}, {self.num_slots} and '
+        f'{self.num_rows}.'
+      )
+
+  @classmethod
+  def rounded_up(cls, **sizes: int) -> 'Capacity':
+    """Returns one whose lengths are buckets, as those of batches are."""
+    size = cls(**sizes)
+    return dataclasses.replace(
+      size,
+      input_length=batching.bucket(size.input_length, batching.SMALLEST_INPUT),
+      prompt_length=batching.bucket(
+        size.prompt_length, batching.SMALLEST_PROMPT
+      ),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Waiting:
+  """A request that has not been inserted; see `Slots.submit`."""
+
+  key: Hashable
+  sequence_id: int
+  request: batching.TokenRequest
+
+
+@dataclasses.dataclass(frozen=True)
+class _Open:
+  """A request that is in a slot.
+
+  Attributes:
+    key: of the request.
+    output: of its prompts so far: not all are whole.
+    prompts: int32 [W], which of its prompts the rows of its slot answer.
+  """
+
+  key: Hashable
+  output: engine_lib.Output
+  prompts: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Finished:
+  """A request that is done.
+
+  Attributes:
+    key: of the request.
+    output: of all its prompts.
+  """
+
+  key: Hashable
+  output: engine_lib.Output
+
+
+class Slots:
+  """Requests in, outputs out, in the order in which they end.
+
+  `begin` starts some work on the device, `finish` waits for it; in between the
+  host has time for the requests that come next.
+  """
+
+  def __init__(
+    self,
+    engine: engine_lib.Engine,
+    options: options_lib.DecodingOptions,
+    capacity: Capacity,
+  ):
+    """Makes empty slots.
+
+    Args:
+      engine: whose network, parameters, shapes and programs are used; its mesh,
+        if it has one, does not split the batch.
+      options: of decoding, with max_new_tokens and without beams.
+      capacity: of the slots.
+
+    Raises:
+      UserError: beams are asked for, or the mesh splits the batch.
+    """
+    if options.beam_size is not None:
+      raise errors.UserError('A stream cannot search with beams (beam_size).')
+    if engine.partitioner and engine.partitioner.num_data_shards > 1:
+      raise errors.UserError(
+        'A stream needs a mesh that does not split the batch, got '
+        f'{dict(engine.partitioner.mesh.shape)}.'
+      )
+    self.capacity = capacity
+    self._engine = engine
+    self._settings = loop.Settings(
+      engine.module,
+      options.max_new_tokens,
+      options.sampler,
+      options.prompt_lookup,
+    )
+    self._limits = {'min_new_tokens': np.int32(options.min_new_tokens)}
+    self._rng = jax.random.key(options.seed)
+    with engine.scope():
+      self._state = engine.programs.init_slots(
+        self._settings,
+        engine.params,
+        num_slots=capacity.num_slots,
+        num_rows=capacity.num_rows,
+        input_length=capacity.input_length,
+        prompt_length=capacity.prompt_length,
+      )
+    self._note('init_slots')
+    self._tries = constraints.TriesBuilder()
+    self._waiting: list[_Waiting] = []
+    self._open: dict[int, _Open] = {}  # By slot.
+    self._begun: tuple[Any, ...] | None = None
+
+  @property
+  def num_waiting(self) -> int:
+    """Requests that are not inserted yet."""
+    return len(self._waiting)
+
+  @property
+  def is_idle(self) -> bool:
+    """Whether there is nothing to do."""
+    return not (self._waiting or self._open or self._begun)
+
+  def submit(
+    self, key: Hashable, sequence_id: int, request: batching.TokenRequest
+  ) -> None:
+    """Adds a request to those that wait.
+
+    Args:
+      key: comes back with the output.
+      sequence_id: the output draws from the random numbers of this and the
+        seed.
+      request: whose lengths are at most the capacity's.
+    """
+    self._waiting.append(_Waiting(key, sequence_id, request))
+
+  def begin(self) -> None:
+    """Starts a batch if there is room for it, else the next steps, if any."""
+    assert self._begun is None, 'finish first'
+    num_inputs = min(len(self._waiting), self.capacity.batch_size)
+    num_free = self.capacity.num_slots - len(self._open)
+    if self._tries.num_nodes > _MAX_NODES:
+      if self._open:
+        num_free = 0  # The rows that are left stand in the table.
+      else:
+        self._tries = constraints.TriesBuilder()
+    if num_inputs and num_inputs <= num_free:
+      group = self._take(num_inputs)
+      self._begun = (group, self._insert(group))
+    elif self._open:
+      self._begun = (None, self._generate_step(max_active=len(self._open) - 1))
+
+  def finish(self) -> list[Finished]:
+    """Waits for what `begin` started.
+
+    Returns:
+      The requests that have ended.
+    """
+    begun, self._begun = self._begun, None
+    if begun is None:
+      return []
+    group, results = begun
+    results = jax.device_get(results)
+    if group is None:
+      return self._collect(*results)
+    return self._open_slots(group, results)
+
+  def warm_up(self) -> None:
+    """Compiles the programs of all known shapes before they are needed."""
+    capacity = self.capacity
+    for shape in self._engine.shapes.within(
+      capacity.batch_size, capacity.input_length, capacity.prompt_length
+    ):
+      if shape[4] == 0 and (shape[3] == 0) == (capacity.prompt_length == 0):
+        self._run(batching.pad([], range(shape[0]), shape))
+    self._generate_step(max_active=0)
+
+  def _generate_step(self, max_active: int) -> tuple[jax.Array, Any]:
+    self._note('generate_step')
+    with self._engine.scope():
+      self._state, *results = self._engine.programs.generate_step(
+        self._settings,
+        self._engine.params,
+        self._state,
+        max_active=np.int32(max_active),
+        **self._limits,
+      )
+    return tuple(results)
+
+  def _take(self, count: int) -> list[_Waiting]:
+    """Takes the request that has waited longest, and the most similar ones."""
+    oldest = self._waiting[0].request
+
+    def difference(i: int) -> tuple[int, int, int]:
+      request = self._waiting[i].request
+      length, first = (
+        batching.bucket(len(r.inputs), batching.SMALLEST_INPUT)
+        for r in (request, oldest)
+      )
+      prompts = len(request.prompts) - len(oldest.prompts)
+      return abs(length - first), abs(prompts), i
+
+    chosen = set(sorted(range(len(self._waiting)), key=difference)[:count])
+    taken = [x for i, x in enumerate(self._waiting) if i in chosen]
+    self._waiting = [x for i, x in enumerate(self._waiting) if i not in chosen]
+    return taken
+
+  def _insert(self, group: Sequence[_Waiting]) -> Any:
+    num_nodes = self._tries.num_nodes
+    requests = [waiting.request for waiting in group]
+    roots = [
+      [
+        constraints.FREE if strings is None else self._tries.root(strings)
+        for strings in request.choices
+      ]
+      for request in requests
+    ]
+    if self._tries.num_nodes != num_nodes:
+      self._state = self._state.replace(tries=self._tries.table())
+    shape = self._engine.shapes.fit(
+      batching.needed_shape(requests),
+      self.capacity.batch_size,
+      self.capacity.input_length,
+      self.capacity.prompt_length,
+    )
+    sequence_ids = [waiting.sequence_id for waiting in group]
+    sequence_ids += [0] * (shape[0] - len(group))
+    return self._run(batching.pad(requests, sequence_ids, shape, roots))
+
+  def _note(self, kind: str, *shape: int) -> None:
+    """Counts the program that is about to run."""
+    table = self._state.tries.tokens.size if self._state.tries else 0
+    self._engine.note(kind, self._settings, self.capacity, table, shape)
+
+  def _run(self, batch: batching.Batch) -> Any:
+    self._note('insert', *batch.shape)
+    with self._engine.scope():
+      self._state, inserted = self._engine.programs.insert(
+        self._settings,
+        self._engine.params,
+        self._state,
+        batch.encoder_input_tokens,
+        batch.prompt_tokens,
+        row_mask=batch.row_mask,
+        rng=self._rng,
+        sequence_ids=batch.request_ids,
+        roots=batch.roots,
+        **self._limits,
+      )
+    return inserted
+
+  def _open_slots(
+    self, group: Sequence[_Waiting], inserted: Any
+  ) -> list[Finished]:
+    """Notes which slots a batch is in now; returns the requests that ended."""
+    finished = []
+    for b, waiting in enumerate(group):
+      num_prompts = len(waiting.request.prompts)
+      output = engine_lib.Output(
+        *(np.array(x[b, :num_prompts]) for x in _arrays(inserted.outputs))
+      )
+      slot = int(inserted.slots[b])
+      if slot == self.capacity.num_slots:
+        finished.append(Finished(waiting.key, output))
+      else:
+        self._open[slot] = _Open(waiting.key, output, inserted.prompts[b])
+    return finished
+
+  def _collect(self, has_ended: np.ndarray, outputs: Any) -> list[Finished]:
+    """Takes the requests that ended from their slots."""
+    finished = []
+    for slot in [slot for slot in self._open if has_ended[slot]]:
+      opened = self._open.pop(slot)
+      # Rows that had ended before have moved, too, and are the same there.
+      rows = np.flatnonzero(opened.prompts < len(opened.output.tokens))
+      for into, new in zip(opened.output, _arrays(outputs), strict=True):
+        into[opened.prompts[rows]] = new[slot, rows]
+      finished.append(Finished(opened.key, opened.output))
+    return finished
+
+
+def _arrays(outputs: slots_lib.Outputs) -> tuple[np.ndarray, ...]:
+  """The arrays of an `engine.Output`, for all rows of a batch or slots."""
+  return outputs.tokens, outputs.log_probs, outputs.normalized_log_probs
