@@ -23,6 +23,11 @@ if 'PYTEST_XDIST_WORKER' not in os.environ:  # Workers inherit them.
 # Commands would keep compiled programs in the user's own cache.
 os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', '')
 
+# PyPI's PyTorch brings Triton along, which crashes the process (SIGSEGV)
+# when it is loaded after TensorFlow.
+if importlib.util.find_spec('triton'):
+  importlib.import_module('triton')
+
 import jax
 import pytest
 
