@@ -36,7 +36,7 @@ _FLOORS = (
   ('inference', 'model', 'pages'),
   ('decoding',),
   ('checkpoints',),
-  ('partitioning',),
+  ('adafactor', 'partitioning'),
   ('subtasks',),
   ('costs', 'network'),
   ('config',),
