@@ -205,7 +205,7 @@ def test_no_weights_and_no_config(copy):
   _refused(path, 'no checkpoint of a known format')
 
 
-@pytest.mark.parametrize('name', ['ours', 't5x'])
+@pytest.mark.parametrize('name', ['native', 't5x'])
 def test_a_tree_without_its_metadata(name, copy):
   path = copy(name)
   for file in path.rglob('_METADATA'):
@@ -214,7 +214,7 @@ def test_a_tree_without_its_metadata(name, copy):
     checkpoints.load(path)
 
 
-@pytest.mark.parametrize('name', ['ours', 't5x'])
+@pytest.mark.parametrize('name', ['native', 't5x'])
 def test_a_tree_with_a_damaged_array(name, whole, tmp_path):
   shutil.copytree(whole / name, tmp_path / name)
   files = [p for p in tmp_path.rglob('d/*') if p.stat().st_size > 2000]
@@ -238,14 +238,14 @@ def test_a_target_is_there_whole_or_not_at_all(whole, tmp_path, monkeypatch):
   (tmp_path / 'full').mkdir()
   (tmp_path / 'full' / 'x').write_text('mine')
   with pytest.raises(errors.UserError, match='exists already'):
-    checkpoints.convert(whole / 'ours', tmp_path / 'full')
+    checkpoints.convert(whole / 'native', tmp_path / 'full')
   monkeypatch.setattr(
     'pid_jax.checkpoints.weight_files.write_weights',
     lambda *_: (_ for _ in ()).throw(OSError(28, 'No space left on device')),
   )
   with pytest.raises(errors.UserError, match='No space left'):
     checkpoints.convert(
-      whole / 'ours', tmp_path / 'new', target_format='hugging_face'
+      whole / 'native', tmp_path / 'new', target_format='hugging_face'
     )
   assert [p.name for p in tmp_path.iterdir()] == ['full']
   assert (tmp_path / 'full' / 'x').read_text() == 'mine'
@@ -267,7 +267,7 @@ def test_a_target_is_there_whole_or_not_at_all(whole, tmp_path, monkeypatch):
 )
 def test_wrong_options(options, words, whole, tmp_path):
   with pytest.raises(errors.UserError, match=words):
-    checkpoints.convert(whole / 'ours', tmp_path / 'x', **options)
+    checkpoints.convert(whole / 'native', tmp_path / 'x', **options)
   assert not list(tmp_path.iterdir())
 
 
