@@ -215,7 +215,7 @@ def test_no_weights_and_no_config(copy):
     ({'task': []}, '"task" is \\[\\]; it must be an object'),
   ],
 )
-@pytest.mark.parametrize('name', ['ours', 't5x'])
+@pytest.mark.parametrize('name', ['native', 't5x'])
 def test_a_config_with_values_of_another_kind(name, change, words, copy):
   file = copy(name) / 'config.json'
   content = json.loads(file.read_text())
@@ -243,7 +243,7 @@ def test_what_we_add_to_a_config_of_hugging_face(extra, words, copy):
     assert checkpoints.open_checkpoint(file.parent).step == 0
 
 
-@pytest.mark.parametrize('name', ['ours', 't5x'])
+@pytest.mark.parametrize('name', ['native', 't5x'])
 def test_a_tree_without_its_metadata(name, copy):
   path = copy(name)
   for file in path.rglob('_METADATA'):
@@ -252,7 +252,7 @@ def test_a_tree_without_its_metadata(name, copy):
     checkpoints.load(path)
 
 
-@pytest.mark.parametrize('name', ['ours', 't5x'])
+@pytest.mark.parametrize('name', ['native', 't5x'])
 def test_a_tree_with_a_damaged_array(name, whole, tmp_path):
   shutil.copytree(whole / name, tmp_path / name)
   files = [p for p in tmp_path.rglob('d/*') if p.stat().st_size > 2000]
@@ -276,14 +276,14 @@ def test_a_target_is_there_whole_or_not_at_all(whole, tmp_path, monkeypatch):
   (tmp_path / 'full').mkdir()
   (tmp_path / 'full' / 'x').write_text('mine')
   with pytest.raises(errors.UserError, match='exists already'):
-    checkpoints.convert(whole / 'ours', tmp_path / 'full')
+    checkpoints.convert(whole / 'native', tmp_path / 'full')
   monkeypatch.setattr(
     'pid_jax.checkpoints.weight_files.write_weights',
     lambda *_: (_ for _ in ()).throw(OSError(28, 'No space left on device')),
   )
   with pytest.raises(errors.UserError, match='No space left'):
     checkpoints.convert(
-      whole / 'ours', tmp_path / 'new', target_format='hugging_face'
+      whole / 'native', tmp_path / 'new', target_format='hugging_face'
     )
   assert [p.name for p in tmp_path.iterdir()] == ['full']
   assert (tmp_path / 'full' / 'x').read_text() == 'mine'
@@ -305,7 +305,7 @@ def test_a_target_is_there_whole_or_not_at_all(whole, tmp_path, monkeypatch):
 )
 def test_wrong_options(options, words, whole, tmp_path):
   with pytest.raises(errors.UserError, match=words):
-    checkpoints.convert(whole / 'ours', tmp_path / 'x', **options)
+    checkpoints.convert(whole / 'native', tmp_path / 'x', **options)
   assert not list(tmp_path.iterdir())
 
 

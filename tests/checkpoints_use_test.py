@@ -152,7 +152,7 @@ def test_bytes(tmp_path):
   theirs = transformers.AutoTokenizer.from_pretrained(tmp_path / 'hugging_face')
   text = 'a\n{b}\t<extra_id_7> \U0001f600'
   assert theirs(text).input_ids == [*model.vocabulary.encode(text), 1]
-  assert _answers(tmp_path / 'ours')[0] == _answers(tmp_path / 't5x')[0]
+  assert _answers(tmp_path / 'native')[0] == _answers(tmp_path / 't5x')[0]
 
 
 def test_a_checkpoint_without_a_vocabulary(model, tmp_path):

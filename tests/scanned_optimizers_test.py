@@ -27,7 +27,7 @@ OPTIMIZERS = {
   'adamw': functools.partial(optimizers.adamw, weight_decay=0.1),
   'muon': functools.partial(optimizers.muon, weight_decay=0.1),
 }
-NUM_LAYERS = 3
+NUM_LAYERS = 2
 
 
 def make_config(name, scan_layers, **fields):
@@ -48,7 +48,7 @@ def make_config(name, scan_layers, **fields):
 
 @functools.cache
 def start(name):
-  """Parameters of layers apart, each layer's 100 times those of the next."""
+  """Parameters of layers apart, the first layer's 100 times the second's."""
   model = model_lib.EncoderDecoderModel(
     network.Transformer(make_config(name, False))
   )
@@ -90,14 +90,23 @@ def gradients(name, scan_layers):
 
 
 def train(name, scan_layers, optimizer, params, num_steps=3):
+  """The network computes in float32, and the optimizer in float64.
+
+  Muon makes all singular values of a gradient one: also those that are
+  rounding errors in float32.
+  """
   model, grad = gradients(name, scan_layers)
-  transformation = optimizer.make(network.param_axes(model.module))
-  update = jax.jit(transformation.update)
-  state = transformation.init(params)
+  transformation = optimizer.make(model.param_axes)
+  cast = lambda dtype, tree: jax.tree.map(lambda x: np.asarray(x, dtype), tree)
+  params = cast(np.float64, params)
+  with jax.enable_x64(True):
+    update, state = jax.jit(transformation.update), transformation.init(params)
   for _ in range(num_steps):
-    updates, state = update(grad(params), state, params)
-    params = optax.apply_updates(params, updates)
-  return jax.tree.map(np.asarray, params)
+    grads = cast(np.float64, grad(cast(np.float32, params)))
+    with jax.enable_x64(True):
+      updates, state = update(grads, state, params)
+      params = cast(np.float64, optax.apply_updates(params, updates))
+  return params
 
 
 @pytest.mark.parametrize('optimizer', OPTIMIZERS)
@@ -116,11 +125,10 @@ def test_three_steps_of_scanned_layers_are_those_of_layers_apart(
     if [key.key for key in path[:2]] in (['encoder'] * 2, ['decoder'] * 2):
       layers = [(slice(None), i) for i in range(NUM_LAYERS)]
     for layer in layers:
+      assert np.any(expected[layer] != old[layer]), path  # It was trained.
       scale = np.abs(expected[layer]).max()
-      change = np.abs(expected[layer] - old[layer]).max()
-      assert change > 1e-4 * scale, path  # It was trained.
       error = np.abs(got[layer] - expected[layer]).max()
-      assert error < 1e-6 * scale, (path, error / scale, change / scale)
+      assert error < 1e-6 * scale, (path, error / scale)
 
   jax.tree_util.tree_map_with_path(
     check, scanned, expected, stack_layers(before)
@@ -229,10 +237,10 @@ def test_adafactor_of_scanned_layers_is_t5xs(relpos_bias_per_layer):
   for grad in grads:
     updates, state = update(grad, state, got)
     got = optax.apply_updates(got, updates)
-  jax.tree.map(
-    lambda a, b: np.testing.assert_allclose(
-      a, b, rtol=0, atol=1e-6 * np.abs(b).max(axis=0, keepdims=True).min()
-    ),
-    got,
-    expected,
-  )
+
+  def check(axes, a, b):
+    dims = tuple(i for i, axis in enumerate(axes) if axis != 'layers')
+    error = np.abs(a - b).max(axis=dims) / np.abs(b).max(axis=dims)
+    assert np.all(error < 1e-6), (axes, error)
+
+  axes_lib.tree_map(check, axes, got, expected)
