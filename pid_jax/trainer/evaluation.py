@@ -119,8 +119,12 @@ class PredictionEvaluator:
     return counts
 
   def _jit(self, fn):
+    # Not of self: in a cycle, all examples would outlive the evaluation until
+    # Python's next full collection.
+    seed = self._cfg.seed or 0
+
     def call(params, batch, index):
-      rng = jax.random.key(self._cfg.seed or 0)
+      rng = jax.random.key(seed)
       return fn(params, batch, jax.random.fold_in(rng, index))
 
     return jax.jit(
