@@ -4,8 +4,10 @@
 
 import argparse
 import dataclasses
+import gc
 import json
 import pathlib
+import weakref
 
 import experiments_toy
 import gin
@@ -17,6 +19,7 @@ import trainer_toy as toy
 from pid_jax import cli
 from pid_jax import compare
 from pid_jax import errors
+from pid_jax import partitioning
 from pid_jax import subtasks
 from pid_jax import trainer
 from pid_jax.experiments import answering
@@ -27,6 +30,7 @@ from pid_jax.experiments import summary
 from pid_jax.experiments import timer
 from pid_jax.experiments import trainings
 from pid_jax.trainer import data
+from pid_jax.trainer import evaluation
 from pid_jax.trainer import step as step_lib
 
 LAYOUTS = ('pid', 'pie', 'joint')
@@ -180,6 +184,22 @@ def test_jobs_have_the_sizes_of_a_mean_input():
     assert getattr(
       job.sizes, {'U': 'num_prompts', 'B': 'num_inputs'}[job.name[0]]
     ) == int(job.name[2:])
+
+
+def test_evaluations_of_a_training_end_with_it():
+  """Their examples would add up: the next training is in the same process."""
+  evaluator = evaluation.PredictionEvaluator(
+    toy.t5_model(),
+    toy.dataset_config('validation', batch_size=4),
+    partitioning.Partitioner(),
+  )
+  found = weakref.ref(evaluator)
+  gc.disable()
+  try:
+    del evaluator
+    assert found() is None
+  finally:
+    gc.enable()
 
 
 def test_equal_seconds(tmp_path, monkeypatch, quick_costs):

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from collections.abc import Mapping
 import dataclasses
 import functools
+import gc
 import json
 import statistics
 import time
@@ -26,6 +27,7 @@ from etils import epath
 import gin
 import jax
 
+from pid_jax import compilation
 from pid_jax import errors
 from pid_jax import trainer
 from pid_jax.experiments import answering
@@ -185,6 +187,9 @@ def run(
     )
     if is_whole:
       seconds[arm.name] = time.monotonic() - start
+    # What is left of a training are cycles, and free memory of its programs.
+    gc.collect()
+    compilation.release_memory()
     state.add('runs', name, _result(arguments, arm, shape, model_dir))
   return results
 
