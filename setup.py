@@ -112,7 +112,9 @@ setuptools.setup(
     'train': _TRAIN,
     'test': _TEST,
     'experiments': _EXPERIMENTS,
-    'benchmark': _EXPERIMENTS,  # its name before
+    'benchmark': _EXPERIMENTS,  # Its former name.
+    'cuda12': ['jax[cuda12]'],
+    'cuda13': ['jax[cuda13]'],
     # libtpu: for running on TPUs, and for compiling for them without one.
     'tpu': ['jax[tpu]'],
   },
