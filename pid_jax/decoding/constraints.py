@@ -288,9 +288,9 @@ def _table(tokens: np.ndarray, first_children: np.ndarray) -> Tries:
     size *= _GROWTH
   missing = size - len(tokens)
   end = len(tokens)  # Of the last node's children.
+  first_children = np.pad(first_children, (0, missing + 1), constant_values=end)
+  # jnp.asarray would compile a program for each size.
   return Tries(
-    jnp.asarray(np.pad(tokens, (0, missing)), jnp.int32),
-    jnp.asarray(
-      np.pad(first_children, (0, missing + 1), constant_values=end), jnp.int32
-    ),
+    jax.device_put(np.pad(tokens, (0, missing)).astype(np.int32)),
+    jax.device_put(first_children.astype(np.int32)),
   )
