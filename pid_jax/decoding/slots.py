@@ -269,18 +269,19 @@ def _write(
 
   # Prompts end at one position: shorter ones begin at a later one.
   shift = state.cache.length - batch.cache.length
+  axis = state.cache.batch_axis
+
+  def shifted(x: Array, length_axis: int) -> Array:
+    gaps = [(0, 0)] * x.ndim
+    gaps[length_axis] = (shift, 0)
+    return jnp.pad(x, gaps)
 
   def write_layer(
     into: network.KVLayer, new: network.KVLayer
   ) -> network.KVLayer:
-    # Stacked layers have an axis before that of the sequences.
-    before = ((0, 0),) * (new.keys.ndim - 1)
-    keys = jnp.pad(new.keys, (*before, (shift, 0)))
-    values = jnp.pad(new.values, (*before[1:], (shift, 0), (0, 0)))
-    axis = new.keys.ndim - 4
     return network.KVLayer(
-      keys=write_sequences(into.keys, keys, axis),
-      values=write_sequences(into.values, values, axis),
+      keys=write_sequences(into.keys, shifted(new.keys, -1), axis),
+      values=write_sequences(into.values, shifted(new.values, -2), axis),
     )
 
   sequences = jax.tree.map(write_sequences, state.sequences, batch.sequences)
@@ -296,7 +297,7 @@ def _write(
     sequences=sequences.replace(index=state.sequences.index),
     cross=network.KVCache(
       layers=jax.tree.map(
-        lambda into, new: write_inputs(into, new, new.ndim - 4),
+        lambda into, new: write_inputs(into, new, axis),
         state.cross.layers,
         batch.cross.layers,
       ),
@@ -309,8 +310,6 @@ def _write(
         batch.cache.layers,
         is_leaf=lambda x: isinstance(x, network.KVLayer),
       ),
-      mask=write_sequences(
-        state.cache.mask, jnp.pad(batch.cache.mask, ((0, 0), (shift, 0)))
-      ),
+      mask=write_sequences(state.cache.mask, shifted(batch.cache.mask, -1)),
     ),
   )

@@ -52,10 +52,14 @@ class KVCache:
     """Number of positions, K."""
     return self.mask.shape[1]
 
+  @property
+  def batch_axis(self) -> int:
+    """Axis of B in keys and values: behind that of stacked layers, if any."""
+    return 1 if isinstance(self.layers, KVLayer) else 0
+
   def take(self, indices: Int32[Array, ' taken']) -> 'KVCache':
     """Returns the cache of the given batch entries, in their order."""
-    # Stacked layers have an axis before that of the batch.
-    take = lambda x: jnp.take(x, indices, axis=x.ndim - 4)
+    take = lambda x: jnp.take(x, indices, axis=self.batch_axis)
     return KVCache(jax.tree.map(take, self.layers), self.mask[indices])
 
   def repeat(self, times: int) -> 'KVCache':
