@@ -139,7 +139,7 @@ def _generate(
     generated = decoding.generate(
       *arguments,
       sampler=sampler,
-      lookup=prompt_lookup,
+      prompt_lookup=prompt_lookup,
       rng=jax.random.wrap_key_data(key_data),
       sequence_ids=batch['request_ids'],
       **limits,
