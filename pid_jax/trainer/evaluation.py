@@ -5,8 +5,8 @@
 Predictions are made by the engine that answers users' texts, with the same
 options: `eval_requests` makes requests of SeqIO's examples, and predictions of
 its outputs. Every process reads all examples of an evaluation (they are few)
-and computes its rows of each global batch; predictions come back whole to all
-of them.
+and computes its rows of each global batch; all of them get all
+predictions.
 """
 
 from collections.abc import Callable
@@ -232,7 +232,7 @@ class LossEvaluator:
       model: gives the loss.
       cfg: what to evaluate on.
       partitioner: gives the mesh.
-      num_batches: read at most so many.
+      num_batches: the most to read.
     """
     partitioner.check_batch_size(cfg.batch_size)
     data.check_split(data.get_task(cfg.mixture_or_task_name), cfg.split)
@@ -242,7 +242,7 @@ class LossEvaluator:
     self._batches, self.truncated = [], {}
     ds = data.dataset(cfg, num_epochs=1).as_numpy_iterator()
     for batch in itertools.islice(ds, num_batches):
-      self._batches.append(_own_rows(partitioner, batch, cfg.batch_size))
+      self._batches.append(_local_rows(partitioner, batch, cfg.batch_size))
       for name in (k for k in batch if k.endswith(eval_requests.TRUNCATED)):
         before = self.truncated.get(f'{self._name}/{name}', 0.0)
         self.truncated[f'{self._name}/{name}'] = before + float(
@@ -292,6 +292,7 @@ class Evaluators:
     loss_cfg: data.DatasetConfig | None,
     loss_batches: int,
     should_stop: Callable[[], bool],
+    decoding_options: options_lib.DecodingOptions | None = None,
   ):
     """See `PredictionEvaluator` and `LossEvaluator`."""
     self._loss = self._prediction = None
@@ -299,7 +300,11 @@ class Evaluators:
       self._loss = LossEvaluator(model, loss_cfg, partitioner, loss_batches)
     if infer_cfg is not None:
       self._prediction = PredictionEvaluator(
-        model, infer_cfg, partitioner, should_stop
+        model,
+        infer_cfg,
+        partitioner,
+        should_stop,
+        options=decoding_options,
       )
     both = [x.truncated for x in (self._loss, self._prediction) if x]
     reporting.warn_of_truncated(functools.reduce(operator.or_, both, {}))
@@ -372,7 +377,7 @@ class PredictionsWriter(seqio.Logger):
     (folder / f'{task_name}.jsonl').write_text(''.join(lines))
 
 
-def _own_rows(
+def _local_rows(
   partitioner: partitioning.Partitioner,
   batch: Mapping[str, np.ndarray],
   batch_size: int,
