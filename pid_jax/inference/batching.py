@@ -8,7 +8,7 @@ doubling, so that padding adds a fifth on average. Five lengths vary, and their
 buckets still make many shapes: `Shapes` takes one that is known already where
 that will do, and from some number on even where it is much too large.
 
-Everything here is token ids; `requests` makes them of texts.
+Everything here is token ids; `text` makes them of texts.
 
 Letters: B inputs of a batch, S input tokens, U prompts of an input, P prompt
 tokens, K targets of a prompt, T tokens of a target.

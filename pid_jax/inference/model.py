@@ -14,8 +14,8 @@ Inputs and prompts may differ in number and length from call to call: they are
 grouped and padded to few shapes (`batching`), each of which is compiled once
 (`num_programs` counts them). Needs neither TensorFlow nor SeqIO.
 
-Every call goes the same way: texts are checked (`text`), made into requests of
-ids (`requests`), decoded (`engine`), and made into texts again.
+Every call goes the same way: texts are checked and tokenised (`text`), decoded
+(`engine`), and made into texts again.
 """
 
 from collections.abc import Callable
@@ -40,7 +40,6 @@ from pid_jax.inference import batching
 from pid_jax.inference import engine as engine_lib
 from pid_jax.inference import options as options_lib
 from pid_jax.inference import partial_results as partial_results_lib
-from pid_jax.inference import requests as requests_lib
 from pid_jax.inference import slots as slots_lib
 from pid_jax.inference import stream as stream_lib
 from pid_jax.inference import text as text_lib
@@ -210,7 +209,7 @@ class PromptInDecoder:
     length_penalty: float = 0.6,
     batch_size: int = 16,
     progress: Callable[[int], None] | None = None,
-  ) -> Texts | tuple[Texts, Scores] | list[requests_lib.Response]:
+  ) -> Texts | tuple[Texts, Scores] | list[text_lib.Response]:
     """Answers the prompts of each input.
 
     Args:
@@ -288,7 +287,7 @@ class PromptInDecoder:
     batch_size: int = 16,
     progress: Callable[[int], None] | None = None,
     partial_results: partial_results_lib.PartialResults | None = None,
-  ) -> list[requests_lib.Response]:
+  ) -> list[text_lib.Response]:
     """Answers texts that were checked; what `generate` stands on.
 
     Args:
@@ -322,12 +321,12 @@ class PromptInDecoder:
       processor.decode(
         i, encoded[i], parts, normalize_scores=options.normalize_scores
       )
-      for i, parts in enumerate(requests_lib.split(encoded, outputs))
+      for i, parts in enumerate(text_lib.split(encoded, outputs))
     ]
 
   def stream(
     self,
-    requests: Iterable[requests_lib.Request | None],
+    requests: Iterable[text_lib.Request | None],
     max_new_tokens: int = 32,
     *,
     min_new_tokens: int = 0,
@@ -342,7 +341,7 @@ class PromptInDecoder:
     max_input_tokens: int | None = None,
     max_prompt_tokens: int = 64,
     warm_up: bool = False,
-  ) -> Iterator[requests_lib.Response]:
+  ) -> Iterator[text_lib.Response]:
     """Answers requests one by one, decoding others meanwhile.
 
     New requests begin as soon as others have ended, not when a whole batch has.
@@ -518,18 +517,18 @@ class PromptInDecoder:
         )
       ]
       for lists, parts in zip(
-        targets, requests_lib.split(encoded, scored), strict=True
+        targets, text_lib.split(encoded, scored), strict=True
       )
     ]
 
-  def _processor(self, **limits: Any) -> requests_lib.RequestProcessor:
+  def _processor(self, **limits: Any) -> text_lib.RequestProcessor:
     """Makes a processor of texts for one job, as the attributes say."""
     tokenizer = text_lib.Tokenizer(
       self.vocabulary,
       self.newline,
       text_lib.UnknownCharacterCounter(self.vocabulary),
     )
-    return requests_lib.RequestProcessor(
+    return text_lib.RequestProcessor(
       tokenizer,
       self.layout,
       **{

@@ -30,7 +30,7 @@ from pid_jax import subtasks
 from pid_jax.inference import model
 from pid_jax.inference import options as options_lib
 from pid_jax.inference import partial_results as partial_results_lib
-from pid_jax.inference import requests
+from pid_jax.inference import text as text_lib
 
 
 def answer_file(
@@ -107,7 +107,7 @@ def answer_file(
 
 
 def _subtasks(
-  example: dict[str, Any], response: requests.Response, with_scores: bool
+  example: dict[str, Any], response: text_lib.Response, with_scores: bool
 ) -> Iterator[dict[str, Any]]:
   """Yields the subtasks of an output line."""
   for u, text in enumerate(response.outputs):

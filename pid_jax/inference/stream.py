@@ -13,7 +13,6 @@ import dataclasses
 
 from pid_jax import errors
 from pid_jax.inference import engine as engine_lib
-from pid_jax.inference import requests as requests_lib
 from pid_jax.inference import slots as slots_lib
 from pid_jax.inference import text as text_lib
 
@@ -32,7 +31,7 @@ class _Pending:
   """
 
   id: object
-  encoded: requests_lib.EncodedRequest
+  encoded: text_lib.EncodedRequest
   outputs: dict[int, engine_lib.Output] = dataclasses.field(
     default_factory=dict
   )
@@ -43,9 +42,9 @@ class ResponseStream:
 
   def __init__(
     self,
-    requests: Iterable[requests_lib.Request | None],
+    requests: Iterable[text_lib.Request | None],
     slots: slots_lib.Slots,
-    processor: requests_lib.RequestProcessor,
+    processor: text_lib.RequestProcessor,
     *,
     in_order: bool,
     normalize_scores: bool,
@@ -68,9 +67,9 @@ class ResponseStream:
     self._has_more = True
     self._num_requests = self._num_parts = 0
     self._pending: dict[int, _Pending] = {}  # By number of the request.
-    self._ready: dict[int, requests_lib.Response] = {}
+    self._ready: dict[int, text_lib.Response] = {}
 
-  def __iter__(self) -> Iterator[requests_lib.Response]:
+  def __iter__(self) -> Iterator[text_lib.Response]:
     """Yields a response for each request."""
     num_yielded = 0
     while self._has_more or not self._slots.is_idle:
@@ -101,7 +100,7 @@ class ResponseStream:
         return
       self._submit(request)
 
-  def _submit(self, request: requests_lib.Request) -> None:
+  def _submit(self, request: text_lib.Request) -> None:
     number = self._num_requests
     self._num_requests += 1
     name = getattr(request, 'id', None)
@@ -109,7 +108,7 @@ class ResponseStream:
     try:
       encoded = self._encode(request)
     except errors.UserError as error:
-      self._ready[number] = requests_lib.Response(name, error=str(error))
+      self._ready[number] = text_lib.Response(name, error=str(error))
       self._num_parts += 1  # What others draw does not depend on it.
       return
     self._pending[number] = _Pending(name, encoded)
@@ -117,15 +116,13 @@ class ResponseStream:
       self._slots.submit((number, part), self._num_parts, tokens)
       self._num_parts += 1
 
-  def _encode(
-    self, request: requests_lib.Request
-  ) -> requests_lib.EncodedRequest:
+  def _encode(self, request: text_lib.Request) -> text_lib.EncodedRequest:
     """Checks a request and tokenises it.
 
     Raises:
       UserError: it cannot be answered.
     """
-    if not isinstance(request, requests_lib.Request):
+    if not isinstance(request, text_lib.Request):
       raise errors.UserError(
         f'A request must be an inference.Request. Got {request!r:.80}.'
       )
