@@ -195,7 +195,7 @@ def convert(
       the native format and T5X's.
 
   Returns:
-    The source, opened.
+    The source.
 
   Raises:
     UserError: the source is damaged or unknown, the target holds something, or
@@ -216,7 +216,7 @@ def convert(
   if with_optimizer:
     if target_format == 'hugging_face':
       raise errors.UserError(
-        "Hugging Face's format has no place for the optimizer's state."
+        "Hugging Face's format cannot hold the optimizer's state."
       )
     options['with_optimizer'] = True
   _write(target, model, target_format, dtype, options)

@@ -288,7 +288,7 @@ def _choose_head(
 
 
 def _extra(fields: Mapping[str, Any], where: epath.Path) -> dict[str, Any]:
-  """Returns what we wrote into config.json besides: 'step', 'task', 'model'."""
+  """Returns what `write_config` adds for pid_jax: 'step', 'task', 'model'."""
   extra = fields.get('pid_jax') or {}
   if not isinstance(extra, Mapping):
     raise errors.UserError(
@@ -316,8 +316,9 @@ def _with_written_fields(
     written = config_lib.T5Config.from_dict(extra['model'])
   except (KeyError, TypeError, ValueError):
     return config
-  free = ('num_tokens', 'dtype', 'remat_policy', 'scan_layers', 'initializer')
-  free += ('relpos_bias_per_layer',)
+  # What transformers' own fields do not say.
+  free = {*config_lib.FREE_FIELDS, 'num_tokens', 'relpos_bias_per_layer'}
+  free.remove('dropout_rate')
   as_read = _with(written, **{k: getattr(config, k) for k in free})
   return written if as_read == config else config
 

@@ -16,6 +16,7 @@ import os
 from typing import Any
 
 from etils import epath
+from flax import traverse_util
 
 from pid_jax import config as config_lib
 from pid_jax import errors
@@ -131,7 +132,8 @@ class LazyCheckpoint:
     """
     sources = names.from_plain(self.fitted(config), config)
     flat = tensors_lib.flatten(wanted)
-    return tensors_lib.unflatten(tensors_lib.place(sources, flat))
+    arrays = tensors_lib.read_to_devices(sources, flat)
+    return traverse_util.unflatten_dict(arrays, sep='/')
 
 
 def check_shapes(

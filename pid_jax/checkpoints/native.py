@@ -21,6 +21,7 @@ import re
 from typing import Any
 
 from etils import epath
+from flax import traverse_util
 import jax
 import numpy as np
 import optax
@@ -106,8 +107,8 @@ def write_checkpoint(
   folder, config = tensorstore_io.absolute(folder), model.config
   sources = names.from_plain(model.fitted(config), config)
   items = {
-    PARAMS: tensors_lib.unflatten(
-      tensors_lib.read_all(sources, tensors_lib.parse_dtype(dtype))
+    PARAMS: traverse_util.unflatten_dict(
+      tensors_lib.read_all(sources, tensors_lib.parse_dtype(dtype)), sep='/'
     )
   }
   if with_optimizer:
@@ -128,37 +129,19 @@ def write_checkpoint(
       checkpointer.save(folder / CHECKPOINTS / str(model.step) / name, item)
 
 
-def saved_shapes(path: epath.PathLike) -> dict[str, tuple[int, ...]]:
-  """Reads the shapes of a saved tree, from its metadata alone.
+def check_saved(path: epath.PathLike, wanted: PyTree) -> None:
+  """Compares the shapes of a saved tree with those of another, name by name.
 
   Args:
     path: of an orbax tree, such as MODEL_DIR/checkpoints/100/params.
-
-  Returns:
-    'a/b/c' -> shape.
-  """
-  path = tensorstore_io.absolute(path)
-  if not path.is_dir():
-    raise errors.UserError(f'There is no checkpoint at {path}.')
-  with ocp.PyTreeCheckpointer() as checkpointer:
-    tree = checkpointer.metadata(path).item_metadata.tree
-  return shapes(tree)
-
-
-def check_shapes(
-  saved: Mapping[str, tuple[int, ...]], wanted: PyTree, where: str
-) -> None:
-  """Compares saved shapes with those of a tree, name by name.
-
-  Args:
-    saved: from `saved_shapes`.
     wanted: a tree of arrays or ShapeDtypeStructs.
-    where: names the checkpoint in the message.
 
   Raises:
-    UserError: naming all parameters that differ, at most eight of each kind.
+    UserError: there is no such tree, or it is damaged; or naming all parameters
+      that differ, at most eight of each kind.
   """
-  wanted = shapes(wanted)
+  shapes = lambda flat: {name: tuple(x.shape) for name, x in flat.items()}
+  wanted = shapes(tensors_lib.flatten(wanted))
   remedy = lazy_checkpoint.SET_CONFIG
   if any(name.startswith('opt_state/') for name in wanted):
     remedy = (
@@ -166,14 +149,8 @@ def check_shapes(
       'parameters alone, choose another MODEL_DIR, and let '
       'INITIAL_CHECKPOINT_PATH name this one.'
     )
-  lazy_checkpoint.check_shapes(saved, wanted, where, remedy=remedy)
-
-
-def shapes(tree: PyTree) -> dict[str, tuple[int, ...]]:
-  """'a/b/c' -> shape of each leaf."""
-  return {
-    name: tuple(leaf.shape) for name, leaf in tensors_lib.flatten(tree).items()
-  }
+  saved = shapes(tensorstore_io.open_tree(path))
+  lazy_checkpoint.check_shapes(saved, wanted, str(path), remedy=remedy)
 
 
 def checkpoints_path(model_dir: epath.PathLike) -> epath.Path:
@@ -309,7 +286,7 @@ def write_config(
     task: JSON values, those of Pretrained.task.
     vocabulary_path: a SentencePiece model to copy, or None.
     extra_ids: sentinels that SeqIO adds after the ids in the file.
-    vocabulary: in place of these two.
+    vocabulary: instead of these two.
     selection: {'metric': name, 'mode': 'max' or 'min'}: what makes a checkpoint
       the best one.
 
@@ -350,7 +327,8 @@ def write_config(
   atomic.write(model_dir / CONFIG_FILE, text.encode())
 
 
-# A run that goes on reads its whole state, whose arrays are stacked or not.
+# A resumed run reads its whole state, and whether its arrays are stacked must
+# not change.
 _FREE_FIELDS = set(config_lib.FREE_FIELDS) - {'scan_layers'}
 
 
@@ -428,7 +406,7 @@ def _train_state(
   leaves = []
   for path, _ in paths:
     name = jax.tree_util.keystr(path, simple=True, separator='/')
-    name = re.sub(r'^[\d/]*', '', name)  # Without the places in the chain.
+    name = re.sub(r'^[\d/]*', '', name)  # Without the indices in the chain.
     leaves.append(step if name == 'count' else moments[name])
   return {
     'step': step,

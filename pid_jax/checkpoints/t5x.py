@@ -26,6 +26,7 @@ from typing import Any
 
 from etils import epath
 import flax
+from flax import traverse_util
 import numpy as np
 import orbax.checkpoint as ocp
 
@@ -269,10 +270,10 @@ def write_checkpoint(
       moments[f'{parameter}/{kind}'] = value
   params = tensors_lib.read_all(sources, tensors_lib.parse_dtype(dtype))
   tree = {
-    'target': tensors_lib.unflatten(params),
+    'target': traverse_util.unflatten_dict(params, sep='/'),
     'state': {
       'step': np.array(step, np.int32),
-      'param_states': tensors_lib.unflatten(moments),
+      'param_states': traverse_util.unflatten_dict(moments, sep='/'),
     },
   }
   options = ocp.CheckpointManagerOptions(step_prefix=PREFIX.rstrip('_'))
@@ -343,7 +344,9 @@ def _moment_shapes(
     rows, columns = [[dim] for dim in dims] if is_factored else [[], []]
   if not is_factored:
     return {**moments, 'v': shape}
-  keep = lambda gone: tuple(n for i, n in enumerate(shape) if i not in gone)
+  keep = lambda dropped: tuple(
+    n for i, n in enumerate(shape) if i not in dropped
+  )
   return {**moments, 'v_row': keep(columns), 'v_col': keep(rows)}
 
 
@@ -395,16 +398,16 @@ def _legacy_spec(
   Only the folder's name is used: a spec may not point outside the checkpoint.
   """
   try:
-    place = spec['kvstore'].get('path') or spec['path']
-    folder = place.rstrip('/').rsplit('/')[-1]
+    path_there = spec['kvstore'].get('path') or spec['path']
+    folder = path_there.rstrip('/').rsplit('/')[-1]
   except (KeyError, TypeError, AttributeError) as e:
     raise errors.UserError(
       f'{path / LEGACY_FILE} does not say where {name} is: {spec}.'
     ) from e
-  if place.strip('/') != folder or folder in ('..', '.', ''):
+  if path_there.strip('/') != folder or folder in ('..', '.', ''):
     raise errors.UserError(
-      f'{path / LEGACY_FILE} names a place outside its folder for {name}: '
-      f'{place}.'
+      f'{path / LEGACY_FILE} names a path outside its folder for {name}: '
+      f'{path_there}.'
     )
   if not (path / folder / '.zarray').exists():
     raise errors.UserError(

@@ -175,7 +175,7 @@ def equal(a: Tensor, b: Tensor) -> bool:
   return True
 
 
-def place(
+def read_to_devices(
   sources: Mapping[str, Tensor], wanted: Mapping[str, jax.ShapeDtypeStruct]
 ) -> dict[str, jax.Array]:
   """Reads tensors to the devices that are to hold them, and no more of them.
@@ -236,18 +236,6 @@ def flatten(tree: PyTree) -> dict[str, Any]:
     jax.tree_util.keystr(path, simple=True, separator='/'): leaf
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
   }
-
-
-def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
-  """'a/b/c' -> leaf to nested dicts."""
-  tree: dict[str, Any] = {}
-  for name, leaf in flat.items():
-    *parents, last = name.split('/')
-    node = tree
-    for parent in parents:
-      node = node.setdefault(parent, {})
-    node[last] = leaf
-  return tree
 
 
 def parse_dtype(name: str) -> np.dtype:

@@ -144,7 +144,7 @@ def _kvstore(path: epath.Path) -> dict[str, str]:
 
 @functools.cache
 def _context() -> ts.Context:
-  # No cache: what is read once goes to its place and is not wanted again.
+  # No cache: each array is read once.
   return ts.Context({'cache_pool': {'total_bytes_limit': 0}})
 
 

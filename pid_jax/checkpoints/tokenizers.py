@@ -157,7 +157,7 @@ def _checked(vocabulary, vocab_size, folder):
 def _added_tokens(
   folder: epath.Path, config: Mapping[str, Any], content: Mapping | None
 ) -> Iterator[str]:
-  """Yields every token that is kept outside the vocabulary's own pieces."""
+  """Yields every token that is kept outside the vocabulary's pieces."""
   for token in (content or {}).get('added_tokens', []):
     yield token['content']
   for token in config.get('added_tokens_decoder', {}).values():
@@ -169,7 +169,7 @@ def _added_tokens(
 
 
 def _check_added(folder, config, content):
-  """Raises UserError at tokens of the user's own: no SentencePiece has them."""
+  """Raises UserError at tokens that a user added to SentencePiece's."""
   foreign = sorted(
     {
       token
@@ -179,7 +179,7 @@ def _check_added(folder, config, content):
   )
   if foreign:
     raise errors.UserError(
-      f'The tokenizer in {folder} has tokens of its own, which SentencePiece '
+      f'The tokenizer in {folder} has added tokens, which SentencePiece '
       f'cannot have: {", ".join(map(repr, foreign[:8]))}. Its weights can be '
       'loaded, but not its vocabulary.'
     )
