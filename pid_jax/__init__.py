@@ -1,6 +1,5 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-# ruff: noqa: F401
 """Prompt-in-decoder T5 for JAX: encode once, answer many prompts.
 
 The package is lazy: a name is imported when it is first used, so that

@@ -128,12 +128,12 @@ class Partitioner:
         f'product must divide {len(devices)}.'
       )
     # Neighbours on the last axes are neighbours on a TPU's network.
-    grid = mesh_utils.create_device_mesh(
+    devices = mesh_utils.create_device_mesh(
       (len(devices) // math.prod(sizes), *sizes),
       devices=devices,
       allow_split_physical_axes=True,
     )
-    return jax.sharding.Mesh(grid, (*BATCH_AXES, MODEL_AXIS))
+    return jax.sharding.Mesh(devices, (*BATCH_AXES, MODEL_AXIS))
 
   @property
   def num_data_shards(self) -> int:
@@ -160,7 +160,7 @@ class Partitioner:
   @contextlib.contextmanager
   def scope(self) -> Iterator[None]:
     """Trace and run model code under this: names resolve to this mesh."""
-    # Before jax.set_mesh came, a mesh was its own context.
+    # In older versions of JAX a mesh is a context itself.
     mesh = jax.set_mesh(self.mesh) if hasattr(jax, 'set_mesh') else self.mesh
     with (
       mesh,
@@ -215,8 +215,8 @@ class Partitioner:
     if batch_size in self._known_rows:
       return self._known_rows[batch_size]
     rows: dict[int, set[int]] = {}
-    places = self.batch_sharding.devices_indices_map((batch_size,))
-    for device, (index,) in places.items():
+    indices = self.batch_sharding.devices_indices_map((batch_size,))
+    for device, (index,) in indices.items():
       held = rows.setdefault(device.process_index, set())
       held.update(range(*index.indices(batch_size)))
     known = {process: np.array(sorted(held)) for process, held in rows.items()}

@@ -29,7 +29,7 @@ NUM_TIMED = 10  # Turns on which both layouts are timed.
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-  """Adds the command's own flags."""
+  """Adds the flags of the command."""
   cli.add_model_dir_flag(parser, default='models/quickstart')
 
 

@@ -9,10 +9,10 @@ left, and moves those to free slots together with the keys and values of their
 inputs; `generate_step` takes steps until an input has ended, which frees its
 slot. Both update the state in place if it is donated.
 
-Sequences of different slots have unequally many tokens, and come from batches
-of different shapes: shorter inputs and prompts are padded to the lengths of the
-slots. Prompts are aligned to the right (see `prefill`), so they are padded on
-the left.
+Sequences of different slots have different numbers of tokens, and are of
+batches of different shapes: shorter inputs and prompts are padded to the
+lengths of the slots. Prompts are aligned to the right (see `prefill`), so they
+are padded on the left.
 
 Axis letters are those of `pid_jax.decoding`. A state of slots has G inputs and
 A = R = G * J sequences.

@@ -20,14 +20,3 @@ from pid_jax.distributed.coordination import process_index
 from pid_jax.distributed.launch import FLAGS
 from pid_jax.distributed.launch import add_flags
 from pid_jax.distributed.launch import initialize
-
-__all__ = [
-  'FLAGS',
-  'add_flags',
-  'barrier',
-  'broadcast',
-  'check_equal',
-  'initialize',
-  'process_count',
-  'process_index',
-]

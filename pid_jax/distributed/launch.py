@@ -1,6 +1,6 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Joins the processes of a run, as flags, environment or cluster say.
+"""Joins the processes of a run by flags, environment or cluster.
 
 `jax.distributed.initialize` does the work. Here are the flags of commands, the
 environment variables that JAX does not read, and errors in one line.
@@ -85,7 +85,7 @@ def initialize(
 
   Raises:
     UserError: what is given is not enough, or cannot be; or JAX cannot join.
-      Where the others do not come in time, JAX aborts the process.
+      Where the others do not connect in time, JAX aborts the process.
   """
   given = {name: _given(args, name) for name in _ENVIRONMENT}
   is_asked = any(value is not None for value in given.values())

@@ -101,8 +101,8 @@ def near_copying(
   for name, bias in leaves.items():
     if name.startswith('encoder/') and name.endswith('/rel_embedding'):
       for head, bucket in ((0, 1), (second_head, after)):
-        places = {'heads': head, 'relpos_buckets': bucket}
-        index = tuple(places.get(axis, slice(None)) for axis in axes[name])
+        indices = {'heads': head, 'relpos_buckets': bucket}
+        index = tuple(indices.get(axis, slice(None)) for axis in axes[name])
         bias = bias.at[index].add(NEIGHBOUR_BIAS)
       leaves[name] = bias
   ordered = [leaves[axes_lib.path_name(path)] for path, _ in flat]

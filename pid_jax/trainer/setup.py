@@ -185,7 +185,7 @@ def open_initial(path: epath.PathLike) -> checkpoints.LazyCheckpoint:
   if not path.is_dir():
     raise errors.UserError(
       f'INITIAL_CHECKPOINT_PATH {path} does not exist; give the folder of a '
-      "checkpoint (ours, T5X's or Hugging Face's), or None to train from "
+      "checkpoint (native, T5X's or Hugging Face's), or None to train from "
       'scratch.'
     )
   return checkpoints.open_checkpoint(path)
