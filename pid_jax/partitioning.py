@@ -223,6 +223,10 @@ class Partitioner:
     self._known_rows[batch_size] = known
     return known
 
+  def local_rows(self, batch_size: int) -> np.ndarray:
+    """Returns which rows of a batch of B this process holds."""
+    return self.rows_of_processes(batch_size)[jax.process_index()]
+
   @functools.cached_property
   def _known_rows(self) -> dict[int, dict[int, np.ndarray]]:
     return {}
@@ -233,17 +237,16 @@ class Partitioner:
     """Moves this process's rows of a batch to its devices.
 
     Args:
-      batch: arrays [b, ...], the same b rows for every feature: those of
-        `rows_of_processes`.
-      batch_size: B; None in a run of one process, which holds all rows.
+      batch: arrays [b, ...], the same b rows for every feature: `local_rows`.
+      batch_size: B; None where this process holds all rows.
 
     Returns:
       Global arrays [B, ...] with `batch_sharding`. Returns at once; the copy
       itself may still be running.
     """
-    if jax.process_count() == 1:
+    if self.replicated.is_fully_addressable:
       return jax.device_put(dict(batch), self.batch_sharding)
-    rows = self.rows_of_processes(batch_size)[jax.process_index()]
+    rows = self.local_rows(batch_size)
 
     def put(value):
       def part(index):

@@ -133,14 +133,7 @@ def generate(
     )
     state = loop.compact(state, width)
   state = loop.advance(settings, params, state, min_new_tokens=min_new_tokens)
-  normalized = state.log_probs - state.log_normalizers
-  return Generated(
-    tokens=state.tokens.reshape(num_inputs, num_prompts, max_new_tokens),
-    log_probs=state.log_probs.reshape(num_inputs, num_prompts),
-    normalized_log_probs=normalized.reshape(num_inputs, num_prompts),
-    num_steps=state.num_steps,
-    num_row_steps=state.num_row_steps,
-  )
+  return Generated(*state.output(), state.num_steps, state.num_row_steps)
 
 
 def _narrower_widths(

@@ -11,12 +11,13 @@ Axis letters are those of `pid_jax.decoding`.
 """
 
 import dataclasses
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float32, Int32, Key, PRNGKeyArray, UInt32
+import numpy as np
 
 from pid_jax import network
 from pid_jax.decoding import constraints
@@ -97,6 +98,27 @@ class Sequences:
   nodes: Int32[Array, ' A']
 
 
+class Output(NamedTuple):
+  """The outputs of sequences: of a batch [B, U], of slots [G, J], or of a row.
+
+  Attributes:
+    tokens: int32 [..., T], each up to its EOS, then 0; so far, where a sequence
+      has not ended.
+    log_probs: float32 [...], natural logarithms of the probabilities that the
+      model gives the tokens, EOS included.
+    normalized_log_probs: float32 [...], the same among what the tries allow;
+      see `generation.Generated`.
+  """
+
+  tokens: Int32[np.ndarray, '*R T']
+  log_probs: Float32[np.ndarray, '*R']
+  normalized_log_probs: Float32[np.ndarray, '*R']
+
+  def scores(self, normalize: bool) -> Float32[np.ndarray, '*R']:
+    """Returns one of the two kinds of log-probabilities."""
+    return self.normalized_log_probs if normalize else self.log_probs
+
+
 @flax.struct.dataclass
 class State:
   """A batch that is being decoded.
@@ -130,6 +152,15 @@ class State:
   def num_inputs(self) -> int:
     """B."""
     return self.cross.mask.shape[0]
+
+  def output(self) -> Output:
+    """Returns the outputs of all sequences, [B, R // B]."""
+    by_input = lambda x: x.reshape(self.num_inputs, -1, *x.shape[1:])
+    return Output(
+      tokens=by_input(self.tokens),
+      log_probs=by_input(self.log_probs),
+      normalized_log_probs=by_input(self.log_probs - self.log_normalizers),
+    )
 
 
 def start(

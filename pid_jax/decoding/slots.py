@@ -23,25 +23,10 @@ from typing import Any
 import flax
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float32, Int32, PRNGKeyArray
+from jaxtyping import Array, Bool, Int32, PRNGKeyArray
 
 from pid_jax import network
 from pid_jax.decoding import loop
-
-
-@flax.struct.dataclass
-class Outputs:
-  """The tokens so far of some sequences; complete where those have ended.
-
-  Attributes:
-    tokens: int32 [..., T], see `generation.Generated`, also for the others.
-    log_probs: float32 [...].
-    normalized_log_probs: float32 [...].
-  """
-
-  tokens: Int32[Array, '*R T']
-  log_probs: Float32[Array, '*R']
-  normalized_log_probs: Float32[Array, '*R']
 
 
 @flax.struct.dataclass
@@ -49,14 +34,14 @@ class Inserted:
   """Where the inputs of an inserted batch are now.
 
   Attributes:
-    outputs: of all sequences of the batch, [B, U].
+    output: of all sequences of the batch so far, [B, U].
     slots: int32 [B], the slot of the input's unfinished sequences; G if all
       have ended.
     prompts: int32 [B, J], which prompt of the input each sequence of the slot
       answers; U if none.
   """
 
-  outputs: Outputs
+  output: loop.Output
   slots: Int32[Array, ' B']
   prompts: Int32[Array, 'B J']
 
@@ -167,7 +152,7 @@ def insert(
   index -= num_prompts * jnp.arange(num_inputs)[:, None]
   missing = num_rows - index.shape[1]
   inserted = Inserted(
-    outputs=_outputs(batch),
+    output=batch.output(),
     slots=slots,
     prompts=jnp.pad(index, ((0, 0), (0, missing)), constant_values=num_prompts),
   )
@@ -181,7 +166,7 @@ def generate_step(
   *,
   max_active: int | Int32[Array, ''],
   min_new_tokens: int | Int32[Array, ''] = 0,
-) -> tuple[loop.State, Bool[Array, ' G'], Outputs]:
+) -> tuple[loop.State, Bool[Array, ' G'], loop.Output]:
   """Takes steps until few slots are active.
 
   Args:
@@ -207,17 +192,7 @@ def generate_step(
   has_ended = jnp.all(
     state.sequences.done.reshape(state.num_inputs, -1), axis=1
   )
-  return state, has_ended, _outputs(state)
-
-
-def _outputs(state: loop.State) -> Outputs:
-  """Returns the outputs of all sequences, [B, R // B]."""
-  by_input = lambda x: x.reshape(state.num_inputs, -1, *x.shape[1:])
-  return Outputs(
-    tokens=by_input(state.tokens),
-    log_probs=by_input(state.log_probs),
-    normalized_log_probs=by_input(state.log_probs - state.log_normalizers),
-  )
+  return state, has_ended, state.output()
 
 
 def _widen(batch: loop.State, num_rows: int) -> loop.State:

@@ -3,10 +3,10 @@
 """Answers the prompts of a JSONL file in another one.
 
 Mistakes in the input are found before anything is computed, and the output
-appears only when it is complete. Until then results are in OUTPUT.parts: the
-same command goes on with them, and many processes share the work there, on a
-file system that all of them see. subtasks.examples describes the input's lines.
-An output line is
+appears only when it is complete. Until then results are in OUTPUT.parts, from
+which the same command resumes, and through which many processes share the work,
+on a file system that all of them see. subtasks.examples describes the input's
+lines. An output line is
   {"id": "...", "inputs": "...", "subtasks": [{"name": "...", "prompt": "...",
                                                "prediction": "..."}, ...]}
 with the "target" of a subtask where the input has one, a "score" (natural
@@ -53,8 +53,8 @@ def answer_file(
       as in training, else at 32.
     batch_size: inputs that are decoded together, at most.
     with_scores: whether to write scores.
-    model_name: which model it is, of all there are; results of another one are
-      not gone on with.
+    model_name: identifies the model: partial results of another one are not
+      used.
 
   Returns:
     The number of lines written.

@@ -1,10 +1,10 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Answers an iterable of requests one by one, decoding others meanwhile.
+"""Responses to a stream of requests, decoded in slots.
 
-Reads ahead, so that requests can be batched by length, and puts the parts of a
-response together. A request that cannot be answered gets a response that says
-why, and disturbs no other.
+Reads ahead, so that requests can be batched by length, and joins the parts of a
+response. A request that cannot be answered gets a response with an `error`, and
+does not affect the others.
 """
 
 from collections.abc import Iterable
@@ -22,7 +22,7 @@ _BATCHES_AHEAD = 4
 
 @dataclasses.dataclass
 class _Pending:
-  """A request that is not decoded to its end.
+  """A request that is being decoded.
 
   Attributes:
     id: of the request.
@@ -49,15 +49,15 @@ class ResponseStream:
     in_order: bool,
     normalize_scores: bool,
   ):
-    """Takes the parts; reads no request yet.
+    """Reads no request yet.
 
     Args:
-      requests: None among them means that no other is there yet: those that are
-        will not be kept waiting for it.
+      requests: None means that no further request is available yet: those read
+        so far are decoded at once.
       slots: decode.
       processor: maps requests to ids, and outputs to responses.
-      in_order: whether responses come in the order of their requests, or each
-        as soon as it is there.
+      in_order: whether to yield responses in the order of their requests, or
+        each as soon as it is complete.
       normalize_scores: see `DecodingOptions`.
     """
     self._requests, self._slots = iter(requests), slots
@@ -109,7 +109,7 @@ class ResponseStream:
       encoded = self._encode(request)
     except errors.UserError as error:
       self._ready[number] = text_lib.Response(name, error=str(error))
-      self._num_parts += 1  # What others draw does not depend on it.
+      self._num_parts += 1  # So that later requests draw as they would.
       return
     self._pending[number] = _Pending(name, encoded)
     for part, tokens in enumerate(encoded.parts):

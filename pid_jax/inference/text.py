@@ -47,7 +47,7 @@ class Request:
     prompts: at least one.
     choices: for each prompt None, or the strings of which its output is one;
       None: all are free.
-    id: comes back with the response; None: the request's number, from 0.
+    id: returned with the response; None: the request's number, from 0.
   """
 
   inputs: str
@@ -193,12 +193,12 @@ def _check_strings(name: str, values: Sequence[str]) -> None:
 
 
 class Tokenizer:
-  """Texts to ids and back, through a vocabulary and the newline sentinel.
+  """Maps texts to ids and back, with a vocabulary and a newline sentinel.
 
   Attributes:
     vocabulary: of `pid_jax.vocabulary`, or one of SeqIO's.
-    newline: the sentinel that newlines are written as, or None.
-    unknown: counts the characters that are lost, if asked to.
+    newline: the sentinel that stands for newlines, or None.
+    unknown: counts the characters that the vocabulary cannot encode, or None.
   """
 
   def __init__(
@@ -296,10 +296,10 @@ class Tokenizer:
 
 
 class UnknownCharacterCounter:
-  """Counts what texts lose on their way through a vocabulary.
+  """Counts the characters of texts that a vocabulary cannot encode.
 
-  T5's has no braces, no newline and few letters of most scripts: the model
-  never sees them, and never says so.
+  T5's has no braces, no newline and few letters of most scripts: the model does
+  not see them.
   """
 
   def __init__(self, vocabulary: AnyVocabulary):
@@ -328,7 +328,7 @@ class UnknownCharacterCounter:
     return bool(self._vocabulary.lost('\n'))
 
   def warn(self) -> None:
-    """Logs one warning, if anything was lost."""
+    """Logs one warning if there were any."""
     if not self._lost:
       return
     most = self._lost.most_common(8)
@@ -364,11 +364,11 @@ class RequestProcessor:
   Attributes:
     tokenizer: of all texts.
     layout: 'pid', or 'pie': each prompt stands in the encoder before the input.
-    max_input_tokens: where inputs are cut, EOS (and prompt) included; None:
-      nowhere.
-    long_inputs: what becomes of a longer one: 'keep_start', 'keep_end' or
+    max_input_tokens: length to which inputs are truncated, EOS (and prompt)
+      included; None: they are not.
+    long_inputs: what to do with a longer one: 'keep_start', 'keep_end' or
       'error'.
-    max_prompt_tokens: of the longest prompt that there may be; None: any.
+    max_prompt_tokens: length of the longest prompt; None: any.
     max_new_tokens: where outputs are cut, which choices must fit; None if none
       is generated.
     targets_name: what to call the strings to be scored in messages.
@@ -401,8 +401,8 @@ class RequestProcessor:
         or None: all outputs are free.
       targets: for each prompt K strings to be scored; None: there are none.
       index: of the input among others, such as '[3]', for messages.
-      known: by the id of a list of strings, that list and what was made of it;
-        added to. For lists that do not change meanwhile.
+      known: cache of lists of strings by `id(list)`: the list and its ids;
+        updated here. The lists must not change meanwhile.
 
     Returns:
       The request, or the requests in the layout 'pie', as ids.

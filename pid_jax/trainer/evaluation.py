@@ -383,7 +383,7 @@ def _local_rows(
   batch_size: int,
 ) -> dict[str, np.ndarray]:
   """Takes this process's rows of a batch that may not be full."""
-  rows = partitioner.rows_of_processes(batch_size)[jax.process_index()]
+  rows = partitioner.local_rows(batch_size)
 
   def take(x):
     missing = batch_size - len(x)
