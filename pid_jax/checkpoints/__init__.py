@@ -15,6 +15,7 @@ from pid_jax.checkpoints.formats import Pretrained
 from pid_jax.checkpoints.formats import abstract_params
 from pid_jax.checkpoints.formats import convert
 from pid_jax.checkpoints.formats import load
+from pid_jax.checkpoints.formats import load_for_inference
 from pid_jax.checkpoints.formats import open_checkpoint
 from pid_jax.checkpoints.formats import save
 from pid_jax.checkpoints.formats import with_num_tokens

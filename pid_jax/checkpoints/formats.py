@@ -24,6 +24,7 @@ from pid_jax.checkpoints import t5x
 from pid_jax.checkpoints import tensors as tensors_lib
 from pid_jax.checkpoints import tensorstore_io
 from pid_jax.network import axes as axes_lib
+from pid_jax.network import quantization
 
 PyTree = Any
 
@@ -126,6 +127,33 @@ def load(
   config = with_num_tokens(model.config, vocabulary)
   params = model.restore(config, abstract_params(config, partitioner, dtype))
   return Pretrained(config, params, vocabulary, model.task, model.step)
+
+
+def load_for_inference(
+  path: epath.PathLike | lazy_checkpoint.LazyCheckpoint,
+  step: int | str | None = None,
+  partitioner: partitioning.Partitioner | None = None,
+  *,
+  param_dtype: str = 'float32',
+) -> Pretrained:
+  """As `load`, with the parameters in a form of `network.quantize_params`.
+
+  Args:
+    path: see `load`.
+    step: see `load`.
+    partitioner: see `load`.
+    param_dtype: 'float32', 'bfloat16' or 'int8', see `network.quantization`.
+
+  Raises:
+    UserError: see `load`; or no such param_dtype.
+  """
+  quantization.check_param_dtype(param_dtype)
+  # int8 is quantized from float32; bfloat16 is never held as float32.
+  read_dtype = 'float32' if param_dtype == 'int8' else param_dtype
+  loaded = load(path, step, partitioner, param_dtype=read_dtype)
+  axes = network.param_axes(network.Transformer(loaded.config))
+  params = network.quantize_params(loaded.params, axes, param_dtype)
+  return dataclasses.replace(loaded, params=params)
 
 
 def save(

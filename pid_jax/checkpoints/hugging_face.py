@@ -78,15 +78,12 @@ def open_checkpoint(path: epath.PathLike) -> lazy_checkpoint.LazyCheckpoint:
   stored = {k: v for k, v in stored.items() if k not in _UNUSED}
   _join_copies(stored, path)
   config = _choose_head(config, tied, stored, path)
+  known = {names.to_hugging_face(k): k for k in names.plain_shapes(config)}
   plain = {}
   for there, tensor in stored.items():
-    name = names.from_hugging_face(there)
-    if name is None:
-      plain[there] = tensor
-    elif names.is_transposed(name):
-      plain[name] = tensors_lib.transposed(tensor)
-    else:
-      plain[name] = tensor
+    name = known.get(there, there)
+    transpose = names.is_transposed(name)
+    plain[name] = tensors_lib.transposed(tensor) if transpose else tensor
   extra = _extra(fields, path / CONFIG_FILE)
   config = _with_written_fields(config, extra)
   return lazy_checkpoint.LazyCheckpoint(

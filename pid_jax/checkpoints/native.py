@@ -15,7 +15,6 @@ MODEL_DIR of a model in another format.
 """
 
 from collections.abc import Mapping
-import hashlib
 import json
 import re
 from typing import Any
@@ -91,7 +90,7 @@ def write_checkpoint(
 ) -> None:
   """Writes a model into an empty folder, as a MODEL_DIR with one step.
 
-  With the optimizer's state, a training run of this MODEL_DIR goes on at the
+  With the optimizer's state, a training run of this MODEL_DIR resumes at the
   step, if its optimizer is `optimizers.adafactor` without first moments and
   without clipping of the gradient's norm, as T5's.
 
@@ -273,8 +272,6 @@ def write_config(
   *,
   config: config_lib.T5Config,
   task: Mapping[str, Any],
-  vocabulary_path: epath.PathLike | None = None,
-  extra_ids: int = 0,
   vocabulary: vocabulary_lib.AnyVocabulary | None = None,
   selection: Mapping[str, str] | None = None,
 ) -> None:
@@ -284,9 +281,7 @@ def write_config(
     model_dir: made if it does not exist.
     config: shape of the model.
     task: JSON values, those of Pretrained.task.
-    vocabulary_path: a SentencePiece model to copy, or None.
-    extra_ids: sentinels that SeqIO adds after the ids in the file.
-    vocabulary: instead of these two.
+    vocabulary: of inputs, prompts and targets; None: not known.
     selection: {'metric': name, 'mode': 'max' or 'min'}: what makes a checkpoint
       the best one.
 
@@ -299,7 +294,6 @@ def write_config(
   description = {'model': config.to_dict(), 'vocabulary': None, 'task': task}
   if selection:
     description['selection'] = dict(selection)
-  content = None
   if isinstance(vocabulary, vocabulary_lib.ByteVocabulary):
     description['vocabulary'] = {
       'kind': 'bytes',
@@ -307,22 +301,15 @@ def write_config(
       'sentinels_in_text': vocabulary.sentinels_in_text,
     }
   elif vocabulary is not None:
-    content, extra_ids = vocabulary.model_bytes, vocabulary.extra_ids
-  elif vocabulary_path is not None:
-    try:
-      content = epath.Path(vocabulary_path).read_bytes()
-    except OSError as e:
-      raise errors.UserError(f'Cannot read the vocabulary: {e}.') from e
-  if content is not None:
     description['vocabulary'] = {
       'file': VOCABULARY_FILE,
-      'extra_ids': extra_ids,
-      'sha256': hashlib.sha256(content).hexdigest(),
+      'extra_ids': vocabulary.extra_ids,
+      'sha256': vocabulary.sha256,
     }
   if steps(model_dir):
     _check_same_run(model_dir, read_config(model_dir), description)
-  if content is not None:
-    atomic.write(model_dir / VOCABULARY_FILE, content)
+  if isinstance(vocabulary, vocabulary_lib.Vocabulary):
+    atomic.write(model_dir / VOCABULARY_FILE, vocabulary.model_bytes)
   text = json.dumps(description, indent=2) + '\n'
   atomic.write(model_dir / CONFIG_FILE, text.encode())
 

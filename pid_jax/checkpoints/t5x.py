@@ -13,8 +13,8 @@ the rest.
 
 T5X has two networks. The minimal one keeps layers apart and has a position bias
 for each stack; the scalable one stacks layers, splits attention kernels into
-heads and has a bias in each layer. Both are read; written is the one that the
-model's `scan_layers` asks for.
+heads and has a bias in each layer. Both can be read; `write_checkpoint` writes
+the one that the model's `scan_layers` asks for.
 """
 
 from collections.abc import Iterator
@@ -220,7 +220,7 @@ def write_checkpoint(
 ) -> None:
   """Writes a model, config.json and the vocabulary into an empty folder.
 
-  T5X goes on from FOLDER/checkpoint_STEP with its Adafactor: with the moments
+  T5X resumes from FOLDER/checkpoint_STEP with its Adafactor: with the moments
   of the model at its step, or else with none, at step 0.
 
   Args:

@@ -43,7 +43,6 @@ from pid_jax.inference import partial_results as partial_results_lib
 from pid_jax.inference import slots as slots_lib
 from pid_jax.inference import stream as stream_lib
 from pid_jax.inference import text as text_lib
-from pid_jax.network import quantization
 from pid_jax.subtasks import examples
 from pid_jax.subtasks import newlines
 from pid_jax.vocabulary import AnyVocabulary
@@ -146,7 +145,6 @@ class PromptInDecoder:
       UserError: no such model, step, vocabulary, param_dtype or long_inputs; or
         too few devices, or a number of them that does not divide the model.
     """
-    quantization.check_param_dtype(param_dtype)
     if long_inputs not in (None, *examples.LONG_INPUTS):
       raise errors.unknown('long_inputs', long_inputs, examples.LONG_INPUTS)
     partitioner = None
@@ -154,9 +152,9 @@ class PromptInDecoder:
       partitioner = partitioning.Partitioner(
         num_partitions, devices=jax.local_devices()[:num_partitions]
       )
-    # int8 is quantized from float32; bfloat16 is never held as float32.
-    read_dtype = 'float32' if param_dtype == 'int8' else param_dtype
-    loaded = checkpoints.load(path, step, partitioner, param_dtype=read_dtype)
+    loaded = checkpoints.load_for_inference(
+      path, step, partitioner, param_dtype=param_dtype
+    )
     vocabulary = vocabulary or loaded.vocabulary
     if vocabulary is None:
       where = getattr(path, 'path', path)
@@ -167,12 +165,10 @@ class PromptInDecoder:
     config = checkpoints.with_num_tokens(loaded.config, vocabulary)
     if dtype is not None:
       config = dataclasses.replace(config, dtype=dtype)
-    axes = network.param_axes(network.Transformer(config))
-    params = network.quantize_params(loaded.params, axes, param_dtype)
     task = dict(loaded.task)
     if long_inputs is not None:
       task['long_inputs'] = long_inputs
-    return cls(config, params, vocabulary, task, partitioner)
+    return cls(config, loaded.params, vocabulary, task, partitioner)
 
   @property
   def shapes(self) -> batching.Shapes:
