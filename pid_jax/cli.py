@@ -151,7 +151,7 @@ def add_decoding_flags(parser: argparse.ArgumentParser) -> None:
     '--prompt_lookup',
     '--lookup',
     action='store_true',
-    help='draft tokens from inputs: the same predictions, sooner',
+    help='draft tokens from inputs: same predictions, fewer steps',
   )
   add('--beam_size', type=int, metavar='N', help='search with N beams instead')
   add('--length_penalty', type=float, default=0.6, help='default: 0.6')

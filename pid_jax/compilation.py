@@ -63,7 +63,7 @@ def release_memory() -> None:
   """Gives the heap's free memory back to the system, where glibc can.
 
   `keep_memory` keeps up to 2 GB of it for the next step. For a process that
-  goes on with other programs.
+  then runs other programs.
   """
   if sys.platform.startswith('linux'):
     malloc_trim = getattr(ctypes.CDLL(None), 'malloc_trim', None)

@@ -9,9 +9,9 @@ stand in `SIZES` and nowhere else:
 
     T5Config(size='flan_t5_xl', dtype='bfloat16')
 
-It is plain data: it imports no JAX, and goes to and from JSON beside a
-checkpoint. Whatever the source of the values (gin, a config.json, Python), the
-dataclass checks their types and ranges.
+It is plain data: it imports no JAX, and is stored as JSON beside a checkpoint.
+Whatever the source of the values (gin, a config.json, Python), the dataclass
+checks their types and ranges.
 """
 
 from __future__ import annotations

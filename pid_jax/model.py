@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Loss, prediction and scores over a network: T5X's model protocol.
 
-A trainer should know nothing of tokens, and a network nothing of losses; this
-object stands between them. It has the methods of T5X's models (`loss_fn`,
+A trainer knows nothing of tokens, and a network nothing of losses; this object
+connects them. It has the methods of T5X's models (`loss_fn`,
 `eval_fn`, `predict_batch`, `score_batch`, `get_initial_variables`), without
 T5X, for three kinds of batches: packed PiD rows, PiD inputs with all their
 prompts for inference, and the text-to-text batches of any encoder-decoder (PiE
@@ -32,6 +32,8 @@ from pid_jax import network
 Batch = Mapping[str, jax.Array]
 Metrics = dict[str, clu_metrics.Metric]
 PyTree = Any
+
+TRUNCATED = '_truncated'  # Ends the names of counters of truncated texts.
 
 LOSS_NORMALIZING_FACTORS = (
   'NUM_REAL_TARGET_TOKENS',
@@ -386,8 +388,8 @@ def batch_counts(batch: Batch) -> Metrics:
   """Counts what a training batch holds.
 
   Args:
-    batch: features of a training batch. Those of rank 1 are themselves
-      counters, such as 'inputs_truncated'.
+    batch: features of a training batch, and counters int32 [B] such as
+      'inputs_truncated'.
 
   Returns:
     Counts of examples, subtasks, target tokens (those with a loss) and all
@@ -406,7 +408,7 @@ def batch_counts(batch: Batch) -> Metrics:
     'padding_share/encoder': _share(encoder == 0),
     'padding_share/decoder': _share(decoder == 0),
   }
-  counters = {k: count(v) for k, v in batch.items() if v.ndim == 1}
+  counters = {k: count(v) for k, v in batch.items() if k.endswith(TRUNCATED)}
   return metrics | counters
 
 

@@ -57,8 +57,8 @@ def standard_logical_axis_rules(
     activation_partitioning_dims: 2 splits the embedding axis of activations
       over 'model' too.
     parameter_partitioning_dims: 2 splits the embedding axis of parameters and
-      optimizer state over 'data' too, as 'fsdp' does for as many devices as one
-      likes.
+      optimizer state over 'data' too, as 'fsdp' does for any number of
+      devices.
     additional_rules: appended to the table.
 
   Returns:
@@ -159,7 +159,7 @@ class Partitioner:
 
   @contextlib.contextmanager
   def scope(self) -> Iterator[None]:
-    """Trace and run model code under this: names resolve to this mesh."""
+    """Context of tracing and running: logical axes resolve to this mesh."""
     # In older versions of JAX a mesh is a context itself.
     mesh = jax.set_mesh(self.mesh) if hasattr(jax, 'set_mesh') else self.mesh
     with (

@@ -58,7 +58,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     type=int,
     default=300,
     metavar='SECONDS',
-    help='to wait until all processes are there; default: 300',
+    help='to wait for all processes to connect; default: 300',
   )
   add(
     '--heartbeat_timeout_seconds',
@@ -75,7 +75,7 @@ def initialize(
   """Joins the other processes, if there are any; before JAX's backend starts.
 
   Flags come before the environment, and that before the cluster that JAX
-  detects. A process that is alone starts nothing and waits for nothing.
+  detects. A process that is alone starts no service and does not wait.
 
   Args:
     args: with the flags of `add_flags`.

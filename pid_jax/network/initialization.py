@@ -8,7 +8,7 @@ short run on discovering that. This arrangement of T5's initial parameters
 starts close to it, and leaves everything trainable:
 
 - value and output projections of each attention are an orthogonal matrix and
-  its transpose, so what is attended to arrives as it is;
+  its transpose, so what is attended to arrives unchanged;
 - cross-attention keys are projected as its queries are, so a token attends to
   the same token in the input;
 - one head of the encoder prefers the token before, one the token after, so that

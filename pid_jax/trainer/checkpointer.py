@@ -274,7 +274,7 @@ class Checkpointer:
     return self
 
   def __exit__(self, unused_kind, error, unused_traceback) -> None:
-    """Waits until everything is written, unless an error makes that vain.
+    """Waits until everything is written, unless an error makes that pointless.
 
     One of many processes that fails alone does not wait for the others, which
     may never arrive. After a fault of the disk the incomplete step is removed,

@@ -19,11 +19,11 @@ import numpy as np
 import seqio
 import tensorflow as tf
 
+from pid_jax import model as model_lib
 from pid_jax.inference import batching
 from pid_jax.inference import text
 from pid_jax.subtasks import examples as examples_lib
 
-TRUNCATED = '_truncated'  # Ends the names of counters of what was cut.
 _BATCH = 256  # Examples that are read together.
 
 
@@ -108,7 +108,9 @@ def read(
   _, features = model_dataset.element_spec
   has_prompts = 'decoder_prompt_tokens' in features
   *num_prompts, target_length = features['decoder_target_tokens'].shape
-  truncated = {name: 0 for name in features if name.endswith(TRUNCATED)}
+  truncated = {
+    name: 0 for name in features if name.endswith(model_lib.TRUNCATED)
+  }
   for _, batch in model_dataset.batch(_BATCH).as_numpy_iterator():
     for name in truncated:
       truncated[name] += int(batch[name].sum())

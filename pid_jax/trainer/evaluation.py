@@ -243,7 +243,7 @@ class LossEvaluator:
     ds = data.dataset(cfg, num_epochs=1).as_numpy_iterator()
     for batch in itertools.islice(ds, num_batches):
       self._batches.append(_local_rows(partitioner, batch, cfg.batch_size))
-      for name in (k for k in batch if k.endswith(eval_requests.TRUNCATED)):
+      for name in (k for k in batch if k.endswith(model_lib.TRUNCATED)):
         before = self.truncated.get(f'{self._name}/{name}', 0.0)
         self.truncated[f'{self._name}/{name}'] = before + float(
           batch[name].sum()
