@@ -17,7 +17,6 @@ import flax
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float32, Int32, Key, PRNGKeyArray, UInt32
-import numpy as np
 
 from pid_jax import network
 from pid_jax.decoding import constraints
@@ -110,11 +109,11 @@ class Output(NamedTuple):
       see `generation.Generated`.
   """
 
-  tokens: Int32[np.ndarray, '*R T']
-  log_probs: Float32[np.ndarray, '*R']
-  normalized_log_probs: Float32[np.ndarray, '*R']
+  tokens: Int32[Array, '*R T']
+  log_probs: Float32[Array, '*R']
+  normalized_log_probs: Float32[Array, '*R']
 
-  def scores(self, normalize: bool) -> Float32[np.ndarray, '*R']:
+  def scores(self, normalize: bool) -> Float32[Array, '*R']:
     """Returns one of the two kinds of log-probabilities."""
     return self.normalized_log_probs if normalize else self.log_probs
 

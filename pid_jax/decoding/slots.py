@@ -18,6 +18,7 @@ Axis letters are those of `pid_jax.decoding`. A state of slots has G inputs and
 A = R = G * J sequences.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import flax
@@ -242,23 +243,20 @@ def _write(
     )
     return result.reshape(into.shape)
 
-  # Prompts end at one position: shorter ones begin at a later one.
-  shift = state.cache.length - batch.cache.length
   axis = state.cache.batch_axis
 
-  def shifted(x: Array, length_axis: int) -> Array:
-    gaps = [(0, 0)] * x.ndim
-    gaps[length_axis] = (shift, 0)
-    return jnp.pad(x, gaps)
-
-  def write_layer(
-    into: network.KVLayer, new: network.KVLayer
-  ) -> network.KVLayer:
-    return network.KVLayer(
-      keys=write_sequences(into.keys, shifted(new.keys, -1), axis),
-      values=write_sequences(into.values, shifted(new.values, -2), axis),
+  def write_cache(
+    into: network.KVCache, new: network.KVCache, write: Callable[..., Array]
+  ) -> network.KVCache:
+    return network.KVCache(
+      layers=jax.tree.map(
+        lambda x, y: write(x, y, axis), into.layers, new.layers
+      ),
+      mask=write(into.mask, new.mask),
     )
 
+  # Prompts end at one position: shorter ones begin at a later one.
+  missing = state.cache.length - batch.cache.length
   sequences = jax.tree.map(write_sequences, state.sequences, batch.sequences)
   index = batch.sequences.index
   return state.replace(
@@ -270,21 +268,8 @@ def _write(
       state.log_normalizers, batch.log_normalizers[index]
     ),
     sequences=sequences.replace(index=state.sequences.index),
-    cross=network.KVCache(
-      layers=jax.tree.map(
-        lambda into, new: write_inputs(into, new, axis),
-        state.cross.layers,
-        batch.cross.layers,
-      ),
-      mask=write_inputs(state.cross.mask, batch.cross.mask),
-    ),
-    cache=network.KVCache(
-      layers=jax.tree.map(
-        write_layer,
-        state.cache.layers,
-        batch.cache.layers,
-        is_leaf=lambda x: isinstance(x, network.KVLayer),
-      ),
-      mask=write_sequences(state.cache.mask, shifted(batch.cache.mask, -1)),
+    cross=write_cache(state.cross, batch.cross, write_inputs),
+    cache=write_cache(
+      state.cache, batch.cache.pad_left(missing), write_sequences
     ),
   )

@@ -66,6 +66,23 @@ class KVCache:
     """Repeats every batch entry; copies of one entry are adjacent."""
     return self.take(jnp.repeat(jnp.arange(self.mask.shape[0]), times))
 
+  def pad_left(self, count: int) -> 'KVCache':
+    """Returns the cache with `count` masked positions before all others."""
+
+    def pad(x: Array, axis: int) -> Array:
+      widths = [(0, 0)] * x.ndim
+      widths[axis] = (count, 0)
+      return jnp.pad(x, widths)
+
+    return KVCache(
+      jax.tree.map(
+        lambda layer: KVLayer(pad(layer.keys, -1), pad(layer.values, -2)),
+        self.layers,
+        is_leaf=lambda x: isinstance(x, KVLayer),
+      ),
+      pad(self.mask, -1),
+    )
+
 
 def write(
   cache: KVLayer,
