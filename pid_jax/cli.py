@@ -285,7 +285,7 @@ def _describe(args: argparse.Namespace) -> str:
     return ''
   import jax
 
-  # In an editable install the tasks lie elsewhere than the package.
+  # In an editable install the tasks are outside the package's folder.
   folders = [importlib.resources.files(name) for name in _CODE]
   code = hashlib.sha256()
   for folder in map(pathlib.Path, map(str, folders)):
@@ -409,7 +409,7 @@ def user_message(error: BaseException) -> str | None:
 
   A mistake is a `UserError`, a check of subtasks.tf_assertions that failed
   inside tf.data, or whatever gin itself raised about the files and bindings
-  that it was given. An exception that came from deeper, through gin, is none.
+  that it was given. An exception that gin only passed on is not.
 
   Args:
     error: an exception that was caught.

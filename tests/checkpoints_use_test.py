@@ -169,7 +169,7 @@ def test_a_checkpoint_without_a_vocabulary(model, tmp_path):
     tmp_path / 'x', vocabulary=model.vocabulary, param_dtype='bfloat16'
   )
   assert loaded.config.num_tokens == model.vocabulary.size
-  leaves = jax.tree.leaves(loaded._params)
+  leaves = jax.tree.leaves(loaded.engine.params)
   assert {leaf.dtype.name for leaf in leaves} == {'bfloat16'}
   assert loaded.generate(*JOB, max_new_tokens=2)
   small = Vocabulary(model.vocabulary.path, 90)

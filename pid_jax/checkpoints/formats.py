@@ -164,7 +164,7 @@ def save(
   dtype: str = 'float32',
   **options: Any,
 ) -> None:
-  """Writes a model to a new folder, which appears when it is whole.
+  """Writes a model to a new folder, which appears when it is complete.
 
   Args:
     path: must not exist, or be empty.
@@ -208,7 +208,7 @@ def convert(
   vocabulary: vocabulary_lib.AnyVocabulary | None = None,
   with_optimizer: bool = False,
 ) -> lazy_checkpoint.LazyCheckpoint:
-  """Writes a checkpoint in another format, to a folder that is then whole.
+  """Writes a checkpoint in another format, to a folder that is then complete.
 
   Args:
     source: see `open_checkpoint`.
@@ -300,7 +300,7 @@ def _write(
   dtype: str,
   options: Mapping[str, Any],
 ) -> None:
-  """Writes to a folder beside the target, and renames it when it is whole."""
+  """Writes to a folder beside the target, and renames it when complete."""
   format = _find_format(format)
   tensors_lib.parse_dtype(dtype)
   path = tensorstore_io.absolute(path)

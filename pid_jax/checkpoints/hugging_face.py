@@ -8,7 +8,7 @@ what `transformers.T5ForConditionalGeneration.from_pretrained` reads.
 
 Three things tell a tied head from an untied one, and they may disagree.
 transformers 4 wrote `tie_word_embeddings`, transformers 5 writes true there for
-every T5 and says `scale_decoder_outputs` besides, and `lm_head.weight` may lie
+every T5 and adds `scale_decoder_outputs`, and `lm_head.weight` may be
 in the file of a tied model. The rule here, which is what transformers computes:
 logits are scaled if `scale_decoder_outputs`, or else `tie_word_embeddings`,
 says so; the head is `lm_head.weight`, or else the embedding. Scaled logits of

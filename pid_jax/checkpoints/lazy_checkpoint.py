@@ -42,7 +42,7 @@ class LazyCheckpoint:
     task: what the model was trained on, as in MODEL_DIR/config.json, or empty.
     step: the number of updates that made it, or 0 where that is unknown.
     assumed: fields of `config` that the format does not store, and that have
-      T5's values: a user may know better.
+      T5's values: the user's configuration takes precedence.
     name_there: what the format calls a plain name, for messages.
     read_vocabulary: returns the vocabulary, or None if the checkpoint has none.
       Raises UserError if it cannot be read exactly; weights load even then.

@@ -128,7 +128,7 @@ def to_plain(
   Args:
     stored: by the names of a parameter tree of pid_jax's or of T5X's.
     axes: of the parameters there. What has none, or another number of them, is
-      kept as it is.
+      kept unchanged.
   """
   plain = {}
   for name, tensor in stored.items():

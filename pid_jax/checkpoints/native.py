@@ -113,7 +113,7 @@ def write_checkpoint(
   if with_optimizer:
     if config.scan_layers or not model.moments:
       raise errors.UserError(
-        f"the optimizer's state of {model.path} cannot be taken along: that "
+        f"the optimizer's state of {model.path} cannot be converted: that "
         'needs moments of Adafactor, and layers that are not scanned.'
       )
     items[STATE] = _train_state(items[PARAMS], model)

@@ -100,7 +100,7 @@ def write_file(
   """Writes tensors in one dtype, one after another.
 
   Args:
-    path: local, or gs://. What stands there is overwritten.
+    path: local, or gs://. An existing file is overwritten.
     sources: name -> tensor.
     dtype: of all numbers in the file.
   """

@@ -91,7 +91,7 @@ def open_checkpoint(
   else:
     raise errors.UserError(
       f'{path} holds neither {STATE}/ nor {LEGACY_FILE}: it is no checkpoint '
-      'of T5X, or not whole.'
+      'of T5X, or incomplete.'
     )
   target = {
     name.removeprefix('target/'): tensor
@@ -260,7 +260,7 @@ def write_checkpoint(
   if with_optimizer:
     if scalable or not model.moments:
       raise errors.UserError(
-        f"the optimizer's state of {model.path} cannot be taken along to T5X: "
+        f"the optimizer's state of {model.path} cannot be converted to T5X's: "
         'that needs moments of Adafactor, and layers that are not scanned.'
       )
     step = model.step

@@ -86,7 +86,7 @@ def of_file(
   shape: tuple[int, ...],
   dtype: np.dtype,
 ) -> Tensor:
-  """A tensor whose bytes lie in C order somewhere in a file.
+  """A tensor whose bytes are in C order somewhere in a file.
 
   The file is read, not mapped: mapped pages would count as memory of this
   process for as long as the file is open.

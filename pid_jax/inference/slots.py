@@ -88,7 +88,7 @@ class _Open:
 
   Attributes:
     key: of the request.
-    output: of its prompts so far: not all are whole.
+    output: of its prompts so far; some are unfinished.
     prompts: int32 [W], which of its prompts the rows of its slot answer.
   """
 

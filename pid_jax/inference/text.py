@@ -255,7 +255,7 @@ class Tokenizer:
       The ids of each string, without EOS. The same object for equal lists.
 
     Raises:
-      UserError: there is no string, one twice, or something else; or one to be
+      UserError: there is no string, or one occurs twice; or one to be
         generated is too long, or the vocabulary cannot write it.
     """
     _check_strings(name, strings)
@@ -312,7 +312,7 @@ class UnknownCharacterCounter:
 
     Args:
       text: the text.
-      ids: what the vocabulary made of it.
+      ids: of the text, by the vocabulary.
     """
     self._num_texts += 1
     lost: collections.Counter[str] = collections.Counter()
@@ -332,13 +332,13 @@ class UnknownCharacterCounter:
     if not self._lost:
       return
     most = self._lost.most_common(8)
-    told = [f'{character!r} ({times})' for character, times in most]
+    counts = [f'{character!r} ({times})' for character, times in most]
     logger.warning(
       '%d of %d texts have characters that the vocabulary does not: the model '
       'does not see them. %s%s',
       self._num_with_unknown,
       self._num_texts,
-      ', '.join(told),
+      ', '.join(counts),
       ', ...' if len(self._lost) > 8 else '',
     )
 
@@ -363,7 +363,7 @@ class RequestProcessor:
 
   Attributes:
     tokenizer: of all texts.
-    layout: 'pid', or 'pie': each prompt stands in the encoder before the input.
+    layout: 'pid', or 'pie': the encoder reads each prompt before the input.
     max_input_tokens: length to which inputs are truncated, EOS (and prompt)
       included; None: they are not.
     long_inputs: what to do with a longer one: 'keep_start', 'keep_end' or

@@ -42,7 +42,7 @@ def gathered(param: Array, axes: tuple[str, ...]) -> Array:
     axes: its logical axes.
 
   Returns:
-    The same values, with a sharding constraint where there is a mesh.
+    The same values, with a sharding constraint on a mesh.
   """
   names = tuple(None if axis == 'embed' else axis for axis in axes)
   return with_sharding_constraint(param, names)

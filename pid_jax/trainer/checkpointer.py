@@ -133,7 +133,7 @@ class _Manager(ocp.CheckpointManager):
   """Leaves JAX's preemption service to `interruption`.
 
   Orbax would ask it about its steps, also about old ones in the background,
-  but the service knows one count of checks in a process.
+  but the service has one count of checks per process.
   """
 
   def reached_preemption(self, step: int) -> bool:

@@ -106,7 +106,7 @@ def _file_name(text: str) -> str:
 def table(values: Mapping[str, float]) -> str:
   """Formats metrics in two columns."""
   width = max(map(len, values), default=0)
-  # Counts are whole.
+  # Counts are integers.
   shown = (
     (k, f'{x:.{0 if x.is_integer() else 4}f}') for k, x in values.items()
   )

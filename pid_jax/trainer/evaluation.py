@@ -40,7 +40,7 @@ PyTree = Any
 
 
 class Interrupted(Exception):
-  """An evaluation was told to stop before its end."""
+  """An evaluation was stopped before its end."""
 
 
 class PredictionEvaluator:
@@ -192,7 +192,7 @@ class PredictionEvaluator:
   def _batches(
     self, name: str, requests: Sequence[batching.TokenRequest]
   ) -> dict[str, Any]:
-    """How the engine is to batch requests, which `name` stands for."""
+    """Options of the engine to batch requests; `name` identifies them."""
     size = self._cfg.batch_size
     if name not in self._shapes:
       self._shapes[name] = batching.Shapes.planned(
@@ -322,7 +322,7 @@ class Evaluators:
       name: 'TASK/METRIC', or None.
 
     Raises:
-      UserError: the task is none of those evaluated. (Which metrics it has
+      UserError: the task is not evaluated. (Which metrics it has
         shows in the first evaluation.)
     """
     if name is None or not self:
@@ -340,7 +340,7 @@ class Evaluators:
   def evaluate(self, params: PyTree, step: int) -> dict[str, float] | None:
     """Returns the metrics of all evaluations, 'TASK/METRIC' -> value.
 
-    None if they were told to stop before the end.
+    None if they were stopped before the end.
     """
     values = {}
     try:

@@ -197,7 +197,7 @@ def checkpoint_config(path: epath.PathLike | None) -> config_lib.T5Config:
   """Returns the configuration of the model that a checkpoint holds.
 
   Gin files give it to `T5Config.size`: a run that begins with a checkpoint
-  needs no other word on the shape of its model.
+  need not name the shape of its model.
 
   Args:
     path: see `open_initial`; None, or empty, is a mistake.
@@ -221,9 +221,9 @@ def fit_to_checkpoint(
 ) -> model_lib.EncoderDecoderModel:
   """Gives a model the shape of the checkpoint that it begins with.
 
-  What a run chooses freely (`config.FREE_FIELDS`) stays as it is, and so does
-  what the checkpoint does not say. Ids that neither knows to be padding are
-  padding where the task's vocabulary does not have them.
+  What a run chooses freely (`config.FREE_FIELDS`) stays as configured, and so
+  does what the checkpoint does not say. Ids that neither knows to be padding
+  are padding where the task's vocabulary does not have them.
 
   Args:
     model: as configured.
@@ -257,12 +257,12 @@ def describe_initial(
   configured: config_lib.T5Config,
   fitted: config_lib.T5Config,
 ) -> str:
-  """Says which weights a run begins with, and where they overrule its shape.
+  """Describes which weights a run begins with, and how they change its shape.
 
   Args:
     initial: see `open_initial`.
     configured: the configuration that the run was given.
-    fitted: the one that `fit_to_checkpoint` made of it.
+    fitted: the one that `fit_to_checkpoint` returned.
   """
   line = f'begins with the weights of {initial.path}'
   different = configured.differences(fitted)
