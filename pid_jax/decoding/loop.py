@@ -113,10 +113,6 @@ class Output(NamedTuple):
   log_probs: Float32[Array, '*R']
   normalized_log_probs: Float32[Array, '*R']
 
-  def scores(self, normalize: bool) -> Float32[Array, '*R']:
-    """Returns one of the two kinds of log-probabilities."""
-    return self.normalized_log_probs if normalize else self.log_probs
-
 
 @flax.struct.dataclass
 class State:

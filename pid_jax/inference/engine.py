@@ -45,6 +45,11 @@ from pid_jax.inference import options as options_lib
 from pid_jax.inference import partial_results as partial_results_lib
 
 
+def scores(output: Output, normalize: bool) -> np.ndarray:
+  """Returns one of the two kinds of log-probabilities, float32 [U]."""
+  return output.normalized_log_probs if normalize else output.log_probs
+
+
 class _Programs:
   """The jitted programs of a network on a mesh.
 

@@ -534,7 +534,7 @@ class RequestProcessor:
       texts += [
         self.tokenizer.decode(tokens) for tokens in output.tokens.tolist()
       ]
-      scores += output.scores(normalize_scores).tolist()
+      scores += engine_lib.scores(output, normalize_scores).tolist()
     return Response(id, texts, scores, encoded.truncated)
 
 

@@ -175,7 +175,7 @@ class PredictionEvaluator:
     outputs = engine.generate(
       examples.requests, options, **self._batches(name, examples.requests)
     )
-    scores = [x.scores(options.normalize_scores) for x in outputs]
+    scores = [engine_lib.scores(x, options.normalize_scores) for x in outputs]
     return (
       list(enumerate(examples.restore([x.tokens for x in outputs]))),
       {'scores': examples.restore(scores)},
