@@ -148,8 +148,8 @@ def factored_axes(
   dims = factored_dims(axes, shape, min_dim_size_to_factor=1)
   if dims is None or kind not in ('v_row', 'v_col'):
     return None
-  gone = dims[1] if kind == 'v_row' else dims[0]
-  kept = [i for i in range(len(shape)) if i != gone]
+  averaged = dims[1] if kind == 'v_row' else dims[0]
+  kept = [i for i, _ in enumerate(shape) if i != averaged]
   if moment_shape != tuple(shape[i] for i in kept):
     return None
   return tuple(axes[i] for i in kept)

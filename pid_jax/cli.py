@@ -151,7 +151,7 @@ def add_decoding_flags(parser: argparse.ArgumentParser) -> None:
     '--prompt_lookup',
     '--lookup',
     action='store_true',
-    help='draft tokens from inputs: the same predictions, sooner',
+    help='draft tokens from inputs: same predictions, fewer steps',
   )
   add('--beam_size', type=int, metavar='N', help='search with N beams instead')
   add('--length_penalty', type=float, default=0.6, help='default: 0.6')
@@ -197,7 +197,7 @@ def run(
     main: the command; may return an exit status, None means 0.
     doc: the help text: what the command does, with an example. Usually the
       `__doc__` of its module.
-    flags: adds the command's own flags to the parser.
+    flags: adds the command's flags to the parser.
     use_gin: whether to accept `--gin_file`, `--gin.NAME=VALUE` and the like.
     preload: modules that `main` will need and whose libraries write to standard
       error when imported, whatever their log levels; imported first, silently.
@@ -285,7 +285,7 @@ def _describe(args: argparse.Namespace) -> str:
     return ''
   import jax
 
-  # In an editable install the tasks lie elsewhere than the package.
+  # In an editable install the tasks are outside the package's folder.
   folders = [importlib.resources.files(name) for name in _CODE]
   code = hashlib.sha256()
   for folder in map(pathlib.Path, map(str, folders)):
@@ -347,7 +347,7 @@ def parse_gin(
   Args:
     args: what `run` parsed.
     bindings: more bindings, such as "MODEL_DIR = '/tmp/x'", made from the
-      command's own flags; those of the command line come after and win.
+      command's flags; those of the command line follow and win.
 
   Raises:
     UserError: no file is named, a file cannot be found or read, nothing uses a
@@ -407,9 +407,9 @@ def gin_configs() -> pathlib.Path:
 def user_message(error: BaseException) -> str | None:
   """Returns the line to show for a mistake of the user; None for a bug.
 
-  A mistake is a `UserError`, a check of subtasks.messages that failed inside
-  tf.data, or whatever gin itself raised about the files and bindings that it
-  was given. An exception that came from deeper, through gin, is none.
+  A mistake is a `UserError`, a check of subtasks.tf_assertions that failed
+  inside tf.data, or whatever gin itself raised about the files and bindings
+  that it was given. An exception that gin only passed on is not.
 
   Args:
     error: an exception that was caught.
@@ -417,8 +417,8 @@ def user_message(error: BaseException) -> str | None:
   lines = [line.strip() for line in str(error).splitlines()] or ['']
   if isinstance(error, errors.UserError):
     return lines[0]  # gin appends lines that say where it was called.
-  messages = sys.modules.get('pid_jax.subtasks.tf_assertions')
-  failed_check = messages and messages.user_error(error)
+  assertions = sys.modules.get('pid_jax.subtasks.tf_assertions')
+  failed_check = assertions and assertions.user_error(error)
   if failed_check:
     return str(failed_check)
   if not _raised_by_gin(error.__traceback__):

@@ -26,7 +26,7 @@ def use_cache() -> None:
   """
   if 'JAX_COMPILATION_CACHE_DIR' in os.environ:
     return  # JAX reads it.
-  import jax  # Not above: `keep_memory` must come before JAX starts threads.
+  import jax  # Not above: `keep_memory` must run before JAX starts threads.
 
   home = os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache'
   folder = pathlib.Path(home) / 'pid_jax' / 'compiled'
@@ -53,7 +53,7 @@ def keep_memory() -> None:
   if mallopt is None:
     return
   # One arena, since those of threads cannot hold large blocks; blocks below
-  # 1 GB come from it; its end is given back when 2 GB are free.
+  # 1 GB are allocated from it; its end is given back when 2 GB are free.
   mallopt(_M_ARENA_MAX, 1)
   mallopt(_M_MMAP_THRESHOLD, 1 << 30)
   mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)
@@ -63,7 +63,7 @@ def release_memory() -> None:
   """Gives the heap's free memory back to the system, where glibc can.
 
   `keep_memory` keeps up to 2 GB of it for the next step. For a process that
-  goes on with other programs.
+  then runs other programs.
   """
   if sys.platform.startswith('linux'):
     malloc_trim = getattr(ctypes.CDLL(None), 'malloc_trim', None)

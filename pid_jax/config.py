@@ -9,9 +9,9 @@ stand in `SIZES` and nowhere else:
 
     T5Config(size='flan_t5_xl', dtype='bfloat16')
 
-It is plain data: it imports no JAX, and goes to and from JSON beside a
-checkpoint. Whatever the source of the values (gin, a config.json, Python), the
-dataclass checks their types and ranges.
+It is plain data: it imports no JAX, and is stored as JSON beside a checkpoint.
+Whatever the source of the values (gin, a config.json, Python), the dataclass
+checks their types and ranges.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ class T5Config:
   """Hyperparameters of one encoder-decoder.
 
   Attributes:
-    size: of the constructor alone: where the fields of the shape come from that
-      are None or not given. A key of `SIZES`, or another T5Config, of which all
+    size: of the constructor alone: gives the fields of the shape that are None
+      or not given. A key of `SIZES`, or another T5Config, of which all
       but `FREE_FIELDS` is taken. None: those of T5X's own T5Config, which are
       T5 1.0 small's but for the head; `vocab_size` must be given then.
     vocab_size: rows of the embedding; a multiple of 128 in released models.
@@ -65,7 +65,7 @@ class T5Config:
       block of T5 1.1 and later.
     dropout_rate: of every dropout in training; from 0 to below 1.
     logits_via_embedding: whether the output head is the embedding, tied, with
-      logits scaled by emb_dim^-0.5 (T5 1.0), or a matrix of its own (T5 1.1).
+      logits scaled by emb_dim^-0.5 (T5 1.0), or a separate matrix (T5 1.1).
     relpos_num_buckets: buckets of the relative position bias; at least 4.
     relpos_max_distance: distance from which all positions share a bucket.
     relpos_bias_per_layer: whether each layer has its own relative position

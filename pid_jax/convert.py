@@ -10,8 +10,9 @@ Examples:
 
 SOURCE is the MODEL_DIR of a training run (or MODEL_DIR/checkpoints/STEP), one
 of T5X (or MODEL_DIR/checkpoint_STEP), or a Hugging Face folder. TARGET is a new
-folder, which appears when it is complete: a MODEL_DIR to predict with ("ours"),
-or what T5X or transformers.T5ForConditionalGeneration.from_pretrained reads.
+folder, which appears when it is complete: a MODEL_DIR to predict with
+('native'), or what T5X or
+transformers.T5ForConditionalGeneration.from_pretrained reads.
 """
 
 import argparse
@@ -19,7 +20,11 @@ import argparse
 from pid_jax import cli
 from pid_jax import config
 
-_FORMATS = ('ours', 'hugging_face', 't5x')
+_FORMATS = ('native', 'hugging_face', 't5x')
+
+
+def _format(name: str) -> str:
+  return 'native' if name == 'ours' else name  # As it was called before.
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -27,10 +32,17 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
   add = parser.add_argument
   add('source', metavar='SOURCE', help='the checkpoint to read')
   add('target', metavar='TARGET', help='the folder to write')
-  add('--to', choices=_FORMATS, default='ours', help='default: %(default)s')
+  add(
+    '--to',
+    type=_format,
+    choices=_FORMATS,
+    default='native',
+    help='format of TARGET; default: %(default)s',
+  )
   add(
     '--from',
     dest='source_format',
+    type=_format,
     choices=_FORMATS,
     help='format of SOURCE; default: the one that its files have',
   )
@@ -55,7 +67,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
   add(
     '--optimizer_state',
     action='store_true',
-    help="convert Adafactor's moments, too, between ours and T5X's",
+    help="convert Adafactor's moments, too, between native and T5X",
   )
 
 

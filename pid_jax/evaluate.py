@@ -24,7 +24,7 @@ from pid_jax import cli
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-  """Adds the command's own flags."""
+  """Adds the flags of the command."""
   add = parser.add_argument
   cli.add_model_flags(parser)
   cli.add_mesh_flags(parser)

@@ -2,12 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Loss, prediction and scores over a network: T5X's model protocol.
 
-A trainer should know nothing of tokens, and a network nothing of losses; this
-object stands between them. It has the methods of T5X's models (`loss_fn`,
+A trainer knows nothing of tokens, and a network nothing of losses; this object
+connects them. It has the methods of T5X's models (`loss_fn`,
 `eval_fn`, `predict_batch`, `score_batch`, `get_initial_variables`), without
-T5X, for three kinds of batches: packed PiD rows, PiD grids for inference, and
-the text-to-text batches of any encoder-decoder (PiE and joint), which are grids
-of one subtask without a prompt.
+T5X, for three kinds of batches: packed PiD rows, PiD inputs with all their
+prompts for inference, and the text-to-text batches of any encoder-decoder (PiE
+and joint), which have one empty prompt for each input.
 
 Letters: B inputs, S input tokens, U subtasks, P prompt tokens, T target tokens,
 L packed decoder tokens, V vocabulary.
@@ -32,6 +32,8 @@ from pid_jax import network
 Batch = Mapping[str, jax.Array]
 Metrics = dict[str, clu_metrics.Metric]
 PyTree = Any
+
+TRUNCATED = '_truncated'  # Ends the names of counters of truncated texts.
 
 LOSS_NORMALIZING_FACTORS = (
   'NUM_REAL_TARGET_TOKENS',
@@ -105,12 +107,12 @@ def _select(logits: jax.Array, ids: jax.Array) -> jax.Array:
   A masked sum rather than a gather: it fuses into other reductions, stays local
   when V is sharded, and has a cheap gradient.
   """
-  places = jax.lax.broadcasted_iota(ids.dtype, logits.shape, logits.ndim - 1)
-  return jnp.sum(jnp.where(places == ids[..., None], logits, 0), axis=-1)
+  positions = jax.lax.broadcasted_iota(ids.dtype, logits.shape, logits.ndim - 1)
+  return jnp.sum(jnp.where(positions == ids[..., None], logits, 0), axis=-1)
 
 
 class EncoderDecoderModel:
-  """A network with its vocabularies, its loss and its way to decode."""
+  """A network with its vocabularies, its loss and its sampler."""
 
   def __init__(
     self,
@@ -232,7 +234,7 @@ class EncoderDecoderModel:
       params: of the network.
       batch: packed PiD or text-to-text features, int32 [B, S] and [B, L].
       dropout_rng: a key; None switches dropout off.
-      normalizer: divides the sum of token losses. None takes the batch's own
+      normalizer: divides the sum of token losses. None takes that of this batch
         (see `loss_weights`); a step over microbatches passes that of the whole
         batch, so that the result does not depend on how it is cut.
 
@@ -241,7 +243,7 @@ class EncoderDecoderModel:
       metrics: 'loss', 'z_loss' and 'accuracy' per target token, and counts of
         examples, subtasks, tokens and padding.
     """
-    weights, own_normalizer = self.loss_weights(batch)
+    weights, batch_normalizer = self.loss_weights(batch)
     logits = self.logits(params, batch, dropout_rng)
     targets = batch['decoder_target_tokens']
     token_loss, token_z_loss = cross_entropy(
@@ -251,7 +253,7 @@ class EncoderDecoderModel:
       z_loss=self.z_loss,
     )
     loss_sum = jnp.sum(token_loss * weights)
-    loss = loss_sum / (own_normalizer if normalizer is None else normalizer)
+    loss = loss_sum / (batch_normalizer if normalizer is None else normalizer)
 
     weight_sum = jnp.sum(weights)
     # Not argmax: on a CPU that took seven times as long as all the rest here.
@@ -288,16 +290,16 @@ class EncoderDecoderModel:
 
     Args:
       params: of the network.
-      batch: int32 'encoder_input_tokens' [B, S], and for a grid
+      batch: int32 'encoder_input_tokens' [B, S], and of a task with prompts
         'decoder_prompt_tokens' [B, U, P]. As many tokens are generated as
         'decoder_target_tokens' [B, U, T] or [B, T] has room for.
       rng: a key for samplers that draw.
 
     Returns:
-      int32 tokens, 0 after EOS: [B, U, T] for a grid, else [B, T].
+      int32 tokens, 0 after EOS: [B, U, T] with prompts, else [B, T].
       {'scores': float32 log-probabilities [B, U] or [B]}.
     """
-    inputs, prompts, is_grid = _grid(batch)
+    inputs, prompts, has_prompts = _inputs_and_prompts(batch)
     generated = decoding.generate(
       self.module,
       params,
@@ -308,7 +310,7 @@ class EncoderDecoderModel:
       rng=rng,
     )
     tokens, scores = generated.tokens, generated.log_probs
-    if not is_grid:
+    if not has_prompts:
       tokens, scores = tokens[:, 0], scores[:, 0]
     return tokens, {'scores': scores}
 
@@ -317,24 +319,24 @@ class EncoderDecoderModel:
 
     Args:
       params: of the network.
-      batch: a grid ('decoder_prompt_tokens' [B, U, P], 'decoder_target_tokens'
-        [B, U, T]) or a text-to-text batch, unpacked, whose
+      batch: with prompts ('decoder_prompt_tokens' [B, U, P] and
+        'decoder_target_tokens' [B, U, T]) or text-to-text, unpacked, whose
         'decoder_loss_weights' [B, T], if it has them, weigh its tokens.
 
     Returns:
-      float32 [B, U] for a grid, else [B]: sums over the tokens of a target, its
-      EOS included.
+      float32 [B, U] with prompts, else [B]: sums over the tokens of a target,
+      its EOS included.
     """
-    inputs, prompts, is_grid = _grid(batch)
+    inputs, prompts, has_prompts = _inputs_and_prompts(batch)
     targets = batch['decoder_target_tokens']
     scored = decoding.score(
       self.module,
       params,
       inputs,
       prompts,
-      targets if is_grid else targets[:, None],
+      targets if has_prompts else targets[:, None],
     )
-    if is_grid:
+    if has_prompts:
       return scored.log_probs
     scores = scored.token_log_probs[:, 0]
     return jnp.sum(scores * batch.get('decoder_loss_weights', 1.0), axis=-1)
@@ -370,10 +372,10 @@ class EncoderDecoderModel:
     )
 
 
-def _grid(batch: Batch) -> tuple[jax.Array, jax.Array, bool]:
-  """Returns inputs, prompts, and whether these were there.
+def _inputs_and_prompts(batch: Batch) -> tuple[jax.Array, jax.Array, bool]:
+  """Returns inputs, prompts, and whether the batch has prompts.
 
-  A text-to-text batch is a grid of one subtask without a prompt.
+  Each input of a text-to-text batch gets one empty prompt.
   """
   inputs = batch['encoder_input_tokens']
   prompts = batch.get('decoder_prompt_tokens')
@@ -386,8 +388,8 @@ def batch_counts(batch: Batch) -> Metrics:
   """Counts what a training batch holds.
 
   Args:
-    batch: features of a training batch. Those of rank 1 are themselves
-      counters, such as 'inputs_truncated'.
+    batch: features of a training batch, and counters int32 [B] such as
+      'inputs_truncated'.
 
   Returns:
     Counts of examples, subtasks, target tokens (those with a loss) and all
@@ -406,7 +408,7 @@ def batch_counts(batch: Batch) -> Metrics:
     'padding_share/encoder': _share(encoder == 0),
     'padding_share/decoder': _share(decoder == 0),
   }
-  counters = {k: count(v) for k, v in batch.items() if v.ndim == 1}
+  counters = {k: count(v) for k, v in batch.items() if k.endswith(TRUNCATED)}
   return metrics | counters
 
 
@@ -425,6 +427,6 @@ def _subtask_ids(batch: Batch) -> jax.Array:
 
 
 def _sum_per_id(ids: jax.Array, values: jax.Array) -> jax.Array:
-  """[B, L]: at each place the sum of the row's values that share its id."""
+  """[B, L]: for each position the sum of the row's values with its id."""
   same = ids[:, :, None] == ids[:, None, :]
   return jnp.sum(same * values[:, None, :], axis=-1)

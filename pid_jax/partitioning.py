@@ -57,8 +57,8 @@ def standard_logical_axis_rules(
     activation_partitioning_dims: 2 splits the embedding axis of activations
       over 'model' too.
     parameter_partitioning_dims: 2 splits the embedding axis of parameters and
-      optimizer state over 'data' too, as 'fsdp' does for as many devices as one
-      likes.
+      optimizer state over 'data' too, as 'fsdp' does for any number of
+      devices.
     additional_rules: appended to the table.
 
   Returns:
@@ -128,12 +128,12 @@ class Partitioner:
         f'product must divide {len(devices)}.'
       )
     # Neighbours on the last axes are neighbours on a TPU's network.
-    grid = mesh_utils.create_device_mesh(
+    devices = mesh_utils.create_device_mesh(
       (len(devices) // math.prod(sizes), *sizes),
       devices=devices,
       allow_split_physical_axes=True,
     )
-    return jax.sharding.Mesh(grid, (*BATCH_AXES, MODEL_AXIS))
+    return jax.sharding.Mesh(devices, (*BATCH_AXES, MODEL_AXIS))
 
   @property
   def num_data_shards(self) -> int:
@@ -159,8 +159,8 @@ class Partitioner:
 
   @contextlib.contextmanager
   def scope(self) -> Iterator[None]:
-    """Trace and run model code under this: names resolve to this mesh."""
-    # Before jax.set_mesh came, a mesh was its own context.
+    """Context of tracing and running: logical axes resolve to this mesh."""
+    # In older versions of JAX a mesh is a context itself.
     mesh = jax.set_mesh(self.mesh) if hasattr(jax, 'set_mesh') else self.mesh
     with (
       mesh,
@@ -215,13 +215,17 @@ class Partitioner:
     if batch_size in self._known_rows:
       return self._known_rows[batch_size]
     rows: dict[int, set[int]] = {}
-    places = self.batch_sharding.devices_indices_map((batch_size,))
-    for device, (index,) in places.items():
+    indices = self.batch_sharding.devices_indices_map((batch_size,))
+    for device, (index,) in indices.items():
       held = rows.setdefault(device.process_index, set())
       held.update(range(*index.indices(batch_size)))
     known = {process: np.array(sorted(held)) for process, held in rows.items()}
     self._known_rows[batch_size] = known
     return known
+
+  def local_rows(self, batch_size: int) -> np.ndarray:
+    """Returns which rows of a batch of B this process holds."""
+    return self.rows_of_processes(batch_size)[jax.process_index()]
 
   @functools.cached_property
   def _known_rows(self) -> dict[int, dict[int, np.ndarray]]:
@@ -233,17 +237,16 @@ class Partitioner:
     """Moves this process's rows of a batch to its devices.
 
     Args:
-      batch: arrays [b, ...], the same b rows for every feature: those of
-        `rows_of_processes`.
-      batch_size: B; None in a run of one process, which holds all rows.
+      batch: arrays [b, ...], the same b rows for every feature: `local_rows`.
+      batch_size: B; None where this process holds all rows.
 
     Returns:
       Global arrays [B, ...] with `batch_sharding`. Returns at once; the copy
       itself may still be running.
     """
-    if jax.process_count() == 1:
+    if self.replicated.is_fully_addressable:
       return jax.device_put(dict(batch), self.batch_sharding)
-    rows = self.rows_of_processes(batch_size)[jax.process_index()]
+    rows = self.local_rows(batch_size)
 
     def put(value):
       def part(index):

@@ -12,7 +12,7 @@ and each line of --output the same with an "id", and in each subtask a
 "prediction" (with --scores a "score", too: its log-probability): one of its
 "choices", if it has such a list. "inputs_truncated": true marks inputs that the
 model could not read to the end. The output appears when complete; until then
-its results are in OUTPUT.parts, with which the same command goes on.
+its results are in OUTPUT.parts, from which the same command resumes.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from pid_jax.subtasks import examples
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-  """Adds the command's own flags."""
+  """Adds the flags of the command."""
   add = parser.add_argument
   cli.add_model_flags(parser)
   cli.add_mesh_flags(parser)

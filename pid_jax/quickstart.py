@@ -6,7 +6,7 @@ Example:
   python -m pid_jax.quickstart --model_dir=models/quickstart
 
 Runs the commands `train`, `evaluate` and `predict` as you would, on a task that
-needs no download, and closes with a table of the results. Run again, it goes on
+needs no download, and closes with a table of the results. Run again, it resumes
 where it was stopped.
 """
 
@@ -29,7 +29,7 @@ NUM_TIMED = 10  # Turns on which both layouts are timed.
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-  """Adds the command's own flags."""
+  """Adds the flags of the command."""
   cli.add_model_dir_flag(parser, default='models/quickstart')
 
 
@@ -123,8 +123,8 @@ def time_layouts(
   take turns, so that a busy machine slows both.
 
   Args:
-    model: an `inference.PromptInDecoder` of either layout. Only the time is
-      looked at, not what it answers.
+    model: an `inference.PromptInDecoder` of either layout. Its answers are
+      ignored.
     turns: of `write_questions`.
     new_tokens: generated for each prompt.
     repeats: turns that each layout takes on each input; the median counts.
@@ -164,7 +164,7 @@ def time_layouts(
 
 
 def report(model_dir: str, results: dict, seconds: dict[str, float]) -> str:
-  """Lays out what came of it.
+  """Formats the results.
 
   Args:
     model_dir: of the run.

@@ -115,8 +115,8 @@ class PromptInDecoderModel(models.EncoderDecoderModel):
 
     Args:
       rng: a key.
-      input_shapes: unused; a grid has no decoder inputs, and parameters do not
-        depend on any.
+      input_shapes: unused; inference batches have no decoder inputs, and
+        parameters do not depend on any.
       input_types: unused.
 
     Returns:

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 import functools
 import hashlib
 import re
+import struct
 from typing import TypeAlias
 
 from etils import epath
@@ -24,6 +25,7 @@ PAD_ID = 0
 EOS_ID = 1
 UNK_ID = 2
 NUM_SPECIAL_IDS = 3
+SPACE = '\N{LOWER ONE EIGHTH BLOCK}'  # What SentencePiece puts for one.
 
 
 class Vocabulary:
@@ -122,7 +124,7 @@ class Vocabulary:
       pieces = self._processor.EncodeAsPieces(text)
       for i, piece in zip(ids, pieces, strict=True):
         if i == UNK_ID:
-          found.update(piece.replace('\N{LOWER ONE EIGHTH BLOCK}', ''))
+          found.update(piece.replace(SPACE, ''))
     if '\n' in text and not self._has_newline:
       found['\n'] += text.count('\n')
     return found
@@ -201,17 +203,45 @@ AnyVocabulary: TypeAlias = Vocabulary | ByteVocabulary
 
 
 def _extra_pieces(count: int) -> bytes:
-  """Returns `count` sentinel pieces as a serialised ModelProto.
+  """Returns `count` sentinel pieces as a serialised ModelProto."""
+  return b''.join(
+    piece_proto(f'{SPACE}<extra_id_{i}>', 0.0, USER_DEFINED)
+    for i in reversed(range(count))
+  )
+
+
+# SentencePiece's ModelProto, as far as it is needed; the numbers of fields and
+# types are those of sentencepiece_model.proto. The generated module's version
+# often conflicts with the installed protobuf.
+NORMAL, UNKNOWN, CONTROL, USER_DEFINED = 1, 2, 3, 4
+
+
+def piece_proto(piece: str, score: float, kind: int) -> bytes:
+  """Returns a serialised ModelProto of one piece.
 
   Protocol buffers merge when their bytes are concatenated, so appending these
-  bytes to a model adds the pieces. This avoids the generated protobuf module,
-  whose version often conflicts with the installed protobuf.
+  bytes to a model adds the piece.
+
+  Args:
+    piece: with SPACE for spaces.
+    score: its log-probability.
+    kind: NORMAL, UNKNOWN, CONTROL or USER_DEFINED.
   """
-  pieces = b''
-  for i in reversed(range(count)):
-    name = f'\N{LOWER ONE EIGHTH BLOCK}<extra_id_{i}>'.encode()
-    # SentencePiece: 1 piece (string), 2 score (float), 3 type (USER_DEFINED 4).
-    piece = b'\x0a' + bytes([len(name)]) + name
-    piece += b'\x15\x00\x00\x00\x00' + b'\x18\x04'
-    pieces += b'\x0a' + bytes([len(piece)]) + piece  # ModelProto: 1 pieces.
-  return pieces
+  packed_score = b'\x15' + struct.pack('<f', score)  # Field 2, a float.
+  fields = proto_field(1, piece.encode()) + packed_score + proto_field(3, kind)
+  return proto_field(1, fields)
+
+
+def proto_field(number: int, value: bytes | int) -> bytes:
+  """Returns a field of a serialised protocol buffer."""
+  if isinstance(value, int):
+    return _varint(number << 3) + _varint(value % (1 << 64))
+  return _varint(number << 3 | 2) + _varint(len(value)) + value
+
+
+def _varint(value: int) -> bytes:
+  out = b''
+  while value > 127:
+    out += bytes([value & 127 | 128])
+    value >>= 7
+  return out + bytes([value])

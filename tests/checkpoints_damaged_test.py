@@ -42,7 +42,9 @@ def _copy(whole, tmp_path, monkeypatch):
   def copy(name):
     shutil.copytree(whole / name, tmp_path / name)
     monkeypatch.setattr(
-      tensors, 'place', lambda *_: pytest.fail('parameters were allocated')
+      tensors,
+      'read_to_devices',
+      lambda *_: pytest.fail('parameters were allocated'),
     )
     return tmp_path / name
 
@@ -248,7 +250,9 @@ def test_a_tree_without_its_metadata(name, copy):
   path = copy(name)
   for file in path.rglob('_METADATA'):
     file.unlink()
-  with pytest.raises(errors.UserError, match='damaged|not whole|no checkpoint'):
+  with pytest.raises(
+    errors.UserError, match='damaged|incomplete|no checkpoint'
+  ):
     checkpoints.load(path)
 
 
@@ -268,7 +272,7 @@ def test_a_tree_with_a_damaged_array(name, whole, tmp_path):
 def test_a_step_that_is_not_whole(copy):
   path = copy('t5x')
   shutil.rmtree(path / 'checkpoint_0' / 'state')
-  with pytest.raises(errors.UserError, match='not whole'):
+  with pytest.raises(errors.UserError, match='incomplete'):
     checkpoints.load(path)
 
 
@@ -299,7 +303,7 @@ def test_a_target_is_there_whole_or_not_at_all(whole, tmp_path, monkeypatch):
     (dict(with_optimizer=True), 'moments of Adafactor'),
     (
       dict(with_optimizer=True, target_format='hugging_face'),
-      'no place for the optimizer',
+      'cannot hold the optimizer',
     ),
   ],
 )

@@ -309,7 +309,7 @@ def _write_legacy(path, changes=None):
   content = {
     'version': 3,
     'optimizer': {
-      'target': tensors.unflatten(specs),
+      'target': flax.traverse_util.unflatten_dict(specs, sep='/'),
       'state': {'step': np.int32(1_000_000), 'param_states': {}},
     },
   }

@@ -137,7 +137,7 @@ def test_the_tokenizer_that_transformers_5_writes(model, tmp_path):
 def test_tokens_of_the_users_own_are_refused_but_weights_load(model, tmp_path):
   checkpoints.save(tmp_path / 'x', model, format='hugging_face')
   (tmp_path / 'x' / 'added_tokens.json').write_text('{"{": 97}')
-  with pytest.raises(errors.UserError, match="tokens of its own.*'{'"):
+  with pytest.raises(errors.UserError, match="added tokens.*'{'"):
     checkpoints.load(tmp_path / 'x')
   opened = checkpoints.open_checkpoint(tmp_path / 'x')
   opened.restore(opened.config, checkpoints.abstract_params(opened.config))

@@ -45,7 +45,7 @@ _generate = jax.jit(
     decoding.generate, max_new_tokens=MAX_NEW_TOKENS, num_compactions=0
   ),
   static_argnums=0,
-  static_argnames=('sampler', 'lookup'),
+  static_argnames=('sampler', 'prompt_lookup'),
 )
 _beam_search = jax.jit(
   functools.partial(
@@ -185,7 +185,7 @@ def test_drafts_that_are_not_allowed_change_nothing():
     job = _Job(seed)
     # There are strings, and beginnings of strings that go on otherwise.
     job.encoder[0, :11] = [5, 9, 9, 4, 3, 1, 7, 7, 5, 6, 8]
-    plain, drafted = job.generate(), job.generate(lookup=LOOKUP)
+    plain, drafted = job.generate(), job.generate(prompt_lookup=LOOKUP)
     np.testing.assert_array_equal(plain.tokens, drafted.tokens)
     np.testing.assert_allclose(
       plain.normalized_log_probs,
@@ -202,7 +202,7 @@ def test_strings_without_a_choice_take_the_passes_counted_by_hand():
   def num_steps(roots, lookup):
     return int(
       job.generate(
-        lookup=lookup,
+        prompt_lookup=lookup,
         row_mask=np.array(roots) != constraints.FREE,
         tries=constraints.build(sets),
         roots=np.array(roots, np.int32),

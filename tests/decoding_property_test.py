@@ -35,7 +35,12 @@ from pid_jax.inference import slots as slots_lib
 _jit = functools.partial(jax.jit, static_argnums=0)
 _generate = _jit(
   decoding.generate,
-  static_argnames=('max_new_tokens', 'sampler', 'lookup', 'num_compactions'),
+  static_argnames=(
+    'max_new_tokens',
+    'sampler',
+    'prompt_lookup',
+    'num_compactions',
+  ),
 )
 _beam_search = _jit(
   decoding.beam_search, static_argnames=('max_new_tokens', 'beam_size')
@@ -59,7 +64,7 @@ def _generated(engine, params, case):
     max_new_tokens=decoding_cases.MAX_NEW_TOKENS,
     min_new_tokens=case.min_new_tokens,
     sampler=engine.sampler,
-    lookup=engine.lookup,
+    prompt_lookup=engine.lookup,
     rng=jax.random.key(case.seed),
     sequence_ids=case.sequence_ids,
     row_mask=case.row_mask,

@@ -175,7 +175,7 @@ def test_evaluation_decodes_as_generate_does(
     batch_size=3,
   )
   normalize = options.get('normalize_scores', False)
-  found = np.concatenate([output.scores(normalize) for output in outputs])
+  found = np.concatenate([engine_lib.scores(x, normalize) for x in outputs])
   np.testing.assert_allclose(found, np.concatenate(scores), atol=1e-4)
   if layout == 'pid':
     assert seen.predictions == texts

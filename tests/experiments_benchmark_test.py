@@ -158,7 +158,7 @@ def test_drafts_of_the_copied_half_are_kept():
   def num_steps(lookup):
     generate = jax.jit(functools.partial(
       decoding.generate, decoder.module,
-      max_new_tokens=120, min_new_tokens=120, lookup=lookup,
+      max_new_tokens=120, min_new_tokens=120, prompt_lookup=lookup,
     ))  # fmt: skip
     return generate(decoder.params, batch.inputs, batch.prompts).num_steps
 

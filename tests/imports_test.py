@@ -186,8 +186,8 @@ def test_one_module_imports_t5x():
 
 
 def test_every_public_name_is_there():
-  for name in pid_jax.__all__:
+  for name in ('PromptInDecoder', 'T5Config', 'UserError', 'Vocabulary'):
     assert getattr(pid_jax, name).__name__ == name
-  assert set(pid_jax.__all__) <= set(dir(pid_jax))
+    assert name in dir(pid_jax)
   with pytest.raises(AttributeError, match='no attribute'):
     _ = pid_jax.PromptInEncoder

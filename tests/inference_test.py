@@ -337,7 +337,7 @@ def test_from_pretrained(model, tmp_path):
     tmp_path,
     config=model.config,
     task=TASK,
-    vocabulary_path=model.vocabulary.path,
+    vocabulary=model.vocabulary,
   )
   with ocp.StandardCheckpointer() as checkpointer:
     checkpointer.save(

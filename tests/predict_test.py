@@ -20,6 +20,7 @@ from pid_jax import atomic
 from pid_jax import checkpoints
 from pid_jax import errors
 from pid_jax import inference
+from pid_jax import vocabulary
 
 LINES = [
   {
@@ -63,7 +64,7 @@ def _model_dir(tmp_path_factory):
       'layout': 'pid',
       'feature_lengths': {'inputs': 8, 'prompts': 4, 'targets': 3},
     },
-    vocabulary_path=folder / 'words.model',
+    vocabulary=vocabulary.Vocabulary(folder / 'words.model'),
   )
   with ocp.StandardCheckpointer() as checkpointer:
     checkpointer.save(

@@ -35,7 +35,7 @@ DRAW = decoding.Sample(decoding.Temperature(0.8))
 _generate = jax.jit(
   functools.partial(decoding.generate, max_new_tokens=MAX_NEW_TOKENS),
   static_argnums=0,
-  static_argnames=('sampler', 'lookup'),
+  static_argnames=('sampler', 'prompt_lookup'),
 )
 
 
@@ -97,7 +97,7 @@ def test_drafts_change_the_passes_and_nothing_else(
       np.asarray(run(inputs).tokens), (MAX_NEW_TOKENS, 5)[seed % 2], 48, rng
     )
 
-    plain, drafted = run(inputs), run(inputs, lookup=LOOKUP)
+    plain, drafted = run(inputs), run(inputs, prompt_lookup=LOOKUP)
 
     np.testing.assert_array_equal(plain.tokens, drafted.tokens)
     np.testing.assert_allclose(
@@ -129,7 +129,7 @@ def test_output_that_stands_in_the_input_takes_the_passes_counted_by_hand():
   inputs = nothing.copy()
   inputs[0, 2 : 2 + MAX_NEW_TOKENS] = output
 
-  generated = run(inputs, lookup=LOOKUP)
+  generated = run(inputs, prompt_lookup=LOOKUP)
 
   # The prefill gives the first token, a first draft of 5 tokens gives 6 more,
   # a second one as well, and the last token takes another pass.

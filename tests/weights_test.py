@@ -35,7 +35,7 @@ LOGIT_ERROR = {'bfloat16': 0.02, 'int8': 0.045}
 _generate = jax.jit(
   decoding.generate,
   static_argnums=0,
-  static_argnames=('max_new_tokens', 'lookup'),
+  static_argnames=('max_new_tokens', 'prompt_lookup'),
 )
 _quantized_dot = jax.jit(quantization.quantized_dot, static_argnums=3)
 
@@ -247,7 +247,7 @@ def test_all_ways_to_decode_agree(name, param_dtype):
     encoder,
     grid,
     max_new_tokens=6,
-    lookup=decoding.PromptLookup(),
+    prompt_lookup=decoding.PromptLookup(),
   )
   np.testing.assert_array_equal(drafted.tokens, greedy.tokens)
   score = jax.jit(decoding.score, static_argnums=0)

@@ -15,6 +15,7 @@ from pid_jax.checkpoints.formats import Pretrained
 from pid_jax.checkpoints.formats import abstract_params
 from pid_jax.checkpoints.formats import convert
 from pid_jax.checkpoints.formats import load
+from pid_jax.checkpoints.formats import load_for_inference
 from pid_jax.checkpoints.formats import open_checkpoint
 from pid_jax.checkpoints.formats import save
 from pid_jax.checkpoints.formats import with_num_tokens
@@ -23,34 +24,10 @@ from pid_jax.checkpoints.native import CHECKPOINTS
 from pid_jax.checkpoints.native import CONFIG_FILE
 from pid_jax.checkpoints.native import PARAMS
 from pid_jax.checkpoints.native import VOCABULARY_FILE
-from pid_jax.checkpoints.native import check_shapes
+from pid_jax.checkpoints.native import check_saved
 from pid_jax.checkpoints.native import checkpoints_path
 from pid_jax.checkpoints.native import read_config
 from pid_jax.checkpoints.native import read_metrics
 from pid_jax.checkpoints.native import resolve_step
-from pid_jax.checkpoints.native import saved_shapes
 from pid_jax.checkpoints.native import steps
 from pid_jax.checkpoints.native import write_config
-
-__all__ = [
-  'CHECKPOINTS',
-  'CONFIG_FILE',
-  'LazyCheckpoint',
-  'PARAMS',
-  'Pretrained',
-  'VOCABULARY_FILE',
-  'abstract_params',
-  'check_shapes',
-  'checkpoints_path',
-  'convert',
-  'load',
-  'open_checkpoint',
-  'read_config',
-  'read_metrics',
-  'resolve_step',
-  'save',
-  'saved_shapes',
-  'steps',
-  'with_num_tokens',
-  'write_config',
-]

@@ -24,6 +24,7 @@ from pid_jax.checkpoints import t5x
 from pid_jax.checkpoints import tensors as tensors_lib
 from pid_jax.checkpoints import tensorstore_io
 from pid_jax.network import axes as axes_lib
+from pid_jax.network import quantization
 
 PyTree = Any
 
@@ -128,6 +129,33 @@ def load(
   return Pretrained(config, params, vocabulary, model.task, model.step)
 
 
+def load_for_inference(
+  path: epath.PathLike | lazy_checkpoint.LazyCheckpoint,
+  step: int | str | None = None,
+  partitioner: partitioning.Partitioner | None = None,
+  *,
+  param_dtype: str = 'float32',
+) -> Pretrained:
+  """As `load`, with the parameters in a form of `network.quantize_params`.
+
+  Args:
+    path: see `load`.
+    step: see `load`.
+    partitioner: see `load`.
+    param_dtype: 'float32', 'bfloat16' or 'int8', see `network.quantization`.
+
+  Raises:
+    UserError: see `load`; or no such param_dtype.
+  """
+  quantization.check_param_dtype(param_dtype)
+  # int8 is quantized from float32; bfloat16 is never held as float32.
+  read_dtype = 'float32' if param_dtype == 'int8' else param_dtype
+  loaded = load(path, step, partitioner, param_dtype=read_dtype)
+  axes = network.param_axes(network.Transformer(loaded.config))
+  params = network.quantize_params(loaded.params, axes, param_dtype)
+  return dataclasses.replace(loaded, params=params)
+
+
 def save(
   path: epath.PathLike,
   pretrained: Pretrained,
@@ -136,7 +164,7 @@ def save(
   dtype: str = 'float32',
   **options: Any,
 ) -> None:
-  """Writes a model to a new folder, which appears when it is whole.
+  """Writes a model to a new folder, which appears when it is complete.
 
   Args:
     path: must not exist, or be empty.
@@ -180,7 +208,7 @@ def convert(
   vocabulary: vocabulary_lib.AnyVocabulary | None = None,
   with_optimizer: bool = False,
 ) -> lazy_checkpoint.LazyCheckpoint:
-  """Writes a checkpoint in another format, to a folder that is then whole.
+  """Writes a checkpoint in another format, to a folder that is then complete.
 
   Args:
     source: see `open_checkpoint`.
@@ -195,7 +223,7 @@ def convert(
       the native format and T5X's.
 
   Returns:
-    The source, opened.
+    The source.
 
   Raises:
     UserError: the source is damaged or unknown, the target holds something, or
@@ -216,7 +244,7 @@ def convert(
   if with_optimizer:
     if target_format == 'hugging_face':
       raise errors.UserError(
-        "Hugging Face's format has no place for the optimizer's state."
+        "Hugging Face's format cannot hold the optimizer's state."
       )
     options['with_optimizer'] = True
   _write(target, model, target_format, dtype, options)
@@ -272,7 +300,7 @@ def _write(
   dtype: str,
   options: Mapping[str, Any],
 ) -> None:
-  """Writes to a folder beside the target, and renames it when it is whole."""
+  """Writes to a folder beside the target, and renames it when complete."""
   format = _find_format(format)
   tensors_lib.parse_dtype(dtype)
   path = tensorstore_io.absolute(path)

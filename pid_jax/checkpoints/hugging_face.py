@@ -8,7 +8,7 @@ what `transformers.T5ForConditionalGeneration.from_pretrained` reads.
 
 Three things tell a tied head from an untied one, and they may disagree.
 transformers 4 wrote `tie_word_embeddings`, transformers 5 writes true there for
-every T5 and says `scale_decoder_outputs` besides, and `lm_head.weight` may lie
+every T5 and adds `scale_decoder_outputs`, and `lm_head.weight` may be
 in the file of a tied model. The rule here, which is what transformers computes:
 logits are scaled if `scale_decoder_outputs`, or else `tie_word_embeddings`,
 says so; the head is `lm_head.weight`, or else the embedding. Scaled logits of
@@ -78,15 +78,12 @@ def open_checkpoint(path: epath.PathLike) -> lazy_checkpoint.LazyCheckpoint:
   stored = {k: v for k, v in stored.items() if k not in _UNUSED}
   _join_copies(stored, path)
   config = _choose_head(config, tied, stored, path)
+  known = {names.to_hugging_face(k): k for k in names.plain_shapes(config)}
   plain = {}
   for there, tensor in stored.items():
-    name = names.from_hugging_face(there)
-    if name is None:
-      plain[there] = tensor
-    elif names.is_transposed(name):
-      plain[name] = tensors_lib.transposed(tensor)
-    else:
-      plain[name] = tensor
+    name = known.get(there, there)
+    transpose = names.is_transposed(name)
+    plain[name] = tensors_lib.transposed(tensor) if transpose else tensor
   extra = _extra(fields, path / CONFIG_FILE)
   config = _with_written_fields(config, extra)
   return lazy_checkpoint.LazyCheckpoint(
@@ -288,7 +285,7 @@ def _choose_head(
 
 
 def _extra(fields: Mapping[str, Any], where: epath.Path) -> dict[str, Any]:
-  """Returns what we wrote into config.json besides: 'step', 'task', 'model'."""
+  """Returns what `write_config` adds for pid_jax: 'step', 'task', 'model'."""
   extra = fields.get('pid_jax') or {}
   if not isinstance(extra, Mapping):
     raise errors.UserError(
@@ -316,8 +313,9 @@ def _with_written_fields(
     written = config_lib.T5Config.from_dict(extra['model'])
   except (KeyError, TypeError, ValueError):
     return config
-  free = ('num_tokens', 'dtype', 'remat_policy', 'scan_layers', 'initializer')
-  free += ('relpos_bias_per_layer',)
+  # What transformers' own fields do not say.
+  free = {*config_lib.FREE_FIELDS, 'num_tokens', 'relpos_bias_per_layer'}
+  free.remove('dropout_rate')
   as_read = _with(written, **{k: getattr(config, k) for k in free})
   return written if as_read == config else config
 

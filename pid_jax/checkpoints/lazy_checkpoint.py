@@ -16,6 +16,7 @@ import os
 from typing import Any
 
 from etils import epath
+from flax import traverse_util
 
 from pid_jax import config as config_lib
 from pid_jax import errors
@@ -41,7 +42,7 @@ class LazyCheckpoint:
     task: what the model was trained on, as in MODEL_DIR/config.json, or empty.
     step: the number of updates that made it, or 0 where that is unknown.
     assumed: fields of `config` that the format does not store, and that have
-      T5's values: a user may know better.
+      T5's values: the user's configuration takes precedence.
     name_there: what the format calls a plain name, for messages.
     read_vocabulary: returns the vocabulary, or None if the checkpoint has none.
       Raises UserError if it cannot be read exactly; weights load even then.
@@ -131,7 +132,8 @@ class LazyCheckpoint:
     """
     sources = names.from_plain(self.fitted(config), config)
     flat = tensors_lib.flatten(wanted)
-    return tensors_lib.unflatten(tensors_lib.place(sources, flat))
+    arrays = tensors_lib.read_to_devices(sources, flat)
+    return traverse_util.unflatten_dict(arrays, sep='/')
 
 
 def check_shapes(

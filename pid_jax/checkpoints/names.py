@@ -51,22 +51,16 @@ _NORMS = {
     'pre_mlp_layer_norm',
   ),
 }
-# The parts of a block in transformers, in order, as (theirs, here).
+# The parts of a block in transformers, in order: name here -> name there.
 _SUBLAYERS = {
-  'encoder': (('SelfAttention', 'attention'), ('DenseReluDense', 'mlp')),
-  'decoder': (
-    ('SelfAttention', 'self_attention'),
-    ('EncDecAttention', 'encoder_decoder_attention'),
-    ('DenseReluDense', 'mlp'),
-  ),
+  'encoder': {'attention': 'SelfAttention', 'mlp': 'DenseReluDense'},
+  'decoder': {
+    'self_attention': 'SelfAttention',
+    'encoder_decoder_attention': 'EncDecAttention',
+    'mlp': 'DenseReluDense',
+  },
 }
-_KERNELS = {
-  'q': 'query',
-  'k': 'key',
-  'v': 'value',
-  'o': 'out',
-  **{name: name for name in ('wi', 'wi_0', 'wi_1', 'wo')},
-}
+_KERNELS = {'query': 'q', 'key': 'k', 'value': 'v', 'out': 'o'}
 
 
 def plain_shapes(config: config_lib.T5Config) -> dict[str, tuple[int, ...]]:
@@ -134,7 +128,7 @@ def to_plain(
   Args:
     stored: by the names of a parameter tree of pid_jax's or of T5X's.
     axes: of the parameters there. What has none, or another number of them, is
-      kept as it is.
+      kept unchanged.
   """
   plain = {}
   for name, tensor in stored.items():
@@ -251,44 +245,9 @@ def to_hugging_face(name: str) -> str:
   if part in _NORMS[stack]:
     sublayer = _NORMS[stack].index(part)
     return f'{stack}.block.{index}.layer.{sublayer}.layer_norm.weight'
-  sublayer, theirs = next(
-    (i, theirs)
-    for i, (theirs, here) in enumerate(_SUBLAYERS[stack])
-    if here == part
-  )
-  if theirs != 'DenseReluDense':
-    kernel = next(k for k, v in _KERNELS.items() if v == parts[2])
-  else:
-    kernel = parts[2]
-  return f'{stack}.block.{index}.layer.{sublayer}.{theirs}.{kernel}.weight'
-
-
-def from_hugging_face(name: str) -> str | None:
-  """Returns the plain name for transformers' name; None: there is none."""
-  if name == 'shared.weight':
-    return EMBEDDING
-  if name == 'lm_head.weight':
-    return HEAD
-  stack, _, rest = name.partition('.')
-  if stack not in STACKS:
-    return None
-  if rest == 'final_layer_norm.weight':
-    return f'{stack}/{stack}_norm/scale'
-  if rest == 'block.0.layer.0.SelfAttention.relative_attention_bias.weight':
-    return f'{stack}/relpos_bias/rel_embedding'
-  match = re.fullmatch(r'block\.(\d+)\.layer\.(\d)\.(.+)\.weight', rest)
-  if match is None or int(match[2]) >= len(_SUBLAYERS[stack]):
-    return None
-  layer, (theirs, here) = (
-    f'{stack}/layers_{match[1]}',
-    _SUBLAYERS[stack][int(match[2])],
-  )
-  if match[3] == 'layer_norm':
-    return f'{layer}/{_NORMS[stack][int(match[2])]}/scale'
-  part, _, kernel = match[3].partition('.')
-  if part != theirs or kernel not in _KERNELS:
-    return None
-  return f'{layer}/{here}/{_KERNELS[kernel]}/kernel'
+  sublayer = list(_SUBLAYERS[stack]).index(part)
+  there = f'{_SUBLAYERS[stack][part]}.{_KERNELS.get(parts[2], parts[2])}'
+  return f'{stack}.block.{index}.layer.{sublayer}.{there}.weight'
 
 
 def is_transposed(name: str) -> bool:

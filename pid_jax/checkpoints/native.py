@@ -15,12 +15,12 @@ MODEL_DIR of a model in another format.
 """
 
 from collections.abc import Mapping
-import hashlib
 import json
 import re
 from typing import Any
 
 from etils import epath
+from flax import traverse_util
 import jax
 import numpy as np
 import optax
@@ -90,7 +90,7 @@ def write_checkpoint(
 ) -> None:
   """Writes a model into an empty folder, as a MODEL_DIR with one step.
 
-  With the optimizer's state, a training run of this MODEL_DIR goes on at the
+  With the optimizer's state, a training run of this MODEL_DIR resumes at the
   step, if its optimizer is `optimizers.adafactor` without first moments and
   without clipping of the gradient's norm, as T5's.
 
@@ -106,14 +106,14 @@ def write_checkpoint(
   folder, config = tensorstore_io.absolute(folder), model.config
   sources = names.from_plain(model.fitted(config), config)
   items = {
-    PARAMS: tensors_lib.unflatten(
-      tensors_lib.read_all(sources, tensors_lib.parse_dtype(dtype))
+    PARAMS: traverse_util.unflatten_dict(
+      tensors_lib.read_all(sources, tensors_lib.parse_dtype(dtype)), sep='/'
     )
   }
   if with_optimizer:
     if config.scan_layers or not model.moments:
       raise errors.UserError(
-        f"the optimizer's state of {model.path} cannot be taken along: that "
+        f"the optimizer's state of {model.path} cannot be converted: that "
         'needs moments of Adafactor, and layers that are not scanned.'
       )
     items[STATE] = _train_state(items[PARAMS], model)
@@ -128,37 +128,19 @@ def write_checkpoint(
       checkpointer.save(folder / CHECKPOINTS / str(model.step) / name, item)
 
 
-def saved_shapes(path: epath.PathLike) -> dict[str, tuple[int, ...]]:
-  """Reads the shapes of a saved tree, from its metadata alone.
+def check_saved(path: epath.PathLike, wanted: PyTree) -> None:
+  """Compares the shapes of a saved tree with those of another, name by name.
 
   Args:
     path: of an orbax tree, such as MODEL_DIR/checkpoints/100/params.
-
-  Returns:
-    'a/b/c' -> shape.
-  """
-  path = tensorstore_io.absolute(path)
-  if not path.is_dir():
-    raise errors.UserError(f'There is no checkpoint at {path}.')
-  with ocp.PyTreeCheckpointer() as checkpointer:
-    tree = checkpointer.metadata(path).item_metadata.tree
-  return shapes(tree)
-
-
-def check_shapes(
-  saved: Mapping[str, tuple[int, ...]], wanted: PyTree, where: str
-) -> None:
-  """Compares saved shapes with those of a tree, name by name.
-
-  Args:
-    saved: from `saved_shapes`.
     wanted: a tree of arrays or ShapeDtypeStructs.
-    where: names the checkpoint in the message.
 
   Raises:
-    UserError: naming all parameters that differ, at most eight of each kind.
+    UserError: there is no such tree, or it is damaged; or naming all parameters
+      that differ, at most eight of each kind.
   """
-  wanted = shapes(wanted)
+  shapes = lambda flat: {name: tuple(x.shape) for name, x in flat.items()}
+  wanted = shapes(tensors_lib.flatten(wanted))
   remedy = lazy_checkpoint.SET_CONFIG
   if any(name.startswith('opt_state/') for name in wanted):
     remedy = (
@@ -166,14 +148,8 @@ def check_shapes(
       'parameters alone, choose another MODEL_DIR, and let '
       'INITIAL_CHECKPOINT_PATH name this one.'
     )
-  lazy_checkpoint.check_shapes(saved, wanted, where, remedy=remedy)
-
-
-def shapes(tree: PyTree) -> dict[str, tuple[int, ...]]:
-  """'a/b/c' -> shape of each leaf."""
-  return {
-    name: tuple(leaf.shape) for name, leaf in tensors_lib.flatten(tree).items()
-  }
+  saved = shapes(tensorstore_io.open_tree(path))
+  lazy_checkpoint.check_shapes(saved, wanted, str(path), remedy=remedy)
 
 
 def checkpoints_path(model_dir: epath.PathLike) -> epath.Path:
@@ -296,8 +272,6 @@ def write_config(
   *,
   config: config_lib.T5Config,
   task: Mapping[str, Any],
-  vocabulary_path: epath.PathLike | None = None,
-  extra_ids: int = 0,
   vocabulary: vocabulary_lib.AnyVocabulary | None = None,
   selection: Mapping[str, str] | None = None,
 ) -> None:
@@ -307,9 +281,7 @@ def write_config(
     model_dir: made if it does not exist.
     config: shape of the model.
     task: JSON values, those of Pretrained.task.
-    vocabulary_path: a SentencePiece model to copy, or None.
-    extra_ids: sentinels that SeqIO adds after the ids in the file.
-    vocabulary: in place of these two.
+    vocabulary: of inputs, prompts and targets; None: not known.
     selection: {'metric': name, 'mode': 'max' or 'min'}: what makes a checkpoint
       the best one.
 
@@ -322,7 +294,6 @@ def write_config(
   description = {'model': config.to_dict(), 'vocabulary': None, 'task': task}
   if selection:
     description['selection'] = dict(selection)
-  content = None
   if isinstance(vocabulary, vocabulary_lib.ByteVocabulary):
     description['vocabulary'] = {
       'kind': 'bytes',
@@ -330,27 +301,21 @@ def write_config(
       'sentinels_in_text': vocabulary.sentinels_in_text,
     }
   elif vocabulary is not None:
-    content, extra_ids = vocabulary.model_bytes, vocabulary.extra_ids
-  elif vocabulary_path is not None:
-    try:
-      content = epath.Path(vocabulary_path).read_bytes()
-    except OSError as e:
-      raise errors.UserError(f'Cannot read the vocabulary: {e}.') from e
-  if content is not None:
     description['vocabulary'] = {
       'file': VOCABULARY_FILE,
-      'extra_ids': extra_ids,
-      'sha256': hashlib.sha256(content).hexdigest(),
+      'extra_ids': vocabulary.extra_ids,
+      'sha256': vocabulary.sha256,
     }
   if steps(model_dir):
     _check_same_run(model_dir, read_config(model_dir), description)
-  if content is not None:
-    atomic.write(model_dir / VOCABULARY_FILE, content)
+  if isinstance(vocabulary, vocabulary_lib.Vocabulary):
+    atomic.write(model_dir / VOCABULARY_FILE, vocabulary.model_bytes)
   text = json.dumps(description, indent=2) + '\n'
   atomic.write(model_dir / CONFIG_FILE, text.encode())
 
 
-# A run that goes on reads its whole state, whose arrays are stacked or not.
+# A resumed run reads its whole state, and whether its arrays are stacked must
+# not change.
 _FREE_FIELDS = set(config_lib.FREE_FIELDS) - {'scan_layers'}
 
 
@@ -428,7 +393,7 @@ def _train_state(
   leaves = []
   for path, _ in paths:
     name = jax.tree_util.keystr(path, simple=True, separator='/')
-    name = re.sub(r'^[\d/]*', '', name)  # Without the places in the chain.
+    name = re.sub(r'^[\d/]*', '', name)  # Without the indices in the chain.
     leaves.append(step if name == 'count' else moments[name])
   return {
     'step': step,

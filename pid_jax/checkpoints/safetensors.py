@@ -3,9 +3,9 @@
 """The safetensors file format, read with distrust and written in a stream.
 
 A file is the length of its header (8 bytes, little endian), the header, JSON
-that gives each tensor's dtype, shape and place, and the tensors' bytes. Nothing
-in it is ever executed. Everything that the header claims is checked against the
-size of the file before any of it is believed.
+that gives each tensor's dtype, shape and offset, and the tensors' bytes.
+Nothing in it is ever executed. Everything that the header claims is checked
+against the size of the file before any of it is believed.
 
 https://github.com/huggingface/safetensors describes the format.
 """
@@ -100,7 +100,7 @@ def write_file(
   """Writes tensors in one dtype, one after another.
 
   Args:
-    path: local, or gs://. What stands there is overwritten.
+    path: local, or gs://. An existing file is overwritten.
     sources: name -> tensor.
     dtype: of all numbers in the file.
   """
@@ -139,7 +139,7 @@ def _no_duplicates(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
   found: dict[str, Any] = {}
   for key, value in pairs:
     if key in found:
-      raise ValueError(f'{key} is there twice')
+      raise ValueError(f'{key} occurs twice')
     found[key] = value
   return found
 

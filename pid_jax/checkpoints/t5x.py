@@ -13,8 +13,8 @@ the rest.
 
 T5X has two networks. The minimal one keeps layers apart and has a position bias
 for each stack; the scalable one stacks layers, splits attention kernels into
-heads and has a bias in each layer. Both are read; written is the one that the
-model's `scan_layers` asks for.
+heads and has a bias in each layer. Both can be read; `write_checkpoint` writes
+the one that the model's `scan_layers` asks for.
 """
 
 from collections.abc import Iterator
@@ -26,6 +26,7 @@ from typing import Any
 
 from etils import epath
 import flax
+from flax import traverse_util
 import numpy as np
 import orbax.checkpoint as ocp
 
@@ -90,7 +91,7 @@ def open_checkpoint(
   else:
     raise errors.UserError(
       f'{path} holds neither {STATE}/ nor {LEGACY_FILE}: it is no checkpoint '
-      'of T5X, or not whole.'
+      'of T5X, or incomplete.'
     )
   target = {
     name.removeprefix('target/'): tensor
@@ -219,7 +220,7 @@ def write_checkpoint(
 ) -> None:
   """Writes a model, config.json and the vocabulary into an empty folder.
 
-  T5X goes on from FOLDER/checkpoint_STEP with its Adafactor: with the moments
+  T5X resumes from FOLDER/checkpoint_STEP with its Adafactor: with the moments
   of the model at its step, or else with none, at step 0.
 
   Args:
@@ -259,7 +260,7 @@ def write_checkpoint(
   if with_optimizer:
     if scalable or not model.moments:
       raise errors.UserError(
-        f"the optimizer's state of {model.path} cannot be taken along to T5X: "
+        f"the optimizer's state of {model.path} cannot be converted to T5X's: "
         'that needs moments of Adafactor, and layers that are not scanned.'
       )
     step = model.step
@@ -269,10 +270,10 @@ def write_checkpoint(
       moments[f'{parameter}/{kind}'] = value
   params = tensors_lib.read_all(sources, tensors_lib.parse_dtype(dtype))
   tree = {
-    'target': tensors_lib.unflatten(params),
+    'target': traverse_util.unflatten_dict(params, sep='/'),
     'state': {
       'step': np.array(step, np.int32),
-      'param_states': tensors_lib.unflatten(moments),
+      'param_states': traverse_util.unflatten_dict(moments, sep='/'),
     },
   }
   options = ocp.CheckpointManagerOptions(step_prefix=PREFIX.rstrip('_'))
@@ -343,7 +344,9 @@ def _moment_shapes(
     rows, columns = [[dim] for dim in dims] if is_factored else [[], []]
   if not is_factored:
     return {**moments, 'v': shape}
-  keep = lambda gone: tuple(n for i, n in enumerate(shape) if i not in gone)
+  keep = lambda dropped: tuple(
+    n for i, n in enumerate(shape) if i not in dropped
+  )
   return {**moments, 'v_row': keep(columns), 'v_col': keep(rows)}
 
 
@@ -395,16 +398,16 @@ def _legacy_spec(
   Only the folder's name is used: a spec may not point outside the checkpoint.
   """
   try:
-    place = spec['kvstore'].get('path') or spec['path']
-    folder = place.rstrip('/').rsplit('/')[-1]
+    path_there = spec['kvstore'].get('path') or spec['path']
+    folder = path_there.rstrip('/').rsplit('/')[-1]
   except (KeyError, TypeError, AttributeError) as e:
     raise errors.UserError(
       f'{path / LEGACY_FILE} does not say where {name} is: {spec}.'
     ) from e
-  if place.strip('/') != folder or folder in ('..', '.', ''):
+  if path_there.strip('/') != folder or folder in ('..', '.', ''):
     raise errors.UserError(
-      f'{path / LEGACY_FILE} names a place outside its folder for {name}: '
-      f'{place}.'
+      f'{path / LEGACY_FILE} names a path outside its folder for {name}: '
+      f'{path_there}.'
     )
   if not (path / folder / '.zarray').exists():
     raise errors.UserError(

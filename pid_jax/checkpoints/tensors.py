@@ -7,7 +7,7 @@ memory twice. So a checkpoint is opened as a dict of `Tensor`s, which know their
 shapes, and nothing is read before all shapes have been compared. Transposing a
 kernel, taking a layer out of a stack, or stacking layers makes another
 `Tensor`; the work is done in small blocks while the bytes are read, in the
-memory that the result stays in.
+memory of the result.
 """
 
 from collections.abc import Callable
@@ -35,7 +35,7 @@ DTYPES = {
 }
 
 _BLOCK_BYTES = 1 << 20  # What a thread reads at once: a part of its cache.
-_STRIP_ROWS = 16  # Rows turned round at once: they stay in the first cache.
+_STRIP_ROWS = 16  # Rows transposed at once: they stay in the first cache.
 _NUM_THREADS = 4
 
 _scratch = threading.local()
@@ -86,7 +86,7 @@ def of_file(
   shape: tuple[int, ...],
   dtype: np.dtype,
 ) -> Tensor:
-  """A tensor whose bytes lie in C order somewhere in a file.
+  """A tensor whose bytes are in C order somewhere in a file.
 
   The file is read, not mapped: mapped pages would count as memory of this
   process for as long as the file is open.
@@ -175,7 +175,7 @@ def equal(a: Tensor, b: Tensor) -> bool:
   return True
 
 
-def place(
+def read_to_devices(
   sources: Mapping[str, Tensor], wanted: Mapping[str, jax.ShapeDtypeStruct]
 ) -> dict[str, jax.Array]:
   """Reads tensors to the devices that are to hold them, and no more of them.
@@ -238,18 +238,6 @@ def flatten(tree: PyTree) -> dict[str, Any]:
   }
 
 
-def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
-  """'a/b/c' -> leaf to nested dicts."""
-  tree: dict[str, Any] = {}
-  for name, leaf in flat.items():
-    *parents, last = name.split('/')
-    node = tree
-    for parent in parents:
-      node = node.setdefault(parent, {})
-    node[last] = leaf
-  return tree
-
-
 def parse_dtype(name: str) -> np.dtype:
   """Returns the dtype of weights by name.
 
@@ -306,12 +294,12 @@ def _copy(out: np.ndarray, values: np.ndarray) -> None:
     out, values = out.view(np.uint16), values.view(np.uint16)
   for start in range(0, len(out), _STRIP_ROWS):
     strip = slice(start, start + _STRIP_ROWS)
-    # The change of dtype is fast in rows alone, the turn in strips alone.
+    # Changing the dtype is fast on rows, transposing on strips.
     out[strip] = values[strip].astype(out.dtype, order='C', copy=False)
 
 
 def _empty(shape: Sequence[int], dtype: np.dtype) -> np.ndarray:
-  """An array that JAX's CPU back end takes over without copying it."""
+  """An array that JAX's CPU back end uses without a copy."""
   size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
   raw = np.empty(size + 64, np.uint8)
   start = -raw.ctypes.data % 64

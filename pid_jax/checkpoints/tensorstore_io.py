@@ -49,7 +49,7 @@ def open_tree(path: epath.PathLike) -> dict[str, tensors_lib.Tensor]:
     ]
   except FileNotFoundError as e:
     raise errors.UserError(
-      f'{path} has no _METADATA: it is no checkpoint of orbax, or not whole.'
+      f'{path} has no _METADATA: it is no checkpoint of orbax, or incomplete.'
     ) from e
   except (ValueError, KeyError, TypeError, AttributeError) as e:
     raise errors.UserError(f'{path}/_METADATA is damaged: {e}.') from e
@@ -95,7 +95,7 @@ def open_arrays(
   if faults:
     more = f' and {len(faults) - 1} more' if len(faults) > 1 else ''
     raise errors.UserError(
-      f'The checkpoint is damaged or not whole: {faults[0]}{more}.'
+      f'The checkpoint is damaged or incomplete: {faults[0]}{more}.'
     )
   return found
 
@@ -117,7 +117,7 @@ def zarr_spec(path: epath.Path, *, omits_zeros: bool) -> dict[str, Any]:
   Args:
     path: of the array's folder.
     omits_zeros: whether a missing file of the array stands for zeros, or means
-      that the checkpoint is not whole.
+      that the checkpoint is incomplete.
   """
   return {
     'driver': 'zarr',
@@ -144,7 +144,7 @@ def _kvstore(path: epath.Path) -> dict[str, str]:
 
 @functools.cache
 def _context() -> ts.Context:
-  # No cache: what is read once goes to its place and is not wanted again.
+  # No cache: each array is read once.
   return ts.Context({'cache_pool': {'total_bytes_limit': 0}})
 
 

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Converts the tokenizer of a Hugging Face model to a vocabulary, and back.
 
-`spiece.model` is a SentencePiece file and is read as it is. transformers 5 no
+`spiece.model` is a SentencePiece file, read unchanged. transformers 5 no
 longer writes it: its `tokenizer.json` has the same pieces, scores and table of
 characters, which are converted to SentencePiece's form here. That is exact for
 the tokenizers of T5 and mT5; others are refused.
@@ -18,13 +18,13 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 import json
 import re
-import struct
 from typing import Any
 
 from etils import epath
 
 from pid_jax import errors
 from pid_jax import vocabulary as vocabulary_lib
+from pid_jax.checkpoints import weight_files
 
 SENTENCEPIECE_FILE = 'spiece.model'
 JSON_FILE = 'tokenizer.json'
@@ -32,7 +32,6 @@ CONFIG_FILE = 'tokenizer_config.json'
 
 _SENTINEL = r'<extra_id_(\d+)>'
 _SPECIAL = ('<pad>', '</s>', '<unk>')
-_MARK = '\N{LOWER ONE EIGHTH BLOCK}'  # Of a space.
 
 
 def read(
@@ -48,10 +47,10 @@ def read(
     None if the folder has no tokenizer.
 
   Raises:
-    UserError: there is one, but none that can be had exactly.
+    UserError: there is one, but it cannot be converted exactly.
   """
   folder = epath.Path(folder)
-  config = _read_json(folder / CONFIG_FILE) or {}
+  config = _read_json(folder / CONFIG_FILE)
   kind = str(config.get('tokenizer_class', ''))
   has_file = (folder / SENTENCEPIECE_FILE).exists()
   content = _read_json(folder / JSON_FILE)
@@ -155,21 +154,21 @@ def _checked(vocabulary, vocab_size, folder):
 
 
 def _added_tokens(
-  folder: epath.Path, config: Mapping[str, Any], content: Mapping | None
+  folder: epath.Path, config: Mapping[str, Any], content: Mapping[str, Any]
 ) -> Iterator[str]:
-  """Yields every token that is kept outside the vocabulary's own pieces."""
-  for token in (content or {}).get('added_tokens', []):
+  """Yields every token that is kept outside the vocabulary's pieces."""
+  for token in content.get('added_tokens', []):
     yield token['content']
   for token in config.get('added_tokens_decoder', {}).values():
     yield token['content'] if isinstance(token, Mapping) else str(token)
-  yield from (_read_json(folder / 'added_tokens.json') or {})
+  yield from _read_json(folder / 'added_tokens.json')
   for key in ('additional_special_tokens', 'extra_special_tokens'):
     for token in config.get(key) or ():
       yield token['content'] if isinstance(token, Mapping) else str(token)
 
 
 def _check_added(folder, config, content):
-  """Raises UserError at tokens of the user's own: no SentencePiece has them."""
+  """Raises UserError at tokens that a user added to SentencePiece's."""
   foreign = sorted(
     {
       token
@@ -179,7 +178,7 @@ def _check_added(folder, config, content):
   )
   if foreign:
     raise errors.UserError(
-      f'The tokenizer in {folder} has tokens of its own, which SentencePiece '
+      f'The tokenizer in {folder} has added tokens, which SentencePiece '
       f'cannot have: {", ".join(map(repr, foreign[:8]))}. Its weights can be '
       'loaded, but not its vocabulary.'
     )
@@ -219,50 +218,29 @@ def _splits_at_spaces(pre_tokenizer: Any) -> bool:
   return kinds in (['Metaspace'], ['WhitespaceSplit', 'Metaspace'])
 
 
-def _read_json(path: epath.Path) -> Any:
-  if not path.exists():
-    return None
-  try:
-    return json.loads(path.read_text())
-  except ValueError as e:
-    raise errors.UserError(f'{path} is damaged: {e}.') from e
-
-
-# SentencePiece's ModelProto, as far as it is needed; the field numbers are
-# those of sentencepiece_model.proto.
+def _read_json(path: epath.Path) -> dict[str, Any]:
+  """Reads a JSON object; empty if there is no file."""
+  return weight_files.read_json(path) if path.exists() else {}
 
 
 def _model_proto(vocab: Sequence[tuple[str, float]], table: bytes) -> bytes:
+  """Returns a serialised ModelProto; see `vocabulary.piece_proto`."""
+  field = vocabulary_lib.proto_field
+  special = (
+    vocabulary_lib.CONTROL,
+    vocabulary_lib.CONTROL,
+    vocabulary_lib.UNKNOWN,
+  )
   proto = b''
   for i, (piece, score) in enumerate(vocab):
-    kind = {0: 3, 1: 3, 2: 2}.get(i, 1)  # CONTROL, UNKNOWN, NORMAL.
-    if re.fullmatch(f'{_MARK}?{_SENTINEL}', piece):
-      kind = 4  # USER_DEFINED: found before all others.
-    proto += _field(
-      1,
-      _field(1, piece.encode())
-      + b'\x15'
-      + struct.pack('<f', score)
-      + _field(3, kind),
-    )
-  trainer = _field(3, 1) + _field(4, len(vocab))  # UNIGRAM, vocab_size
-  for number, special in ((40, 2), (41, -1), (42, 1), (43, 0)):
-    trainer += _field(number, special)  # unk_id, bos_id, eos_id, pad_id
-  normalizer = _field(1, b'nmt_nfkc') + _field(2, table)
+    kind = special[i] if i < len(special) else vocabulary_lib.NORMAL
+    if re.fullmatch(f'{vocabulary_lib.SPACE}?{_SENTINEL}', piece):
+      kind = vocabulary_lib.USER_DEFINED  # Found before all others.
+    proto += vocabulary_lib.piece_proto(piece, score, kind)
+  trainer = field(3, 1) + field(4, len(vocab))  # UNIGRAM, vocab_size
+  for number, special_id in ((40, 2), (41, -1), (42, 1), (43, 0)):
+    trainer += field(number, special_id)  # unk_id, bos_id, eos_id, pad_id
+  normalizer = field(1, b'nmt_nfkc') + field(2, table)
   for number in (3, 4, 5):  # add_dummy_prefix, remove_extra_whitespaces, escape
-    normalizer += _field(number, 1)
-  return proto + _field(2, trainer) + _field(3, normalizer)
-
-
-def _field(number: int, value: bytes | int) -> bytes:
-  if isinstance(value, int):
-    return _varint(number << 3) + _varint(value % (1 << 64))
-  return _varint(number << 3 | 2) + _varint(len(value)) + value
-
-
-def _varint(value: int) -> bytes:
-  out = b''
-  while value > 127:
-    out += bytes([value & 127 | 128])
-    value >>= 7
-  return out + bytes([value])
+    normalizer += field(number, 1)
+  return proto + field(2, trainer) + field(3, normalizer)

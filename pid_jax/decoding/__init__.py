@@ -38,24 +38,3 @@ from pid_jax.decoding.scoring import Scored
 from pid_jax.decoding.scoring import score
 from pid_jax.decoding.scoring import score_choices
 from pid_jax.decoding.tokens import present_rows
-
-__all__ = [
-  'GREEDY',
-  'Beams',
-  'Filter',
-  'Generated',
-  'Greedy',
-  'PromptLookup',
-  'Sample',
-  'Sampler',
-  'Scored',
-  'Temperature',
-  'TopK',
-  'TopP',
-  'beam_search',
-  'generate',
-  'make_sampler',
-  'present_rows',
-  'score',
-  'score_choices',
-]

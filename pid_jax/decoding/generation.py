@@ -20,7 +20,7 @@ from jaxtyping import Array, Bool, Float32, Int32, PRNGKeyArray
 from pid_jax import network
 from pid_jax.decoding import constraints
 from pid_jax.decoding import loop
-from pid_jax.decoding import prompt_lookup
+from pid_jax.decoding import prompt_lookup as prompt_lookup_lib
 from pid_jax.decoding import sampling
 
 # Halving fewer sequences than this saves hardly anything: such a step takes as
@@ -63,7 +63,7 @@ def generate(
   max_new_tokens: int,
   min_new_tokens: int | Int32[Array, ''] = 0,
   sampler: sampling.Sampler = sampling.GREEDY,
-  lookup: prompt_lookup.PromptLookup | None = None,
+  prompt_lookup: prompt_lookup_lib.PromptLookup | None = None,
   rng: PRNGKeyArray | None = None,
   sequence_ids: Int32[Array, ' B'] | None = None,
   row_mask: Bool[Array, 'B U'] | None = None,
@@ -87,9 +87,9 @@ def generate(
       unconstrained sequences; may be traced. With the value of
       `max_new_tokens`, every output has T tokens, for timing.
     sampler: chooses the tokens.
-    lookup: how to draft tokens that the output may copy from the input or the
-      prompt, or to which `tries` leave no alternative (prompt lookup decoding);
-      None: no drafts. The outputs do not depend on it.
+    prompt_lookup: how to draft tokens that the output may copy from the input
+      or the prompt, or to which `tries` leave no alternative; None: no drafts.
+      The outputs do not depend on it.
     rng: random key; not needed by `Greedy`.
     sequence_ids: int32 [B]. Row (b, u) draws from the random numbers of `rng`,
       sequence_ids[b] and u, so that the outputs of an input do not depend on
@@ -110,7 +110,7 @@ def generate(
     ValueError: max_new_tokens is below 1.
   """
   num_inputs, num_prompts, _ = prompt_tokens.shape
-  settings = loop.Settings(module, max_new_tokens, sampler, lookup)
+  settings = loop.Settings(module, max_new_tokens, sampler, prompt_lookup)
   state = loop.start(
     settings,
     params,
@@ -133,14 +133,7 @@ def generate(
     )
     state = loop.compact(state, width)
   state = loop.advance(settings, params, state, min_new_tokens=min_new_tokens)
-  normalized = state.log_probs - state.log_normalizers
-  return Generated(
-    tokens=state.tokens.reshape(num_inputs, num_prompts, max_new_tokens),
-    log_probs=state.log_probs.reshape(num_inputs, num_prompts),
-    normalized_log_probs=normalized.reshape(num_inputs, num_prompts),
-    num_steps=state.num_steps,
-    num_row_steps=state.num_row_steps,
-  )
+  return Generated(*state.output(), state.num_steps, state.num_row_steps)
 
 
 def _narrower_widths(

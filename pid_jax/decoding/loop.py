@@ -11,7 +11,7 @@ Axis letters are those of `pid_jax.decoding`.
 """
 
 import dataclasses
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax
 import jax
@@ -21,7 +21,7 @@ from jaxtyping import Array, Bool, Float32, Int32, Key, PRNGKeyArray, UInt32
 from pid_jax import network
 from pid_jax.decoding import constraints
 from pid_jax.decoding import prefill
-from pid_jax.decoding import prompt_lookup
+from pid_jax.decoding import prompt_lookup as prompt_lookup_lib
 from pid_jax.decoding import sampling
 from pid_jax.decoding import tokens as tokens_lib
 
@@ -37,7 +37,7 @@ class Settings:
     module: the network.
     max_new_tokens: T, at least 1, EOS included.
     sampler: chooses the tokens.
-    lookup: drafts tokens from the input; None: one token per step.
+    prompt_lookup: drafts tokens from the input; None: one token per step.
 
   Raises:
     ValueError: max_new_tokens is below 1.
@@ -46,7 +46,7 @@ class Settings:
   module: network.Transformer
   max_new_tokens: int
   sampler: sampling.Sampler = sampling.GREEDY
-  lookup: prompt_lookup.PromptLookup | None = None
+  prompt_lookup: prompt_lookup_lib.PromptLookup | None = None
 
   def __post_init__(self):
     if self.max_new_tokens < 1:
@@ -57,10 +57,10 @@ class Settings:
   @property
   def num_output_positions(self) -> int:
     """Cache positions that a sequence needs behind its prompt."""
-    if self.lookup is None:
+    if self.prompt_lookup is None:
       return self.max_new_tokens - 1  # Nothing follows the last token.
     # Drafts are written whole, even where only their beginning is read.
-    return self.max_new_tokens - 1 + self.lookup.max_draft_tokens
+    return self.max_new_tokens - 1 + self.prompt_lookup.max_draft_tokens
 
   def cache_length(self, prompt_length: int) -> int:
     """Returns C for prompts of P tokens, which follow the start token."""
@@ -97,6 +97,23 @@ class Sequences:
   nodes: Int32[Array, ' A']
 
 
+class Output(NamedTuple):
+  """The outputs of sequences: of a batch [B, U], of slots [G, J], or of a row.
+
+  Attributes:
+    tokens: int32 [..., T], each up to its EOS, then 0; so far, where a sequence
+      has not ended.
+    log_probs: float32 [...], natural logarithms of the probabilities that the
+      model gives the tokens, EOS included.
+    normalized_log_probs: float32 [...], the same among what the tries allow;
+      see `generation.Generated`.
+  """
+
+  tokens: Int32[Array, '*R T']
+  log_probs: Float32[Array, '*R']
+  normalized_log_probs: Float32[Array, '*R']
+
+
 @flax.struct.dataclass
 class State:
   """A batch that is being decoded.
@@ -130,6 +147,15 @@ class State:
   def num_inputs(self) -> int:
     """B."""
     return self.cross.mask.shape[0]
+
+  def output(self) -> Output:
+    """Returns the outputs of all sequences, [B, R // B]."""
+    by_input = lambda x: x.reshape(self.num_inputs, -1, *x.shape[1:])
+    return Output(
+      tokens=by_input(self.tokens),
+      log_probs=by_input(self.log_probs),
+      normalized_log_probs=by_input(self.log_probs - self.log_normalizers),
+    )
 
 
 def start(
@@ -166,15 +192,15 @@ def start(
   num_sequences = num_inputs * num_prompts
   if row_mask is None:
     row_mask = tokens_lib.present_rows(encoder_input_tokens, prompt_tokens)
-  lookup = settings.lookup
+  lookup = settings.prompt_lookup
   sources = jnp.zeros((num_sequences, 0), jnp.int32)
-  recent = jnp.full((num_sequences, 1), prompt_lookup.NO_TOKEN, jnp.int32)
+  recent = jnp.full((num_sequences, 1), prompt_lookup_lib.NO_TOKEN, jnp.int32)
   if lookup is not None:
-    sources = prompt_lookup.sources(encoder_input_tokens, prompt_tokens)
+    sources = prompt_lookup_lib.sources(encoder_input_tokens, prompt_tokens)
     recent = tokens_lib.last_tokens(
       prompt_tokens.reshape(num_sequences, prompt_length),
       lookup.max_ngram,
-      prompt_lookup.NO_TOKEN,
+      prompt_lookup_lib.NO_TOKEN,
     )
   cross = prefill.encode(settings.module, params, encoder_input_tokens)
   logits, cache = prefill.prefill(
@@ -198,7 +224,7 @@ def start(
       counts=jnp.zeros(num_sequences, jnp.int32),
       recent=recent,
       acceptance_rates=jnp.full(
-        num_sequences, prompt_lookup.FIRST_RATE, jnp.float32
+        num_sequences, prompt_lookup_lib.FIRST_RATE, jnp.float32
       ),
       done=~row_mask.reshape(num_sequences),
       keys=_sequence_keys(rng, sequence_ids, num_inputs, num_prompts),
@@ -258,7 +284,7 @@ def advance(
     # All prompts end at this position.
     prompt_end = state.cache.length - settings.num_output_positions - 1
     # One index serves all sequences that are in lockstep.
-    one_index = lockstep and settings.lookup is None
+    one_index = lockstep and settings.prompt_lookup is None
     counts = state.num_steps if one_index else sequences.counts
     logits, cache = prefill.decode_chunk(
       settings.module,
@@ -278,14 +304,18 @@ def advance(
     return decode(state, *_no_drafts(state))
 
   num_sequences = state.sequences.done.shape[0]
-  if settings.lookup is None or not settings.lookup.pays(num_sequences):
+  if settings.prompt_lookup is None or not settings.prompt_lookup.pays(
+    num_sequences
+  ):
     return jax.lax.while_loop(is_needed, take_step, state)
 
   def draft(
     state: State,
   ) -> tuple[State, Int32[Array, 'A draft'], Int32[Array, ' A']]:
     sequences = state.sequences
-    tokens, lengths = settings.lookup.draft(sequences.sources, sequences.recent)
+    tokens, lengths = settings.prompt_lookup.draft(
+      sequences.sources, sequences.recent
+    )
     if state.tries is not None:
       tokens, lengths = state.tries.constrain_draft(
         sequences.nodes, tokens, lengths
@@ -299,7 +329,7 @@ def advance(
     carry: tuple[State, Int32[Array, 'A draft'], Int32[Array, ' A']],
   ) -> Bool[Array, '']:
     sequences, lengths = carry[0].sequences, carry[2]
-    return settings.lookup.is_worthwhile(
+    return settings.prompt_lookup.is_worthwhile(
       lengths, sequences.acceptance_rates, sequences.done
     )
 
@@ -409,7 +439,7 @@ def _choose(
     sequences=sequences.replace(
       counts=counts,
       recent=jnp.take_along_axis(history, span, axis=1),
-      acceptance_rates=prompt_lookup.update_rates(
+      acceptance_rates=prompt_lookup_lib.update_rates(
         sequences.acceptance_rates, draft_lengths, num_accepted
       ),
       done=sequences.done

@@ -76,7 +76,7 @@ class Sample:
   """Draws a token from the distribution that a chain of filters leaves.
 
   Attributes:
-    filters: applied one after another; none: the model's distribution as it is.
+    filters: applied one after another; none: the model's distribution.
   """
 
   filters: tuple[Filter, ...]

@@ -9,39 +9,25 @@ left, and moves those to free slots together with the keys and values of their
 inputs; `generate_step` takes steps until an input has ended, which frees its
 slot. Both update the state in place if it is donated.
 
-Sequences of different slots have unequally many tokens, and come from batches
-of different shapes: shorter inputs and prompts are padded to the lengths of the
-slots. Prompts are aligned to the right (see `prefill`), so they are padded on
-the left.
+Sequences of different slots have different numbers of tokens, and are of
+batches of different shapes: shorter inputs and prompts are padded to the
+lengths of the slots. Prompts are aligned to the right (see `prefill`), so they
+are padded on the left.
 
 Axis letters are those of `pid_jax.decoding`. A state of slots has G inputs and
 A = R = G * J sequences.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import flax
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float32, Int32, PRNGKeyArray
+from jaxtyping import Array, Bool, Int32, PRNGKeyArray
 
 from pid_jax import network
 from pid_jax.decoding import loop
-
-
-@flax.struct.dataclass
-class Outputs:
-  """The tokens so far of some sequences; complete where those have ended.
-
-  Attributes:
-    tokens: int32 [..., T], see `generation.Generated`, also for the others.
-    log_probs: float32 [...].
-    normalized_log_probs: float32 [...].
-  """
-
-  tokens: Int32[Array, '*R T']
-  log_probs: Float32[Array, '*R']
-  normalized_log_probs: Float32[Array, '*R']
 
 
 @flax.struct.dataclass
@@ -49,14 +35,14 @@ class Inserted:
   """Where the inputs of an inserted batch are now.
 
   Attributes:
-    outputs: of all sequences of the batch, [B, U].
+    output: of all sequences of the batch so far, [B, U].
     slots: int32 [B], the slot of the input's unfinished sequences; G if all
       have ended.
     prompts: int32 [B, J], which prompt of the input each sequence of the slot
       answers; U if none.
   """
 
-  outputs: Outputs
+  output: loop.Output
   slots: Int32[Array, ' B']
   prompts: Int32[Array, 'B J']
 
@@ -167,7 +153,7 @@ def insert(
   index -= num_prompts * jnp.arange(num_inputs)[:, None]
   missing = num_rows - index.shape[1]
   inserted = Inserted(
-    outputs=_outputs(batch),
+    output=batch.output(),
     slots=slots,
     prompts=jnp.pad(index, ((0, 0), (0, missing)), constant_values=num_prompts),
   )
@@ -181,7 +167,7 @@ def generate_step(
   *,
   max_active: int | Int32[Array, ''],
   min_new_tokens: int | Int32[Array, ''] = 0,
-) -> tuple[loop.State, Bool[Array, ' G'], Outputs]:
+) -> tuple[loop.State, Bool[Array, ' G'], loop.Output]:
   """Takes steps until few slots are active.
 
   Args:
@@ -207,17 +193,7 @@ def generate_step(
   has_ended = jnp.all(
     state.sequences.done.reshape(state.num_inputs, -1), axis=1
   )
-  return state, has_ended, _outputs(state)
-
-
-def _outputs(state: loop.State) -> Outputs:
-  """Returns the outputs of all sequences, [B, R // B]."""
-  by_input = lambda x: x.reshape(state.num_inputs, -1, *x.shape[1:])
-  return Outputs(
-    tokens=by_input(state.tokens),
-    log_probs=by_input(state.log_probs),
-    normalized_log_probs=by_input(state.log_probs - state.log_normalizers),
-  )
+  return state, has_ended, state.output()
 
 
 def _widen(batch: loop.State, num_rows: int) -> loop.State:
@@ -267,22 +243,20 @@ def _write(
     )
     return result.reshape(into.shape)
 
-  # Prompts end at one position: shorter ones begin at a later one.
-  shift = state.cache.length - batch.cache.length
+  axis = state.cache.batch_axis
 
-  def write_layer(
-    into: network.KVLayer, new: network.KVLayer
-  ) -> network.KVLayer:
-    # Stacked layers have an axis before that of the sequences.
-    before = ((0, 0),) * (new.keys.ndim - 1)
-    keys = jnp.pad(new.keys, (*before, (shift, 0)))
-    values = jnp.pad(new.values, (*before[1:], (shift, 0), (0, 0)))
-    axis = new.keys.ndim - 4
-    return network.KVLayer(
-      keys=write_sequences(into.keys, keys, axis),
-      values=write_sequences(into.values, values, axis),
+  def write_cache(
+    into: network.KVCache, new: network.KVCache, write: Callable[..., Array]
+  ) -> network.KVCache:
+    return network.KVCache(
+      layers=jax.tree.map(
+        lambda x, y: write(x, y, axis), into.layers, new.layers
+      ),
+      mask=write(into.mask, new.mask),
     )
 
+  # Prompts end at one position: shorter ones begin at a later one.
+  missing = state.cache.length - batch.cache.length
   sequences = jax.tree.map(write_sequences, state.sequences, batch.sequences)
   index = batch.sequences.index
   return state.replace(
@@ -294,23 +268,8 @@ def _write(
       state.log_normalizers, batch.log_normalizers[index]
     ),
     sequences=sequences.replace(index=state.sequences.index),
-    cross=network.KVCache(
-      layers=jax.tree.map(
-        lambda into, new: write_inputs(into, new, new.ndim - 4),
-        state.cross.layers,
-        batch.cross.layers,
-      ),
-      mask=write_inputs(state.cross.mask, batch.cross.mask),
-    ),
-    cache=network.KVCache(
-      layers=jax.tree.map(
-        write_layer,
-        state.cache.layers,
-        batch.cache.layers,
-        is_leaf=lambda x: isinstance(x, network.KVLayer),
-      ),
-      mask=write_sequences(
-        state.cache.mask, jnp.pad(batch.cache.mask, ((0, 0), (shift, 0)))
-      ),
+    cross=write_cache(state.cross, batch.cross, write_inputs),
+    cache=write_cache(
+      state.cache, batch.cache.pad_left(missing), write_sequences
     ),
   )

@@ -57,7 +57,7 @@ def align_right(
   )
   start = jnp.full((num_sequences, 1), PAD_ID, prompts.dtype)
   prompts = jnp.concatenate([start, prompts], axis=1)
-  # Where the token of each position comes from; below 0 there is none.
+  # Index in `prompts` of the token at each position; below 0 there is none.
   source = jnp.arange(longest + 1)[None, :] - (longest - lengths)[:, None]
   mask = source >= 0
   tokens = jnp.take_along_axis(prompts, jnp.maximum(source, 0), axis=1)
@@ -72,7 +72,7 @@ def last_tokens(
   Args:
     prompts: int32 [R, P], padded with 0 on the right.
     count: the number of tokens to return.
-    missing: the id in place of tokens that a prompt does not have.
+    missing: the id for tokens that a prompt does not have.
 
   Returns:
     int32 [R, count], the last token last.

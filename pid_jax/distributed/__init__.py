@@ -3,7 +3,7 @@
 """One run on many hosts, thin over `jax.distributed` and `multihost_utils`.
 
 Every process runs the same command. `initialize` joins them before JAX's
-backend starts; for a process that is alone all of this does nothing. JAX itself
+backend starts; a process that is alone skips all of this. JAX itself
 finds clusters, notices lost processes, and ends a run that has lost one; orbax
 and JAX's preemption service stop all processes at one step.
 
@@ -20,14 +20,3 @@ from pid_jax.distributed.coordination import process_index
 from pid_jax.distributed.launch import FLAGS
 from pid_jax.distributed.launch import add_flags
 from pid_jax.distributed.launch import initialize
-
-__all__ = [
-  'FLAGS',
-  'add_flags',
-  'barrier',
-  'broadcast',
-  'check_equal',
-  'initialize',
-  'process_count',
-  'process_index',
-]

@@ -36,10 +36,10 @@ def barrier(name: str) -> None:
   """Waits until all processes are here.
 
   Args:
-    name: of the place, the same in all processes; may be used again.
+    name: of the barrier, the same in all processes; may be used again.
 
   Raises:
-    AssertionError: the processes wait at different places.
+    AssertionError: the processes wait at different barriers.
   """
   if process_count() > 1:
     from jax.experimental import multihost_utils

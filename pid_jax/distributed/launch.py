@@ -1,6 +1,6 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Joins the processes of a run, as flags, environment or cluster say.
+"""Joins the processes of a run by flags, environment or cluster.
 
 `jax.distributed.initialize` does the work. Here are the flags of commands, the
 environment variables that JAX does not read, and errors in one line.
@@ -58,7 +58,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     type=int,
     default=300,
     metavar='SECONDS',
-    help='to wait until all processes are there; default: 300',
+    help='to wait for all processes to connect; default: 300',
   )
   add(
     '--heartbeat_timeout_seconds',
@@ -75,7 +75,7 @@ def initialize(
   """Joins the other processes, if there are any; before JAX's backend starts.
 
   Flags come before the environment, and that before the cluster that JAX
-  detects. A process that is alone starts nothing and waits for nothing.
+  detects. A process that is alone starts no service and does not wait.
 
   Args:
     args: with the flags of `add_flags`.
@@ -85,7 +85,7 @@ def initialize(
 
   Raises:
     UserError: what is given is not enough, or cannot be; or JAX cannot join.
-      Where the others do not come in time, JAX aborts the process.
+      Where the others do not connect in time, JAX aborts the process.
   """
   given = {name: _given(args, name) for name in _ENVIRONMENT}
   is_asked = any(value is not None for value in given.values())

@@ -36,7 +36,7 @@ class RunLock:
   """
 
   def __init__(self, model_dir: epath.PathLike, enabled: bool = True):
-    """Takes nothing yet.
+    """Acquires nothing yet.
 
     Args:
       model_dir: local, or gs://.

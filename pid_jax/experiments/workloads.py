@@ -46,7 +46,9 @@ PIE = Variant('pie', 'pie')
 JOINT = Variant('joint', 'joint')
 BFLOAT16 = Variant('pid_bfloat16', param_dtype='bfloat16')
 INT8 = Variant('pid_int8', param_dtype='int8')
-LOOKUP = Variant('pid_lookup', options={'lookup': decoding.PromptLookup()})
+LOOKUP = Variant(
+  'pid_lookup', options={'prompt_lookup': decoding.PromptLookup()}
+)
 LOCKSTEP = Variant('pid_lockstep', options={'num_compactions': 0})
 # The defaults of `PromptInDecoder.stream`.
 STREAM = Variant(
@@ -113,7 +115,7 @@ class Job:
     return next(
       v
       for v in self.variants
-      if v.layout == 'pid' and not v.options.get('lookup') and not v.pool
+      if v.layout == 'pid' and not v.options.get('prompt_lookup') and not v.pool
     )
 
 

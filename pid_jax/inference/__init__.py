@@ -3,8 +3,7 @@
 """Trained models for users: strings in, strings out; files in, files out.
 
     model            PromptInDecoder, the user's API
-    requests         a user's Request as ids, outputs as a Response
-    text             checks of texts; the tokenizer
+    text             a user's Request as ids, the outputs as a Response
     options          DecodingOptions, the same for every way to an answer
     batching         requests of ids, and batches of few shapes
     engine           ids in, results out: programs, batches, meshes
@@ -12,22 +11,13 @@
     stream           a stream of requests over slots
     predict_file     files, over partial_results
 
-Every call goes from texts (`text`, `requests`) through `engine` to texts again;
-the evaluations of `trainer` enter at the engine, with ids.
+Every call takes texts (`text`) through `engine` to texts again; the evaluations
+of `trainer` enter at the engine, with ids.
 """
 
 from pid_jax.inference.batching import Shapes
 from pid_jax.inference.model import PromptInDecoder
 from pid_jax.inference.options import DecodingOptions
 from pid_jax.inference.predict_file import answer_file
-from pid_jax.inference.requests import Request
-from pid_jax.inference.requests import Response
-
-__all__ = [
-  'DecodingOptions',
-  'PromptInDecoder',
-  'Request',
-  'Response',
-  'Shapes',
-  'answer_file',
-]
+from pid_jax.inference.text import Request
+from pid_jax.inference.text import Response

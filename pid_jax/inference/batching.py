@@ -5,10 +5,10 @@
 XLA compiles a program for every shape it meets. Lengths are therefore rounded
 up to a bucket: 1, 2, 3, 4, 6, 8, 12, ... times the smallest, two for each
 doubling, so that padding adds a fifth on average. Five lengths vary, and their
-buckets still make many shapes: `Shapes` takes one that is known already where
-that will do, and from some number on even where it is much too large.
+buckets still make many shapes: `Shapes` reuses a known shape that is only a
+little too large, and beyond `max_shapes` any that is large enough.
 
-Everything here is token ids; `requests` makes them of texts.
+Everything here is token ids; `text` makes them of texts.
 
 Letters: B inputs of a batch, S input tokens, U prompts of an input, P prompt
 tokens, K targets of a prompt, T tokens of a target.
@@ -111,10 +111,10 @@ class Shapes:
 
   Attributes:
     known: all shapes so far.
-    max_shapes: with so many known, a batch gets the cheapest that holds it. One
-      that none of them holds still adds a shape, as large as all known ones
-      together.
-    batch_multiple: divides every B: the parts that a mesh splits batches into.
+    max_shapes: with this many known, a batch gets the cheapest that holds it.
+      One that none of them holds still adds a shape, on each axis as large as
+      the largest.
+    batch_multiple: divides every B: the number of a mesh's data shards.
   """
 
   def __init__(
@@ -270,15 +270,15 @@ def truncate(
   eos_id: int,
   name: str = 'the input',
 ) -> tuple[list[Tokens], bool]:
-  """Lays out what the encoder reads of an input, and cuts it to its length.
+  """Returns what the encoder reads of an input, truncated to its length.
 
   Args:
     ids: of the input, without EOS.
     prompts: ids of all its prompts.
-    layout: 'pid', the encoder reads the input alone; or 'pie', it reads it once
-      behind each prompt.
-    limit: EOS (and prompt) included; None: all is read.
-    long_inputs: what becomes of a longer one: 'keep_start', 'keep_end' or
+    layout: 'pid': the encoder reads the input alone; or 'pie': once behind each
+      prompt.
+    limit: greatest length, EOS (and prompt) included; None: no limit.
+    long_inputs: what to do with a longer one: 'keep_start', 'keep_end' or
       'error'.
     eos_id: ends every row.
     name: of the input, for messages.

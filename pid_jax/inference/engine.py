@@ -1,10 +1,10 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Token ids in, results out: every answer of this package is computed here.
+"""Token ids in, results out: all prediction of this package runs here.
 
 An `Engine` holds a network, its parameters and the mesh that they are on. It
-knows nothing of texts: `PromptInDecoder`, the evaluations and whatever serves
-requests make ids (`batching.TokenRequest`) and read ids (`Output`).
+knows nothing of texts: `PromptInDecoder` and the evaluations give it ids
+(`batching.TokenRequest`) and get ids (`Output`).
 
 It decodes in two ways. `generate` and `score` take all requests of a job, batch
 them by length, and start a batch before the results of the one before are read,
@@ -27,7 +27,7 @@ import contextlib
 import copy
 import functools
 import itertools
-from typing import Any, NamedTuple
+from typing import Any
 import weakref
 
 from flax import linen as nn
@@ -39,29 +39,15 @@ from pid_jax import distributed
 from pid_jax import partitioning
 from pid_jax.decoding import constraints
 from pid_jax.decoding import slots as slots_lib
+from pid_jax.decoding.loop import Output
 from pid_jax.inference import batching
 from pid_jax.inference import options as options_lib
 from pid_jax.inference import partial_results as partial_results_lib
 
 
-class Output(NamedTuple):
-  """The result of a TokenRequest.
-
-  Attributes:
-    tokens: int32 [U, T], each row up to its EOS, then 0.
-    log_probs: float32 [U], natural logarithms of the probabilities that the
-      model gives the tokens, EOS included.
-    normalized_log_probs: float32 [U], the same among what choices leave; see
-      `decoding.Generated`.
-  """
-
-  tokens: np.ndarray
-  log_probs: np.ndarray
-  normalized_log_probs: np.ndarray
-
-  def scores(self, normalize: bool) -> np.ndarray:
-    """Returns one of the two kinds of scores, float32 [U]."""
-    return self.normalized_log_probs if normalize else self.log_probs
+def scores(output: Output, normalize: bool) -> np.ndarray:
+  """Returns one of the two kinds of log-probabilities, float32 [U]."""
+  return output.normalized_log_probs if normalize else output.log_probs
 
 
 class _Programs:
@@ -83,7 +69,7 @@ class _Programs:
       **out,
     )  # fmt: skip
     self.score = jax.jit(functools.partial(_score, module), **out)
-    # Slots are changed where they lie.
+    # Slots are updated in place.
     self.init_slots = jax.jit(
       functools.partial(slots_lib.init),
       static_argnums=0,
@@ -139,7 +125,7 @@ def _generate(
     generated = decoding.generate(
       *arguments,
       sampler=sampler,
-      lookup=prompt_lookup,
+      prompt_lookup=prompt_lookup,
       rng=jax.random.wrap_key_data(key_data),
       sequence_ids=batch['request_ids'],
       **limits,
@@ -171,7 +157,8 @@ class Engine:
     module: the network, one that `decoding` can run.
     params: its parameters, on the devices.
     partitioner: of the mesh that they are on, or None: one device.
-    shapes: of batches, each of which is compiled once.
+    shapes: of batches, each of which is compiled once; up to eight, as they are
+      needed. May be replaced.
     programs: what is compiled; for `slots`.
   """
 
@@ -180,7 +167,6 @@ class Engine:
     module: nn.Module,
     params: Any,
     partitioner: partitioning.Partitioner | None = None,
-    shapes: batching.Shapes | None = None,
   ):
     """Compiles nothing yet.
 
@@ -189,10 +175,9 @@ class Engine:
       params: its parameters, placed as the partitioner says; None if
         `with_params` is to give them.
       partitioner: of the mesh, or None: one device.
-      shapes: of batches; None: up to eight, as they are needed.
     """
     self.module, self.params, self.partitioner = module, params, partitioner
-    self.shapes = shapes or batching.Shapes(
+    self.shapes = batching.Shapes(
       batch_multiple=partitioner.num_data_shards if partitioner else 1
     )
     self._compiled: set[Hashable] = set()
@@ -207,11 +192,11 @@ class Engine:
 
   @property
   def num_programs(self) -> int:
-    """How many programs were needed so far, one for each shape met."""
+    """Number of programs used so far, one for each shape."""
     return len(self._compiled)
 
   def note(self, *program: Hashable) -> None:
-    """Counts a program that is about to run, where it is a new one."""
+    """Counts a program that is about to run, if it is new."""
     self._compiled.add(program)
 
   def with_params(self, params: Any) -> 'Engine':
@@ -221,7 +206,7 @@ class Engine:
     return other
 
   def scope(self) -> contextlib.AbstractContextManager[None]:
-    """Programs are compiled and run under this: names resolve to the mesh."""
+    """Context of compiling and running: logical axes resolve to the mesh."""
     if self.partitioner is None:
       return contextlib.nullcontext()
     return self.partitioner.scope()
@@ -240,16 +225,16 @@ class Engine:
     """Generates the outputs of all requests.
 
     Args:
-      requests: in any order. What a request draws depends on its number.
+      requests: in any order. A request's index seeds what it draws.
       options: of decoding, with max_new_tokens.
       batch_size: requests that are decoded together, at most; on a mesh, a
         multiple of its data shards.
       shapes: of batches; None: the engine's.
-      progress: called now and then with the number of prompts answered so far.
+      progress: called from time to time with the number of prompts answered.
       before_batch: called before each batch is started; may raise.
-      partial_results: where results are kept, so that those that are there
-        already are not computed again, and processes share the work, each on
-        devices of that process. None: nowhere; all processes do all together.
+      partial_results: where results are stored, so that none is computed twice
+        and processes share the work, each on its devices. None: nowhere; all
+        processes compute all batches together.
 
     Returns:
       An Output for each request.
@@ -282,7 +267,7 @@ class Engine:
       requests: with targets.
       batch_size: see `generate`, like all that follow.
       shapes: of batches, or None.
-      progress: called now and then, or None.
+      progress: called from time to time, or None.
       before_batch: called before each batch, or None.
 
     Returns:
@@ -363,12 +348,11 @@ class Engine:
     arrays = dict(vars(batch))
     if self.partitioner is None:
       return arrays
-    if self.partitioner.replicated.is_fully_addressable:
-      return jax.device_put(arrays, self.partitioner.batch_sharding)
     size = len(batch.request_ids)
-    rows = self.partitioner.rows_of_processes(size)[jax.process_index()]
-    arrays = {name: x[rows] for name, x in arrays.items()}
-    return self.partitioner.put_batch(arrays, size)
+    rows = self.partitioner.local_rows(size)
+    return self.partitioner.put_batch(
+      {name: x[rows] for name, x in arrays.items()}, size
+    )
 
   def _replicate(
     self, tries: constraints.Tries | None

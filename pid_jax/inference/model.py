@@ -14,8 +14,8 @@ Inputs and prompts may differ in number and length from call to call: they are
 grouped and padded to few shapes (`batching`), each of which is compiled once
 (`num_programs` counts them). Needs neither TensorFlow nor SeqIO.
 
-Every call goes the same way: texts are checked (`text`), made into requests of
-ids (`requests`), decoded (`engine`), and made into texts again.
+Every call goes the same way: texts are checked and tokenised (`text`), decoded
+(`engine`), and made into texts again.
 """
 
 from collections.abc import Callable
@@ -40,11 +40,9 @@ from pid_jax.inference import batching
 from pid_jax.inference import engine as engine_lib
 from pid_jax.inference import options as options_lib
 from pid_jax.inference import partial_results as partial_results_lib
-from pid_jax.inference import requests as requests_lib
 from pid_jax.inference import slots as slots_lib
 from pid_jax.inference import stream as stream_lib
 from pid_jax.inference import text as text_lib
-from pid_jax.network import quantization
 from pid_jax.subtasks import examples
 from pid_jax.subtasks import newlines
 from pid_jax.vocabulary import AnyVocabulary
@@ -63,16 +61,16 @@ class PromptInDecoder:
     config: shape of the network.
     vocabulary: of inputs, prompts and outputs.
     task: what the model was trained on: 'name', 'layout', 'feature_lengths'.
-    layout: 'pid', or 'pie' for a model trained with its prompts in the encoder
-      (it answers just the same, but encodes the input once per prompt).
-    max_input_tokens: where inputs are cut, EOS included, or None: nowhere. By
-      default the length that the model was trained with; positions are
-      relative, so a longer one works too.
-    long_inputs: what becomes of a longer input: 'keep_start', 'keep_end' (of a
+    layout: 'pid', or 'pie' for a model trained with its prompts in the encoder,
+      which encodes the input once per prompt.
+    max_input_tokens: length to which inputs are truncated, EOS included; None:
+      they are not. By default the length that the model was trained with;
+      positions are relative, so a longer one works too.
+    long_inputs: what to do with a longer input: 'keep_start', 'keep_end' (of a
       dialogue: the latest turns) or 'error'. By default as in training. A
-      warning tells of inputs that were cut; prompts never are.
-    newline: the sentinel that newlines are written as, in texts and outputs, or
-      None: they are left to the vocabulary. As in training.
+      warning names truncated inputs; prompts are never truncated.
+    newline: the sentinel that stands for newlines in texts and outputs; None:
+      newlines are encoded as the vocabulary does. As in training.
     engine: decodes ids.
   """
 
@@ -139,15 +137,14 @@ class PromptInDecoder:
       vocabulary: for a checkpoint without one, such as T5X's public ones.
       param_dtype: of the parameters in memory, and of products with them:
         'float32', or faster 'bfloat16' or 'int8', see `network.quantization`.
-      num_partitions: devices of this process that share the model between them,
-        heads, feed-forward and vocabulary; for what does not fit on one.
+      num_partitions: devices of this process that share heads, feed-forward and
+        vocabulary between them; for a model that does not fit on one.
       long_inputs: see the attribute; None: as in training.
 
     Raises:
       UserError: no such model, step, vocabulary, param_dtype or long_inputs; or
-        devices that are not there or do not divide the model.
+        too few devices, or a number of them that does not divide the model.
     """
-    quantization.check_param_dtype(param_dtype)
     if long_inputs not in (None, *examples.LONG_INPUTS):
       raise errors.unknown('long_inputs', long_inputs, examples.LONG_INPUTS)
     partitioner = None
@@ -155,9 +152,9 @@ class PromptInDecoder:
       partitioner = partitioning.Partitioner(
         num_partitions, devices=jax.local_devices()[:num_partitions]
       )
-    # int8 is made of float32; bfloat16 need not be there twice.
-    read_dtype = 'float32' if param_dtype == 'int8' else param_dtype
-    loaded = checkpoints.load(path, step, partitioner, param_dtype=read_dtype)
+    loaded = checkpoints.load_for_inference(
+      path, step, partitioner, param_dtype=param_dtype
+    )
     vocabulary = vocabulary or loaded.vocabulary
     if vocabulary is None:
       where = getattr(path, 'path', path)
@@ -168,18 +165,16 @@ class PromptInDecoder:
     config = checkpoints.with_num_tokens(loaded.config, vocabulary)
     if dtype is not None:
       config = dataclasses.replace(config, dtype=dtype)
-    axes = network.param_axes(network.Transformer(config))
-    params = network.quantize_params(loaded.params, axes, param_dtype)
     task = dict(loaded.task)
     if long_inputs is not None:
       task['long_inputs'] = long_inputs
-    return cls(config, params, vocabulary, task, partitioner)
+    return cls(config, loaded.params, vocabulary, task, partitioner)
 
   @property
   def shapes(self) -> batching.Shapes:
-    """Of batches, each compiled once; see `batching.Shapes`. May be replaced.
+    """Shapes of batches, each compiled once (`batching.Shapes`); replaceable.
 
-    `shapes.max_shapes` are allowed, `shapes.known` are those so far.
+    At most `shapes.max_shapes`; `shapes.known` are those so far.
     """
     return self.engine.shapes
 
@@ -189,7 +184,7 @@ class PromptInDecoder:
 
   @property
   def num_programs(self) -> int:
-    """How many programs were compiled so far, one for each shape met."""
+    """Number of programs compiled so far, one for each shape."""
     return self.engine.num_programs
 
   def generate(
@@ -210,7 +205,7 @@ class PromptInDecoder:
     length_penalty: float = 0.6,
     batch_size: int = 16,
     progress: Callable[[int], None] | None = None,
-  ) -> Texts | tuple[Texts, Scores] | list[requests_lib.Response]:
+  ) -> Texts | tuple[Texts, Scores] | list[text_lib.Response]:
     """Answers the prompts of each input.
 
     Args:
@@ -218,26 +213,26 @@ class PromptInDecoder:
       prompts: for each input its prompts, at least one, none of them empty.
       max_new_tokens: where an output is cut, EOS included.
       choices: for each prompt None, or the strings of which its output is one,
-        thousands if need be. Each token is chosen among those that continue one
-        of them; it may so miss the likeliest string, which `choose` does not.
+        up to thousands. Each token is chosen among those that continue one of
+        them, which may miss the likeliest string; `choose` finds it.
       min_new_tokens: tokens before which no output without choices may end.
       return_scores: whether to return log-probabilities, too.
       return_results: whether to return a Response for each input instead.
       normalize_scores: whether those of prompts with choices are taken among
-        the tokens that these leave, step by step: so `decoding.Sample()` draws
-        the strings. `choose` divides the probabilities of whole strings.
+        the tokens that these allow, step by step: the distribution from which
+        `decoding.Sample()` draws. `choose` normalizes over whole strings.
       sampler: chooses the tokens; None: decoding.Greedy().
       seed: of samplers that draw. The outputs of an input depend on the seed
-        and on the input's place in `inputs`, not on how inputs are batched.
+        and on the index of the input, not on how inputs are batched.
       prompt_lookup: draft tokens from the input and the prompt, for outputs
         that copy from them: decoding.PromptLookup(). The outputs are the same,
-        sooner.
+        in fewer steps.
       beam_size: search for the output of the highest score with this many
         beams; None: no search, the sampler chooses token by token.
       length_penalty: of that search, see decoding.beam_search: 0 scores outputs
         by their probability alone, more favours longer ones.
       batch_size: encoded inputs that are decoded together, at most.
-      progress: called now and then with the number of prompts answered so far.
+      progress: called from time to time with the number of prompts answered.
 
     Returns:
       For each input the list of its outputs, in order. With `return_scores` a
@@ -250,7 +245,8 @@ class PromptInDecoder:
       UserError: inputs and prompts do not match, a prompt is empty, a text
         holds `newline`, an input is too long and `long_inputs` is 'error',
         beams are asked for together with a sampler or prompt lookup, or a
-        prompt has no choices, one twice, too long, or not to be written.
+        prompt has no choices, or one that occurs twice, is too long, or cannot
+        be encoded.
     """
     options = options_lib.DecodingOptions(
       max_new_tokens,
@@ -288,8 +284,8 @@ class PromptInDecoder:
     batch_size: int = 16,
     progress: Callable[[int], None] | None = None,
     partial_results: partial_results_lib.PartialResults | None = None,
-  ) -> list[requests_lib.Response]:
-    """Answers texts that were checked; what `generate` stands on.
+  ) -> list[text_lib.Response]:
+    """Answers texts that were checked; `generate` and `predict` call it.
 
     Args:
       inputs: N strings.
@@ -298,8 +294,8 @@ class PromptInDecoder:
       choices: [N][U], or None.
       batch_size: see `generate`.
       progress: see `generate`.
-      partial_results: a folder of results, to go on with a job that was
-        stopped, and for processes to share it; None: this process does all.
+      partial_results: where results are stored, so that a stopped job can
+        resume and processes can share it; None: nowhere.
 
     Returns:
       A Response for each input; their ids are their numbers.
@@ -322,12 +318,12 @@ class PromptInDecoder:
       processor.decode(
         i, encoded[i], parts, normalize_scores=options.normalize_scores
       )
-      for i, parts in enumerate(requests_lib.split(encoded, outputs))
+      for i, parts in enumerate(text_lib.split(encoded, outputs))
     ]
 
   def stream(
     self,
-    requests: Iterable[requests_lib.Request | None],
+    requests: Iterable[text_lib.Request | None],
     max_new_tokens: int = 32,
     *,
     min_new_tokens: int = 0,
@@ -342,43 +338,43 @@ class PromptInDecoder:
     max_input_tokens: int | None = None,
     max_prompt_tokens: int = 64,
     warm_up: bool = False,
-  ) -> Iterator[requests_lib.Response]:
-    """Answers requests one by one, decoding others meanwhile.
+  ) -> Iterator[text_lib.Response]:
+    """Answers a stream of requests by continuous batching.
 
     New requests begin as soon as others have ended, not when a whole batch has.
     The outputs are those of `generate`. A request that cannot be answered (an
-    empty input or prompt, no prompts, a prompt that is too long, choices that
-    cannot be) gets a response that says why, and the others go on.
+    empty input or prompt, no prompts, a prompt that is too long, invalid
+    choices) gets a response with an `error`, and does not affect the others.
 
     Args:
-      requests: read as they are needed, a few batches ahead, so they may come
-        from anywhere and never end. None among them means that no other is
-        there yet: those that are do not wait for it.
+      requests: read as they are needed, a few batches ahead, so they may be a
+        generator without end. None means that no further request is available
+        yet: those read so far are decoded at once.
       max_new_tokens: as in `generate`, like what follows.
       min_new_tokens: tokens before which no output without choices may end.
       normalize_scores: whether scores are taken among what choices leave.
       sampler: chooses the tokens; None: decoding.Greedy().
       seed: of samplers that draw; a request's number in the stream counts, too.
       prompt_lookup: draft tokens from the input and the prompt.
-      in_order: whether responses come in the order of their requests, or each
-        as soon as it is there.
+      in_order: whether to yield responses in the order of their requests, or
+        each as soon as it is complete.
       batch_size: requests that begin together, at most.
       num_slots: requests that are decoded together, at least `batch_size`.
-        Memory for the keys and values of this many inputs of the full length is
-        taken at once.
-      num_rows: prompts of a request that are decoded together with those of
-        others; while more of its outputs have not ended, its batch goes first.
-      max_input_tokens: where inputs are cut, EOS included; None: as the model's
-        attribute of that name says.
-      max_prompt_tokens: the longest prompt that there can be.
+        Memory for the keys and values of this many inputs of full length is
+        allocated at once.
+      num_rows: prompts of a request that are decoded in a slot. While more of
+        its outputs are unfinished, its batch is decoded alone.
+      max_input_tokens: length to which inputs are truncated, EOS included;
+        None: the model's attribute of that name.
+      max_prompt_tokens: length of the longest prompt.
       warm_up: compile the programs for all `shapes.known` first, so that no
-        request waits for that; those for choices when the first ones come.
+        request waits for them; those for choices are compiled when needed.
 
     Returns:
       An iterator over the responses, one for each request.
 
     Raises:
-      UserError: numbers that cannot be, or max_input_tokens is None and the
+      UserError: a size is out of range, or max_input_tokens is None and the
         model has none.
     """
     max_input_tokens = max_input_tokens or self.max_input_tokens
@@ -436,7 +432,7 @@ class PromptInDecoder:
       prompts: as in `generate`.
       targets: for each prompt one output; it is scored with its EOS.
       batch_size: encoded inputs that are scored together, at most.
-      progress: called now and then with the number of prompts done so far.
+      progress: called from time to time with the number of prompts scored.
 
     Returns:
       For each input the natural logarithms of the probabilities of its targets.
@@ -462,8 +458,8 @@ class PromptInDecoder:
   ) -> tuple[Texts, list[list[list[float]]]]:
     """Answers each prompt with the likeliest of given strings.
 
-    All choices of a prompt are scored in one pass, so the answer is the
-    likeliest one for certain, however it begins.
+    All choices of a prompt are scored in one pass, so the answer is always the
+    likeliest one.
 
     Args:
       inputs: N strings.
@@ -471,7 +467,7 @@ class PromptInDecoder:
       choices: for each prompt the strings to choose from, at least one, all
         different. Prompts may differ in their number.
       batch_size: encoded inputs that are scored together, at most.
-      progress: called now and then with the number of prompts done so far.
+      progress: called from time to time with the number of prompts scored.
 
     Returns:
       For each input the list of its answers; and in the same form, for each
@@ -518,18 +514,18 @@ class PromptInDecoder:
         )
       ]
       for lists, parts in zip(
-        targets, requests_lib.split(encoded, scored), strict=True
+        targets, text_lib.split(encoded, scored), strict=True
       )
     ]
 
-  def _processor(self, **limits: Any) -> requests_lib.RequestProcessor:
+  def _processor(self, **limits: Any) -> text_lib.RequestProcessor:
     """Makes a processor of texts for one job, as the attributes say."""
     tokenizer = text_lib.Tokenizer(
       self.vocabulary,
       self.newline,
       text_lib.UnknownCharacterCounter(self.vocabulary),
     )
-    return requests_lib.RequestProcessor(
+    return text_lib.RequestProcessor(
       tokenizer,
       self.layout,
       **{

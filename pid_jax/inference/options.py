@@ -1,9 +1,9 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""How outputs are decoded: the options that all ways to an answer share.
+"""Options of decoding.
 
 `generate`, `stream`, `predict`, `evaluate`, the evaluation inside training and
-the engine take the same options, which are checked once, when they are made.
+the engine take the same options, which check themselves.
 """
 
 import dataclasses
@@ -19,8 +19,8 @@ class DecodingOptions:
   """What to decode, and how.
 
   Attributes:
-    max_new_tokens: T, where outputs are cut, EOS included. None: as many as the
-      model or task was made for; whoever decodes fills it in (`resolved`).
+    max_new_tokens: T, length at which outputs are cut, EOS included. None: that
+      of the model's or task's targets, which the caller fills in (`resolved`).
     min_new_tokens: tokens before which no output without choices may end.
     sampler: chooses the tokens.
     prompt_lookup: draft tokens from the input and the prompt (n-gram
@@ -29,10 +29,10 @@ class DecodingOptions:
     beam_size: beams of a search for the output of the highest score; None: no
       search, the sampler chooses token by token.
     length_penalty: of the beam search, see `decoding.beam_search`.
-    seed: of samplers that draw. Outputs depend on the seed and on the place of
-      a request among all, not on how requests are batched.
+    seed: of samplers that draw. Outputs depend on the seed and on the index of
+      a request, not on how requests are batched.
     normalize_scores: whether the score of an output with choices is taken among
-      the tokens that these leave, step by step.
+      the tokens that these allow, step by step.
 
   Raises:
     UserError: a value of the wrong type or out of range, or beams together with

@@ -1,14 +1,14 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Results of a long job, kept batch by batch by the processes that have them.
+"""Results of a long job, stored batch by batch by each process.
 
     OUTPUT.parts/job.json             what the job is
     OUTPUT.parts/FIRST-PROCESS.npz    results of some batches, FIRST the first
 
-A job that was stopped goes on with the batches that no file holds, on any
-number of processes: each takes its share of them, and reads what the others
-have done when all have come to the end. A job of other inputs, options or model
-starts from the beginning.
+A stopped job resumes with the batches that no file holds, on any number of
+processes: each computes its share of them, and reads those of the others when
+all have finished. A job with other inputs, options or model starts from the
+beginning.
 """
 
 from collections.abc import Mapping
@@ -47,8 +47,9 @@ class PartialResults:
     Args:
       folder: beside the output; local, or gs://.
       job: what results depend on.
-      seconds_between_writes: of which results are lost, at most.
-      seconds_to_appear: until what another process has written must be seen.
+      seconds_between_writes: results of at most this time can be lost.
+      seconds_to_appear: time within which files of other processes must be
+        visible.
     """
     self._folder = epath.Path(folder)
     self._seconds = seconds_between_writes
@@ -60,8 +61,8 @@ class PartialResults:
     distributed.barrier('partial_results')
     self.known = self._read()
     if self.known and distributed.process_index() == 0:
-      logger.info('%s: goes on with the rest', self._folder)
-    # All must have looked before one adds to it: they share out what is left.
+      logger.info('%s: resumes with the remaining batches', self._folder)
+    # All must have read it before one adds to it: they share what is left.
     distributed.barrier('partial_results')
 
   def _prepare(self, job: str) -> None:

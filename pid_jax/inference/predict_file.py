@@ -3,10 +3,10 @@
 """Answers the prompts of a JSONL file in another one.
 
 Mistakes in the input are found before anything is computed, and the output
-appears only when it is complete. Until then results are in OUTPUT.parts: the
-same command goes on with them, and many processes share the work there, on a
-file system that all of them see. subtasks.examples describes the input's lines.
-An output line is
+appears only when it is complete. Until then results are in OUTPUT.parts, from
+which the same command resumes, and through which many processes share the work,
+on a file system that all of them see. subtasks.examples describes the input's
+lines. An output line is
   {"id": "...", "inputs": "...", "subtasks": [{"name": "...", "prompt": "...",
                                                "prediction": "..."}, ...]}
 with the "target" of a subtask where the input has one, a "score" (natural
@@ -30,7 +30,7 @@ from pid_jax import subtasks
 from pid_jax.inference import model
 from pid_jax.inference import options as options_lib
 from pid_jax.inference import partial_results as partial_results_lib
-from pid_jax.inference import requests
+from pid_jax.inference import text as text_lib
 
 
 def answer_file(
@@ -53,8 +53,8 @@ def answer_file(
       as in training, else at 32.
     batch_size: inputs that are decoded together, at most.
     with_scores: whether to write scores.
-    model_name: which model it is, of all there are; results of another one are
-      not gone on with.
+    model_name: identifies the model: partial results of another one are not
+      used.
 
   Returns:
     The number of lines written.
@@ -107,7 +107,7 @@ def answer_file(
 
 
 def _subtasks(
-  example: dict[str, Any], response: requests.Response, with_scores: bool
+  example: dict[str, Any], response: text_lib.Response, with_scores: bool
 ) -> Iterator[dict[str, Any]]:
   """Yields the subtasks of an output line."""
   for u, text in enumerate(response.outputs):

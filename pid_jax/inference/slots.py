@@ -1,11 +1,10 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Requests that come one by one, each decoded as soon as there is room for it.
+"""Continuous batching: requests are decoded as soon as slots are free.
 
 The host's loop around `decoding.slots` (continuous batching): while enough
 slots are free, waiting requests are inserted as a batch; else steps are taken
-until an input has ended. What a request gets does not depend on what it is
-decoded with.
+until an input has ended. The output of a request does not depend on the others.
 
 Programs are one for each shape of batch (`batching.Shapes` keeps these few),
 one that takes steps, and one that makes the empty slots. Letters as in
@@ -23,7 +22,6 @@ import numpy as np
 from pid_jax import errors
 from pid_jax.decoding import constraints
 from pid_jax.decoding import loop
-from pid_jax.decoding import slots as slots_lib
 from pid_jax.inference import batching
 from pid_jax.inference import engine as engine_lib
 from pid_jax.inference import options as options_lib
@@ -34,18 +32,18 @@ _MAX_NODES = 1 << 16
 
 @dataclasses.dataclass(frozen=True)
 class Capacity:
-  """How much is decoded at a time.
+  """Sizes of the slots.
 
   Attributes:
     batch_size: B, requests that are inserted together, at most.
     num_slots: G, inputs that are decoded together, at least B.
     num_rows: W; a batch moves to slots when none of its inputs has more prompts
       left.
-    input_length: S, of the longest input that can come.
+    input_length: S, of the longest input.
     prompt_length: P, of the longest prompt.
 
   Raises:
-    UserError: numbers that cannot be.
+    UserError: a size is out of range.
   """
 
   batch_size: int
@@ -64,7 +62,7 @@ class Capacity:
 
   @classmethod
   def rounded_up(cls, **sizes: int) -> 'Capacity':
-    """Returns one whose lengths are buckets, as those of batches are."""
+    """Returns sizes whose lengths are rounded up to buckets."""
     size = cls(**sizes)
     return dataclasses.replace(
       size,
@@ -90,12 +88,12 @@ class _Open:
 
   Attributes:
     key: of the request.
-    output: of its prompts so far: not all are whole.
+    output: of its prompts so far; some are unfinished.
     prompts: int32 [W], which of its prompts the rows of its slot answer.
   """
 
   key: Hashable
-  output: engine_lib.Output
+  output: loop.Output
   prompts: np.ndarray
 
 
@@ -109,14 +107,14 @@ class Finished:
   """
 
   key: Hashable
-  output: engine_lib.Output
+  output: loop.Output
 
 
 class Slots:
-  """Requests in, outputs out, in the order in which they end.
+  """Decodes requests, and returns them in the order in which they end.
 
-  `begin` starts some work on the device, `finish` waits for it; in between the
-  host has time for the requests that come next.
+  `begin` starts work on the device and `finish` waits for it; in between, the
+  host can prepare the next requests.
   """
 
   def __init__(
@@ -184,10 +182,10 @@ class Slots:
     """Adds a request to those that wait.
 
     Args:
-      key: comes back with the output.
-      sequence_id: the output draws from the random numbers of this and the
+      key: returned with the output.
+      sequence_id: seeds the random numbers of the output, with the options'
         seed.
-      request: whose lengths are at most the capacity's.
+      request: no longer than the capacity's lengths.
     """
     self._waiting.append(_Waiting(key, sequence_id, request))
 
@@ -198,7 +196,7 @@ class Slots:
     num_free = self.capacity.num_slots - len(self._open)
     if self._tries.num_nodes > _MAX_NODES:
       if self._open:
-        num_free = 0  # The rows that are left stand in the table.
+        num_free = 0  # Unfinished rows refer to the table.
       else:
         self._tries = constraints.TriesBuilder()
     if num_inputs and num_inputs <= num_free:
@@ -313,8 +311,8 @@ class Slots:
     finished = []
     for b, waiting in enumerate(group):
       num_prompts = len(waiting.request.prompts)
-      output = engine_lib.Output(
-        *(np.array(x[b, :num_prompts]) for x in _arrays(inserted.outputs))
+      output = loop.Output(
+        *(np.array(x[b, :num_prompts]) for x in inserted.output)
       )
       slot = int(inserted.slots[b])
       if slot == self.capacity.num_slots:
@@ -323,19 +321,16 @@ class Slots:
         self._open[slot] = _Open(waiting.key, output, inserted.prompts[b])
     return finished
 
-  def _collect(self, has_ended: np.ndarray, outputs: Any) -> list[Finished]:
+  def _collect(
+    self, has_ended: np.ndarray, output: loop.Output
+  ) -> list[Finished]:
     """Takes the requests that ended from their slots."""
     finished = []
     for slot in [slot for slot in self._open if has_ended[slot]]:
-      opened = self._open.pop(slot)
-      # Rows that had ended before have moved, too, and are the same there.
-      rows = np.flatnonzero(opened.prompts < len(opened.output.tokens))
-      for into, new in zip(opened.output, _arrays(outputs), strict=True):
-        into[opened.prompts[rows]] = new[slot, rows]
-      finished.append(Finished(opened.key, opened.output))
+      ended = self._open.pop(slot)
+      # Rows that had ended before were moved as well, with equal outputs.
+      rows = np.flatnonzero(ended.prompts < len(ended.output.tokens))
+      for into, new in zip(ended.output, output, strict=True):
+        into[ended.prompts[rows]] = new[slot, rows]
+      finished.append(Finished(ended.key, ended.output))
     return finished
-
-
-def _arrays(outputs: slots_lib.Outputs) -> tuple[np.ndarray, ...]:
-  """The arrays of an `engine.Output`, for all rows of a batch or slots."""
-  return outputs.tokens, outputs.log_probs, outputs.normalized_log_probs

@@ -1,10 +1,10 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Answers an iterable of requests one by one, decoding others meanwhile.
+"""Responses to a stream of requests, decoded in slots.
 
-Reads ahead, so that requests can be batched by length, and puts the parts of a
-response together. A request that cannot be answered gets a response that says
-why, and disturbs no other.
+Reads ahead, so that requests can be batched by length, and joins the parts of a
+response. A request that cannot be answered gets a response with an `error`, and
+does not affect the others.
 """
 
 from collections.abc import Iterable
@@ -13,7 +13,6 @@ import dataclasses
 
 from pid_jax import errors
 from pid_jax.inference import engine as engine_lib
-from pid_jax.inference import requests as requests_lib
 from pid_jax.inference import slots as slots_lib
 from pid_jax.inference import text as text_lib
 
@@ -23,7 +22,7 @@ _BATCHES_AHEAD = 4
 
 @dataclasses.dataclass
 class _Pending:
-  """A request that is not decoded to its end.
+  """A request that is being decoded.
 
   Attributes:
     id: of the request.
@@ -32,7 +31,7 @@ class _Pending:
   """
 
   id: object
-  encoded: requests_lib.EncodedRequest
+  encoded: text_lib.EncodedRequest
   outputs: dict[int, engine_lib.Output] = dataclasses.field(
     default_factory=dict
   )
@@ -43,22 +42,22 @@ class ResponseStream:
 
   def __init__(
     self,
-    requests: Iterable[requests_lib.Request | None],
+    requests: Iterable[text_lib.Request | None],
     slots: slots_lib.Slots,
-    processor: requests_lib.RequestProcessor,
+    processor: text_lib.RequestProcessor,
     *,
     in_order: bool,
     normalize_scores: bool,
   ):
-    """Takes the parts; reads no request yet.
+    """Reads no request yet.
 
     Args:
-      requests: None among them means that no other is there yet: those that are
-        will not be kept waiting for it.
+      requests: None means that no further request is available yet: those read
+        so far are decoded at once.
       slots: decode.
       processor: maps requests to ids, and outputs to responses.
-      in_order: whether responses come in the order of their requests, or each
-        as soon as it is there.
+      in_order: whether to yield responses in the order of their requests, or
+        each as soon as it is complete.
       normalize_scores: see `DecodingOptions`.
     """
     self._requests, self._slots = iter(requests), slots
@@ -68,9 +67,9 @@ class ResponseStream:
     self._has_more = True
     self._num_requests = self._num_parts = 0
     self._pending: dict[int, _Pending] = {}  # By number of the request.
-    self._ready: dict[int, requests_lib.Response] = {}
+    self._ready: dict[int, text_lib.Response] = {}
 
-  def __iter__(self) -> Iterator[requests_lib.Response]:
+  def __iter__(self) -> Iterator[text_lib.Response]:
     """Yields a response for each request."""
     num_yielded = 0
     while self._has_more or not self._slots.is_idle:
@@ -101,7 +100,7 @@ class ResponseStream:
         return
       self._submit(request)
 
-  def _submit(self, request: requests_lib.Request) -> None:
+  def _submit(self, request: text_lib.Request) -> None:
     number = self._num_requests
     self._num_requests += 1
     name = getattr(request, 'id', None)
@@ -109,23 +108,21 @@ class ResponseStream:
     try:
       encoded = self._encode(request)
     except errors.UserError as error:
-      self._ready[number] = requests_lib.Response(name, error=str(error))
-      self._num_parts += 1  # What others draw does not depend on it.
+      self._ready[number] = text_lib.Response(name, error=str(error))
+      self._num_parts += 1  # So that later requests draw as they would.
       return
     self._pending[number] = _Pending(name, encoded)
     for part, tokens in enumerate(encoded.parts):
       self._slots.submit((number, part), self._num_parts, tokens)
       self._num_parts += 1
 
-  def _encode(
-    self, request: requests_lib.Request
-  ) -> requests_lib.EncodedRequest:
+  def _encode(self, request: text_lib.Request) -> text_lib.EncodedRequest:
     """Checks a request and tokenises it.
 
     Raises:
       UserError: it cannot be answered.
     """
-    if not isinstance(request, requests_lib.Request):
+    if not isinstance(request, text_lib.Request):
       raise errors.UserError(
         f'A request must be an inference.Request. Got {request!r:.80}.'
       )

@@ -1,22 +1,31 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Texts: what is checked of them, and how they become ids and ids texts.
+"""Text to ids and back: requests, responses, and the tokenizer between them.
 
-The first mistakes of a user of `PromptInDecoder` are made here: one list of
-prompts for all inputs, a string for a list, an empty prompt. Each has a message
-that names the entry; so have characters that the vocabulary cannot hold. Texts
-are checked and tokenised once, where they enter.
+    Request -> check -> RequestProcessor.encode -> TokenRequests -> engine
+            -> Outputs -> RequestProcessor.decode -> Response
+
+The same for `generate`, `stream`, `predict` and whatever else answers texts. In
+the layout 'pid' a request is one TokenRequest; in 'pie' it is one for each of
+its prompts, which the encoder reads before the input.
+
+Texts are checked and tokenised once, where they enter. Users make their first
+mistakes here: one list of prompts for all inputs, a string for a list, an empty
+prompt. Each has a message that names the entry, and so have characters that the
+vocabulary cannot encode.
 """
 
 import collections
 from collections.abc import Iterable
 from collections.abc import Sequence
+import dataclasses
 import functools
 import logging
 from typing import Any
 
 from pid_jax import errors
 from pid_jax.inference import batching
+from pid_jax.inference import engine as engine_lib
 from pid_jax.subtasks import newlines
 from pid_jax.vocabulary import AnyVocabulary
 
@@ -25,6 +34,45 @@ logger = logging.getLogger(__name__)
 # Lists of choices that are kept as ids: prompts that are asked again and again
 # have the same ones each time.
 _NUM_CHOICE_LISTS = 1024
+
+_Known = dict[int, tuple[Sequence[str], batching.TokenSequences]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+  """One input with its prompts.
+
+  Attributes:
+    inputs: the input.
+    prompts: at least one.
+    choices: for each prompt None, or the strings of which its output is one;
+      None: all are free.
+    id: returned with the response; None: the request's number, from 0.
+  """
+
+  inputs: str
+  prompts: Sequence[str]
+  choices: Sequence[Sequence[str] | None] | None = None
+  id: Any = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Response:
+  """The result of a request.
+
+  Attributes:
+    id: of the request.
+    outputs: one for each prompt; none where there is an error.
+    scores: for each output the natural logarithm of its probability.
+    truncated: whether the input was longer than the model reads.
+    error: why there are no outputs, or None.
+  """
+
+  id: Any
+  outputs: list[str] = dataclasses.field(default_factory=list)
+  scores: list[float] = dataclasses.field(default_factory=list)
+  truncated: bool = False
+  error: str | None = None
 
 
 def check(
@@ -53,7 +101,7 @@ def check(
     if isinstance(lists, str) or len(lists) != len(inputs):
       raise errors.UserError(
         f'There are {len(inputs)} inputs and {len(lists)} lists of {name}: '
-        f'give each input a list of {name} of its own.'
+        f'give each input its list of {name}.'
       )
     for i, texts in enumerate(lists):
       _check_strings(f'{name}[{i}]', texts)
@@ -83,21 +131,21 @@ def check_input(text: str) -> None:
     )
 
 
-def check_prompts(prompts: Sequence[str], place: str = '') -> None:
+def check_prompts(prompts: Sequence[str], index: str = '') -> None:
   """Checks that an input has prompts, none of them blank.
 
   Args:
     prompts: of the input.
-    place: of the input among others, such as '[3]', for messages.
+    index: of the input among others, such as '[3]', for messages.
 
   Raises:
     UserError: saying which entry is wrong.
   """
-  name = f'prompts{place}'
+  name = f'prompts{index}'
   _check_strings(name, prompts)
   if not prompts:
     raise errors.UserError(
-      f'{name} is empty: give inputs{place} at least one prompt.'
+      f'{name} is empty: give inputs{index} at least one prompt.'
     )
   for u, prompt in enumerate(prompts):
     if not prompt.strip():
@@ -109,27 +157,27 @@ def check_prompts(prompts: Sequence[str], place: str = '') -> None:
 def check_choices(
   prompts: Sequence[str],
   choices: Sequence[Sequence[str] | None],
-  place: str = '',
+  index: str = '',
 ) -> None:
   """Checks that each prompt of an input has an entry for its choices.
 
   Args:
     prompts: of the input, checked already.
     choices: for each prompt a list or None; see `Tokenizer.encode_choices`.
-    place: of the input among others, such as '[3]', for messages.
+    index: of the input among others, such as '[3]', for messages.
 
   Raises:
     UserError: saying which entry is wrong.
   """
   if not isinstance(choices, Sequence):
     raise errors.UserError(
-      f'choices{place} must be a list, with a list for each prompt. Got '
+      f'choices{index} must be a list, with a list for each prompt. Got '
       f'{choices!r:.80}.'
     )
   if isinstance(choices, str) or len(choices) != len(prompts):
     raise errors.UserError(
-      f'prompts{place} holds {len(prompts)} strings, choices{place} '
-      f'{len(choices)}: give each prompt a list of choices of its own.'
+      f'prompts{index} holds {len(prompts)} strings, choices{index} '
+      f'{len(choices)}: give each prompt its list of choices.'
     )
 
 
@@ -145,12 +193,12 @@ def _check_strings(name: str, values: Sequence[str]) -> None:
 
 
 class Tokenizer:
-  """Texts to ids and back, through a vocabulary and the newline sentinel.
+  """Maps texts to ids and back, with a vocabulary and a newline sentinel.
 
   Attributes:
-    vocabulary: ours, or one of SeqIO's.
-    newline: the sentinel that newlines are written as, or None.
-    unknown: counts the characters that are lost, if asked to.
+    vocabulary: of `pid_jax.vocabulary`, or one of SeqIO's.
+    newline: the sentinel that stands for newlines, or None.
+    unknown: counts the characters that the vocabulary cannot encode, or None.
   """
 
   def __init__(
@@ -207,7 +255,7 @@ class Tokenizer:
       The ids of each string, without EOS. The same object for equal lists.
 
     Raises:
-      UserError: there is no string, one twice, or something else; or one to be
+      UserError: there is no string, or one occurs twice; or one to be
         generated is too long, or the vocabulary cannot write it.
     """
     _check_strings(name, strings)
@@ -248,10 +296,10 @@ class Tokenizer:
 
 
 class UnknownCharacterCounter:
-  """Counts what texts lose on their way through a vocabulary.
+  """Counts the characters of texts that a vocabulary cannot encode.
 
-  T5's has no braces, no newline and few letters of most scripts: the model
-  never sees them, and never says so.
+  T5's has no braces, no newline and few letters of most scripts: the model does
+  not see them.
   """
 
   def __init__(self, vocabulary: AnyVocabulary):
@@ -264,7 +312,7 @@ class UnknownCharacterCounter:
 
     Args:
       text: the text.
-      ids: what the vocabulary made of it.
+      ids: of the text, by the vocabulary.
     """
     self._num_texts += 1
     lost: collections.Counter[str] = collections.Counter()
@@ -280,16 +328,219 @@ class UnknownCharacterCounter:
     return bool(self._vocabulary.lost('\n'))
 
   def warn(self) -> None:
-    """Logs one warning, if anything was lost."""
+    """Logs one warning if there were any."""
     if not self._lost:
       return
     most = self._lost.most_common(8)
-    told = [f'{character!r} ({times})' for character, times in most]
+    counts = [f'{character!r} ({times})' for character, times in most]
     logger.warning(
       '%d of %d texts have characters that the vocabulary does not: the model '
       'does not see them. %s%s',
       self._num_with_unknown,
       self._num_texts,
-      ', '.join(told),
+      ', '.join(counts),
       ', ...' if len(self._lost) > 8 else '',
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class EncodedRequest:
+  """A request as ids.
+
+  Attributes:
+    parts: what the engine gets, their prompts being in order those of the
+      request.
+    truncated: whether the input was too long.
+  """
+
+  parts: Sequence[batching.TokenRequest]
+  truncated: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class RequestProcessor:
+  """Maps requests to ids as the model was trained, and outputs to responses.
+
+  Attributes:
+    tokenizer: of all texts.
+    layout: 'pid', or 'pie': the encoder reads each prompt before the input.
+    max_input_tokens: length to which inputs are truncated, EOS (and prompt)
+      included; None: they are not.
+    long_inputs: what to do with a longer one: 'keep_start', 'keep_end' or
+      'error'.
+    max_prompt_tokens: length of the longest prompt; None: any.
+    max_new_tokens: where outputs are cut, which choices must fit; None if none
+      is generated.
+    targets_name: what to call the strings to be scored in messages.
+  """
+
+  tokenizer: Tokenizer
+  layout: str
+  max_input_tokens: int | None
+  long_inputs: str
+  max_prompt_tokens: int | None = None
+  max_new_tokens: int | None = None
+  targets_name: str = 'targets'
+
+  def encode(
+    self,
+    inputs: str,
+    prompts: Sequence[str],
+    *,
+    choices: Sequence[Sequence[str] | None] | None = None,
+    targets: Sequence[Sequence[str]] | None = None,
+    index: str = '',
+    known: _Known | None = None,
+  ) -> EncodedRequest:
+    """Tokenises an input with its prompts, which were checked (see `text`).
+
+    Args:
+      inputs: the input.
+      prompts: [U].
+      choices: for each prompt the strings that its output is one of, or None;
+        or None: all outputs are free.
+      targets: for each prompt K strings to be scored; None: there are none.
+      index: of the input among others, such as '[3]', for messages.
+      known: cache of lists of strings by `id(list)`: the list and its ids;
+        updated here. The lists must not change meanwhile.
+
+    Returns:
+      The request, or the requests in the layout 'pie', as ids.
+
+    Raises:
+      UserError: a text or prompt is too long, or a text or list of strings
+        cannot be tokenised; see `Tokenizer`.
+    """
+    name = f'inputs{index}'
+    ids = self.tokenizer.encode(inputs, name)
+    prompt_ids = []
+    for u, prompt in enumerate(prompts):
+      tokens = self.tokenizer.encode(prompt, f'prompts{index}[{u}]')
+      limit = self.max_prompt_tokens
+      if limit is not None and len(tokens) > limit:
+        raise errors.UserError(
+          f'prompts{index}[{u}] has {len(tokens)} tokens, and at most {limit} '
+          'are allowed: shorten it, or raise max_prompt_tokens.'
+        )
+      prompt_ids.append(tokens)
+    eos_id = self.tokenizer.vocabulary.eos_id
+    rows, truncated = batching.truncate(
+      ids,
+      prompt_ids,
+      layout=self.layout,
+      limit=self.max_input_tokens,
+      long_inputs=self.long_inputs,
+      eos_id=eos_id,
+      name=name,
+    )
+    known = {} if known is None else known
+
+    def sequences(strings, name, max_new_tokens=None):
+      if id(strings) not in known:
+        known[id(strings)] = (
+          strings,  # Kept, so that no other list gets its id.
+          self.tokenizer.encode_choices(strings, name, max_new_tokens),
+        )
+      return known[id(strings)][1]
+
+    choice_ids = [
+      None
+      if strings is None
+      else sequences(strings, f'choices{index}[{u}]', self.max_new_tokens)
+      for u, strings in enumerate(choices or ())
+    ]
+    target_ids = [
+      [
+        (*target, eos_id)
+        for target in sequences(strings, f'{self.targets_name}{index}[{u}]')
+      ]
+      for u, strings in enumerate(targets or ())
+    ]
+    if self.layout == 'pid':
+      request = batching.TokenRequest(
+        rows[0], prompt_ids, target_ids, choice_ids
+      )
+      return EncodedRequest([request], truncated)
+    return EncodedRequest(
+      [
+        batching.TokenRequest(
+          row, [()], target_ids[u : u + 1], choice_ids[u : u + 1]
+        )
+        for u, row in enumerate(rows)
+      ],
+      truncated,
+    )
+
+  def encode_all(
+    self,
+    inputs: Sequence[str],
+    prompts: Sequence[Sequence[str]],
+    *,
+    choices: Sequence[Sequence[Sequence[str] | None]] | None = None,
+    targets: Sequence[Sequence[Sequence[str]]] | None = None,
+  ) -> list[EncodedRequest]:
+    """Tokenises a job, and warns of inputs that are cut and characters lost.
+
+    Args:
+      inputs: N strings, checked.
+      prompts: [N][U].
+      choices: [N][U], or None; see `encode`.
+      targets: [N][U][K], or None.
+
+    Raises:
+      UserError: see `encode`.
+    """
+    known: _Known = {}
+    encoded = [
+      self.encode(
+        text,
+        prompts[i],
+        choices=None if choices is None else choices[i],
+        targets=None if targets is None else targets[i],
+        index=f'[{i}]',
+        known=known,
+      )
+      for i, text in enumerate(inputs)
+    ]
+    cut = [f'inputs[{i}]' for i, x in enumerate(encoded) if x.truncated]
+    if cut:
+      logger.warning(
+        '%d of %d inputs have more than %d tokens and were cut (%s): %s',
+        len(cut), len(inputs), self.max_input_tokens, self.long_inputs,
+        ', '.join(cut[:5]) + (', ...' if len(cut) > 5 else ''),
+      )  # fmt: skip
+    if self.tokenizer.unknown is not None:
+      self.tokenizer.unknown.warn()
+    return encoded
+
+  def decode(
+    self,
+    id: Any,
+    encoded: EncodedRequest,
+    outputs: Iterable[engine_lib.Output],
+    *,
+    normalize_scores: bool = False,
+  ) -> Response:
+    """Makes the response of what the engine returned for a request's parts.
+
+    Args:
+      id: of the request.
+      encoded: the request.
+      outputs: one for each of its parts.
+      normalize_scores: see `DecodingOptions`.
+    """
+    texts, scores = [], []
+    for output in outputs:
+      texts += [
+        self.tokenizer.decode(tokens) for tokens in output.tokens.tolist()
+      ]
+      scores += engine_lib.scores(output, normalize_scores).tolist()
+    return Response(id, texts, scores, encoded.truncated)
+
+
+def split(
+  encoded: Sequence[EncodedRequest], results: Sequence[Any]
+) -> list[list]:
+  """Splits results of all parts into one list for each request."""
+  results = iter(results)
+  return [[next(results) for _ in x.parts] for x in encoded]

@@ -30,14 +30,3 @@ from pid_jax.network.kv_cache import KVCache
 from pid_jax.network.kv_cache import KVLayer
 from pid_jax.network.quantization import quantize_params
 from pid_jax.network.transformer import Transformer
-
-__all__ = [
-  'KVCache',
-  'KVLayer',
-  'ParamAxes',
-  'T5Config',
-  'Transformer',
-  'initialize',
-  'param_axes',
-  'quantize_params',
-]

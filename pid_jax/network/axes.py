@@ -1,6 +1,6 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Logical axes of the parameters: what each axis of a parameter stands for.
+"""Logical axes of the parameters: what each axis of a parameter means.
 
 A kernel of one layer is ('embed', 'mlp'); with `scan_layers` the kernels of all
 layers are one array, ('embed', 'layers', 'mlp'). Rank and shape cannot tell

@@ -8,7 +8,7 @@ short run on discovering that. This arrangement of T5's initial parameters
 starts close to it, and leaves everything trainable:
 
 - value and output projections of each attention are an orthogonal matrix and
-  its transpose, so what is attended to arrives as it is;
+  its transpose, so what is attended to arrives unchanged;
 - cross-attention keys are projected as its queries are, so a token attends to
   the same token in the input;
 - one head of the encoder prefers the token before, one the token after, so that
@@ -101,8 +101,8 @@ def near_copying(
   for name, bias in leaves.items():
     if name.startswith('encoder/') and name.endswith('/rel_embedding'):
       for head, bucket in ((0, 1), (second_head, after)):
-        places = {'heads': head, 'relpos_buckets': bucket}
-        index = tuple(places.get(axis, slice(None)) for axis in axes[name])
+        indices = {'heads': head, 'relpos_buckets': bucket}
+        index = tuple(indices.get(axis, slice(None)) for axis in axes[name])
         bias = bias.at[index].add(NEIGHBOUR_BIAS)
       leaves[name] = bias
   ordered = [leaves[axes_lib.path_name(path)] for path, _ in flat]

@@ -52,15 +52,36 @@ class KVCache:
     """Number of positions, K."""
     return self.mask.shape[1]
 
+  @property
+  def batch_axis(self) -> int:
+    """Axis of B in keys and values: behind that of stacked layers, if any."""
+    return 1 if isinstance(self.layers, KVLayer) else 0
+
   def take(self, indices: Int32[Array, ' taken']) -> 'KVCache':
     """Returns the cache of the given batch entries, in their order."""
-    # Stacked layers have an axis before that of the batch.
-    take = lambda x: jnp.take(x, indices, axis=x.ndim - 4)
+    take = lambda x: jnp.take(x, indices, axis=self.batch_axis)
     return KVCache(jax.tree.map(take, self.layers), self.mask[indices])
 
   def repeat(self, times: int) -> 'KVCache':
     """Repeats every batch entry; copies of one entry are adjacent."""
     return self.take(jnp.repeat(jnp.arange(self.mask.shape[0]), times))
+
+  def pad_left(self, count: int) -> 'KVCache':
+    """Returns the cache with `count` masked positions before all others."""
+
+    def pad(x: Array, axis: int) -> Array:
+      widths = [(0, 0)] * x.ndim
+      widths[axis] = (count, 0)
+      return jnp.pad(x, widths)
+
+    return KVCache(
+      jax.tree.map(
+        lambda layer: KVLayer(pad(layer.keys, -1), pad(layer.values, -2)),
+        self.layers,
+        is_leaf=lambda x: isinstance(x, KVLayer),
+      ),
+      pad(self.mask, -1),
+    )
 
 
 def write(

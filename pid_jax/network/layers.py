@@ -42,7 +42,7 @@ def gathered(param: Array, axes: tuple[str, ...]) -> Array:
     axes: its logical axes.
 
   Returns:
-    The same values, with a sharding constraint where there is a mesh.
+    The same values, with a sharding constraint on a mesh.
   """
   names = tuple(None if axis == 'embed' else axis for axis in axes)
   return with_sharding_constraint(param, names)
@@ -76,9 +76,8 @@ class Dense(nn.Module):
     rows = x.reshape(-1, shape[0])
     is_trained = kernel.dtype == jnp.float32
     if is_trained:
-      kernel = kernel.astype(
-        self.dtype
-      )  # First: it may halve what is gathered.
+      # Before it is gathered: half as many bytes in bfloat16.
+      kernel = kernel.astype(self.dtype)
     kernel = gathered(kernel, self.kernel_axes)
     if is_trained:
       y = jnp.dot(rows.astype(self.dtype), kernel)

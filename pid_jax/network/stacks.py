@@ -37,7 +37,7 @@ class LayerContext:
   Attributes:
     self_bias: [R, H, Q, K] (in the encoder [B, H, S, S]), relative
       position bias where a query may attend, else MASKED. With
-      `relpos_bias_per_layer`, [R, 1, Q, K] with 0 in place of the bias.
+      `relpos_bias_per_layer`, [R, 1, Q, K] with 0 instead of the bias.
     cross_bias: float32 [B, 1, L, S] (training) or [B, 1, 1, S] (decoding), 0
       where a query may attend, else MASKED.
     encoded: [B, S, E] in training; None in decoding, which has a cache.

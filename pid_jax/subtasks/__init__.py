@@ -13,38 +13,23 @@ such examples into three SeqIO tasks (preprocessors.py lists their features).
 `PromptInDecoderFeatureConverter` converts the first task to the model's packed
 or padded features, `TextToTextFeatureConverter` the other two.
 
-Names are imported on first use (PEP 562): reading examples and computing the
+Names are imported when they are first used: reading examples and computing the
 metrics of a prediction must not import TensorFlow.
 """
 
-import importlib
-from typing import Any
+from etils import epy as _epy
 
-_HOMES = {
-  'DecomposableTask': 'registration',
-  'InMemoryDataSource': 'data_source',
-  'PromptInDecoderFeatureConverter': 'feature_converter',
-  'TextToTextFeatureConverter': 'text_converter',
-  'is_new': 'registration',
-  'iterate_examples': 'examples',
-  'iterate_lines': 'examples',
-  'measure_lengths': 'length_stats',
-  'packing_efficiency': 'length_stats',
-  'read_examples': 'examples',
-  'register': 'registration',
-  'register_once': 'registration',
-  'user_error': 'tf_assertions',
-}
-
-__all__ = list(_HOMES)
-
-
-def __getattr__(name: str) -> Any:
-  if name not in _HOMES:
-    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
-  module = importlib.import_module(f'pid_jax.subtasks.{_HOMES[name]}')
-  return getattr(module, name)
-
-
-def __dir__() -> list[str]:
-  return __all__
+with _epy.lazy_api_imports(globals()):
+  from pid_jax.subtasks.data_source import InMemoryDataSource
+  from pid_jax.subtasks.examples import iterate_examples
+  from pid_jax.subtasks.examples import iterate_lines
+  from pid_jax.subtasks.examples import read_examples
+  from pid_jax.subtasks.feature_converter import PromptInDecoderFeatureConverter
+  from pid_jax.subtasks.length_stats import measure_lengths
+  from pid_jax.subtasks.length_stats import packing_efficiency
+  from pid_jax.subtasks.registration import DecomposableTask
+  from pid_jax.subtasks.registration import is_new
+  from pid_jax.subtasks.registration import register
+  from pid_jax.subtasks.registration import register_once
+  from pid_jax.subtasks.text_converter import TextToTextFeatureConverter
+  from pid_jax.subtasks.tf_assertions import user_error

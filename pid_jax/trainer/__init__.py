@@ -9,13 +9,3 @@ from pid_jax.trainer.evaluate_checkpoint import table
 from pid_jax.trainer.loop import train
 from pid_jax.trainer.optimizers import Optimizer
 from pid_jax.trainer.step import TrainState
-
-__all__ = [
-  'CheckpointConfig',
-  'DatasetConfig',
-  'Optimizer',
-  'TrainState',
-  'evaluate',
-  'table',
-  'train',
-]

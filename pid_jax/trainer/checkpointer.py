@@ -133,7 +133,7 @@ class _Manager(ocp.CheckpointManager):
   """Leaves JAX's preemption service to `interruption`.
 
   Orbax would ask it about its steps, also about old ones in the background,
-  but the service knows one count of checks in a process.
+  but the service has one count of checks per process.
   """
 
   def reached_preemption(self, step: int) -> bool:
@@ -259,8 +259,7 @@ class Checkpointer:
     folder = self._path / str(step)
     served, rest = _split(shapes)
     for name, tree in (('params', served), ('state', rest)):
-      saved = checkpoints.saved_shapes(folder / name)
-      checkpoints.check_shapes(saved, tree, str(folder / name))
+      checkpoints.check_saved(folder / name, tree)
     items = {
       'params': ocp.args.StandardRestore(served),
       'state': ocp.args.StandardRestore(rest),
@@ -275,11 +274,12 @@ class Checkpointer:
     return self
 
   def __exit__(self, unused_kind, error, unused_traceback) -> None:
-    """Waits until everything is written, unless an error makes that vain.
+    """Waits until everything is written, unless an error makes that pointless.
 
-    A process of many that fails alone does not wait for the others, which may
-    never come. After a fault of the disk the incomplete step is removed, since
-    it may be what fills the disk; otherwise orbax does so at the next start.
+    One of many processes that fails alone does not wait for the others, which
+    may never arrive. After a fault of the disk the incomplete step is removed,
+    since it may be what fills the disk; otherwise orbax does so at the next
+    start.
     """
     if distributed.process_count() > 1 and not _is_common(error):
       return

@@ -3,10 +3,11 @@
 """A task's evaluation examples as requests for the engine, and back.
 
 seqio.Evaluator keeps an evaluation's examples as padded features of the model:
-a grid of prompts for PiD, one row for text-to-text tasks (PiE and joint). The
-engine takes requests of ids, and batches them by length; seqio's metrics want a
-prediction for each example, in order and in the form of its features. So both
-ways lead through here. Examples are read once and serve every evaluation.
+an array of prompts [U, P] for PiD, and no prompts for text-to-text tasks (PiE
+and joint). The engine takes requests of ids, and batches them by length;
+SeqIO's metrics take a prediction for each example, in order and in the shape of
+its features. This module converts in both directions. Examples are read once,
+for all evaluations.
 """
 
 from collections.abc import Sequence
@@ -18,11 +19,11 @@ import numpy as np
 import seqio
 import tensorflow as tf
 
+from pid_jax import model as model_lib
 from pid_jax.inference import batching
 from pid_jax.inference import text
 from pid_jax.subtasks import examples as examples_lib
 
-TRUNCATED = '_truncated'  # Ends the names of counters of what was cut.
 _BATCH = 256  # Examples that are read together.
 
 
@@ -31,11 +32,12 @@ class EvalRequests:
   """The examples of a task, in order.
 
   Attributes:
-    requests: one for each example, without targets. In a grid, of its rows with
-      a prompt; of a text-to-text example, one row without prompt tokens.
+    requests: one for each example, without targets. Its prompts are those of
+      the example that are not padding; one empty prompt for text-to-text.
     targets: for each example its targets, one for each prompt of the request.
-    rows: for each example int [U], which rows of its grid the prompts are.
-    grid_size: rows of a grid; None for text-to-text.
+    rows: for each example the indices of the request's prompts among the padded
+      ones, int array.
+    num_prompts: U, padded prompts of an example; None for text-to-text.
     target_length: T, where targets are cut, EOS included.
     truncated: 'inputs_truncated' and 'targets_truncated' -> how many do not fit
       the lengths, where the task tells.
@@ -44,7 +46,7 @@ class EvalRequests:
   requests: list[batching.TokenRequest]
   targets: list[list[Sequence[int]]]
   rows: list[np.ndarray]
-  grid_size: int | None
+  num_prompts: int | None
   target_length: int
   truncated: dict[str, int]
 
@@ -59,23 +61,24 @@ class EvalRequests:
     ]
 
   def restore(self, values: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Gives results the form of the examples' features.
+    """Gives results the shape of the examples' features.
 
     Args:
-      values: for each example an array [U, ...], of its request's prompts.
+      values: for each example an array, one entry for each prompt of its
+        request.
 
     Returns:
-      For each example an array [grid_size, ...], 0 in rows without a prompt; or
-      [...] where the task is text-to-text.
+      For each example an array [U, ...], 0 where a prompt is padding; or [...]
+      where the task is text-to-text.
     """
-    if self.grid_size is None:
+    if self.num_prompts is None:
       return [array[0] for array in values]
-    grids = []
+    restored = []
     for rows, array in zip(self.rows, values, strict=True):
-      grid = np.zeros((self.grid_size, *array.shape[1:]), array.dtype)
-      grid[rows] = array
-      grids.append(grid)
-    return grids
+      padded = np.zeros((self.num_prompts, *array.shape[1:]), array.dtype)
+      padded[rows] = array
+      restored.append(padded)
+    return restored
 
 
 def read(
@@ -91,8 +94,8 @@ def read(
       outputs are to be chosen from.
     model_dataset: of `seqio.Evaluator.cached_model_datasets`: (index,
       features), with int32 `encoder_input_tokens` [S], `decoder_target_tokens`
-      [U, T] or [T], and of a grid `decoder_prompt_tokens` [U, P], all padded
-      with 0.
+      [U, T] or [T], and of a task with prompts `decoder_prompt_tokens` [U, P],
+      all padded with 0.
     task_dataset: of `seqio.Evaluator.cached_task_datasets`, the same examples.
     max_new_tokens: where outputs are cut; None: as targets are.
 
@@ -103,25 +106,27 @@ def read(
   requests, targets, rows = [], [], []
   known: dict[bytes, np.ndarray] = {}  # Most prompts are asked again and again.
   _, features = model_dataset.element_spec
-  is_grid = 'decoder_prompt_tokens' in features
-  *grid_size, target_length = features['decoder_target_tokens'].shape
-  truncated = {name: 0 for name in features if name.endswith(TRUNCATED)}
+  has_prompts = 'decoder_prompt_tokens' in features
+  *num_prompts, target_length = features['decoder_target_tokens'].shape
+  truncated = {
+    name: 0 for name in features if name.endswith(model_lib.TRUNCATED)
+  }
   for _, batch in model_dataset.batch(_BATCH).as_numpy_iterator():
     for name in truncated:
       truncated[name] += int(batch[name].sum())
     inputs = _unpadded(batch['encoder_input_tokens'])
     for i, ids in enumerate(inputs):
       target_rows = batch['decoder_target_tokens'][i]
-      if is_grid:
-        grid = batch['decoder_prompt_tokens'][i]
-        present = np.flatnonzero(grid.any(axis=-1))
+      if has_prompts:
+        padded = batch['decoder_prompt_tokens'][i]
+        present = np.flatnonzero(padded.any(axis=-1))
         prompts = [
           known.setdefault(prompt.tobytes(), prompt)
-          for prompt in _unpadded(grid[present])
+          for prompt in _unpadded(padded[present])
         ]
       else:
         target_rows, present, prompts = target_rows[None], np.arange(1), [()]
-      # Nothing at all still takes a place.
+      # Empty inputs and targets stand for themselves as one padding token.
       requests.append(batching.TokenRequest(ids if len(ids) else (0,), prompts))
       target_rows = _unpadded(target_rows[present])
       targets.append([x if len(x) else (0,) for x in target_rows])
@@ -136,7 +141,7 @@ def read(
     requests,
     targets,
     rows,
-    grid_size[0] if is_grid else None,
+    num_prompts[0] if has_prompts else None,
     target_length,
     truncated,
   )
@@ -172,7 +177,7 @@ def _choices(
       )
     return known[content]
 
-  # A grid's example has those of all its subtasks, a text those of one.
+  # An example with prompts has those of all its subtasks, a text those of one.
   values = map(np.atleast_1d, column.as_numpy_iterator())
   return [[encode(content) for content in x.tolist()] for x in values]
 

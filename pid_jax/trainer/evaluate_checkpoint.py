@@ -15,7 +15,6 @@ from pid_jax import model as model_lib
 from pid_jax import network
 from pid_jax import partitioning
 from pid_jax.inference import options as options_lib
-from pid_jax.network import quantization
 from pid_jax.trainer import data
 from pid_jax.trainer import evaluation
 from pid_jax.trainer import io_errors
@@ -39,9 +38,10 @@ def evaluate(
     dataset_cfg: what to evaluate on; its task must be registered.
     step: see `checkpoints.load`.
     output_dir: receives metrics.json and, for each task, TASK.jsonl with a line
-      per example; by default MODEL_DIR/evaluation/SPLIT-STEP, to which is added
-      what is not the usual: the name of a task other than that of the training,
-      'first-N' where not all examples are read, `param_dtype`, and options.
+      per example; by default MODEL_DIR/evaluation/SPLIT-STEP, with a suffix for
+      what is not the default: the name of another task than that of the
+      training, 'first-N' where not all examples are read, `param_dtype`, and
+      options.
     partitioner: the mesh; all devices on the data axis by default.
     param_dtype: of the weights, see `network.quantization`.
     options: of decoding, as in `PromptInDecoder.generate`; max_new_tokens None:
@@ -53,11 +53,12 @@ def evaluate(
   Raises:
     UserError: no such model, step, task, split or param_dtype; a full disk.
   """
-  quantization.check_param_dtype(param_dtype)
   options = options or options_lib.DecodingOptions()
   partitioner = partitioner or partitioning.Partitioner()
-  step = checkpoints.open_checkpoint(model_dir, step).step
-  pretrained = checkpoints.load(model_dir, step, partitioner)
+  pretrained = checkpoints.load_for_inference(
+    model_dir, step, partitioner, param_dtype=param_dtype
+  )
+  step = pretrained.step
   task = dataset_cfg.mixture_or_task_name
   if output_dir is None:
     parts = [dataset_cfg.split, str(step)]
@@ -70,13 +71,8 @@ def evaluate(
     parts += [_file_name(f'{k}-{v}') for k, v in options.changed().items()]
     output_dir = epath.Path(model_dir) / 'evaluation' / '-'.join(parts)
   output_dir = epath.Path(output_dir)
-  module = network.Transformer(pretrained.config)
-  params = network.quantize_params(
-    pretrained.params, network.param_axes(module), param_dtype
-  )
-  model = model_lib.EncoderDecoderModel(module)
   evaluator = evaluation.PredictionEvaluator(
-    model,
+    model_lib.EncoderDecoderModel(network.Transformer(pretrained.config)),
     dataset_cfg,
     partitioner,
     loggers=[evaluation.PredictionsWriter],
@@ -85,7 +81,7 @@ def evaluate(
   )
   reporting.warn_of_truncated(evaluator.truncated)
   with io_errors.faults_explained(output_dir):
-    values = evaluator.evaluate(params, step)
+    values = evaluator.evaluate(pretrained.params, step)
     results = {
       'step': step,
       'split': dataset_cfg.split,
@@ -108,9 +104,9 @@ def _file_name(text: str) -> str:
 
 
 def table(values: Mapping[str, float]) -> str:
-  """Lays metrics out in two columns."""
+  """Formats metrics in two columns."""
   width = max(map(len, values), default=0)
-  # Counts are whole.
+  # Counts are integers.
   shown = (
     (k, f'{x:.{0 if x.is_integer() else 4}f}') for k, x in values.items()
   )

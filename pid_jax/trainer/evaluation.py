@@ -5,8 +5,8 @@
 Predictions are made by the engine that answers users' texts, with the same
 options: `eval_requests` makes requests of SeqIO's examples, and predictions of
 its outputs. Every process reads all examples of an evaluation (they are few)
-and computes its rows of each global batch; predictions come back whole to all
-of them.
+and computes its rows of each global batch; all of them get all
+predictions.
 """
 
 from collections.abc import Callable
@@ -40,7 +40,7 @@ PyTree = Any
 
 
 class Interrupted(Exception):
-  """An evaluation was told to stop before its end."""
+  """An evaluation was stopped before its end."""
 
 
 class PredictionEvaluator:
@@ -175,7 +175,7 @@ class PredictionEvaluator:
     outputs = engine.generate(
       examples.requests, options, **self._batches(name, examples.requests)
     )
-    scores = [x.scores(options.normalize_scores) for x in outputs]
+    scores = [engine_lib.scores(x, options.normalize_scores) for x in outputs]
     return (
       list(enumerate(examples.restore([x.tokens for x in outputs]))),
       {'scores': examples.restore(scores)},
@@ -192,7 +192,7 @@ class PredictionEvaluator:
   def _batches(
     self, name: str, requests: Sequence[batching.TokenRequest]
   ) -> dict[str, Any]:
-    """How the engine is to batch requests, which `name` stands for."""
+    """Options of the engine to batch requests; `name` identifies them."""
     size = self._cfg.batch_size
     if name not in self._shapes:
       self._shapes[name] = batching.Shapes.planned(
@@ -232,7 +232,7 @@ class LossEvaluator:
       model: gives the loss.
       cfg: what to evaluate on.
       partitioner: gives the mesh.
-      num_batches: read at most so many.
+      num_batches: the most to read.
     """
     partitioner.check_batch_size(cfg.batch_size)
     data.check_split(data.get_task(cfg.mixture_or_task_name), cfg.split)
@@ -242,8 +242,8 @@ class LossEvaluator:
     self._batches, self.truncated = [], {}
     ds = data.dataset(cfg, num_epochs=1).as_numpy_iterator()
     for batch in itertools.islice(ds, num_batches):
-      self._batches.append(_own_rows(partitioner, batch, cfg.batch_size))
-      for name in (k for k in batch if k.endswith(eval_requests.TRUNCATED)):
+      self._batches.append(_local_rows(partitioner, batch, cfg.batch_size))
+      for name in (k for k in batch if k.endswith(model_lib.TRUNCATED)):
         before = self.truncated.get(f'{self._name}/{name}', 0.0)
         self.truncated[f'{self._name}/{name}'] = before + float(
           batch[name].sum()
@@ -292,6 +292,7 @@ class Evaluators:
     loss_cfg: data.DatasetConfig | None,
     loss_batches: int,
     should_stop: Callable[[], bool],
+    decoding_options: options_lib.DecodingOptions | None = None,
   ):
     """See `PredictionEvaluator` and `LossEvaluator`."""
     self._loss = self._prediction = None
@@ -299,7 +300,11 @@ class Evaluators:
       self._loss = LossEvaluator(model, loss_cfg, partitioner, loss_batches)
     if infer_cfg is not None:
       self._prediction = PredictionEvaluator(
-        model, infer_cfg, partitioner, should_stop
+        model,
+        infer_cfg,
+        partitioner,
+        should_stop,
+        options=decoding_options,
       )
     both = [x.truncated for x in (self._loss, self._prediction) if x]
     reporting.warn_of_truncated(functools.reduce(operator.or_, both, {}))
@@ -317,7 +322,7 @@ class Evaluators:
       name: 'TASK/METRIC', or None.
 
     Raises:
-      UserError: the task is none of those evaluated. (Which metrics it has
+      UserError: the task is not evaluated. (Which metrics it has
         shows in the first evaluation.)
     """
     if name is None or not self:
@@ -335,7 +340,7 @@ class Evaluators:
   def evaluate(self, params: PyTree, step: int) -> dict[str, float] | None:
     """Returns the metrics of all evaluations, 'TASK/METRIC' -> value.
 
-    None if they were told to stop before the end.
+    None if they were stopped before the end.
     """
     values = {}
     try:
@@ -372,13 +377,13 @@ class PredictionsWriter(seqio.Logger):
     (folder / f'{task_name}.jsonl').write_text(''.join(lines))
 
 
-def _own_rows(
+def _local_rows(
   partitioner: partitioning.Partitioner,
   batch: Mapping[str, np.ndarray],
   batch_size: int,
 ) -> dict[str, np.ndarray]:
   """Takes this process's rows of a batch that may not be full."""
-  rows = partitioner.rows_of_processes(batch_size)[jax.process_index()]
+  rows = partitioner.local_rows(batch_size)
 
   def take(x):
     missing = batch_size - len(x)

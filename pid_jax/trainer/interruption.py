@@ -1,6 +1,6 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""A request to stop, heard between two steps instead of in the middle of one.
+"""A request to stop, obeyed between two steps.
 
 The exit status is the shell's for the signal, 143 for SIGTERM and 130 for
 SIGINT: a run that is not finished must not look finished to `make` or to a
@@ -17,10 +17,10 @@ import orbax.checkpoint as ocp
 class Interruption:
   """A context in which SIGTERM and SIGINT ask for a stop.
 
-  A second SIGINT has its usual effect, for the impatient. Of many processes it
-  is enough that one receives SIGTERM: JAX's preemption service tells the
-  others, and finds a check that none has passed yet, at which all stop. It
-  knows SIGTERM only, so SIGINT is turned into that.
+  A second SIGINT has its usual effect. Of many processes it is enough that one
+  receives SIGTERM: JAX's preemption service tells the others, and finds a check
+  that none has passed yet, at which all stop. It knows SIGTERM only, so SIGINT
+  is turned into that.
 
   Attributes:
     signal: that the run stops for; None until then.

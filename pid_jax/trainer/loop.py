@@ -22,6 +22,7 @@ from pid_jax import model as model_lib
 from pid_jax import partitioning
 from pid_jax import progress as progress_lib
 from pid_jax.distributed import run_lock as run_lock_lib
+from pid_jax.inference import options as options_lib
 from pid_jax.trainer import checkpointer as checkpointer_lib
 from pid_jax.trainer import data
 from pid_jax.trainer import evaluation
@@ -42,6 +43,7 @@ def train(
   total_steps: int,
   train_eval_dataset_cfg: data.DatasetConfig | None = None,
   infer_eval_dataset_cfg: data.DatasetConfig | None = None,
+  decoding_options: options_lib.DecodingOptions | None = None,
   eval_period: int = 1000,
   eval_steps: int = 20,
   checkpoint_cfg: checkpointer_lib.CheckpointConfig | None = None,
@@ -70,12 +72,14 @@ def train(
     train_eval_dataset_cfg: where to measure the loss; None: nowhere.
     infer_eval_dataset_cfg: where to predict and compute the task's metrics;
       None: nowhere.
+    decoding_options: of these predictions, as in `PromptInDecoder.generate`;
+      None: the model's sampler, greedy by default.
     eval_period: steps from one evaluation to the next; there is also one at the
       end.
     eval_steps: number of batches on which to measure the loss.
     checkpoint_cfg: when to write checkpoints, which to keep, which is best.
     initial_checkpoint_path: the checkpoint that gives the first parameters:
-      MODEL_DIR of a run or one of its checkpoints, of ours or of T5X's, or a
+      MODEL_DIR of a run or one of its checkpoints, of pid_jax or T5X, or a
       folder of Hugging Face's. Without effect on a run that is resumed.
     partitioner: the mesh; all devices on the data axis by default.
     num_microbatches: number of parts of a batch whose gradients are
@@ -144,6 +148,7 @@ def train(
       loss_cfg=train_eval_dataset_cfg,
       loss_batches=eval_steps,
       should_stop=interruption.requested,
+      decoding_options=decoding_options,
     )
   checkpoint_cfg = dataclasses.replace(
     checkpoint_cfg,

@@ -4,7 +4,7 @@
 
 An `Optimizer` is configured before the model exists (gin calls its factory).
 Its `make` takes the logical axes of the model's parameters, from
-`network.param_axes`, so that each layer is optimized by itself, also where the
+`network.param_axes`, so that each layer is optimized separately, also where the
 parameters of all layers are stacked (`scan_layers`).
 """
 

@@ -29,7 +29,7 @@ logger = logging.getLogger('pid_jax.trainer')
 # Counts that are rates, not overflow.
 RATES = ('examples', 'subtasks', 'tokens')
 # Suffixes of counts of what went wrong in an evaluation.
-_FAULT_SUFFIXES = ('_predictions', '_truncated')
+_FAULT_SUFFIXES = ('_predictions', model_lib.TRUNCATED)
 
 
 class NonFiniteError(Exception):
@@ -121,7 +121,9 @@ class Reporter:
 
   def _warn_of_overflow(self, name: str, total: int, step: int) -> None:
     """Warns the first time; TensorBoard shows the others."""
-    if total and name not in self._warned and name.endswith('_truncated'):
+    if (
+      total and name not in self._warned and name.endswith(model_lib.TRUNCATED)
+    ):
       self._warned.add(name)
       logger.warning(
         'step %d: %s: %d in %d steps; see train/overflow/%s for each report. '

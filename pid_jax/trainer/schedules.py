@@ -4,8 +4,8 @@
 
 Each function returns a schedule: a function from the step (int32, from 0) to
 the learning rate of the update made in that step (float32). With `warmup_steps`
-it first rises in a line, because optimizers have no memory of gradient sizes in
-their first steps; `rsqrt` is flat for so long.
+it first rises linearly, because optimizers have no memory of gradient sizes in
+their first steps; `rsqrt` is constant during them.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,7 @@ Schedule = Callable[[jax.Array | int], jax.Array]
 
 
 def constant(learning_rate: float, warmup_steps: int = 0) -> Schedule:
-  """T5's for fine-tuning: warm-up, then the same for ever."""
+  """T5's for fine-tuning: warm-up, then constant."""
   return lambda step: learning_rate * _warmup(step, warmup_steps)
 
 
@@ -48,7 +48,7 @@ def linear(
   warmup_steps: int = 0,
   end_factor: float = 0.0,
 ) -> Schedule:
-  """Warm-up, then a line down to end_factor * learning_rate at total_steps."""
+  """Warm-up, then linear decay to end_factor * learning_rate at total_steps."""
 
   def schedule(step):
     left = 1.0 - _progress(step, total_steps, warmup_steps)
@@ -64,7 +64,7 @@ def cosine(
   warmup_steps: int = 0,
   end_factor: float = 0.0,
 ) -> Schedule:
-  """Warm-up, then half a cosine down to end_factor * learning_rate."""
+  """Warm-up, then cosine decay to end_factor * learning_rate."""
 
   def schedule(step):
     done = _progress(step, total_steps, warmup_steps)

@@ -1,9 +1,9 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Where a run begins: what it writes about itself, and its first state.
+"""Set-up of a run: checks, the description in MODEL_DIR, the first state.
 
-All that can be wrong with a configuration is found here, before the first
-example is read and anything is compiled.
+Mistakes in a configuration are found here, before the first example is read and
+anything is compiled.
 """
 
 import dataclasses
@@ -18,11 +18,11 @@ from pid_jax import config as config_lib
 from pid_jax import errors
 from pid_jax import model as model_lib
 from pid_jax import partitioning
+from pid_jax import vocabulary as vocabulary_lib
 from pid_jax.trainer import checkpointer as checkpointer_lib
 from pid_jax.trainer import data
 from pid_jax.trainer import optimizers
 from pid_jax.trainer import step as step_lib
-from pid_jax.vocabulary import ByteVocabulary
 
 
 def find_vocabulary(
@@ -79,11 +79,15 @@ def describe(
   """
   task = data.get_task(dataset_cfg.mixture_or_task_name)
   vocabulary = find_vocabulary(model, dataset_cfg)
-  path, extra_ids, in_bytes = None, 0, None
+  described = None
   if isinstance(vocabulary, seqio.SentencePieceVocabulary):
-    path, extra_ids = vocabulary.sentencepiece_model_file, vocabulary.extra_ids
+    described = vocabulary_lib.Vocabulary(
+      vocabulary.sentencepiece_model_file, vocabulary.extra_ids or 0
+    )
   elif isinstance(vocabulary, seqio.ByteVocabulary):
-    in_bytes = ByteVocabulary(vocabulary.extra_ids, sentinels_in_text=False)
+    described = vocabulary_lib.ByteVocabulary(
+      vocabulary.extra_ids, sentinels_in_text=False
+    )
   if jax.process_index() == 0:
     checkpoints.write_config(
       model_dir,
@@ -93,15 +97,13 @@ def describe(
         **task_layout(task),
         'feature_lengths': dict(dataset_cfg.task_feature_lengths),
       },
-      vocabulary_path=path,
-      extra_ids=extra_ids or 0,
-      vocabulary=in_bytes,
+      vocabulary=described,
       selection=checkpoint_cfg.selection,
     )
 
 
 def task_layout(task: seqio.Task | seqio.Mixture) -> dict[str, str]:
-  """How inference must lay inputs and prompts out to match the training.
+  """How inference must arrange inputs and prompts to match the training.
 
   Args:
     task: that a model is trained on.
@@ -149,8 +151,8 @@ def first_state(
     partitioner: gives the mesh.
     shapes: from `step.abstract_state`.
     seed: of the initialisation.
-    initial: a checkpoint whose parameters to begin with, as `open_initial`
-      returns it; None initialises them.
+    initial: the checkpoint that gives the parameters, of `open_initial`; None
+      initialises them.
   """
   has_ema = shapes.ema_params is not None
   shardings = jax.tree.map(lambda leaf: leaf.sharding, shapes)
@@ -185,7 +187,7 @@ def open_initial(path: epath.PathLike) -> checkpoints.LazyCheckpoint:
   if not path.is_dir():
     raise errors.UserError(
       f'INITIAL_CHECKPOINT_PATH {path} does not exist; give the folder of a '
-      "checkpoint (ours, T5X's or Hugging Face's), or None to train from "
+      "checkpoint (native, T5X's or Hugging Face's), or None to train from "
       'scratch.'
     )
   return checkpoints.open_checkpoint(path)
@@ -195,7 +197,7 @@ def checkpoint_config(path: epath.PathLike | None) -> config_lib.T5Config:
   """Returns the configuration of the model that a checkpoint holds.
 
   Gin files give it to `T5Config.size`: a run that begins with a checkpoint
-  needs no other word on the shape of its model.
+  need not name the shape of its model.
 
   Args:
     path: see `open_initial`; None, or empty, is a mistake.
@@ -219,9 +221,9 @@ def fit_to_checkpoint(
 ) -> model_lib.EncoderDecoderModel:
   """Gives a model the shape of the checkpoint that it begins with.
 
-  What a run chooses freely (`config.FREE_FIELDS`) stays as it is, and so does
-  what the checkpoint does not say. Ids that neither knows to be padding are
-  padding where the task's vocabulary does not have them.
+  What a run chooses freely (`config.FREE_FIELDS`) stays as configured, and so
+  does what the checkpoint does not say. Ids that neither knows to be padding
+  are padding where the task's vocabulary does not have them.
 
   Args:
     model: as configured.
@@ -255,12 +257,12 @@ def describe_initial(
   configured: config_lib.T5Config,
   fitted: config_lib.T5Config,
 ) -> str:
-  """Says which weights a run begins with, and where they overrule its shape.
+  """Describes which weights a run begins with, and how they change its shape.
 
   Args:
     initial: see `open_initial`.
     configured: the configuration that the run was given.
-    fitted: the one that `fit_to_checkpoint` made of it.
+    fitted: the one that `fit_to_checkpoint` returned.
   """
   line = f'begins with the weights of {initial.path}'
   different = configured.differences(fitted)

@@ -185,7 +185,7 @@ def gradients(
   if num_microbatches == 1:
     return grad_fn(params, batch, rng)
   _, normalizer = model.loss_weights(batch)
-  # Rows are dealt like cards: a part spans all data shards as the batch does.
+  # Round-robin, so that a part spans all data shards as the batch does.
   parts = jax.tree.map(
     lambda x: x.reshape((-1, num_microbatches) + x.shape[1:]).swapaxes(0, 1),
     dict(batch),
