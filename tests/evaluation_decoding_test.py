@@ -4,12 +4,12 @@
 
 import json
 
-import decoding_reference
 import jax
 import numpy as np
 import pytest
 import seqio
-import trainer_toy as toy
+from toys import training as toy
+from toys import weights
 
 from pid_jax import decoding
 from pid_jax import errors
@@ -99,7 +99,7 @@ class Seen:
 
 @pytest.fixture(scope='module', name='params')
 def _params():
-  return jax.device_put(decoding_reference.random_params(CONFIG, seed=4))
+  return jax.device_put(weights.random_params(CONFIG, seed=4))
 
 
 @pytest.fixture(scope='module', name='model')

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
-import words_model
+from toys import animals
 
 import pid_jax
 from pid_jax import checkpoints
@@ -23,30 +23,25 @@ from pid_jax import quickstart
 from pid_jax.inference import batching
 from pid_jax.inference import engine as engine_lib
 
-WORDS, TASK = words_model.WORDS, words_model.TASK
-_job = words_model.random_job
-
-
-@pytest.fixture(scope='module', name='vocabulary')
-def _vocabulary(tmp_path_factory):
-  return words_model.make_vocabulary(tmp_path_factory.mktemp('vocabulary'))
+WORDS, TASK = animals.WORDS, animals.TASK
+_job = animals.random_job
 
 
 @pytest.fixture(scope='module', name='weights')
-def _weights(vocabulary):
-  return words_model.make_weights(vocabulary)
+def _weights():
+  return *animals.config_and_params(), animals.vocabulary()
 
 
 @pytest.fixture(scope='module', name='shared')
-def _shared(vocabulary, weights):
+def _shared(weights):
   """Models of one network share its programs while one of them is there."""
-  return inference.PromptInDecoder(*weights, vocabulary, TASK)
+  return inference.PromptInDecoder(*weights, TASK)
 
 
 @pytest.fixture(name='model')
-def _model(shared, vocabulary, weights):
+def _model(shared, weights):
   del shared
-  return inference.PromptInDecoder(*weights, vocabulary, TASK)
+  return inference.PromptInDecoder(*weights, TASK)
 
 
 _jit_generate = jax.jit(
@@ -168,13 +163,12 @@ def test_score(model):
   )
 
 
-def test_a_pie_model_reads_the_prompt_in_the_encoder(vocabulary, weights):
-  model = inference.PromptInDecoder(
-    *weights, vocabulary, {**TASK, 'layout': 'pie'}
-  )
+def test_a_pie_model_reads_the_prompt_in_the_encoder(weights):
+  model = inference.PromptInDecoder(*weights, {**TASK, 'layout': 'pie'})
   inputs, prompts = _job(3)
   outputs, scores = model.generate(inputs, prompts, 5, return_scores=True)
-  row = [*vocabulary.encode(prompts[1][0]), *vocabulary.encode(inputs[1])]
+  encode = animals.vocabulary().encode
+  row = [*encode(prompts[1][0]), *encode(inputs[1])]
   assert (outputs[1][0], scores[1][0]) == _direct(model, row, [])
 
 
@@ -188,11 +182,9 @@ def test_progress_counts_prompts(model):
 @pytest.mark.parametrize('layout', ['pid', 'pie'])
 @pytest.mark.parametrize('long_inputs', ['keep_start', 'keep_end'])
 def test_long_inputs_are_cut_with_a_warning(
-  vocabulary, weights, layout, long_inputs, caplog, monkeypatch
+  weights, layout, long_inputs, caplog, monkeypatch
 ):
-  model = inference.PromptInDecoder(
-    *weights, vocabulary, {**TASK, 'layout': layout}
-  )
+  model = inference.PromptInDecoder(*weights, {**TASK, 'layout': layout})
   model.max_input_tokens = 8
   model.long_inputs = long_inputs
   inputs = ['ant bee', ' '.join(WORDS[:12])]
@@ -211,11 +203,12 @@ def test_long_inputs_are_cut_with_a_warning(
   assert '1 of 2 inputs have more than 8 tokens' in record.getMessage()
   assert 'inputs[1]' in record.getMessage()
   assert [result.truncated for result in results] == [False, True]
+  encode = animals.vocabulary().encode
   room = 7 if layout == 'pid' else 6
   kept = WORDS[:room] if long_inputs == 'keep_start' else WORDS[12 - room : 12]
-  expected = [*vocabulary.encode(' '.join(kept)), 1]
+  expected = [*encode(' '.join(kept)), 1]
   if layout == 'pie':
-    expected = [*vocabulary.encode('eel'), *expected]
+    expected = [*encode('eel'), *expected]
   assert requests[1].inputs == expected
   assert len(expected) == 8
 
@@ -226,10 +219,9 @@ def test_long_inputs_may_be_an_error(model):
     model.generate(['ant', ' '.join(WORDS[:10] * 5)], [['bee']] * 2)
 
 
-def test_the_end_to_keep_may_be_chosen_on_loading(vocabulary, tmp_path):
-  config, params = words_model.make_weights(vocabulary, num_layers=1)
-  task = {**words_model.TASK, 'long_inputs': 'error'}
-  saved = checkpoints.Pretrained(config, params, vocabulary, task, 1)
+def test_the_end_to_keep_may_be_chosen_on_loading(weights, tmp_path):
+  task = {**animals.TASK, 'long_inputs': 'error'}
+  saved = checkpoints.Pretrained(*weights, task, 1)
   checkpoints.save(tmp_path / 'model', saved)
   load = lambda **options: inference.PromptInDecoder.from_pretrained(
     tmp_path / 'model', **options
@@ -327,9 +319,9 @@ def test_nothing_is_answered_with_nothing(model):
   assert model.generate([], []) == []
 
 
-def test_a_joint_model_has_no_prompts(vocabulary, weights):
+def test_a_joint_model_has_no_prompts(weights):
   with pytest.raises(errors.UserError, match="'joint'.*no prompts"):
-    inference.PromptInDecoder(*weights, vocabulary, {**TASK, 'layout': 'joint'})
+    inference.PromptInDecoder(*weights, {**TASK, 'layout': 'joint'})
 
 
 def test_from_pretrained(model, tmp_path):

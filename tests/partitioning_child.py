@@ -10,7 +10,7 @@ import json
 
 import jax
 import numpy as np
-import trainer_toy as toy
+from toys import training as toy
 
 from pid_jax import partitioning
 from pid_jax.network import layers

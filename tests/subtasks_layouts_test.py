@@ -7,8 +7,8 @@ import collections
 import numpy as np
 import pytest
 import seqio
-import subtasks_data
 import tensorflow as tf
+from toys import subtasks_data
 
 from pid_jax import subtasks
 from pid_jax.subtasks import tokenization

@@ -5,8 +5,8 @@
 import numpy as np
 import pytest
 import seqio
-import subtasks_data
-import tasks_data
+from toys import subtasks_data
+from toys import tasks_data
 
 from pid_jax import errors
 from pid_jax import subtasks
@@ -46,7 +46,9 @@ def test_rates_and_members():
   )
 
 
-@pytest.mark.parametrize('layout', ['', '_pie', '_joint'])
+@pytest.mark.parametrize(
+  'layout', ['', '_joint', pytest.param('_pie', marks=pytest.mark.slow)]
+)
 def test_tasks_of_a_mixture_share_rows(layout):
   dataset = seqio.get_dataset(
     f'pid_all{layout}',

@@ -9,7 +9,7 @@ import zipfile
 
 import pytest
 import seqio
-import tasks_data
+from toys import tasks_data
 
 from pid_jax import errors
 from pid_jax.subtasks import slot_strings

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import seqio
 import tensorflow as tf
-import trainer_toy as toy
+from toys import training as toy
+from toys import weights
 
 from pid_jax import checkpoints
 from pid_jax import cli
@@ -27,12 +28,12 @@ GIN = """
 from __gin__ import dynamic_registration
 from pid_jax import network
 from pid_jax import trainer
-import trainer_toy
+from toys import training
 
 include 'pid_jax/gin_configs/models/tiny.gin'
 include 'pid_jax/gin_configs/runs/train_base.gin'
 
-MIXTURE_OR_TASK_NAME = @trainer_toy.register()
+MIXTURE_OR_TASK_NAME = @training.register()
 TASK_FEATURE_LENGTHS = {
   'inputs': 24, 'prompts': 2, 'targets': 2, 'subtasks': 2, 'decoder': 16
 }
@@ -78,7 +79,7 @@ def test_train_then_evaluate(run, tmp_path):
   model_dir = pathlib.Path('model')  # As most users name it: relative.
   status, _, err = run(train, '--gin_file=toy.gin', "--gin.MODEL_DIR='model'")
   assert not status, err
-  assert 'trainer_toy.register()' in (model_dir / 'config.gin').read_text()
+  assert 'training.register()' in (model_dir / 'config.gin').read_text()
 
   # The task, its module and lengths come from config.gin.
   status, out, err = run(
@@ -271,7 +272,7 @@ def test_scores_and_text_to_text():
     metric_fns=[note],
   )
   model = toy.t5_model()
-  params = model.get_initial_variables(jax.random.key(0))['params']
+  params = weights.random_params(model.module.config, seed=0)
   cfg = data.DatasetConfig(
     'text_to_text',
     {'inputs': 4, 'targets': 2},
@@ -284,7 +285,7 @@ def test_scores_and_text_to_text():
     model, cfg, partitioning.Partitioner()
   )
   values = evaluator.evaluate(params, 0)
-  expected = model.score_batch(
+  expected = jax.jit(model.score_batch)(
     params,
     {
       'encoder_input_tokens': inputs,
