@@ -217,13 +217,8 @@ def test_parameters_go_straight_to_their_shards(tmp_path):
     assert leaf.sharding.mesh == partitioner.mesh
 
 
-@pytest.mark.parametrize(
-  'name',
-  [
-    pytest.param(name, marks=() if name == 'hugging_face' else pytest.mark.slow)
-    for name in formats.FORMATS
-  ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize('name', formats.FORMATS)
 def test_training_begins_with_any_format(name, tmp_path):
   config = training.t5_config(scan_layers=True)
   before = data.random_pretrained(

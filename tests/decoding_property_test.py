@@ -329,7 +329,7 @@ def _engines():
       decoding_cases.make_config(False, False, True, True),
       sampler=decoding_cases.SAMPLERS[2],
       lookup=decoding_cases.LOOKUP,
-      num_compactions=2,
+      num_compactions=1,
       is_constrained=True,
     ),
     decoding_cases.Engine(

@@ -77,7 +77,7 @@ PROMPT_LENGTHS = [[1, 7, 4], [3], [2, 5, 1, 9]]
   [
     ('t5_1_0', False, 1, 2.0),
     ('t5_1_1', False, 1, 2.0),
-    ('t5_1_1', True, 1, 2.0),
+    pytest.param('t5_1_1', True, 1, 2.0, marks=pytest.mark.slow),
     ('odd', True, 2, 1.4),
   ],
 )

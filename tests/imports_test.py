@@ -118,26 +118,12 @@ def test_files_say_why_they_exist_and_commands_show_an_example():
       assert f'python -m {_module(path)}' in doc
 
 
-def _modules_loaded_by(statement: str) -> set[str]:
+def _loaded_by(statement: str) -> set[str]:
   script = f'{statement}\nimport sys\nprint(*sys.modules)'
   result = subprocess.run(
     [sys.executable, '-c', script], check=True, capture_output=True, text=True
   )
-  return set(result.stdout.split())
-
-
-def _loaded_by(statement: str) -> set[str]:
-  modules = _modules_loaded_by(statement)
-  return {name.partition('.')[0] for name in modules}
-
-
-def test_the_library_and_its_commands_load_no_experiment():
-  loaded = _modules_loaded_by(
-    'import pid_jax.trainer, pid_jax.decoding, pid_jax.inference\n'
-    'import pid_jax.checkpoints, pid_jax.subtasks, pid_jax.viewer\n'
-    'import pid_jax.train, pid_jax.predict, pid_jax.evaluate, pid_jax.report\n'
-  )
-  assert not {name for name in loaded if 'pid_jax.experiments' in name}
+  return {name.partition('.')[0] for name in result.stdout.split()}
 
 
 def test_experiments_are_imported_by_experiments_and_commands_alone():

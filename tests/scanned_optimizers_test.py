@@ -102,7 +102,9 @@ def train(name, scan_layers, optimizer, params, num_steps=3):
 
 
 @pytest.mark.parametrize('optimizer', OPTIMIZERS)
-@pytest.mark.parametrize('name', MODELS)
+@pytest.mark.parametrize(
+  'name', ['gated_untied', pytest.param('plain_tied', marks=pytest.mark.slow)]
+)
 def test_three_steps_of_scanned_layers_are_those_of_layers_apart(
   name, optimizer
 ):

@@ -334,6 +334,7 @@ def test_the_longest_input_must_be_known(weights):
     model.stream([])
 
 
+@pytest.mark.slow
 def test_random_sizes_compile_few_programs_and_none_again(weights):
   model = inference.PromptInDecoder(*weights, animals.TASK)
   inputs, prompts = animals.random_job(100, 5, 39, 30)

@@ -105,7 +105,9 @@ def test_cached_tasks_can_be_mixed(tmp_path):
     seqio.set_global_cache_dirs(before)
 
 
-@pytest.mark.parametrize('layout', ['', '_pie', '_joint'])
+@pytest.mark.parametrize(
+  'layout', ['', '_joint', pytest.param('_pie', marks=pytest.mark.slow)]
+)
 def test_gold_answers_score_best(layout):
   """The features that metrics need besides targets pass every layout."""
   gold = tasks_data.examples('todsum_domain', 'validation')

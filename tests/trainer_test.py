@@ -116,8 +116,6 @@ def test_goes_on_where_it_crashed(tmp_path, after_step):
     )
   )
   options = dict(
-    num_microbatches=2,
-    ema_decay=0.9,
     total_steps=5,
     checkpoint_cfg=trainer.CheckpointConfig(period=2),
   )
@@ -320,7 +318,10 @@ def test_refuses_another_shape(tmp_path):
 @pytest.mark.parametrize(
   'ema', [pytest.param(False, marks=pytest.mark.slow), True]
 )
-@pytest.mark.parametrize('name', ['adafactor', 'adamw', 'muon'])
+@pytest.mark.parametrize(
+  'name',
+  ['adafactor', 'muon', pytest.param('adamw', marks=pytest.mark.slow)],
+)
 def test_state_of_each_optimizer_comes_back(tmp_path, name, ema):
   optimizer = getattr(optimizers, name)(1e-2)
   partitioner = partitioning.Partitioner()
@@ -374,6 +375,7 @@ def test_full_disk(tmp_path, monkeypatch):
   assert int(toy.train(tmp_path, total_steps=4).step) == 4
 
 
+@pytest.mark.slow
 def test_overflow_is_counted_and_told(tmp_path, caplog):
   caplog.set_level('INFO', 'pid_jax')
   cfg = toy.dataset_config(task_feature_lengths={**toy.LENGTHS, 'inputs': 7})

@@ -8,6 +8,7 @@ import functools
 import json
 import re
 
+from flax import traverse_util
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -125,11 +126,7 @@ def _quantize(config, params, param_dtype):
   return network.quantize_params(params, axes, param_dtype)
 
 
-def _flat(params):
-  return {
-    jax.tree_util.keystr(path, simple=True, separator='/'): leaf
-    for path, leaf in jax.tree_util.tree_leaves_with_path(params)
-  }
+_flat = functools.partial(traverse_util.flatten_dict, sep='/')
 
 
 @pytest.mark.parametrize('scan_layers', [False, True])
@@ -337,9 +334,8 @@ def _toy_params():
   return params
 
 
-@pytest.mark.parametrize(
-  'param_dtype', [pytest.param('bfloat16', marks=pytest.mark.slow), 'int8']
-)
+@pytest.mark.slow
+@pytest.mark.parametrize('param_dtype', NARROW)
 def test_a_trained_model_answers_as_before(param_dtype):
   inputs, prompts, targets = _toy_batch(np.random.default_rng(1), 300)
   params = _toy_params()
