@@ -2,9 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The table of logical axes against the shapes of real parameters."""
 
+import functools
 import itertools
 
 from flax import linen as nn
+from flax import traverse_util
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -29,6 +31,9 @@ AXIS_OF_SIZE = {size: axis for axis, size in SIZES.items()}
 AXIS_OF_SIZE |= dict.fromkeys(LAYERS.values(), 'layers')
 
 
+flat = functools.partial(traverse_util.flatten_dict, sep='/')
+
+
 def make_config(is_gated, is_tied, scan_layers, relpos_bias_per_layer):
   return T5Config(
     vocab_size=SIZES['vocab'],
@@ -44,13 +49,6 @@ def make_config(is_gated, is_tied, scan_layers, relpos_bias_per_layer):
     scan_layers=scan_layers,
     relpos_bias_per_layer=relpos_bias_per_layer,
   )
-
-
-def flat(tree):
-  return {
-    jax.tree_util.keystr(path, simple=True, separator='/'): leaf
-    for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
-  }
 
 
 @pytest.mark.parametrize(

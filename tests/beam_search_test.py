@@ -1,23 +1,23 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Beam search against transformers, a search without cache, and brute force."""
+"""Beam search against transformers, and against brute force.
 
-import dataclasses
+`decoding_property_test` compares it with a search without a cache.
+"""
+
 import itertools
 
-import decoding_batch
 import jax
 import numpy as np
 import pytest
-import torch_reference
+from toys import configs
+from toys import decoding_batch
+from toys import torch_reference
+from toys import weights
 
 from pid_jax import decoding
 from pid_jax import errors
 from pid_jax import network
-
-MAX_NEW_TOKENS = 8
-LENGTHS = [13, 7]
-PROMPT_LENGTHS = [[1, 6, 3], [2]]
 
 _beam_search = jax.jit(
   decoding.beam_search,
@@ -25,12 +25,6 @@ _beam_search = jax.jit(
   static_argnames=('max_new_tokens', 'beam_size'),
 )
 _score = jax.jit(decoding.score, static_argnums=0)
-_logits = jax.jit(
-  lambda module, params, *args: module.apply(
-    {'params': params}, *args, enable_dropout=False
-  ),
-  static_argnums=0,
-)
 
 
 def _search(config, params, encoder, prompt_tokens, beam_size, alpha, steps):
@@ -45,94 +39,16 @@ def _search(config, params, encoder, prompt_tokens, beam_size, alpha, steps):
   )
 
 
-def _by_hand(config, params, tokens, prompt, beam_size, alpha, steps):
-  """Searches for one prompt alone, without a cache.
-
-  Returns:
-    [(score, log-probability, ids)], best first: finished ones, if there are any
-    within `steps` tokens, else what has not finished.
-  """
-  module = network.Transformer(config)
-  width = 1 + len(prompt) + steps
-  live, finished = [(0.0, [])], []
-  for step in range(1, steps + 1):
-    rows = np.zeros((beam_size, width), np.int32)
-    for i, (_, ids) in enumerate(live):
-      rows[i, : 1 + len(prompt) + len(ids)] = [0, *prompt, *ids]
-    encoder = np.tile(np.array(tokens, np.int32), (beam_size, 1))
-    logits = np.asarray(_logits(module, params, encoder, rows))
-    logits = logits[:, len(prompt) + step - 1].astype(np.float64)
-    log_probs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
-    grown = [
-      (total + log_probs[i, token], [*ids, token])
-      for i, (total, ids) in enumerate(live)
-      for token in range(1, config.num_tokens)
-    ]
-    grown = sorted(grown, key=lambda g: -g[0])[: 2 * beam_size]
-    finished += [
-      (total / ((5 + step) / 6) ** alpha, total, ids)
-      for total, ids in grown
-      if ids[-1] == 1
-    ]
-    finished = sorted(finished, key=lambda f: -f[0])[:beam_size]
-    live = [g for g in grown if g[1][-1] != 1][:beam_size]
-  if finished:
-    return finished
-  return [(t / ((5 + steps) / 6) ** alpha, t, ids) for t, ids in live]
-
-
-@pytest.mark.parametrize(
-  'name, scan_layers, seed, eos_gain, alpha',
-  [
-    ('t5_1_0', False, 1, 2.0, 0.6),
-    ('t5_1_1', True, 4, 2.0, 0.0),
-    ('odd', False, 2, 1.4, 1.5),
-  ],
-)
-def test_equals_search_without_cache_one_prompt_at_a_time(
-  name, scan_layers, seed, eos_gain, alpha
-):
-  config = dataclasses.replace(
-    torch_reference.CONFIGS[name], scan_layers=scan_layers
-  )
-  model = torch_reference.random_model(config, seed, eos_gain)
-  params = torch_reference.params_of(model, config)
-  inputs, prompts, encoder, prompt_tokens = decoding_batch.random_batch(
-    config, LENGTHS, PROMPT_LENGTHS
-  )
-  beams = _search(
-    config, params, encoder, prompt_tokens, 3, alpha, MAX_NEW_TOKENS
-  )
-  lengths = set()
-  for b, tokens in enumerate(inputs):
-    for u, prompt in enumerate(prompts[b]):
-      want = _by_hand(config, params, tokens, prompt, 3, alpha, MAX_NEW_TOKENS)
-      for w, (score, log_prob, ids) in enumerate(want):
-        got = decoding_batch.without_padding(beams.tokens[b, u, w])
-        assert got == ids
-        lengths.add(len(ids))
-        np.testing.assert_allclose(
-          beams.scores[b, u, w], score, rtol=1e-4, atol=1e-5
-        )
-        np.testing.assert_allclose(
-          beams.log_probs[b, u, w], log_prob, rtol=1e-4, atol=1e-5
-        )
-      assert np.all(np.isneginf(beams.scores[b, u, len(want) :]))
-  assert len(lengths) > 2
-  # A row that is no prompt has no output.
-  assert not np.any(beams.tokens[1, 1:])
-  assert np.all(np.isneginf(beams.log_probs[1, 1:]))
-
-
 def test_equals_transformers():
-  config = torch_reference.T5_1_1
-  model = torch_reference.random_model(config, 3, 2.0)
+  config = configs.T5_1_1
+  params = weights.random_params(config, seed=3)
+  model = torch_reference.from_params(config, params)
   inputs, prompts, encoder, prompt_tokens = decoding_batch.random_batch(
     config, [15, 6, 11], [[1, 4], [3, 3, 2], [7]]
   )
   beams = _search(
     config,
-    torch_reference.params_of(model, config),
+    params,
     encoder,
     prompt_tokens,
     4,
@@ -153,11 +69,8 @@ def test_equals_transformers():
 
 
 def test_wide_enough_a_beam_finds_the_best_of_all_outputs():
-  config = dataclasses.replace(
-    torch_reference.T5_1_1, vocab_size=10, num_tokens=8
-  )
-  model = torch_reference.random_model(config, 3, 1.5)
-  params = torch_reference.params_of(model, config)
+  config = configs.tiny(vocab_size=10, num_tokens=8)
+  params = weights.random_params(config, 3, 1.5)
   (tokens,), ((prompt,),), encoder, prompt_tokens = decoding_batch.random_batch(
     config, [5], [[2]]
   )
@@ -191,7 +104,7 @@ def test_wide_enough_a_beam_finds_the_best_of_all_outputs():
 
 
 def test_refuses_no_beams():
-  config = torch_reference.T5_1_1
+  config = configs.T5_1_1
   with pytest.raises(errors.UserError, match='Got 0 and 4'):
     _search(
       config, None, np.ones((1, 4), int), np.ones((1, 1, 2), int), 0, 0.6, 4

@@ -7,11 +7,11 @@ import pickle
 import shutil
 import struct
 
-import checkpoints_data as data
 import numpy as np
 import pytest
 import safetensors.numpy
 import torch
+from toys import checkpoints_data as data
 
 from pid_jax import checkpoints
 from pid_jax import errors

@@ -5,11 +5,11 @@
 import dataclasses
 import json
 
-import checkpoints_data as data
 import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from toys import checkpoints_data as data
 import transformers
 
 from pid_jax import checkpoints

@@ -8,12 +8,12 @@ The tests that run T5X itself are skipped where it is not installed.
 import dataclasses
 import os
 
-import checkpoints_data as data
 import flax
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from toys import checkpoints_data as data
 
 from pid_jax import checkpoints
 from pid_jax import errors

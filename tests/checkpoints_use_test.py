@@ -9,10 +9,12 @@ import logging
 import os
 import shutil
 
-import checkpoints_data as data
 import jax
 import pytest
-import trainer_toy
+from toys import checkpoints_data as data
+from toys import configs
+from toys import training
+from toys import vocabularies
 import transformers
 
 import pid_jax
@@ -30,14 +32,17 @@ JOB = (['book the hotel', 'the quick fox'], [['nights', 'jumps'], ['dog']])
 
 
 @pytest.fixture(scope='module', name='model')
-def _model(tmp_path_factory):
+def _model():
   """A model with a SentencePiece vocabulary and nine sentinels."""
-  path = data.sentencepiece_model(str(tmp_path_factory.mktemp('spm')))
-  vocabulary = Vocabulary(path, 9)
-  config = dataclasses.replace(
-    data.FAMILIES['flan_t5'], num_tokens=vocabulary.size
-  )
+  vocabulary = Vocabulary(vocabularies.of_text(), 9)
+  config = configs.tiny(vocab_size=97, num_tokens=vocabulary.size)
   return data.random_pretrained(config, vocabulary=vocabulary)
+
+
+@pytest.fixture(scope='module', autouse=True, name='served')
+def _served(model):
+  """Keeps the programs that loaded models of this network share."""
+  return inference.PromptInDecoder(model.config, model.params, model.vocabulary)
 
 
 def _answers(path, **options):
@@ -212,23 +217,18 @@ def test_parameters_go_straight_to_their_shards(tmp_path):
     assert leaf.sharding.mesh == partitioner.mesh
 
 
-@pytest.mark.parametrize(
-  'name',
-  [
-    pytest.param(name, marks=() if name == 'hugging_face' else pytest.mark.slow)
-    for name in formats.FORMATS
-  ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize('name', formats.FORMATS)
 def test_training_begins_with_any_format(name, tmp_path):
-  config = trainer_toy.t5_config(scan_layers=True)
+  config = training.t5_config(scan_layers=True)
   before = data.random_pretrained(
     dataclasses.replace(config, scan_layers=False)
   )
   checkpoints.save(tmp_path / name, before, format=name)
-  trainer_toy.train(
+  training.train(
     tmp_path / 'run',
-    model=trainer_toy.t5_model(scan_layers=True),
-    optimizer=trainer_toy.optimizers.adafactor(0.0),
+    model=training.t5_model(scan_layers=True),
+    optimizer=training.optimizers.adafactor(0.0),
     total_steps=1,
     initial_checkpoint_path=str(tmp_path / name),
   )
@@ -241,15 +241,15 @@ def test_training_begins_with_any_format(name, tmp_path):
 
 def test_a_run_takes_the_shape_of_its_checkpoint(tmp_path, caplog):
   config = dataclasses.replace(
-    trainer_toy.t5_config(logits_via_embedding=True, mlp_dim=24),
+    training.t5_config(logits_via_embedding=True, mlp_dim=24),
     num_tokens=128,  # As if the file did not say.
   )
   before = data.random_pretrained(config)
   checkpoints.save(tmp_path / 'from', before, format='hugging_face')
-  train = lambda steps: trainer_toy.train(
+  train = lambda steps: training.train(
     tmp_path / 'run',
-    model=trainer_toy.t5_model(emb_dim=24, dropout_rate=0.0, num_heads=3),
-    optimizer=trainer_toy.optimizers.adafactor(0.0),
+    model=training.t5_model(emb_dim=24, dropout_rate=0.0, num_heads=3),
+    optimizer=training.optimizers.adafactor(0.0),
     total_steps=steps,
     initial_checkpoint_path=str(tmp_path / 'from'),
   )
@@ -273,17 +273,17 @@ def test_a_run_takes_the_shape_of_its_checkpoint(tmp_path, caplog):
 
 def test_what_a_file_of_t5x_does_not_say_is_the_users_to_say(tmp_path):
   silu = dict(mlp_activations=('silu', 'linear'))
-  before = data.random_pretrained(trainer_toy.t5_config(**silu))
+  before = data.random_pretrained(training.t5_config(**silu))
   checkpoints.save(tmp_path / 'x', before, format='t5x')
   (tmp_path / 'x' / 'config.json').unlink()
   opened = checkpoints.open_checkpoint(tmp_path / 'x')
   assert opened.config.mlp_activations == ('gelu', 'linear')
-  cfg = trainer_toy.dataset_config()
+  cfg = training.dataset_config()
   for given, expected in (
     (silu, ('silu', 'linear')),
     ({'mlp_activations': ('relu',)}, ('gelu', 'linear')),  # Not gated: no.
   ):
-    model = trainer_toy.t5_model(emb_dim=24, **given)
+    model = training.t5_model(emb_dim=24, **given)
     fitted = setup.fit_to_checkpoint(model, opened, cfg).module.config
     assert (fitted.mlp_activations, fitted.emb_dim) == (expected, 16)
 
@@ -291,12 +291,12 @@ def test_what_a_file_of_t5x_does_not_say_is_the_users_to_say(tmp_path):
 @pytest.mark.slow
 def test_the_optimizer_goes_on_where_it_was(tmp_path):
   """Ours -> T5X's files -> ours, and the run ends as if never interrupted."""
-  train = lambda path, steps: trainer_toy.train(
+  train = lambda path, steps: training.train(
     path,
     total_steps=steps,
-    optimizer=trainer_toy.optimizers.adafactor(1e-2),
-    model=trainer_toy.t5_model(dropout_rate=0.0),
-    checkpoint_cfg=trainer_toy.trainer.CheckpointConfig(
+    optimizer=training.optimizers.adafactor(1e-2),
+    model=training.t5_model(dropout_rate=0.0),
+    checkpoint_cfg=training.trainer.CheckpointConfig(
       period=10, save_dataset=False
     ),
   )
@@ -312,10 +312,7 @@ def test_the_optimizer_goes_on_where_it_was(tmp_path):
   data.assert_same_bits(one.opt_state, other.opt_state)
 
 
-def test_lost_characters_are_told_once_with_their_number(model, caplog):
-  served = inference.PromptInDecoder(
-    model.config, model.params, model.vocabulary
-  )
+def test_lost_characters_are_told_once_with_their_number(served, caplog):
   with caplog.at_level(logging.WARNING, logger='pid_jax'):
     served.generate(['the hotel', 'a dog'], [['dog'], ['dog']], 2)
     assert not caplog.records

@@ -4,29 +4,20 @@
 
 import functools
 
-import decoding_batch
-import decoding_reference
 import jax
 import numpy as np
 import pytest
+from toys import configs
+from toys import decoding_batch
+from toys import decoding_reference
+from toys import weights
 
 from pid_jax import decoding
 from pid_jax import network
-from pid_jax.config import T5Config
 from pid_jax.decoding import constraints
 
 MAX_NEW_TOKENS = 6
-CONFIG = T5Config(
-  vocab_size=32,
-  num_tokens=29,
-  emb_dim=16,
-  num_heads=2,
-  head_dim=8,
-  num_encoder_layers=1,
-  num_decoder_layers=1,
-  mlp_dim=32,
-  mlp_activations=('gelu', 'linear'),
-)
+CONFIG = configs.tiny(num_tokens=29)
 # U is 3 and 1; row (0, 1) is unconstrained.
 LENGTHS, PROMPT_LENGTHS = [11, 6], [[2, 4, 1], [3]]
 SETS = [
@@ -62,7 +53,7 @@ class _Job:
 
   def __init__(self, seed):
     self.module = network.Transformer(CONFIG)
-    self.params = decoding_reference.random_params(CONFIG, seed)
+    self.params = weights.random_params(CONFIG, seed)
     self.inputs, self.prompts, self.encoder, self.prompt_tokens = (
       decoding_batch.random_batch(CONFIG, LENGTHS, PROMPT_LENGTHS, seed)
     )

@@ -6,7 +6,7 @@ import argparse
 
 import pytest
 import seqio
-import tasks_data
+from toys import tasks_data
 
 from pid_jax import data
 from pid_jax import errors

@@ -89,8 +89,15 @@ def _largest(lowered, compiler_options=None):
   return max(math.prod(map(int, shape.split(','))) for shape in shapes)
 
 
-@pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
-@pytest.mark.parametrize('scan_layers', [False, True])
+@pytest.mark.parametrize(
+  'dtype, scan_layers',
+  [
+    ('float32', False),
+    ('bfloat16', True),
+    pytest.param('float32', True, marks=pytest.mark.slow),
+    pytest.param('bfloat16', False, marks=pytest.mark.slow),
+  ],
+)
 def test_keys_and_values_are_never_tiled_on_cpu(dtype, scan_layers):
   device = jax.devices('cpu')[0]
   lowered = _lower(device, dtype, scan_layers, False)

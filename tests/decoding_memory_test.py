@@ -17,8 +17,8 @@ CONFIG = T5Config(
   num_heads=4,
   head_dim=16,
   mlp_dim=128,
-  num_encoder_layers=2,
-  num_decoder_layers=8,
+  num_encoder_layers=1,
+  num_decoder_layers=4,
   mlp_activations=('relu',),
   logits_via_embedding=False,
 )

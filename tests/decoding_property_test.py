@@ -15,13 +15,14 @@ import functools
 import itertools
 import random
 
-import decoding_batch
-import decoding_cases
-import decoding_reference
 import hypothesis
 import jax
 import numpy as np
 import pytest
+from toys import decoding_batch
+from toys import decoding_cases
+from toys import decoding_reference
+from toys import weights
 
 from pid_jax import decoding
 from pid_jax import network
@@ -177,7 +178,7 @@ def _rows(engine, params, case):
 
 def _check_generated(engine, case, counts):
   """Raises AssertionError unless a case comes out as the reference has it."""
-  params = decoding_reference.random_params(engine.config, **case.weights)
+  params = weights.random_params(engine.config, **case.weights)
   run = functools.partial(MODES[engine.mode], engine, params)
   if engine.lookup is not None:
     # What comes out is what may be copied.
@@ -213,7 +214,7 @@ def _check_generated(engine, case, counts):
 
 def _check_beams(engine, case, counts):
   """The same for a search."""
-  params = decoding_reference.random_params(engine.config, **case.weights)
+  params = weights.random_params(engine.config, **case.weights)
   beams = _beam_search(
     network.Transformer(engine.config),
     params,
@@ -283,6 +284,21 @@ def _check(engine, num_cases, monkeypatch):
 
 def _engines():
   """Every network with some way to decode, and half of them with a search."""
+  yield decoding_cases.Engine(
+    decoding_cases.make_config(True, False, False, False), num_compactions=2
+  )
+  yield decoding_cases.Engine(
+    decoding_cases.make_config(False, True, False, True),
+    lookup=decoding_cases.LOOKUP,
+    num_compactions=1,
+    is_constrained=True,
+  )
+  yield decoding_cases.Engine(
+    decoding_cases.make_config(True, True, True, False),
+    sampler=decoding_cases.SAMPLERS[1],
+    num_compactions=1,
+    is_constrained=True,
+  )
   ways = itertools.product(
     decoding_cases.SAMPLERS,
     (None, decoding_cases.LOOKUP),
@@ -315,10 +331,8 @@ def _engines():
   'engine',
   [
     decoding_cases.Engine(
-      decoding_cases.make_config(True, False, False, False), num_compactions=2
-    ),
-    decoding_cases.Engine(
-      decoding_cases.make_config(False, True, False, True),
+      decoding_cases.make_config(False, False, True, True),
+      sampler=decoding_cases.SAMPLERS[2],
       lookup=decoding_cases.LOOKUP,
       num_compactions=1,
       is_constrained=True,
@@ -330,19 +344,7 @@ def _engines():
       mode='streamed',
     ),
     decoding_cases.Engine(
-      decoding_cases.make_config(True, True, True, False),
-      sampler=decoding_cases.SAMPLERS[1],
-      num_compactions=1,
-      is_constrained=True,
-    ),
-    decoding_cases.Engine(
-      decoding_cases.make_config(False, False, True, True),
-      sampler=decoding_cases.SAMPLERS[2],
-      lookup=decoding_cases.LOOKUP,
-      is_constrained=True,
-    ),
-    decoding_cases.Engine(
-      decoding_cases.make_config(True, False, False, False),
+      decoding_cases.make_config(True, True, False, False),
       beam_size=3,
       is_constrained=True,
     ),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import seqio
 import tensorflow as tf
-import trainer_toy as toy
+from toys import training as toy
 
 from pid_jax import distributed
 from pid_jax import errors

@@ -10,7 +10,7 @@ import time
 import distributed_processes as processes
 import numpy as np
 import pytest
-import trainer_toy as toy
+from toys import training as toy
 
 from pid_jax import checkpoints
 
@@ -18,10 +18,10 @@ _TRAINING = pathlib.Path(__file__).parent / 'distributed_training.py'
 _GIN = """
 from __gin__ import dynamic_registration
 from pid_jax import trainer
-import trainer_toy
+from toys import training
 
 infer_eval/trainer.DatasetConfig:
-  mixture_or_task_name = @trainer_toy.register()
+  mixture_or_task_name = @training.register()
   task_feature_lengths = {lengths}
   batch_size = 4
   shuffle = False

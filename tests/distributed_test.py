@@ -160,7 +160,17 @@ def test_a_signal_to_one_stops_all_at_one_step():
   assert first == second and int(first[0]) > 3
 
 
-def test_commands_that_differ_end_before_any_work(tmp_path):
+def test_commands_that_differ_end_before_any_work():
+  ended = processes.run(2, [_TALKING], scenario=['differ', 'fail'])
+  assert [e.status for e in ended] == [2, 2]
+  for one in ended:
+    *_, line = one.err.splitlines()
+    assert 'do not agree on what they run' in line
+    assert 'greets' not in one.out
+
+
+@pytest.mark.slow
+def test_trainings_that_differ_end_before_any_work(tmp_path):
   ended = processes.run(
     2,
     [*_TRAIN, f'--gin.MODEL_DIR={str(tmp_path / "m")!r}'],

@@ -20,7 +20,7 @@ def note_steps(args) -> None:
   """Makes each step note itself in LOG.PROCESS, and then do as told."""
   import jax
   import numpy as np
-  import trainer_toy as toy
+  from toys import training as toy
 
   from pid_jax.trainer import step as step_lib
 
@@ -55,7 +55,7 @@ def note_steps(args) -> None:
 
 
 def main(args) -> None:
-  import trainer_toy as toy
+  from toys import training as toy
 
   from pid_jax import partitioning
   from pid_jax import trainer

@@ -13,11 +13,11 @@ import sys
 from typing import Any
 
 
-def run(script: str) -> Any:
+def run(script: str, *arguments: str) -> Any:
   """Runs a script of this folder; returns the JSON of its last line."""
   flags = os.environ.get('XLA_FLAGS', '')
   result = subprocess.run(
-    [sys.executable, str(pathlib.Path(__file__).parent / script)],
+    [sys.executable, str(pathlib.Path(__file__).parent / script), *arguments],
     env={
       **os.environ,
       'XLA_FLAGS': f'{flags} --xla_force_host_platform_device_count=8',

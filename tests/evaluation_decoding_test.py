@@ -4,12 +4,12 @@
 
 import json
 
-import decoding_reference
 import jax
 import numpy as np
 import pytest
 import seqio
-import trainer_toy as toy
+from toys import training as toy
+from toys import weights
 
 from pid_jax import decoding
 from pid_jax import errors
@@ -99,7 +99,7 @@ class Seen:
 
 @pytest.fixture(scope='module', name='params')
 def _params():
-  return jax.device_put(decoding_reference.random_params(CONFIG, seed=4))
+  return jax.device_put(weights.random_params(CONFIG, seed=4))
 
 
 @pytest.fixture(scope='module', name='model')
@@ -122,6 +122,7 @@ def _task(tmp_path_factory):
   return make
 
 
+_LOOKUP = decoding.PromptLookup(tokens_per_step=1000)
 _SAMPLED = {
   'sampler': decoding.Sample(decoding.Temperature(2.0)),
   'seed': 5,
@@ -131,15 +132,16 @@ _SAMPLED = {
 @pytest.mark.parametrize(
   'layout, with_choices, options',
   [
-    ('pid', False, {'beam_size': 3, 'length_penalty': 1.0}),
     ('pid', True, {'beam_size': 2, 'normalize_scores': True}),
-    ('pid', False, _SAMPLED),
-    (
-      'pid',
-      True,
-      {'prompt_lookup': decoding.PromptLookup(tokens_per_step=1000)},
+    ('pie', True, {**_SAMPLED, 'max_new_tokens': 5, 'prompt_lookup': _LOOKUP}),
+    *(
+      pytest.param(*case, marks=pytest.mark.slow)
+      for case in [
+        ('pid', False, {'beam_size': 3, 'length_penalty': 1.0}),
+        ('pid', False, _SAMPLED),
+        ('pid', True, {'prompt_lookup': _LOOKUP}),
+      ]
     ),
-    ('pie', True, {**_SAMPLED, 'max_new_tokens': 5}),
   ],
 )
 def test_evaluation_decodes_as_generate_does(

@@ -11,7 +11,7 @@ import sys
 import jax
 import numpy as np
 import pytest
-import trainer_toy as toy
+from toys import training as toy
 
 from pid_jax import checkpoints
 

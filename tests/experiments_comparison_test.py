@@ -14,7 +14,7 @@ import gin
 import jax
 import numpy as np
 import pytest
-import trainer_toy as toy
+from toys import training as toy
 
 from pid_jax import cli
 from pid_jax import compare

@@ -10,7 +10,7 @@ import itertools
 import numpy as np
 import pytest
 import seqio
-import trainer_toy as toy
+from toys import training as toy
 
 from pid_jax import subtasks
 from pid_jax.experiments import matched_batches

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A comparison made up of round figures, for tests of its report."""
 
-import trainer_toy as toy
+from toys import training as toy
 
 from pid_jax.experiments import summary as summary_lib
 

@@ -8,7 +8,7 @@ import re
 
 import experiments_report_data as data
 import pytest
-import trainer_toy as toy
+from toys import training as toy
 
 from pid_jax.experiments import costs
 from pid_jax.experiments import page

@@ -13,7 +13,7 @@ import pathlib
 import signal
 import sys
 
-import trainer_toy as toy
+from toys import training as toy
 
 from pid_jax import cli
 from pid_jax import trainer

@@ -4,7 +4,6 @@
 
 import pathlib
 import re
-import shlex
 
 import gin
 import jax
@@ -115,24 +114,6 @@ def test_a_model_file_after_a_run_leaves_nothing_of_the_runs_model():
   _parse('models/flan_t5_xl.gin')
   expected = T5Config(size='flan_t5_xl', dtype='bfloat16', dropout_rate=0.0)
   assert _config() == expected
-
-
-def test_commands_of_the_readme_give_all_that_a_run_requires():
-  readme = pathlib.Path(__file__).parents[1] / 'README.md'
-  commands = re.findall(
-    r'python -m pid_jax.train (.*?[^\\])\n', readme.read_text(), re.S
-  )
-  assert len(commands) >= 4
-  for command in commands:
-    gin.clear_config()
-    arguments = shlex.split(command.replace('\\\n', ''))
-    for argument in arguments:
-      if argument.startswith('--gin_file='):
-        _parse(argument.removeprefix('--gin_file='))
-    for argument in arguments:
-      if argument.startswith('--gin.'):
-        gin.parse_config(argument.removeprefix('--gin.'))
-    assert '%gin.REQUIRED' not in gin.config_str(), command
 
 
 @pytest.mark.parametrize('optimizer', [None, 'adamw'])

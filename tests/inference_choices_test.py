@@ -3,37 +3,26 @@
 """PromptInDecoder.generate among given strings."""
 
 import collections
-import dataclasses
 import itertools
 
 import compilation_counter
-import decoding_reference
 import numpy as np
 import pytest
-import words_model
+from toys import animals
+from toys import configs
+from toys import weights as weights_lib
 
 from pid_jax import decoding
 from pid_jax import errors
 from pid_jax import inference
-from pid_jax.config import T5Config
 
-WORDS = words_model.WORDS[:14]
+WORDS = animals.WORDS[:14]
 # 2954 strings of one to three words.
 NAMES = [
   ' '.join(words)
   for n in (1, 2, 3)
   for words in itertools.product(WORDS, repeat=n)
 ]
-CONFIG = T5Config(
-  vocab_size=32,
-  emb_dim=16,
-  num_heads=2,
-  head_dim=8,
-  num_encoder_layers=1,
-  num_decoder_layers=1,
-  mlp_dim=32,
-  mlp_activations=('gelu', 'linear'),
-)
 INPUTS = ['ant bee cat', 'dog eel', 'fox gnu ant dog']
 PROMPTS = [['hen', 'ibis jay'], ['kiwi', 'hen'], ['lark mole', 'newt']]
 CHOICES = [
@@ -43,20 +32,15 @@ CHOICES = [
 ]
 
 
-@pytest.fixture(scope='module', name='vocabulary')
-def _vocabulary(tmp_path_factory):
-  return words_model.make_vocabulary(tmp_path_factory.mktemp('vocabulary'))
-
-
 @pytest.fixture(scope='module', name='weights')
-def _weights(vocabulary):
-  config = dataclasses.replace(CONFIG, num_tokens=vocabulary.size)
-  return config, decoding_reference.random_params(config, seed=0)
+def _weights():
+  config = configs.tiny(num_tokens=animals.vocabulary().size)
+  return config, weights_lib.random_params(config, seed=0), animals.vocabulary()
 
 
 @pytest.fixture(scope='module', name='model')
-def _model(vocabulary, weights):
-  return inference.PromptInDecoder(*weights, vocabulary)
+def _model(weights):
+  return inference.PromptInDecoder(*weights)
 
 
 def _flat(lists):
@@ -134,15 +118,15 @@ def test_draws_come_as_often_as_their_scores_say(model):
     )
 
 
-def test_a_pie_model_chooses_too(vocabulary, weights):
-  model = inference.PromptInDecoder(*weights, vocabulary, {'layout': 'pie'})
+def test_a_pie_model_chooses_too(weights):
+  model = inference.PromptInDecoder(*weights, {'layout': 'pie'})
   outputs = model.generate(INPUTS, PROMPTS, 5, choices=CHOICES)
   for text, own in zip(_flat(outputs), _flat(CHOICES), strict=True):
     assert own is None or text in own
 
 
-def test_other_choices_need_no_other_program(vocabulary, weights):
-  model = inference.PromptInDecoder(*weights, vocabulary)
+def test_other_choices_need_no_other_program(weights):
+  model = inference.PromptInDecoder(*weights)
   model.generate(INPUTS[:1], [['hen']], 5)  # Also what is small.
   before, compilations = model.num_programs, compilation_counter.Compilations()
   for strings in (['ant'], ['bee', 'cat dog'], NAMES[:200]):

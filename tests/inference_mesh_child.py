@@ -13,7 +13,7 @@ import tempfile
 
 import jax
 import numpy as np
-import words_model
+from toys import animals
 
 from pid_jax import checkpoints
 from pid_jax import decoding
@@ -27,13 +27,16 @@ from pid_jax.inference import engine as engine_lib
 def main() -> None:
   with tempfile.TemporaryDirectory() as folder:
     folder = pathlib.Path(folder)
-    vocabulary = words_model.make_vocabulary(folder)
-    config, params = words_model.make_weights(vocabulary, num_layers=1)
+    vocabulary = animals.vocabulary()
+    # Most parameters are kernels.
+    config, params = animals.config_and_params(
+      emb_dim=32, num_heads=4, mlp_dim=64
+    )
     checkpoints.save(
       folder / 'model',
-      checkpoints.Pretrained(config, params, vocabulary, words_model.TASK, 1),
+      checkpoints.Pretrained(config, params, vocabulary, animals.TASK, 1),
     )
-    inputs, prompts = words_model.random_job(4)
+    inputs, prompts = animals.random_job(4)
     found = {}
     for num_partitions in (1, 2):
       model = inference.PromptInDecoder.from_pretrained(
@@ -71,7 +74,7 @@ def _decoded(config, params, vocabulary, partitioner) -> dict:
     )['params_axes']
     params = jax.device_put(params, partitioner.param_shardings(params, axes))
   engine = engine_lib.Engine(module, params, partitioner)
-  inputs, prompts = words_model.random_job(6, seed=2, most_prompts=3)
+  inputs, prompts = animals.random_job(6, seed=2, most_prompts=3)
   encode = vocabulary.encode
   choices = [tuple(tuple(encode(text)) for text in ('ant', 'bee cat')), None]
   requests = [

@@ -11,7 +11,7 @@ import compilation_counter
 import jax
 import numpy as np
 import pytest
-import words_model
+from toys import animals
 
 from pid_jax import decoding
 from pid_jax import inference
@@ -42,24 +42,21 @@ class CountingVocabulary:
 
 
 @pytest.fixture(scope='module', name='weights')
-def _weights(tmp_path_factory):
-  vocabulary = words_model.make_vocabulary(tmp_path_factory.mktemp('words'))
-  return vocabulary, *words_model.make_weights(vocabulary, num_layers=1)
+def _weights():
+  return animals.config_and_params()
 
 
 @pytest.fixture(scope='module', name='shared')
 def _shared(weights):
   """Keeps what is compiled for the models of this module."""
-  vocabulary, config, params = weights
-  return inference.PromptInDecoder(config, params, vocabulary)
+  return inference.PromptInDecoder(*weights, animals.vocabulary())
 
 
 @pytest.fixture(name='model')
 def _model(shared, weights):
   del shared
-  vocabulary, config, params = weights
   return inference.PromptInDecoder(
-    config, params, CountingVocabulary(vocabulary), words_model.TASK
+    *weights, CountingVocabulary(animals.vocabulary()), animals.TASK
   )
 
 
@@ -145,7 +142,7 @@ def test_characters_that_are_lost_are_told_with_their_number(model, caplog):
 
 
 def test_engines_of_a_network_share_programs_and_leave_none(weights):
-  _, config, params = weights
+  config, _ = weights
   module = network.Transformer(config.__class__(**{
     **config.to_dict(), 'num_decoder_layers': 1, 'mlp_dim': 24,
   }))  # fmt: skip

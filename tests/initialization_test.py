@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tests the initial parameters: T5's scales, and the copying arrangement."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +13,7 @@ from pid_jax import config as config_lib
 from pid_jax import network
 
 
+@functools.cache
 def _initialize(**overrides):
   config = config_lib.T5Config(
     vocab_size=64,
@@ -24,7 +27,8 @@ def _initialize(**overrides):
   )
   tokens = jnp.ones((1, 4), jnp.int32)
   module = network.Transformer(config)
-  params = network.initialize(module, jax.random.key(0), tokens, tokens)
+  initialize = jax.jit(network.initialize, static_argnums=0)
+  params = initialize(module, jax.random.key(0), tokens, tokens)
   return module, jax.tree.map(np.asarray, params['params'])
 
 
@@ -72,9 +76,10 @@ def test_copying_keeps_structure_and_other_parameters():
 def test_copying_heads_look_at_their_neighbours():
   module, params = _initialize(initializer='copy')
   variables = {'params': params}
-  bias = module.apply(variables, method=lambda m: m.encoder.relpos_bias(5, 5))[
-    0
-  ]
+  relpos_bias = jax.jit(
+    lambda v: module.apply(v, method=lambda m: m.encoder.relpos_bias(5, 5))
+  )
+  bias = relpos_bias(variables)[0]
   # Head 0 looks from position 3 to 2, head 1 to 4, head 2 nowhere above all.
   assert bias[0, 3].argmax() == 2 and bias[0, 3, 2] > 2
   assert bias[1, 3].argmax() == 4 and bias[1, 3, 4] > 2

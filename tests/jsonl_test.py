@@ -9,8 +9,8 @@ import sys
 import gin
 import pytest
 import seqio
-import subtasks_data
-import tasks_data
+from toys import subtasks_data
+from toys import tasks_data
 
 from pid_jax import errors
 from pid_jax import subtasks

@@ -2,13 +2,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Losses, predictions and scores against plain computations."""
 
+import dataclasses
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import special
+from toys import configs
+from toys import decoding_reference
+from toys import weights
 
-from pid_jax import config
 from pid_jax import errors
 from pid_jax import model as model_lib
 from pid_jax import network
@@ -17,22 +22,19 @@ S, L, V = 6, 12, 32
 
 
 def make(**kwargs) -> model_lib.EncoderDecoderModel:
-  cfg = config.T5Config(
-    vocab_size=V,
-    emb_dim=16,
-    num_heads=2,
-    head_dim=8,
-    num_encoder_layers=1,
-    num_decoder_layers=1,
-    mlp_dim=32,
-    dropout_rate=0.0,
-  )
+  cfg = configs.tiny(mlp_activations=('relu',), dropout_rate=0.0)
   return model_lib.EncoderDecoderModel(network.Transformer(cfg), **kwargs)
 
 
 @pytest.fixture(scope='module')
 def params():
-  return make().get_initial_variables(jax.random.key(0))['params']
+  return weights.random_params(make().module.config, seed=0)
+
+
+@functools.cache
+def jitted(name: str, **kwargs):
+  """Returns a method of `make(**kwargs)`, compiled once for all tests."""
+  return jax.jit(getattr(make(**kwargs), name))
 
 
 def packed_batch():
@@ -79,21 +81,18 @@ SUBTASKS = [
 ]
 
 
+@pytest.fixture(scope='module')
 def one_by_one(params) -> np.ndarray:
   """Log-probability of each subtask's target, alone and without padding."""
-  module = make().module
-  scores = []
-  for inputs, prompt, target in SUBTASKS:
-    row = jnp.asarray([[0, *prompt, *target[:-1]]])
-    logits = module.apply(
-      {'params': params}, jnp.asarray([inputs]), row, enable_dropout=False
-    )
-    log_probs = special.log_softmax(np.asarray(logits[0], np.float64), axis=-1)
-    places = range(len(prompt), len(prompt) + len(target))
-    scores.append(
-      sum(log_probs[i, t] for i, t in zip(places, target, strict=True))
-    )
-  return np.asarray(scores)
+  row = decoding_reference.Row
+  return np.asarray(
+    [
+      row(make().module.config, params, inputs, prompt, lengths=(S, L)).scores(
+        target
+      )[0]
+      for inputs, prompt, target in SUBTASKS
+    ]
+  )
 
 
 @pytest.mark.parametrize('label_smoothing', [0.0, 0.1])
@@ -106,7 +105,10 @@ def test_cross_entropy_against_soft_targets(label_smoothing, z_loss):
   np.put_along_axis(soft, targets[..., None], 1 - label_smoothing, axis=-1)
   log_z = special.logsumexp(logits, axis=-1)
   kl = special.rel_entr(soft, special.softmax(logits, axis=-1)).sum(axis=-1)
-  loss, z = model_lib.cross_entropy(
+  cross_entropy = jax.jit(
+    model_lib.cross_entropy, static_argnames=('label_smoothing', 'z_loss')
+  )
+  loss, z = cross_entropy(
     jnp.asarray(logits, jnp.float32),
     jnp.asarray(targets),
     label_smoothing=label_smoothing,
@@ -118,17 +120,20 @@ def test_cross_entropy_against_soft_targets(label_smoothing, z_loss):
 
 def test_cross_entropy_is_finite_for_huge_logits():
   logits = jnp.asarray([[1e4, -1e4, 0.0]])
-  loss_sum = lambda x: jnp.sum(
-    model_lib.cross_entropy(x, jnp.asarray([1]), z_loss=1e-4)[0]
+  loss_and_gradient = jax.jit(
+    jax.value_and_grad(
+      lambda x: jnp.sum(
+        model_lib.cross_entropy(x, jnp.asarray([1]), z_loss=1e-4)[0]
+      )
+    )
   )
-  assert np.isfinite(loss_sum(logits))
-  assert np.all(np.isfinite(jax.grad(loss_sum)(logits)))
+  assert all(np.all(np.isfinite(x)) for x in loss_and_gradient(logits))
 
 
-def test_packed_loss_is_the_sum_of_the_subtasks_losses(params):
-  model = make(loss_normalizing_factor=None)
-  loss, metrics = model.loss_fn(params, packed_batch(), None)
-  np.testing.assert_allclose(loss, -one_by_one(params).sum(), rtol=1e-5)
+def test_packed_loss_is_the_sum_of_the_subtasks_losses(params, one_by_one):
+  loss_fn = jitted('loss_fn', loss_normalizing_factor=None)
+  loss, metrics = loss_fn(params, packed_batch(), None)
+  np.testing.assert_allclose(loss, -one_by_one.sum(), rtol=1e-5)
   np.testing.assert_allclose(
     metrics['loss'].compute(), loss / 10, rtol=1e-6
   )  # 10 target tokens
@@ -143,18 +148,18 @@ def test_packed_loss_is_the_sum_of_the_subtasks_losses(params):
     ('NUM_TOTAL_TARGET_TOKENS', 24),
   ],
 )
-def test_loss_normalizing_factor(params, factor, divisor):
-  model = make(loss_normalizing_factor=factor)
-  loss, _ = model.loss_fn(params, packed_batch(), None)
-  expected = -one_by_one(params).sum() / divisor
+def test_loss_normalizing_factor(params, one_by_one, factor, divisor):
+  loss_fn = jitted('loss_fn', loss_normalizing_factor=factor)
+  loss, _ = loss_fn(params, packed_batch(), None)
+  expected = -one_by_one.sum() / divisor
   np.testing.assert_allclose(loss, expected, rtol=1e-5)
 
 
-def test_average_per_sequence(params):
-  model = make(loss_normalizing_factor='AVERAGE_PER_SEQUENCE')
-  loss, _ = model.loss_fn(params, packed_batch(), None)
+def test_average_per_sequence(params, one_by_one):
+  loss_fn = jitted('loss_fn', loss_normalizing_factor='AVERAGE_PER_SEQUENCE')
+  loss, _ = loss_fn(params, packed_batch(), None)
   lengths = np.asarray([len(target) for _, _, target in SUBTASKS])
-  expected = np.mean(-one_by_one(params) / lengths)
+  expected = np.mean(-one_by_one / lengths)
   np.testing.assert_allclose(loss, expected, rtol=1e-5)
 
 
@@ -194,20 +199,19 @@ def grid_batch():
   }
 
 
-def test_scores_of_a_grid(params):
-  scores = make().score_batch(params, grid_batch())
-  a, b, c, d = one_by_one(params)
+def test_scores_of_a_grid(params, one_by_one):
+  scores = jitted('score_batch')(params, grid_batch())
+  a, b, c, d = one_by_one
   np.testing.assert_allclose(scores, [[a, b], [c, 0], [0, d]], rtol=1e-5)
 
 
 def test_scores_and_predictions_of_text_to_text(params):
-  model = make()
   batch = {
     'encoder_input_tokens': jnp.asarray([[9, 8, 7, 1], [5, 1, 0, 0]]),
     'decoder_input_tokens': jnp.asarray([[0, 12, 0], [0, 14, 15]]),
     'decoder_target_tokens': jnp.asarray([[12, 1, 0], [14, 15, 1]]),
   }
-  tokens, aux = model.predict_batch_with_aux(params, batch)
+  tokens, aux = jitted('predict_batch_with_aux')(params, batch)
   assert tokens.shape == (2, 3) and aux['scores'].shape == (2,)
   # A prediction scores what the model says of it as a target.
   predicted = {
@@ -216,27 +220,27 @@ def test_scores_and_predictions_of_text_to_text(params):
     'decoder_input_tokens': jnp.pad(tokens, ((0, 0), (1, 0)))[:, :-1],
   }
   np.testing.assert_allclose(
-    model.score_batch(params, predicted), aux['scores'], rtol=1e-4
+    jitted('score_batch')(params, predicted), aux['scores'], rtol=1e-4
   )
 
 
 def test_predictions_of_a_grid(params):
-  model, batch = make(), grid_batch()
-  tokens, aux = model.predict_batch_with_aux(params, batch)
+  batch = grid_batch()
+  tokens, aux = jitted('predict_batch_with_aux')(params, batch)
   assert tokens.shape == (3, 2, 3) and tokens.dtype == jnp.int32
   assert not np.any(tokens[1, 1]) and not np.any(tokens[2, 0])
   np.testing.assert_allclose(
-    model.score_batch(params, {**batch, 'decoder_target_tokens': tokens}),
+    jitted('score_batch')(params, {**batch, 'decoder_target_tokens': tokens}),
     aux['scores'],
     rtol=1e-4,
   )
 
 
 def test_dropout_only_with_a_key(params):
-  cfg = make().module.config
-  cfg = config.T5Config(**{**cfg.to_dict(), 'dropout_rate': 0.5})
+  cfg = dataclasses.replace(make().module.config, dropout_rate=0.5)
   model = model_lib.EncoderDecoderModel(network.Transformer(cfg))
-  loss = lambda key: model.loss_fn(params, packed_batch(), key)[0]
-  assert loss(None) == model.eval_fn(params, packed_batch())[0]
+  loss_fn = jax.jit(model.loss_fn)
+  loss = lambda key: loss_fn(params, packed_batch(), key)[0]
+  assert loss(None) == jax.jit(model.eval_fn)(params, packed_batch())[0]
   assert loss(jax.random.key(0)) != loss(None)
   assert loss(jax.random.key(0)) != loss(jax.random.key(1))

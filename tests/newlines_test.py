@@ -2,16 +2,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Newlines survive vocabularies that have none, in every layout."""
 
-import functools
-
 import hypothesis
 from hypothesis import strategies
 import numpy as np
 import pytest
-import sentencepiece
 import seqio
-import subtasks_data
 import tensorflow as tf
+from toys import subtasks_data
+from toys import vocabularies
 
 from pid_jax import checkpoints
 from pid_jax import errors
@@ -36,37 +34,22 @@ EXAMPLE = {
 }
 
 
-@functools.cache
-def model_file(folder, keeps_spaces=False) -> str:
+def model_file(keeps_spaces=False) -> str:
   """A model with T5's normalisation, or one that leaves spaces as they are."""
-  prefix = str(folder / f'lines_{keeps_spaces}')
-  sentencepiece.SentencePieceTrainer.train(
-    sentence_iterator=iter([' ; '.join(map(str, EXAMPLE.values()))] * 20),
-    model_prefix=prefix,
+  return vocabularies.train(
+    (' ; '.join(map(str, EXAMPLE.values())),) * 20,
     vocab_size=90,
-    hard_vocab_limit=False,
     remove_extra_whitespaces=not keeps_spaces,
     normalization_rule_name='identity' if keeps_spaces else 'nmt_nfkc',
-    pad_id=0,
-    eos_id=1,
-    unk_id=2,
-    bos_id=-1,
-    minloglevel=2,
   )
-  return f'{prefix}.model'
 
 
-@pytest.fixture(scope='module', name='folder')
-def _folder(tmp_path_factory):
-  return tmp_path_factory.mktemp('newlines')
+def _vocabulary(extra_ids=5) -> seqio.SentencePieceVocabulary:
+  return seqio.SentencePieceVocabulary(model_file(), extra_ids)
 
 
-def _vocabulary(folder, extra_ids=5) -> seqio.SentencePieceVocabulary:
-  return seqio.SentencePieceVocabulary(model_file(folder), extra_ids)
-
-
-def test_how_a_vocabulary_treats_sentinels(folder):
-  vocabulary = _vocabulary(folder)
+def test_how_a_vocabulary_treats_sentinels():
+  vocabulary = _vocabulary()
   sentinel = vocabulary.vocab_size - 4  # <extra_id_0> is the last of all.
   assert sentinel in vocabulary.encode('a <extra_id_3> b')
   assert sentinel not in vocabulary.encode('a<extra_id_3>b')
@@ -78,11 +61,9 @@ def test_how_a_vocabulary_treats_sentinels(folder):
 
 
 @pytest.mark.parametrize('keeps_spaces', [False, True])
-def test_lines_are_encoded_as_they_would_be_alone(folder, keeps_spaces):
-  vocabulary = vocabulary_lib.Vocabulary(model_file(folder, keeps_spaces), 5)
-  seqio_vocabulary = seqio.SentencePieceVocabulary(
-    model_file(folder, keeps_spaces), 5
-  )
+def test_lines_are_encoded_as_they_would_be_alone(keeps_spaces):
+  vocabulary = vocabulary_lib.Vocabulary(model_file(keeps_spaces), 5)
+  seqio_vocabulary = seqio.SentencePieceVocabulary(model_file(keeps_spaces), 5)
   through = lambda text: vocabulary.decode(vocabulary.encode(text))
 
   @hypothesis.settings(deadline=None, max_examples=150)
@@ -121,14 +102,14 @@ def test_marking_is_undone_exactly():
 _counter = iter(range(99))
 
 
-def _register(folder, **kwargs) -> str:
+def _register(**kwargs) -> str:
   name = f'newlines_test_{next(_counter)}'
   seen = kwargs.pop('seen', [])
   subtasks.register(
     name,
     source=subtasks.InMemoryDataSource({'test': [EXAMPLE]}),
     metric_fns=[lambda t, p: seen.append((t, p)) or {'metric': 0}],
-    **{'vocabulary': _vocabulary(folder), 'newline': NEWLINE, **kwargs},
+    **{'vocabulary': _vocabulary(), 'newline': NEWLINE, **kwargs},
   )
   return name
 
@@ -137,9 +118,9 @@ def _rows(name, **changes):
   return subtasks_data.rows(name, [{**EXAMPLE, **changes}])
 
 
-def test_every_layout_writes_the_sentinel(folder):
-  name = _register(folder)
-  vocabulary = _vocabulary(folder)
+def test_every_layout_writes_the_sentinel():
+  name = _register()
+  vocabulary = _vocabulary()
   encode = lambda text: vocabulary.encode(newlines.mark(text, NEWLINE))
   (row,) = _rows(name)
   assert row['inputs'].tolist() == [*encode(EXAMPLE['inputs']), 1]
@@ -158,10 +139,10 @@ def test_every_layout_writes_the_sentinel(folder):
 
 
 @pytest.mark.parametrize('layout', ['', '_pie', '_joint'])
-def test_metrics_see_lines_in_every_layout(folder, layout):
+def test_metrics_see_lines_in_every_layout(layout):
   seen = []
-  name = _register(folder, seen=seen) + layout
-  task, decode = seqio.TaskRegistry.get(name), _vocabulary(folder).decode
+  name = _register(seen=seen) + layout
+  task, decode = seqio.TaskRegistry.get(name), _vocabulary().decode
   targets, predictions = [], []
   for row in _rows(name):
     tokens = row['targets'].tolist()  # A perfect model generates them.
@@ -177,8 +158,8 @@ def test_metrics_see_lines_in_every_layout(folder, layout):
   assert predictions == [['EXAM\n\n- lungs : clear\n- heart\n', 'none']]
 
 
-def test_texts_that_hold_the_sentinel_stop_the_run(folder):
-  name = _register(folder)
+def test_texts_that_hold_the_sentinel_stop_the_run():
+  name = _register()
   with pytest.raises(tf.errors.InvalidArgumentError) as error:
     _rows(name, targets=['x', f'a {NEWLINE}'])
   message = str(subtasks.user_error(error.value))
@@ -186,33 +167,33 @@ def test_texts_that_hold_the_sentinel_stop_the_run(folder):
   assert f"'{NEWLINE}'" in message
 
 
-def test_sentinels_that_cannot_be_restored_are_refused(folder):
-  name = _register(folder, vocabulary=_vocabulary(folder, extra_ids=3))
+def test_sentinels_that_cannot_be_restored_are_refused():
+  name = _register(vocabulary=_vocabulary(extra_ids=3))
   with pytest.raises(errors.UserError, match="cannot express .* '<extra_id_3>"):
     _rows(name)
   for newline in ('', 'new line', 'a\n'):
     with pytest.raises(ValueError, match='without white space'):
-      _register(folder, newline=newline)
+      _register(newline=newline)
   with pytest.raises(ValueError, match='must not contain each other'):
-    _register(folder, newline='<;>')
+    _register(newline='<;>')
   # Bytes express any sentinel, also with backslashes.
-  name = _register(folder, vocabulary=seqio.ByteVocabulary(), newline=r'\1')
+  name = _register(vocabulary=seqio.ByteVocabulary(), newline=r'\1')
   (row,) = _rows(name)
   text = seqio.ByteVocabulary().decode(row['targets'][0])
   assert newlines.restore(text, r'\1') == EXAMPLE['targets'][0]
 
 
-def _model(folder, newline=NEWLINE, extra_ids=5) -> inference.PromptInDecoder:
-  vocabulary = vocabulary_lib.Vocabulary(model_file(folder), extra_ids)
+def _model(newline=NEWLINE, extra_ids=5) -> inference.PromptInDecoder:
+  vocabulary = vocabulary_lib.Vocabulary(model_file(), extra_ids)
   task = {'layout': 'pid', 'newline': newline}
   config = T5Config(vocab_size=vocabulary.size)
   return inference.PromptInDecoder(config, None, vocabulary, task)
 
 
 def test_inference_writes_and_reads_newlines_as_training_does(
-  folder, monkeypatch
+  monkeypatch,
 ):
-  model = _model(folder)
+  model = _model()
   seen = {}
 
   def score(requests, **unused):
@@ -229,7 +210,7 @@ def test_inference_writes_and_reads_newlines_as_training_does(
   monkeypatch.setattr(model.engine, 'score', score)
   monkeypatch.setattr(model.engine, 'generate', generate)
   model.score(*([EXAMPLE[name]] for name in ('inputs', 'prompts', 'targets')))
-  (row,) = _rows(_register(folder))
+  (row,) = _rows(_register())
   real = lambda tokens: np.trim_zeros(np.asarray(tokens), 'b').tolist()
   request = seen['request']
   assert list(request.inputs) == real(row['inputs'])
@@ -244,12 +225,12 @@ def test_inference_writes_and_reads_newlines_as_training_does(
   with pytest.raises(errors.UserError, match=r'inputs\[0\] contains'):
     model.generate([NEWLINE], [['plan:']])
   with pytest.raises(errors.UserError, match='cannot express'):
-    _model(folder, extra_ids=2)
+    _model(extra_ids=2)
 
 
-def test_config_json_says_how_newlines_were_written(folder, tmp_path):
+def test_config_json_says_how_newlines_were_written(tmp_path):
   marked, plain, other = (
-    _register(folder, newline=newline) for newline in (NEWLINE, None, '|')
+    _register(newline=newline) for newline in (NEWLINE, None, '|')
   )
   model = model_lib.EncoderDecoderModel(
     network.Transformer(T5Config(vocab_size=128, num_tokens=128))

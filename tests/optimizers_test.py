@@ -46,9 +46,10 @@ def test_adafactor(shape):
   grads = rng.normal(size=(4, *shape)).astype(np.float32)
   transformation = optimizers.adafactor(0.1).make({'w': ('embed', 'mlp')})
   params = {'w': jnp.asarray(param)}
-  state = transformation.init(params)
+  state = jax.jit(transformation.init)(params)
+  update = jax.jit(transformation.update)
   for grad in grads:
-    updates, state = transformation.update({'w': grad}, state, params)
+    updates, state = update({'w': grad}, state, params)
     params = optax.apply_updates(params, updates)
   expected = adafactor_in_numpy(param, grads, 0.1)
   np.testing.assert_allclose(params['w'], expected, rtol=1e-4, atol=1e-5)
@@ -73,18 +74,19 @@ def test_each_optimizer_lowers_a_loss_and_clips(name):
     updates, state = optimizer.update(jax.grad(loss)(params), state, params)
     return optax.apply_updates(params, updates), state
 
-  state = optimizer.init(params)
+  init = state = jax.jit(optimizer.init)(params)
+  grads = jax.tree.map(jnp.ones_like, params)
   before = loss(params)
   for _ in range(100):
     params, state = step(params, state)
   assert loss(params) < 0.7 * before
 
   # A gradient a thousand times as large is the same after clipping.
-  grads = jax.tree.map(jnp.ones_like, params)
-  init = optimizer.init(params)
-  update = lambda scale: optimizer.update(
-    jax.tree.map(lambda g: scale * g, grads), init, params
-  )[0]
+  update = jax.jit(
+    lambda scale: optimizer.update(
+      jax.tree.map(lambda g: scale * g, grads), init, params
+    )[0]
+  )
   jax.tree.map(
     lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4),
     update(1.0),
@@ -129,8 +131,10 @@ def test_multipliers_scale_the_updates_of_matching_parameters():
   scaled = optimizers.adamw(
     0.1, max_grad_norm=None, multipliers={'relpos_bias': 10.0}
   ).make(axes)
-  want, _ = plain.update(grads, plain.init(params), params)
-  got, _ = scaled.update(grads, scaled.init(params), params)
+  want, got = (
+    jax.jit(lambda o=o: o.update(grads, o.init(params), params)[0])()
+    for o in (plain, scaled)
+  )
   np.testing.assert_allclose(got['kernel'], want['kernel'])
   np.testing.assert_allclose(
     got['encoder']['relpos_bias']['rel_embedding'],

@@ -14,7 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import torch_reference
+from toys import configs
+from toys import weights
 
 from pid_jax import model as model_lib
 from pid_jax import network
@@ -121,13 +122,11 @@ def _alone(subtask):
 def _setting(request):
   name, scan_layers, remat_policy = request.param
   config = dataclasses.replace(
-    torch_reference.CONFIGS[name],
+    configs.CONFIGS[name],
     scan_layers=scan_layers,
     remat_policy=remat_policy,
   )
-  params = torch_reference.params_of(
-    torch_reference.random_model(config, seed=1), config
-  )
+  params = weights.random_params(config, seed=1)
   model = model_lib.EncoderDecoderModel(
     network.Transformer(config), loss_normalizing_factor=None
   )

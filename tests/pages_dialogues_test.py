@@ -6,7 +6,7 @@ import collections
 import json
 
 import pytest
-import tasks_data
+from toys import tasks_data
 
 from pid_jax.tasks import bookings
 from pid_jax.tasks import multiwoz

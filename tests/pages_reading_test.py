@@ -15,8 +15,8 @@ from etils import epath
 import pages_data
 import pytest
 import seqio
-import subtasks_data
-import tasks_data
+from toys import subtasks_data
+from toys import tasks_data
 
 from pid_jax import errors
 from pid_jax import viewer

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The predict command: files in, files out, and nothing half-written."""
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -13,8 +14,9 @@ import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
 import pytest
-import sentencepiece
-import torch_reference
+from toys import configs
+from toys import vocabularies
+from toys import weights
 
 from pid_jax import atomic
 from pid_jax import checkpoints
@@ -42,20 +44,7 @@ LINES = [
 def _model_dir(tmp_path_factory):
   """A model with random weights, as training would leave it."""
   folder = tmp_path_factory.mktemp('model')
-  sentencepiece.SentencePieceTrainer.train(
-    sentence_iterator=iter(['ant bee cat dog eel fox'] * 9),
-    model_prefix=str(folder / 'words'),
-    model_type='word',
-    vocab_size=9,
-    pad_id=0,
-    eos_id=1,
-    unk_id=2,
-    bos_id=-1,
-    minloglevel=2,
-  )
-  config = torch_reference.T5_1_1
-  config = type(config)(**{**config.to_dict(), 'num_tokens': 9})
-  model = torch_reference.random_model(config, seed=0)
+  config = dataclasses.replace(configs.T5_1_1, num_tokens=9)
   checkpoints.write_config(
     folder,
     config=config,
@@ -64,12 +53,14 @@ def _model_dir(tmp_path_factory):
       'layout': 'pid',
       'feature_lengths': {'inputs': 8, 'prompts': 4, 'targets': 3},
     },
-    vocabulary=vocabulary.Vocabulary(folder / 'words.model'),
+    vocabulary=vocabulary.Vocabulary(
+      vocabularies.words(*'ant bee cat dog eel fox'.split())
+    ),
   )
   with ocp.StandardCheckpointer() as checkpointer:
     checkpointer.save(
       folder / 'checkpoints' / '7' / 'params',
-      jax.tree.map(jnp.asarray, torch_reference.params_of(model, config)),
+      jax.tree.map(jnp.asarray, weights.random_params(config, seed=0)),
     )
   return folder
 

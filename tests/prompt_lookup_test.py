@@ -9,23 +9,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from toys import configs
+from toys import weights
 
 from pid_jax import decoding
 from pid_jax import network
-from pid_jax.config import T5Config
 from pid_jax.decoding import prompt_lookup
 
 MAX_NEW_TOKENS = 14
-CONFIG = T5Config(
-  vocab_size=128,
-  emb_dim=32,
-  num_heads=2,
-  head_dim=16,
-  mlp_dim=64,
-  num_encoder_layers=1,
-  num_decoder_layers=2,
-  mlp_activations=('relu',),
-  logits_via_embedding=False,
+CONFIG = configs.tiny(
+  vocab_size=128, emb_dim=32, head_dim=16, mlp_dim=64, num_decoder_layers=2
 )
 LOOKUP = decoding.PromptLookup(
   max_draft_tokens=5, min_ngram=1, max_ngram=2, tokens_per_step=90
@@ -41,19 +34,9 @@ _generate = jax.jit(
 
 def _random_model(seed, scan_layers, reads_input):
   """A model of random weights, which may be blind to its input."""
-  module = network.Transformer(
-    dataclasses.replace(CONFIG, scan_layers=scan_layers)
-  )
-  tokens = jnp.ones((1, 2), jnp.int32)
-  params = network.initialize(module, jax.random.key(seed), tokens, tokens)
-
-  def scale(path, x):
-    names = [key.key for key in path]
-    if 'encoder_decoder_attention' in names and 'out' in names:
-      return x * (2.0 if reads_input else 0.0)
-    return x * 2.0
-
-  return module, jax.tree_util.tree_map_with_path(scale, params['params'])
+  config = dataclasses.replace(CONFIG, scan_layers=scan_layers)
+  params = weights.random_params(config, seed, reads_input=reads_input)
+  return network.Transformer(config), params
 
 
 def _inputs_that_hold(outputs, num_tokens, length, rng):

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from toys import weights
 
 from pid_jax import model as model_lib
 from pid_jax import network
@@ -62,16 +63,6 @@ def start(name):
   return params
 
 
-def stack_layers(params):
-  stacked = dict(params)
-  for stack in ('encoder', 'decoder'):
-    tree = dict(params[stack])
-    layers = [tree.pop(f'layers_{i}') for i in range(NUM_LAYERS)]
-    tree[stack] = jax.tree.map(lambda *x: np.stack(x, axis=1), *layers)
-    stacked[stack] = tree
-  return stacked
-
-
 @functools.cache
 def gradients(name, scan_layers):
   """Returns params -> gradients of the loss of one batch, compiled once."""
@@ -100,24 +91,27 @@ def train(name, scan_layers, optimizer, params, num_steps=3):
   cast = lambda dtype, tree: jax.tree.map(lambda x: np.asarray(x, dtype), tree)
   params = cast(np.float64, params)
   with jax.enable_x64(True):
-    update, state = jax.jit(transformation.update), transformation.init(params)
+    update = jax.jit(transformation.update)
+    state = jax.jit(transformation.init)(params)
   for _ in range(num_steps):
     grads = cast(np.float64, grad(cast(np.float32, params)))
     with jax.enable_x64(True):
       updates, state = update(grads, state, params)
-      params = cast(np.float64, optax.apply_updates(params, updates))
+      params = jax.tree.map(np.add, params, updates)
   return params
 
 
 @pytest.mark.parametrize('optimizer', OPTIMIZERS)
-@pytest.mark.parametrize('name', MODELS)
+@pytest.mark.parametrize(
+  'name', ['gated_untied', pytest.param('plain_tied', marks=pytest.mark.slow)]
+)
 def test_three_steps_of_scanned_layers_are_those_of_layers_apart(
   name, optimizer
 ):
   make, before = OPTIMIZERS[optimizer], start(name)
   apart = train(name, False, make(1e-2), before)
-  scanned = train(name, True, make(1e-2), stack_layers(before))
-  expected = stack_layers(apart)
+  scanned = train(name, True, make(1e-2), weights.stack_layers(before))
+  expected = weights.stack_layers(apart)
   assert jax.tree.structure(scanned) == jax.tree.structure(expected)
 
   def check(path, got, expected, old):
@@ -131,7 +125,7 @@ def test_three_steps_of_scanned_layers_are_those_of_layers_apart(
       assert error < 1e-6 * scale, (path, error / scale)
 
   jax.tree_util.tree_map_with_path(
-    check, scanned, expected, stack_layers(before)
+    check, scanned, expected, weights.stack_layers(before)
   )
 
 
@@ -147,7 +141,9 @@ def test_kernels_and_embeddings_alone_decay(optimizer, scan_layers):
   )
   transformation = OPTIMIZERS[optimizer](1e-2).make(network.param_axes(module))
   zeros = jax.tree.map(jnp.zeros_like, params)
-  updates, _ = transformation.update(zeros, transformation.init(params), params)
+  updates = jax.jit(
+    lambda p: transformation.update(zeros, transformation.init(p), p)[0]
+  )(params)
   for path, update in jax.tree_util.tree_leaves_with_path(updates):
     decays = path[-1].key in ('kernel', 'embedding')
     np.testing.assert_allclose(
@@ -233,7 +229,7 @@ def test_adafactor_of_scanned_layers_is_t5xs(relpos_bias_per_layer):
     expected, state = apply(expected, state, grad)
 
   ours = optimizers.adafactor(1e-2).make(axes)
-  update, got, state = jax.jit(ours.update), params, ours.init(params)
+  update, got, state = jax.jit(ours.update), params, jax.jit(ours.init)(params)
   for grad in grads:
     updates, state = update(grad, state, got)
     got = optax.apply_updates(got, updates)

@@ -11,7 +11,7 @@ import compilation_counter
 import jax
 import numpy as np
 import pytest
-import words_model
+from toys import animals
 
 from pid_jax import decoding
 from pid_jax import errors
@@ -25,20 +25,15 @@ SIZE = {'batch_size': 4, 'num_slots': 6, 'num_rows': 3}
 LOOKUP = decoding.PromptLookup(tokens_per_step=1000)
 
 
-@pytest.fixture(scope='module', name='vocabulary')
-def _vocabulary(tmp_path_factory):
-  return words_model.make_vocabulary(tmp_path_factory.mktemp('vocabulary'))
-
-
 @pytest.fixture(scope='module', name='weights')
-def _weights(vocabulary):
+def _weights():
   # Some outputs end at once, some never.
-  return words_model.make_weights(vocabulary, eos_gain=3.5, num_layers=1)
+  return *animals.config_and_params(eos_gain=3.5), animals.vocabulary()
 
 
-def _make_model(vocabulary, weights, layout='pid'):
+def _make_model(weights, layout='pid'):
   model = inference.PromptInDecoder(
-    *weights, vocabulary, {**words_model.TASK, 'layout': layout}
+    *weights, {**animals.TASK, 'layout': layout}
   )
   # One shape for batches of any size: few programs to compile.
   prompt = 0 if layout == 'pie' else 4
@@ -48,12 +43,12 @@ def _make_model(vocabulary, weights, layout='pid'):
 
 
 @pytest.fixture(scope='module', name='model')
-def _model(vocabulary, weights):
-  return _make_model(vocabulary, weights)
+def _model(weights):
+  return _make_model(weights)
 
 
-def _job(num_inputs=40, seed=0, most_prompts=8):
-  return words_model.random_job(num_inputs, seed, 39, most_prompts)
+def _job(num_inputs=20, seed=0, most_prompts=8):
+  return animals.random_job(num_inputs, seed, 39, most_prompts)
 
 
 def _requests(inputs, prompts, choices=None):
@@ -65,7 +60,7 @@ def _requests(inputs, prompts, choices=None):
 
 def _random_choices(prompts, seed=0):
   rng = np.random.default_rng(seed)
-  text = lambda: ' '.join(rng.choice(words_model.WORDS, rng.integers(1, 4)))
+  text = lambda: ' '.join(rng.choice(animals.WORDS, rng.integers(1, 4)))
   return [
     [
       None if rng.random() < 0.5 else sorted({text() for _ in range(5)})
@@ -117,9 +112,9 @@ def test_drafts_change_nothing(model):
   assert [r.outputs for r in responses] == expected
 
 
-def test_answers_of_a_pie_model_are_those_of_generate(vocabulary, weights):
-  model = _make_model(vocabulary, weights, 'pie')
-  inputs, prompts = words_model.random_job(20, 1, 30, 3)
+def test_answers_of_a_pie_model_are_those_of_generate(weights):
+  model = _make_model(weights, 'pie')
+  inputs, prompts = animals.random_job(20, 1, 30, 3)
   expected = model.generate(inputs, prompts, MAX_NEW_TOKENS, batch_size=4)
   responses = model.stream(_requests(inputs, prompts), MAX_NEW_TOKENS, **SIZE)
   assert [r.outputs for r in responses] == expected
@@ -309,7 +304,7 @@ def test_what_good_requests_draw_does_not_depend_on_bad_ones(
 
 
 def test_long_inputs_are_cut_and_marked(model):
-  long = ' '.join(words_model.WORDS * 3)
+  long = ' '.join(animals.WORDS * 3)
   short = ' '.join(long.split()[:39])
   cut, whole = model.stream(
     [inference.Request(long, ['ant']), inference.Request(short, ['ant'])],
@@ -333,15 +328,16 @@ def test_numbers_that_cannot_be(model, options, message):
     model.stream([], **options)
 
 
-def test_the_longest_input_must_be_known(vocabulary, weights):
-  model = inference.PromptInDecoder(*weights, vocabulary)
+def test_the_longest_input_must_be_known(weights):
+  model = inference.PromptInDecoder(*weights)
   with pytest.raises(errors.UserError, match='max_input_tokens'):
     model.stream([])
 
 
-def test_random_sizes_compile_few_programs_and_none_again(vocabulary, weights):
-  model = inference.PromptInDecoder(*weights, vocabulary, words_model.TASK)
-  inputs, prompts = words_model.random_job(200, 5, 39, 30)
+@pytest.mark.slow
+def test_random_sizes_compile_few_programs_and_none_again(weights):
+  model = inference.PromptInDecoder(*weights, animals.TASK)
+  inputs, prompts = animals.random_job(100, 5, 39, 30)
   compilations = compilation_counter.Compilations()
 
   first = list(model.stream(_requests(inputs, prompts), 5))
@@ -354,8 +350,8 @@ def test_random_sizes_compile_few_programs_and_none_again(vocabulary, weights):
   assert second == first
 
 
-def test_warming_up_compiles_everything_before(vocabulary, weights):
-  model = inference.PromptInDecoder(*weights, vocabulary, words_model.TASK)
+def test_warming_up_compiles_everything_before(weights):
+  model = inference.PromptInDecoder(*weights, animals.TASK)
   model.shapes = batching.Shapes(1, [(4, 48, 8, 4, 0, 0)])
   inputs, prompts = _job(20)
   compilations = compilation_counter.Compilations()
@@ -373,7 +369,7 @@ def test_many_requests_leave_nothing_behind(model, monkeypatch, count):
   # Each has choices of its own: the table must begin anew now and then.
   monkeypatch.setattr(slots_lib, '_MAX_NODES', 400)
   inputs, prompts = _job(100, most_prompts=3)
-  words = words_model.WORDS
+  words = animals.WORDS
 
   def requests():
     pairs = itertools.cycle(zip(inputs, prompts, strict=True))

@@ -5,7 +5,7 @@
 import numpy as np
 import pytest
 import seqio
-import subtasks_data
+from toys import subtasks_data
 
 from pid_jax import subtasks
 from pid_jax.subtasks import postprocessors

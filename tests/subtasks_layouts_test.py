@@ -7,8 +7,8 @@ import collections
 import numpy as np
 import pytest
 import seqio
-import subtasks_data
 import tensorflow as tf
+from toys import subtasks_data
 
 from pid_jax import subtasks
 from pid_jax.subtasks import tokenization
@@ -399,6 +399,7 @@ def test_shards_of_an_epoch_hold_every_subtask_once():
   assert sorted(_trained_on(shards[0] + shards[1])) == want
 
 
+@pytest.mark.slow
 def test_mixtures_of_tasks_with_other_numbers_of_subtasks():
   small = [subtasks_data.example(i, max_subtasks=2) for i in range(100, 120)]
   tasks = [

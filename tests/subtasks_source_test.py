@@ -9,8 +9,8 @@ import sys
 
 import pytest
 import seqio
-import subtasks_data
 import tensorflow as tf
+from toys import subtasks_data
 
 from pid_jax import errors
 from pid_jax import subtasks
@@ -133,7 +133,7 @@ def test_a_cached_task_has_the_same_rows(tmp_path):
 _REGISTER = """
 import sys
 sys.path.insert(0, {tests!r})
-import subtasks_data
+from toys import subtasks_data
 assert subtasks_data.register(
   {{'train': subtasks_data.examples(12), 'test': subtasks_data.examples(5)}}
 ) == 'subtasks_test_0'

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import trainer_toy as toy
+from toys import training as toy
 
 from pid_jax import decoding
 from pid_jax import errors

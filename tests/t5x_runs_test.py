@@ -18,7 +18,7 @@ import gin
 import jax
 import numpy as np
 import pytest
-import trainer_toy as toy
+from toys import training as toy
 
 from pid_jax import checkpoints
 from pid_jax import cli
@@ -108,9 +108,9 @@ def test_run_lacks_nothing_but_what_it_requires(file, monkeypatch):
 
 
 _TOY = """
-import trainer_toy
+from toys import training
 
-MIXTURE_OR_TASK_NAME = @trainer_toy.register()
+MIXTURE_OR_TASK_NAME = @training.register()
 TASK_FEATURE_LENGTHS = {
   'inputs': 24, 'prompts': 2, 'targets': 2, 'subtasks': 2, 'decoder': 16
 }

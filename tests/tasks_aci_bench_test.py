@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from rouge_score import rouge_scorer
 import seqio
-import tasks_data
+from toys import tasks_data
 
 from pid_jax.tasks import aci_bench
 from pid_jax.tasks import prepared

@@ -9,8 +9,8 @@ import zipfile
 import numpy as np
 import pytest
 import seqio
-import tasks_data
 import tensorflow_datasets as tfds
+from toys import tasks_data
 
 from pid_jax import errors
 from pid_jax.tasks import builder

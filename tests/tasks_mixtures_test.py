@@ -5,8 +5,8 @@
 import numpy as np
 import pytest
 import seqio
-import subtasks_data
-import tasks_data
+from toys import subtasks_data
+from toys import tasks_data
 
 from pid_jax import errors
 from pid_jax import subtasks
@@ -46,7 +46,9 @@ def test_rates_and_members():
   )
 
 
-@pytest.mark.parametrize('layout', ['', '_pie', '_joint'])
+@pytest.mark.parametrize(
+  'layout', ['', '_joint', pytest.param('_pie', marks=pytest.mark.slow)]
+)
 def test_tasks_of_a_mixture_share_rows(layout):
   dataset = seqio.get_dataset(
     f'pid_all{layout}',
@@ -103,7 +105,9 @@ def test_cached_tasks_can_be_mixed(tmp_path):
     seqio.set_global_cache_dirs(before)
 
 
-@pytest.mark.parametrize('layout', ['', '_pie', '_joint'])
+@pytest.mark.parametrize(
+  'layout', ['', '_joint', pytest.param('_pie', marks=pytest.mark.slow)]
+)
 def test_gold_answers_score_best(layout):
   """The features that metrics need besides targets pass every layout."""
   gold = tasks_data.examples('todsum_domain', 'validation')

@@ -10,8 +10,8 @@ import types
 
 import pytest
 import seqio
-import tasks_data
 import tensorflow_datasets as tfds
+from toys import tasks_data
 
 from pid_jax import errors
 from pid_jax.subtasks import metrics

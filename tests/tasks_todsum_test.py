@@ -5,7 +5,7 @@
 import json
 
 import pytest
-import tasks_data
+from toys import tasks_data
 
 from pid_jax import errors
 from pid_jax.tasks import prepared

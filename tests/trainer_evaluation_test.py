@@ -3,6 +3,7 @@
 """Evaluations miss no example, and none is lost when a run is stopped."""
 
 import dataclasses
+import functools
 import os
 import signal
 
@@ -11,7 +12,8 @@ import numpy as np
 import pytest
 import seqio
 import tensorflow as tf
-import trainer_toy as toy
+from toys import training as toy
+from toys import weights
 
 from pid_jax import checkpoints
 from pid_jax import decoding
@@ -28,7 +30,7 @@ _SHORT = {**toy.LENGTHS, 'inputs': 10, 'targets': 1}
 
 
 def _params(model):
-  return jax.jit(model.get_initial_variables)(jax.random.key(0))['params']
+  return weights.random_params(model.module.config, seed=0)
 
 
 def _text_task(name: str, num_examples: int, metric) -> str:
@@ -72,7 +74,8 @@ def test_loss_is_that_of_all_rows(batch_size):
   rows = list(data.dataset(whole, 1).as_numpy_iterator())
   assert len(rows) == 5
   batch = {k: np.concatenate([row[k] for row in rows]) for k in rows[0]}
-  logits = np.asarray(model.logits(params, batch, None), np.float64)
+  logits = jax.jit(lambda p, b: model.logits(p, b, None))(params, batch)
+  logits = np.asarray(logits, np.float64)
   log_z = np.log(np.exp(logits).sum(-1))
   targets = batch['decoder_target_tokens']
   log_probs = np.take_along_axis(logits, targets[..., None], -1)[..., 0] - log_z
@@ -126,14 +129,17 @@ def test_a_sampler_draws_by_the_number_of_an_example():
   )
   evaluator.evaluate(params, 0)
   assert len(set(map(tuple, seen['tokens']))) > 1
-  drawn = decoding.generate(
+  generate = functools.partial(
+    decoding.generate,
     model.module,
-    params,
-    np.tile(np.int32([5, 6, 7, 1]), (4, 1)),
-    np.zeros((4, 1, 0), np.int32),
     max_new_tokens=6,
     sampler=decoding.Sample(),
     rng=jax.random.key(7),
+  )
+  drawn = jax.jit(generate)(
+    params,
+    np.tile(np.int32([5, 6, 7, 1]), (4, 1)),
+    np.zeros((4, 1, 0), np.int32),
   ).tokens
   rows = np.asarray(drawn[:, 0]).tolist()
   assert [_VOCABULARY.decode(row) for row in rows] == seen['tokens']
@@ -216,7 +222,7 @@ def test_an_interrupted_evaluation_is_made_up_for(tmp_path, monkeypatch, step):
 
 
 def test_training_data_that_may_not_be_read(tmp_path, monkeypatch):
-  toy.train(tmp_path, total_steps=2)
+  toy.copy_finished(tmp_path)
   message = '/data/train.tfrecord; Permission denied'
   error = tf.errors.PermissionDeniedError(None, None, message)
 

@@ -18,7 +18,7 @@ import pytest
 
 from pid_jax import checkpoints
 
-_TOY = pathlib.Path(__file__).parent / 'trainer_toy.py'
+_CHILD = pathlib.Path(__file__).parent / 'trainer_child.py'
 _STEPS = 90
 _KILLS = 6
 
@@ -26,7 +26,7 @@ _KILLS = 6
 def start(model_dir, log, cache) -> subprocess.Popen:
   return subprocess.Popen(
     [
-      *(sys.executable, str(_TOY), str(model_dir)),
+      *(sys.executable, str(_CHILD), str(model_dir)),
       *('--steps', str(_STEPS), '--period', '3', '--log', str(log)),
     ],
     env={

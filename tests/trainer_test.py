@@ -12,7 +12,8 @@ from jax.experimental.compilation_cache import compilation_cache as jax_cache
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import trainer_toy as toy
+from toys import training as toy
+from toys import weights
 
 from pid_jax import checkpoints
 from pid_jax import errors
@@ -114,24 +115,27 @@ def test_goes_on_where_it_crashed(tmp_path, after_step):
       toy.example_numbers(batch)
     )
   )
-  options = dict(num_microbatches=2, ema_decay=0.9, total_steps=9)
+  options = dict(
+    total_steps=5,
+    checkpoint_cfg=trainer.CheckpointConfig(period=2),
+  )
   whole = toy.train(tmp_path / 'whole', **options)
 
   class Crash(Exception):
     pass
 
   def crash(step, unused_batch):
-    if step == 6 and len(seen[6]) == 2:
+    if step == 4 and len(seen[4]) == 2:
       raise Crash
 
   after_step.append(crash)
   with pytest.raises(Crash):
     toy.train(tmp_path / 'crashed', **options)
-  assert checkpoints.steps(tmp_path / 'crashed') == [4]
+  assert checkpoints.steps(tmp_path / 'crashed') == [2]
   resumed = toy.train(tmp_path / 'crashed', **options)
   assert_equal(resumed, whole)
-  # Step 5 ran three times and always saw the same examples, and so on.
-  assert len(seen[5]) == 3
+  # Step 3 ran three times and always saw the same examples, and so on.
+  assert len(seen[3]) == 3
   for step, batches in seen.items():
     assert all(batch == batches[0] for batch in batches), step
   numbers = sum((batches[0] for batches in seen.values()), [])
@@ -139,10 +143,10 @@ def test_goes_on_where_it_crashed(tmp_path, after_step):
 
 
 def test_does_nothing_when_all_is_done(tmp_path, after_step):
-  first = toy.train(tmp_path)
+  first = toy.copy_finished(tmp_path)
   steps = []
   after_step.append(lambda step, batch: steps.append(step))
-  assert_equal(toy.train(tmp_path), first)
+  assert_equal(toy.train(tmp_path, total_steps=2), first)
   assert not steps
 
 
@@ -156,12 +160,12 @@ def test_signal_leads_to_checkpoint_and_exit(tmp_path, after_step, number):
     lambda step, batch: os.kill(os.getpid(), number) if step == 3 else None
   )
   with pytest.raises(SystemExit) as e:
-    toy.train(tmp_path)
+    toy.train(tmp_path, total_steps=4)
   assert e.value.code == 128 + number
   assert checkpoints.steps(tmp_path) == [3]
   assert signal.getsignal(number) == handler
   after_step.clear()
-  assert int(toy.train(tmp_path).step) == 8
+  assert int(toy.train(tmp_path, total_steps=4).step) == 4
 
 
 def nan_at(step: int):
@@ -191,7 +195,7 @@ def test_microbatches_and_padding_do_not_change_the_gradient():
   model = toy.t5_model(dropout_rate=0.0)
   ds = data.dataset(toy.dataset_config(seed=0), 1)
   batch = next(ds.as_numpy_iterator())
-  params = jax.jit(model.get_initial_variables)(jax.random.key(0))['params']
+  params = weights.random_params(model.module.config, seed=0)
   gradients = jax.jit(
     lambda params, num_microbatches: step_lib.gradients(
       model, params, batch, jax.random.key(1), num_microbatches
@@ -304,7 +308,7 @@ def test_refuses_before_anything_is_written(tmp_path, overrides, message):
 
 
 def test_refuses_another_shape(tmp_path):
-  toy.train(tmp_path / 'old', total_steps=1)
+  toy.copy_finished(tmp_path / 'old')
   before = (tmp_path / 'old' / 'config.json').read_text()
   with pytest.raises(errors.UserError, match='mlp_dim was 32, is now 64'):
     toy.train(tmp_path / 'old', model=toy.t5_model(mlp_dim=64))
@@ -314,7 +318,10 @@ def test_refuses_another_shape(tmp_path):
 @pytest.mark.parametrize(
   'ema', [pytest.param(False, marks=pytest.mark.slow), True]
 )
-@pytest.mark.parametrize('name', ['adafactor', 'adamw', 'muon'])
+@pytest.mark.parametrize(
+  'name',
+  ['adafactor', 'muon', pytest.param('adamw', marks=pytest.mark.slow)],
+)
 def test_state_of_each_optimizer_comes_back(tmp_path, name, ema):
   optimizer = getattr(optimizers, name)(1e-2)
   partitioner = partitioning.Partitioner()
@@ -339,7 +346,7 @@ def test_state_of_each_optimizer_comes_back(tmp_path, name, ema):
 
 
 def test_refuses_another_optimizer(tmp_path):
-  toy.train(tmp_path, total_steps=1)
+  toy.copy_finished(tmp_path)
   with pytest.raises(errors.UserError, match='does not fit .* unknown here'):
     toy.train(tmp_path, optimizer=optimizers.adamw(1e-2))
 
@@ -355,7 +362,7 @@ def test_refuses_a_metric_that_no_evaluation_gives(tmp_path):
 
 
 def test_full_disk(tmp_path, monkeypatch):
-  toy.train(tmp_path, total_steps=2)
+  toy.copy_finished(tmp_path)
   usage = io_errors.shutil.disk_usage(tmp_path)._replace(free=1000)
   monkeypatch.setattr(io_errors.shutil, 'disk_usage', lambda path: usage)
   with pytest.raises(errors.UserError) as e:
@@ -368,6 +375,7 @@ def test_full_disk(tmp_path, monkeypatch):
   assert int(toy.train(tmp_path, total_steps=4).step) == 4
 
 
+@pytest.mark.slow
 def test_overflow_is_counted_and_told(tmp_path, caplog):
   caplog.set_level('INFO', 'pid_jax')
   cfg = toy.dataset_config(task_feature_lengths={**toy.LENGTHS, 'inputs': 7})
@@ -376,7 +384,7 @@ def test_overflow_is_counted_and_told(tmp_path, caplog):
 
 
 def test_config_json(tmp_path):
-  toy.train(tmp_path, total_steps=1)
+  toy.copy_finished(tmp_path)
   description = json.loads((tmp_path / 'config.json').read_text())
   assert description['model'] == toy.t5_config().to_dict()
   assert description['vocabulary']['file'] == 'vocabulary.model'

@@ -5,8 +5,8 @@
 import hashlib
 
 import pytest
-import sentencepiece
 import seqio
+from toys import vocabularies
 import transformers
 
 from pid_jax import errors
@@ -24,27 +24,9 @@ TEXTS = [
 ]
 
 
-def _train(path, **overrides):
-  """Trains a small model and returns its file."""
-  options = dict(
-    vocab_size=120, pad_id=0, eos_id=1, unk_id=2, bos_id=-1, model_type='bpe'
-  )
-  sentencepiece.SentencePieceTrainer.train(
-    sentence_iterator=iter(
-      [f'please book the hotel for {i} nights' for i in range(200)]
-      + ['the quick brown fox jumps over the lazy dog']
-    ),
-    model_prefix=str(path),
-    hard_vocab_limit=False,
-    minloglevel=2,
-    **{**options, **overrides},
-  )
-  return f'{path}.model'
-
-
 @pytest.fixture(scope='module', name='model_file')
-def _model_file(tmp_path_factory):
-  return _train(tmp_path_factory.mktemp('vocabulary') / 'bpe')
+def _model_file():
+  return vocabularies.of_text('bpe', vocab_size=120)
 
 
 @pytest.mark.parametrize('extra_ids', [0, 5, 100])
@@ -121,7 +103,7 @@ def test_another_file_is_refused(tmp_path):
     Vocabulary(path)
 
 
-def test_special_ids_must_be_t5s(tmp_path):
-  path = _train(tmp_path / 'other', pad_id=-1, unk_id=0, eos_id=2, bos_id=1)
+def test_special_ids_must_be_t5s():
+  path = vocabularies.of_text(pad_id=-1, unk_id=0, eos_id=2, bos_id=1)
   with pytest.raises(errors.UserError, match=r'\(-1, 2, 0\)'):
     Vocabulary(path)

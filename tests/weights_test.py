@@ -8,14 +8,16 @@ import functools
 import json
 import re
 
-import decoding_batch
+from flax import traverse_util
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-import torch_reference
-import words_model
+from toys import animals
+from toys import configs
+from toys import decoding_batch
+from toys import weights
 
 from pid_jax import checkpoints
 from pid_jax import decoding
@@ -115,11 +117,8 @@ def test_rows_and_channels_of_zeros():
 
 @functools.cache
 def _params(name, scan_layers=False):
-  config = dataclasses.replace(
-    torch_reference.CONFIGS[name], scan_layers=scan_layers
-  )
-  model = torch_reference.random_model(config, seed=1)
-  return config, torch_reference.params_of(model, config)
+  config = dataclasses.replace(configs.CONFIGS[name], scan_layers=scan_layers)
+  return config, weights.random_params(config, seed=1, gain=1.0)
 
 
 def _quantize(config, params, param_dtype):
@@ -127,15 +126,11 @@ def _quantize(config, params, param_dtype):
   return network.quantize_params(params, axes, param_dtype)
 
 
-def _flat(params):
-  return {
-    jax.tree_util.keystr(path, simple=True, separator='/'): leaf
-    for path, leaf in jax.tree_util.tree_leaves_with_path(params)
-  }
+_flat = functools.partial(traverse_util.flatten_dict, sep='/')
 
 
 @pytest.mark.parametrize('scan_layers', [False, True])
-@pytest.mark.parametrize('name', torch_reference.CONFIGS)
+@pytest.mark.parametrize('name', configs.CONFIGS)
 def test_what_becomes_of_each_parameter(name, scan_layers):
   config, params = _params(name, scan_layers)
   original = _flat(params)
@@ -314,7 +309,8 @@ def _toy_params():
   """Trains for some seconds."""
   module, rng = network.Transformer(TOY), np.random.default_rng(0)
   tokens = jnp.ones((1, 4), jnp.int32)
-  params = network.initialize(module, jax.random.key(0), tokens, tokens)
+  initialize = jax.jit(network.initialize, static_argnums=0)
+  params = initialize(module, jax.random.key(0), tokens, tokens)
   params, optimizer = params['params'], optax.adam(3e-3)
 
   @jax.jit
@@ -332,15 +328,14 @@ def _toy_params():
     updates, state = optimizer.update(jax.grad(loss)(params), state)
     return optax.apply_updates(params, updates), state
 
-  state = optimizer.init(params)
+  state = jax.jit(optimizer.init)(params)
   for _ in range(300):
     params, state = update(params, state, *_toy_batch(rng, 32))
   return params
 
 
-@pytest.mark.parametrize(
-  'param_dtype', [pytest.param('bfloat16', marks=pytest.mark.slow), 'int8']
-)
+@pytest.mark.slow
+@pytest.mark.parametrize('param_dtype', NARROW)
 def test_a_trained_model_answers_as_before(param_dtype):
   inputs, prompts, targets = _toy_batch(np.random.default_rng(1), 300)
   params = _toy_params()
@@ -369,7 +364,7 @@ TEXTS = (['ant bee cat', 'dog eel ant bee'], [['fox'], ['ant', 'bee cat']])
 )
 def model_dir(request, tmp_path_factory):
   folder = tmp_path_factory.mktemp('model')
-  vocabulary = words_model.make_vocabulary(folder)
+  vocabulary = animals.vocabulary()
   config, params = _params('t5_1_1')
   config = dataclasses.replace(config, num_tokens=vocabulary.size)
   task = {'name': 'animals', 'layout': request.param}

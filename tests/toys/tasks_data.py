@@ -22,7 +22,7 @@ from pid_jax.tasks import reading
 from pid_jax.tasks import sgd
 from pid_jax.tasks import todsum
 
-FIXTURES = pathlib.Path(__file__).parent / 'fixtures'
+FIXTURES = pathlib.Path(__file__).parent.parent / 'fixtures'
 FOLDERS = {
   aci_bench.reader.AciBench: 'aci_bench',
   multiwoz.builder.Multiwoz24: 'multiwoz24',

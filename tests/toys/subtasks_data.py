@@ -7,17 +7,16 @@ import inspect
 import itertools
 import json
 import os
-import tempfile
 from typing import Any
 
 import numpy as np
-import sentencepiece
 import seqio
 import tensorflow as tf
 
 from pid_jax import subtasks
 from pid_jax.subtasks import metrics
 from pid_jax.subtasks import tokenization
+from toys import vocabularies
 
 WORDS = 'two nights in the old hotel near a red bridge for six guests'.split()
 EMPTY = 'none'
@@ -30,21 +29,9 @@ _counter = itertools.count()
 def vocabulary() -> seqio.SentencePieceVocabulary:
   """A word of WORDS or a slot's name is one piece; letters make up the rest."""
   slots = [f's{i}' for i in range(10)]
-  sentence = ' '.join([*WORDS, *slots, EMPTY, ';', ':'])
-  prefix = os.path.join(tempfile.mkdtemp(), 'vocabulary')
-  sentencepiece.SentencePieceTrainer.train(
-    sentence_iterator=iter([sentence] * 20),
-    model_prefix=prefix,
-    model_type='word',
-    vocab_size=len(WORDS) + 16,
-    hard_vocab_limit=False,
-    pad_id=0,
-    eos_id=1,
-    unk_id=2,
-    bos_id=-1,
-    minloglevel=2,
+  return seqio.SentencePieceVocabulary(
+    vocabularies.words(*dict.fromkeys(WORDS), *slots, EMPTY, ';', ':')
   )
-  return seqio.SentencePieceVocabulary(prefix + '.model')
 
 
 def example(index: int, max_subtasks: int = 5) -> dict[str, Any]:

@@ -1,22 +1,17 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""A task and a model small enough to train inside a test, and a command.
+"""A task and a model small enough to train inside a test.
 
 An input is four digits that number it and some letters; the subtasks ask for
-the first and the last letter. Run as a script, it trains in a process of its
-own, which a test can kill, and logs the examples of each step.
+the first and the last letter.
 """
 
-import argparse
 import functools
-import json
 import os
-import pathlib
-import sys
+import shutil
 import tempfile
 
 import numpy as np
-import sentencepiece
 import seqio
 
 from pid_jax import config
@@ -26,6 +21,8 @@ from pid_jax import subtasks
 from pid_jax import trainer
 from pid_jax.subtasks import metrics
 from pid_jax.trainer import optimizers
+from toys import configs
+from toys import vocabularies
 
 LETTERS = 'abcdefghijkl'
 LENGTHS = {
@@ -56,24 +53,12 @@ def vocabulary() -> seqio.SentencePieceVocabulary:
 
   Processes that share a MODEL_DIR must share the file too: $TOY_VOCABULARY.
   """
-  path = pathlib.Path(
-    os.environ.get('TOY_VOCABULARY') or tempfile.mkdtemp() + '/toy.model'
-  )
-  if path.exists():
-    return seqio.SentencePieceVocabulary(str(path))
-  words = ' '.join([*LETTERS, *'0123456789', 'first', 'last'])
-  sentencepiece.SentencePieceTrainer.train(
-    sentence_iterator=iter([words] * 20),
-    model_prefix=str(path.with_suffix('')),
-    model_type='word',
-    vocab_size=27,
-    pad_id=0,
-    eos_id=1,
-    unk_id=2,
-    bos_id=-1,
-    minloglevel=2,
-  )
-  return seqio.SentencePieceVocabulary(str(path))
+  path = vocabularies.words(*LETTERS, *'0123456789', 'first', 'last')
+  if shared := os.environ.get('TOY_VOCABULARY'):
+    if not os.path.exists(shared):
+      shutil.copyfile(path, shared)
+    path = shared
+  return seqio.SentencePieceVocabulary(path)
 
 
 @functools.cache
@@ -94,18 +79,8 @@ def register() -> str:
 
 
 def t5_config(**overrides) -> config.T5Config:
-  fields = dict(
-    vocab_size=128,
-    num_tokens=27,
-    emb_dim=16,
-    num_heads=2,
-    head_dim=8,
-    num_encoder_layers=1,
-    num_decoder_layers=1,
-    mlp_dim=32,
-    dropout_rate=0.1,
-  )
-  return config.T5Config(**{**fields, **overrides})
+  fields = dict(vocab_size=128, num_tokens=27, mlp_activations=('relu',))
+  return configs.tiny(**{**fields, 'dropout_rate': 0.1, **overrides})
 
 
 def t5_model(**overrides) -> model.EncoderDecoderModel:
@@ -139,6 +114,19 @@ def train(model_dir, **overrides) -> trainer.TrainState:
   return trainer.train(**{**arguments, **overrides})
 
 
+@functools.cache
+def _finished() -> tuple[str, trainer.TrainState]:
+  model_dir = f'{tempfile.mkdtemp()}/finished'
+  return model_dir, train(model_dir, total_steps=2)
+
+
+def copy_finished(model_dir) -> trainer.TrainState:
+  """Makes MODEL_DIR that of a run of two steps, trained once a process."""
+  source, state = _finished()
+  shutil.copytree(source, model_dir, dirs_exist_ok=True)
+  return state
+
+
 def example_numbers(batch) -> list[int]:
   """The numbers of the examples of a packed batch."""
   digits = {vocabulary().encode(d)[0]: d for d in '0123456789'}
@@ -152,51 +140,3 @@ def example_numbers(batch) -> list[int]:
       first = tokens[segments == segment][:4]
       numbers.append(int(''.join(digits[int(t)] for t in first)))
   return numbers
-
-
-def log_steps(path: pathlib.Path) -> None:
-  """Makes each train step append its number and examples to a file."""
-  from pid_jax.trainer import step as step_lib
-
-  compile_train_step = step_lib.compile_train_step
-
-  def compile_and_log(*args, **kwargs):
-    step = compile_train_step(*args, **kwargs)
-
-    def logged(state, batch):
-      line = {'step': int(state.step) + 1, 'examples': example_numbers(batch)}
-      with path.open('a') as f:
-        f.write(json.dumps(line) + '\n')
-      return step(state, batch)
-
-    return logged
-
-  step_lib.compile_train_step = compile_and_log
-
-
-def main(args) -> None:
-  if args.log:
-    log_steps(pathlib.Path(args.log))
-  train(
-    args.model_dir,
-    total_steps=args.steps,
-    checkpoint_cfg=trainer.CheckpointConfig(period=args.period),
-    ema_decay=0.9,
-    num_microbatches=2,
-  )
-
-
-if __name__ == '__main__':
-  parser = argparse.ArgumentParser()
-  parser.add_argument('model_dir')
-  parser.add_argument('--steps', type=int, default=60)
-  parser.add_argument('--period', type=int, default=3)
-  parser.add_argument('--log')
-  sys.path.insert(0, os.path.dirname(__file__))
-  from pid_jax import cli
-
-  cli.run(
-    main,
-    doc=__doc__,
-    flags=lambda p: [p._add_action(a) for a in parser._actions[1:]],
-  )

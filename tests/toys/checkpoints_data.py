@@ -6,38 +6,23 @@ import functools
 
 import jax
 import numpy as np
-import sentencepiece
 import torch
-import torch_reference
 import transformers
 
 from pid_jax import checkpoints
 from pid_jax import network
 from pid_jax.checkpoints import tensors
 from pid_jax.config import T5Config
+from toys import configs
+from toys import torch_reference
+from toys import weights
 
-_SHAPE = dict(
-  emb_dim=20,
-  num_heads=3,
-  head_dim=5,
-  num_encoder_layers=3,
-  num_decoder_layers=2,
-  mlp_dim=37,
-  relpos_num_buckets=10,
-  relpos_max_distance=23,
-)
-_GATED = ('gelu', 'linear')
 # Shapes of the released families: T5 1.1, LM-adapted and Flan are the same.
 FAMILIES = {
-  't5_1_0': T5Config(
-    **_SHAPE,
-    vocab_size=97,
-    mlp_activations=('relu',),
-    logits_via_embedding=True,
-  ),
-  'flan_t5': T5Config(**_SHAPE, vocab_size=97, mlp_activations=_GATED),
-  'mt5': T5Config(**_SHAPE, vocab_size=211, mlp_activations=_GATED),
-  'byt5': T5Config(**_SHAPE, vocab_size=384, mlp_activations=_GATED),
+  't5_1_0': configs.odd(mlp_activations=('relu',), logits_via_embedding=True),
+  'flan_t5': configs.odd(),
+  'mt5': configs.odd(vocab_size=211),
+  'byt5': configs.odd(vocab_size=384),
 }
 
 
@@ -45,12 +30,10 @@ FAMILIES = {
 def torch_model(family: str) -> transformers.T5ForConditionalGeneration:
   """A random model of transformers', with logits of the size of one."""
   config = FAMILIES[family]
-  model = torch_reference.random_model(config, seed=3)
-  with torch.no_grad():
-    norm = model.decoder.final_layer_norm.weight
-    norm.copy_(1 + 0.2 * torch.randn_like(norm))
-    if not config.logits_via_embedding:
-      model.lm_head.weight.mul_(config.emb_dim**-0.5)
+  params = dict(weights.random_params(config, seed=3))
+  norm = params['encoder']['encoder_norm']  # Logits of the size of one.
+  params['decoder'] = {**params['decoder'], 'decoder_norm': norm}
+  model = torch_reference.from_params(config, params)
   if family == 'mt5':  # The same network under another name.
     fields = model.config.to_dict() | {'model_type': 'mt5'}
     fields['tie_word_embeddings'] = False
@@ -95,11 +78,7 @@ def logits(loaded: checkpoints.Pretrained) -> np.ndarray:
 
 def random_pretrained(config: T5Config, seed: int = 0, **fields):
   """A model of ours with random weights, and no vocabulary."""
-  rng = np.random.default_rng(seed)
-  params = jax.tree.map(
-    lambda leaf: rng.normal(size=leaf.shape).astype(np.float32),
-    checkpoints.abstract_params(config),
-  )
+  params = weights.random_params(config, seed)
   fields = {'vocabulary': None, 'task': {'layout': 'pid'}, 'step': 7, **fields}
   return checkpoints.Pretrained(config, params, **fields)
 
@@ -112,25 +91,3 @@ def assert_same_bits(a, b) -> None:
     one, other = np.asarray(a[name]), np.asarray(b[name])
     assert one.dtype == other.dtype and one.shape == other.shape, name
     assert one.tobytes() == other.tobytes(), name
-
-
-@functools.cache
-def sentencepiece_model(folder: str) -> str:
-  """Trains a Unigram model as T5's: 60 pieces or so, of our own text."""
-  path = f'{folder}/unigram'
-  sentencepiece.SentencePieceTrainer.train(
-    sentence_iterator=iter(
-      [f'please book the hotel for {i} nights' for i in range(200)]
-      + ['the quick brown fox jumps over the lazy dog']
-    ),
-    model_prefix=path,
-    model_type='unigram',
-    vocab_size=60,
-    hard_vocab_limit=False,
-    pad_id=0,
-    eos_id=1,
-    unk_id=2,
-    bos_id=-1,
-    minloglevel=2,
-  )
-  return f'{path}.model'
