@@ -48,7 +48,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
   add(
     '--tpu',
     action='store_true',
-    help='compile for a TPU, too; done anyhow where libtpu is installed',
+    help='compile for a TPU, too; the default where libtpu is installed',
   )
 
 
@@ -68,12 +68,9 @@ def main(args: argparse.Namespace) -> None:
   wants_tpu = args.tpu or tpu.is_installed()
   tpu_part = benchmarking.analyse_tpu() if wants_tpu else None
   command = shlex.join(['python', '-m', 'pid_jax.benchmark', *sys.argv[1:]])
-  keep = lambda results: report.write(results, tpu_part, command, folder)
-  announce = lambda line: print(line, flush=True)
   # A run that is stopped has kept the jobs that were done.
-  written = keep(
-    benchmarking.run(chosen, points, model, announce=announce, keep=keep)
-  )
+  for results in benchmarking.run(chosen, points, model):
+    written = report.write(results, tpu_part, command, folder)
   print('\n' + report.table(written) + f'\n\n{folder / report.FILE} written')
   if renderer.is_installed():
     print(*figures.write(figures.of_benchmark(written), folder))

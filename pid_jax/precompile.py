@@ -10,7 +10,7 @@ Example:
     --gin.EVAL_BATCH_SIZE=64
 
 Needs libtpu (pip install 'pid_jax[tpu]'), and neither a TPU nor the data. All
-numbers are those of one device; the estimate of time is the compiler's own, for
+numbers are those of one device; the estimate of time is the compiler's, for
 comparing one mesh with another. Ends with status 1 if a program does not fit.
 """
 

@@ -17,7 +17,6 @@ import shlex
 import statistics
 import subprocess
 import sys
-import time
 from typing import Any
 
 from pid_jax import cli
@@ -26,6 +25,7 @@ GIN_FILE = 'runs/quickstart.gin'
 TASK = 'bookings_short'
 NUM_DIALOGUES = 40  # Of the test split, whose turns `predict` reads.
 NUM_TIMED = 10  # Turns on which both layouts are timed.
+_BUDGET = 60.0  # Seconds, after which no further round begins.
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -114,42 +114,39 @@ def write_questions(path: str) -> list[dict]:
 
 
 def time_layouts(
-  model: Any, turns: list[dict], new_tokens: int = 8, repeats: int = 5
+  model: Any, turns: list[dict], new_tokens: int = 8, rounds: int = 5
 ) -> dict[str, float]:
   """Times both layouts on the same inputs and prompts with the same weights.
 
   Each input is one call, which answers all its prompts with exactly
-  `new_tokens` tokens. Both layouts are compiled and run once before; then they
-  take turns, so that a busy machine slows both.
+  `new_tokens` tokens. The layouts take turns (`timer.interleave`), in each of
+  which they answer all inputs.
 
   Args:
     model: an `inference.PromptInDecoder` of either layout. Its answers are
       ignored.
     turns: of `write_questions`.
     new_tokens: generated for each prompt.
-    repeats: turns that each layout takes on each input; the median counts.
+    rounds: turns of PiE, after one that compiles; PiD takes twice as many.
 
   Returns:
-    {'pid': seconds per input, 'pie': seconds per input}, means over the inputs.
+    {'pid': seconds per input, 'pie': seconds per input}, medians.
   """
-  models = {
-    layout: type(model)(
+  from pid_jax.experiments import machine
+  from pid_jax.experiments import timer
+
+  def contender(layout: str):
+    timed = type(model)(
       model.config,
       model.engine.params,
       model.vocabulary,
       {**model.task, 'layout': layout},
     )
-    for layout in ('pid', 'pie')
-  }
-  for timed in models.values():
     timed.max_input_tokens = None  # Both read all.
-  medians = {layout: [] for layout in models}
-  for turn in turns:
-    prompts = [subtask['prompt'] for subtask in turn['subtasks']]
-    seconds = {layout: [] for layout in models}
-    for _ in range(1 + repeats):
-      for layout, timed in models.items():
-        start = time.perf_counter()
+
+    def answer() -> None:
+      for turn in turns:
+        prompts = [subtask['prompt'] for subtask in turn['subtasks']]
         timed.generate(
           [turn['inputs']],
           [prompts],
@@ -157,10 +154,20 @@ def time_layouts(
           min_new_tokens=new_tokens,
           batch_size=len(prompts),
         )
-        seconds[layout].append(time.perf_counter() - start)
-    for layout, values in seconds.items():
-      medians[layout].append(statistics.median(values[1:]))  # One compiled.
-  return {name: statistics.mean(values) for name, values in medians.items()}
+
+    return answer
+
+  timings = timer.interleave(
+    {layout: contender(layout) for layout in ('pid', 'pie')},
+    machine.Probe(),
+    num_rounds=rounds,
+    budget=_BUDGET,
+    pause=0.0,
+  )
+  return {
+    layout: statistics.median(timings.seconds(layout)) / len(turns)
+    for layout in ('pid', 'pie')
+  }
 
 
 def report(model_dir: str, results: dict, seconds: dict[str, float]) -> str:

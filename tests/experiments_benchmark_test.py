@@ -11,7 +11,6 @@ import importlib.util
 import inspect
 import json
 import math
-from unittest import mock
 
 import jax
 import numpy as np
@@ -35,16 +34,15 @@ from pid_jax.experiments import variants
 from pid_jax.experiments import workloads
 from pid_jax.viewer import figures as renderer
 
-# Ids from 500 on are padding, as in real vocabularies. transformers fails when
-# the decoder is deeper than the encoder.
+# Ids from 500 on are padding, as in real vocabularies.
 CONFIG = T5Config(
   vocab_size=512,
   num_tokens=500,
   emb_dim=64,
   num_heads=4,
   head_dim=16,
-  num_encoder_layers=2,
-  num_decoder_layers=2,
+  num_encoder_layers=1,
+  num_decoder_layers=1,
   mlp_dim=96,
   mlp_activations=('gelu', 'linear'),
 )
@@ -84,13 +82,13 @@ def test_layouts_decode_what_their_sizes_say():
   prompts = 100 + np.arange(12).reshape(2, 3, 2)
   sizes = layouts.Sizes(2, 5, 3, 2, 4)
   for layout in layouts.LAYOUTS:
-    encoded, read = layouts.lay_out(layout, inputs, prompts)
+    encoded, read = layouts.to_layout(layout, inputs, prompts)
     own = sizes.of(layout)
     assert encoded.shape == (own.num_inputs, own.input_length)
     wanted = own.num_inputs, own.num_prompts, own.prompt_length
     assert read.shape == wanted
     assert own.rows * own.new_tokens == sizes.rows * sizes.new_tokens
-  encoded, _ = layouts.lay_out('pie', inputs, prompts)
+  encoded, _ = layouts.to_layout('pie', inputs, prompts)
   assert encoded[4].tolist() == [108, 109, 5, 6, 7, 8, 9]
 
 
@@ -119,10 +117,10 @@ def test_lengths_are_uneven_as_said_and_generated():
   assert longest.max() == 12 and longest.min() >= 4
   assert len(set(longest)) > 2  # Inputs differ,
   assert np.all(2 * batch.lengths >= longest[:, None])  # and their rows less.
-  pool = {'batch_size': 2, 'num_slots': 3, 'num_rows': 2}
+  small = {'batch_size': 2, 'num_slots': 3, 'num_rows': 2}
   for variant in (
     workloads.PID,
-    dataclasses.replace(workloads.STREAM, pool=pool),
+    dataclasses.replace(workloads.STREAM, capacity=small),
   ):
     tokens = _decoder('synthetic').generator(variant, STREAM, batch)()
     np.testing.assert_array_equal(tokens, batch.outputs)
@@ -130,8 +128,10 @@ def test_lengths_are_uneven_as_said_and_generated():
 
 def test_the_stream_is_that_of_inference():
   parameters = inspect.signature(inference.PromptInDecoder.stream).parameters
-  defaults = {name: parameters[name].default for name in workloads.STREAM.pool}
-  assert workloads.STREAM.pool == defaults
+  defaults = {
+    name: parameters[name].default for name in workloads.STREAM.capacity
+  }
+  assert workloads.STREAM.capacity == defaults
 
 
 def test_half_of_the_notes_stands_in_the_input():
@@ -150,7 +150,7 @@ def test_half_of_the_notes_stands_in_the_input():
 
 def test_drafts_of_the_copied_half_are_kept():
   job = dataclasses.replace(
-    NOTES.with_sizes(input_length=256, new_tokens=120, num_prompts=2),
+    NOTES.with_sizes(input_length=128, new_tokens=60, num_prompts=2),
     copied_run=20,
   )
   batch, decoder = synthetic.make_batch(CONFIG, job), _decoder('synthetic')
@@ -158,15 +158,14 @@ def test_drafts_of_the_copied_half_are_kept():
   def num_steps(lookup):
     generate = jax.jit(functools.partial(
       decoding.generate, decoder.module,
-      max_new_tokens=120, min_new_tokens=120, prompt_lookup=lookup,
+      max_new_tokens=60, min_new_tokens=60, prompt_lookup=lookup,
     ))  # fmt: skip
     return generate(decoder.params, batch.inputs, batch.prompts).num_steps
 
-  assert num_steps(None) == 120
-  # Of 40 tokens, one step finds the run of 20 that is copied; three passes read
-  # 9, 9 and 1 more of it (a draft of 8 and the token after it; what is left),
-  # the last with the first of the 20 others, which take 19 steps.
-  assert 3 * (1 + 3 + 19) <= num_steps(decoding.PromptLookup()) < 80
+  # Two runs of 20 are copied, one is not. One step finds a copied run; three
+  # passes read 9, 9 and 1 more of it (a draft of 8 and the token after it; what
+  # is left), the last with the first of the 20 others, which take 19 steps.
+  assert 2 * (1 + 3) + 19 <= num_steps(decoding.PromptLookup()) < 40
 
 
 def test_full_size_jobs_fit_the_model():
@@ -178,7 +177,9 @@ def test_full_size_jobs_fit_the_model():
     assert batch.inputs.shape == (sizes.num_inputs, sizes.input_length)
     assert batch.inputs.min() > 0
     if job.name == 'notes':
-      assert benchmarking._copied_share(batch) == 0.5
+      pairs = zip(batch.outputs, batch.inputs, strict=True)
+      found = np.stack([np.isin(output, text) for output, text in pairs])
+      assert found.mean() == 0.5
     if job.name == 'skewed':
       assert np.mean(batch.lengths == 2) == 0.8
 
@@ -227,39 +228,37 @@ def test_what_is_missing_is_named(monkeypatch):
 
 
 @pytest.fixture(scope='module')
-def written():
-  """A report of small jobs, without baselines."""
+def written(tmp_path_factory):
+  """A report of a small job and of a sweep's point, without baselines."""
+  folder = report.check_folder(tmp_path_factory.mktemp('benchmark') / 'new')
+  variants = (workloads.PID, workloads.PIE, workloads.INT8)
+  job = dataclasses.replace(DST, variants=variants)
+  point = dataclasses.replace(
+    job.with_sizes(num_prompts=1), name='sweep_U_1', variants=(workloads.PID,)
+  )
   kept = []
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(timer, 'PAUSE', 0.0)
     patch.setattr(baselines, 'missing', lambda name: ['ctranslate2'])
-    variants = (workloads.PID, workloads.PIE, workloads.INT8)
-    job = dataclasses.replace(DST, variants=variants)
-    results = benchmarking.run(
+    for results in benchmarking.run(
       [job],
-      [dataclasses.replace(job.with_sizes(num_prompts=u), name=f'sweep_U_{u}',
-                           variants=(workloads.PID,)) for u in (1, 2)],
-      dataclasses.replace(CONFIG, num_encoder_layers=1, num_decoder_layers=1),
+      [point],
+      CONFIG,
       settings=benchmarking.Settings(1, 0.0),
       sweep_settings=benchmarking.Settings(1, 0.0),
-      announce=lambda line: None,
-      keep=lambda known: kept.append(json.dumps(assemble(known))),
-    )  # fmt: skip
+    ):
+      report.write(results, None, 'the command', folder)
+      kept.append(json.loads((folder / report.FILE).read_text()))
   # A run that is stopped has kept whole reports of what was done.
-  done = [[len(json.loads(k)[part]) for part in ('jobs', 'sweeps')]
-          for k in kept]  # fmt: skip
-  assert done == [[1, 0], [1, 1], [1, 2]]
-  return assemble(results)
-
-
-def assemble(results):
-  return report.assemble(results, None, 'python -m pid_jax.benchmark')
+  assert [len(one['sweeps']) for one in kept] == [0, 1]
+  with pytest.raises(errors.UserError, match='exists'):
+    report.check_folder(folder)
+  return kept[-1]
 
 
 def test_narrow_weights_are_compared_with_float32(written):
-  small = T5Config.from_dict(written['jobs'][0]['model'])
-  decoder = variants.Decoder(small, synthetic.make_params(small, 'random'))
-  batch = synthetic.make_batch(small, DST)
+  decoder = _decoder('random')
+  batch = synthetic.make_batch(CONFIG, DST)
   exact, int8 = (
     decoder.generator(variant, DST, batch)()
     for variant in (workloads.PID, workloads.INT8)
@@ -269,23 +268,14 @@ def test_narrow_weights_are_compared_with_float32(written):
   assert rows['pid']['equal_tokens'] is rows['pie']['equal_tokens'] is None
 
 
-def test_report_follows_its_schema(written, tmp_path):
-  folder = report.check_folder(tmp_path / 'new')
-  names = ('machine', 'missing', 'jobs', 'sweeps')
-  results = {name: written[name] for name in names}
-  assert report.write(results, None, written['command'], folder) == {
-    **written,
-    'date': mock.ANY,
-  }
-  read = json.loads((tmp_path / 'new' / report.FILE).read_text())
-  report.check(read)
-  job = read['jobs'][0]
+def test_programs_are_analysed(written):
+  (job,) = written['jobs']
   assert set(job['contenders']) == {'pid', 'pie', 'pid_int8'}
-  assert set(job['work']) == {'pid', 'pie'}
-  assert all(phases['encode']['compiler_flops'] for phases in
-             job['work'].values())  # fmt: skip
-  with pytest.raises(errors.UserError, match='exists'):
-    report.check_folder(tmp_path / 'new')
+  flops = {
+    layout: phases['encode']['compiler_flops']
+    for layout, phases in job['work'].items()
+  }
+  assert flops['pie'] > 2 * flops['pid'] > 0
 
 
 def test_operations_are_told_apart_by_where_they_come_from():
@@ -311,8 +301,6 @@ ENTRY %main (a: f32[2], b: f32[2]) -> f32[2] {
 
 
 def test_all_phases_and_parts_are_found_in_a_real_profile(written):
-  if not hasattr(jax.profiler, 'ProfileData'):
-    pytest.skip('this JAX cannot read its own profiles')
   assert all(row['profile'] is None for row in written['sweeps'])
   profile = written['jobs'][0]['profile']
   decoder = {'self-attention', 'cross-attention', 'mlp', 'logits', 'other'}
@@ -325,20 +313,6 @@ def test_all_phases_and_parts_are_found_in_a_real_profile(written):
   assert line.startswith('dst           encode ')
 
 
-def test_schema_is_held_to(written):
-  broken = json.loads(json.dumps(written))
-  del broken['jobs'][0]['floor']['ratio']
-  with pytest.raises(ValueError, match=r'jobs\[0\].floor lacks.*ratio'):
-    report.check(broken)
-  broken = json.loads(json.dumps(written))
-  broken['jobs'][0]['contenders']['pie']['ratio']['median'] = '3'
-  with pytest.raises(ValueError, match='pie.ratio.median is str'):
-    report.check(broken)
-  broken['threads'] = True
-  with pytest.raises(ValueError, match='threads is bool|median is str'):
-    report.check(broken)
-
-
 def test_table_says_who_wins_and_what_was_missed(written):
   changed = json.loads(json.dumps(written))
   rows = changed['jobs'][0]['contenders']
@@ -346,13 +320,13 @@ def test_table_says_who_wins_and_what_was_missed(written):
     row['steady'] = True
   rows['pie']['ratio'].update(median=0.5)
   rows['joint'] = json.loads(json.dumps(rows['pie']))
-  rows['joint'].update(target=3.0, steady=False, equal_tokens=0.25)
+  rows['joint'].update(steady=False, equal_tokens=0.25)
   rows['joint']['ratio'].update(median=2.0)
   lines = report.table(changed).splitlines()
   (pie,) = [line for line in lines if line.startswith('dst           pie ')]
   (joint,) = [line for line in lines if line.startswith('dst           joint')]
   assert 'FASTER than pid' in pie and 'UNSURE' not in pie
-  assert '3 MISSED; 25.0 % of tokens equal; UNSURE' in joint
+  assert '25.0 % of tokens equal; UNSURE' in joint and 'FASTER' not in joint
   assert lines[-1] == f'install them with: {renderer.INSTALL}'
   assert 'ctranslate2_int8_pie: not run, needs ctranslate2' in lines
 
@@ -360,8 +334,14 @@ def test_table_says_who_wins_and_what_was_missed(written):
 def test_plots_are_drawn(written, tmp_path):
   if not renderer.is_installed():
     pytest.skip('not installed: matplotlib')
-  drawn = figures.of_benchmark(written)
-  names = figures.write(drawn, report.check_folder(tmp_path))
+  (point,) = written['sweeps']
+  another = {
+    **point,
+    'name': 'sweep_U_2',
+    'sizes': {**point['sizes'], 'num_prompts': 2},
+  }
+  drawn = figures.of_benchmark({**written, 'sweeps': [point, another]})
+  names = figures.write(drawn, tmp_path)
   assert names == [
     'latency.svg', 'latency.png', 'speed_up_over_U.svg', 'speed_up_over_U.png',
   ]  # fmt: skip
@@ -412,5 +392,5 @@ def test_tpu_programs_hold_no_copy_per_prompt():
   pid, pie = result['layouts']['pid'], result['layouts']['pie']
   assert max(phase['largest'] for phase in pid.values()) < result['tiled']
   assert max(phase['largest'] for phase in pie.values()) >= result['tiled']
-  assert pie['encode']['flops'] > 25 * pid['encode']['flops']
+  assert pie['encode']['compiler_flops'] > 25 * pid['encode']['compiler_flops']
   assert pie['encode']['cycles'] > 10 * pid['encode']['cycles']

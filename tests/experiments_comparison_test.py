@@ -346,7 +346,7 @@ def test_the_command_compares_generated_dialogues_by_default():
 @pytest.mark.parametrize(
   'granularities, message',
   [
-    ({'toy': toy.LENGTHS}, "'toy' is no multi-prompt task besides 'toy'"),
+    ({'toy': toy.LENGTHS}, "'toy' is no multi-prompt task other than"),
     ({'toy_joint': toy.LENGTHS}, "'toy_joint' is no multi-prompt task"),
     ({'toi': toy.LENGTHS}, "unknown task 'toi'; did you mean toy"),
   ],

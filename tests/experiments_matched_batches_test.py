@@ -139,13 +139,23 @@ def _texts(batch, decoder_ids: str) -> list[tuple[str, str, str, str]]:
 
 
 @functools.cache
+def _pid_batches() -> list[dict[str, np.ndarray]]:
+  return _batches(_config())
+
+
+@functools.cache
+def _shape(arm: matched_batches.Arm) -> matched_batches.Shape:
+  return matched_batches.measure(_config(), arm, NUM_UPDATES)
+
+
+@functools.cache
 def _pid() -> list[list[tuple[str, str, str, str]]]:
-  return [_texts(b, 'decoder_subtask_ids') for b in _batches(_config())]
+  return [_texts(b, 'decoder_subtask_ids') for b in _pid_batches()]
 
 
 def _trained_on(layout: str) -> list[list[tuple[str, str, str, str]]]:
   arm = matched_batches.Arm(layout)
-  shape = matched_batches.measure(_config(), arm, NUM_UPDATES)
+  shape = _shape(arm)
   cfg = matched_batches.train_config(_config(), arm, shape)
   assert cfg.mixture_or_task_name == f'updates_{layout}'
   batches = _batches(cfg)
@@ -214,10 +224,8 @@ def test_another_task_with_other_inputs_is_refused():
 
 
 def test_what_pid_is_fed_is_counted():
-  shape = matched_batches.measure(
-    _config(), matched_batches.Arm('pid'), NUM_UPDATES
-  )
-  batches = _batches(_config())
+  shape = _shape(matched_batches.Arm('pid'))
+  batches = _pid_batches()
   assert shape.pairs == sum(map(len, _pid()))
   tokens = sum((b['decoder_target_tokens'] > 0).sum() for b in batches)
   assert shape.decoder_tokens == tokens
@@ -230,7 +238,7 @@ def test_what_pid_is_fed_is_counted():
 def test_decoder_rows_have_the_length_that_wastes_least(monkeypatch):
   shares, sizes = matched_batches._SHARES, []
   joint = matched_batches.Arm('joint')
-  chosen = matched_batches.measure(_config(), joint, NUM_UPDATES)
+  chosen = _shape(joint)
   for share in shares:
     monkeypatch.setattr(matched_batches, '_SHARES', (share,))
     shape = matched_batches.measure(_config(), joint, NUM_UPDATES)
@@ -241,7 +249,7 @@ def test_decoder_rows_have_the_length_that_wastes_least(monkeypatch):
 
 @pytest.mark.slow
 def test_the_position_in_the_updates_can_be_saved():
-  shape = matched_batches.measure(_config(), PIE, NUM_UPDATES)
+  shape = _shape(PIE)
   cfg = matched_batches.train_config(_config(), PIE, shape)
   iterator = data.TrainIterator(data.dataset(cfg, None))
   next(iterator)
@@ -254,7 +262,7 @@ def test_the_position_in_the_updates_can_be_saved():
 
 
 def test_a_fuller_update_than_measured_is_an_error():
-  shape = matched_batches.measure(_config(), PIE, NUM_UPDATES)
+  shape = _shape(PIE)
   cfg = matched_batches.train_config(
     _config(), PIE, dataclasses.replace(shape, rows=shape.rows - 1)
   )

@@ -13,35 +13,17 @@ import pathlib
 import signal
 import sys
 
+import experiments_report_data as report_data
 from toys import training as toy
 
 from pid_jax import cli
 from pid_jax import trainer
 from pid_jax.experiments import answering
 from pid_jax.experiments import comparison
-from pid_jax.experiments import costs
 from pid_jax.experiments import roofline
 from pid_jax.experiments import trainings
 from pid_jax.trainer import optimizers
 from pid_jax.trainer import step as step_lib
-
-_LAYOUTS = ('pid', 'pie', 'joint')
-_SPREAD = dict.fromkeys(('min', 'quartile_1', 'median', 'quartile_3'), 0.5)
-_WORK = {
-  f'{who}_{what}': 2.0
-  for who in ('formula', 'compiler')
-  for what in ('flops', 'bytes')
-}
-_ROOFLINE = {
-  'here': {
-    'dtype': 'float32',
-    'layouts': {
-      layout: dict.fromkeys(('encode', 'prefill', 'step'), _WORK)
-      for layout in _LAYOUTS
-    },
-  },
-  'tpu': {'missing': 'no libtpu'},
-}
 
 
 def configure(total_steps: int | None = None, **overrides) -> dict:
@@ -70,7 +52,6 @@ def run(output, *, configure=configure, config_text='', sweep='', **settings):
     output,
     config_text=config_text,
     sweep=sweep,
-    announce=lambda line: None,
   )
 
 
@@ -80,49 +61,22 @@ def stub_costs(replace) -> None:
   Args:
     replace: setattr.
   """
-  replace(
-    trainings,
-    'time_updates',
-    lambda arguments, shapes: {
-      arm.name: {**_SPREAD, 'median': 1.0 + i} for i, arm in enumerate(shapes)
-    },
-  )
+  seconds = lambda names: {name: 1.0 + i for i, name in enumerate(names)}
 
-  def measure(jobs, config, *, announce, keep):
-    del config, announce
+  def time_updates(arguments, shapes):
+    found = seconds(arm.name for arm in shapes)
+    return {name: {'median': value} for name, value in found.items()}
+
+  def measure(jobs, config):
     for job in jobs:
-      keep(job.name, _timed(job))
+      timed = seconds(v.name for v in job.variants)
+      sizes = dataclasses.asdict(job.sizes)
+      yield report_data.job(job.name, timed, **sizes)
 
+  places = {'here': report_data.place(), 'tpu': {'missing': 'no libtpu'}}
+  replace(trainings, 'time_updates', time_updates)
   replace(answering, 'measure', measure)
-  replace(roofline, 'measure', lambda job, config: _ROOFLINE)
-
-
-def _timed(job) -> dict:
-  """A row of `answering.measure`."""
-  phases = dict.fromkeys(costs.PHASES, 0.1)
-  phases = {'measured': phases, 'floor': phases}
-  spread = lambda i: {**_SPREAD, 'median': 1.0 + i}
-  return {
-    'name': job.name,
-    'contenders': {
-      v.name: {
-        'seconds': spread(i),
-        'ratio': spread(i),
-        'steady': True,
-        'phases': phases,
-        'sizes': dataclasses.asdict(job.of(v).sizes),
-      }
-      for i, v in enumerate(job.variants)
-    },
-    'reference': 'pid',
-    'sizes': dataclasses.asdict(job.sizes),
-    'machine': {
-      'processor': 'Zx',
-      'cores': 2,
-      'device': 'cpu',
-      'probe': {'flop_rate': 1e9, 'bandwidth': 1e9},
-    },
-  }
+  replace(roofline, 'measure', lambda job, config: places)
 
 
 def _die_at(kind: str, number: int) -> None:

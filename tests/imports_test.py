@@ -132,7 +132,8 @@ def test_experiments_are_imported_by_experiments_and_commands_alone():
     for path in _LIBRARY
     if any('pid_jax.experiments' in name for name in _imports(path))
   }
-  assert importers == {'benchmark', 'compare', 'experiments', 'precompile'}
+  commands = {'benchmark', 'compare', 'precompile', 'quickstart'}
+  assert importers == {*commands, 'experiments'}
 
 
 def test_network_and_prediction_need_no_tensorflow():

@@ -322,7 +322,7 @@ def test_from_pretrained(model, tmp_path):
 
 def test_time_layouts(model):
   turn = {'inputs': 'ant bee', 'subtasks': [{'prompt': 'cat'}]}
-  seconds = quickstart.time_layouts(model, [turn], new_tokens=2, repeats=2)
+  seconds = quickstart.time_layouts(model, [turn], new_tokens=2, rounds=2)
   assert set(seconds) == {'pid', 'pie'}
   assert all(0 < value < 60 for value in seconds.values())
 

@@ -261,7 +261,7 @@ def test_curves_need_matplotlib(model_dir, monkeypatch):
 
 
 def test_curves_need_tensorboard(model_dir, monkeypatch):
-  monkeypatch.setitem(sys.modules, 'tensorboard.compat.proto.event_pb2', None)
+  monkeypatch.setitem(sys.modules, 'tensorboard.util', None)
   source = sources.load(model_dir)
   assert not source.curves and source.examples
   assert any('tensorboard is not installed' in x for x in source.notes)

@@ -23,7 +23,7 @@ python -m pid_jax.compare:
   trainings        a training of each layout, and the time of its updates
   comparison       all parts of a comparison, resumable
   roofline         what bounds each phase
-  summary, page    what the comparison found: in words, and as report.html
+  summary, page    what the comparison found: as a table, and as report.html
 
 python -m pid_jax.precompile:
   fitting          whether the programs of a run fit on a slice of TPUs

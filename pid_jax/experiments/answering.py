@@ -8,7 +8,7 @@ exactly as many tokens as a mean answer has; `benchmarking` does the timing.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
@@ -123,29 +123,17 @@ def jobs(
 def measure(
   jobs_left: Sequence[workloads.Job],
   config: config_lib.T5Config,
-  *,
-  announce: Callable[[str], None],
-  keep: Callable[[str, dict[str, Any]], None],
-) -> None:
+) -> Iterator[dict[str, Any]]:
   """Times jobs.
 
   Args:
     jobs_left: to be timed.
     config: of the model.
-    announce: is called with a line when a job begins.
-    keep: is called after each job with its name and its row, that of a
-      benchmark's sweep with the 'machine'.
+
+  Yields:
+    After each job its row, that of a benchmark's sweep with the 'machine'.
   """
-
-  def keep_last(results: dict[str, Any]) -> None:
-    row = results['sweeps'][-1]
-    keep(row['name'], {**row, 'machine': results['machine']})
-
-  benchmarking.run(
-    [],
-    jobs_left,
-    config,
-    sweep_settings=_SETTINGS,
-    announce=announce,
-    keep=keep_last,
-  )
+  for results in benchmarking.run(
+    [], jobs_left, config, sweep_settings=_SETTINGS
+  ):
+    yield {**results['sweeps'][-1], 'machine': results['machine']}

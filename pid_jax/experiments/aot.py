@@ -26,6 +26,7 @@ from pid_jax import network
 from pid_jax import partitioning
 from pid_jax.decoding import prefill as prefill_lib
 from pid_jax.experiments import costs
+from pid_jax.experiments import hlo
 from pid_jax.experiments import layouts
 
 PyTree = Any
@@ -71,32 +72,6 @@ class Program:
   def flops(self) -> float:
     """FLOPs of all matrix products on all devices together."""
     return count_flops(self.traced.jaxpr.jaxpr)
-
-
-@dataclasses.dataclass(frozen=True)
-class CompiledPhase:
-  """A phase of decoding, compiled, and what it costs by formula.
-
-  Attributes:
-    formula: its FLOPs and bytes.
-    compiled: the program.
-  """
-
-  formula: costs.Work
-  compiled: jax.stages.Compiled
-
-  def work(self) -> dict[str, float | None]:
-    """Returns FLOPs and bytes, by formula and by the compiler, as JSON types.
-
-    None where the compiler does not say.
-    """
-    analysis = self.compiled.cost_analysis() or {}
-    return {
-      'formula_flops': self.formula.flops,
-      'formula_bytes': self.formula.bytes,
-      'compiler_flops': analysis.get('flops'),
-      'compiler_bytes': analysis.get('bytes accessed'),
-    }
 
 
 def decode_programs(
@@ -178,8 +153,8 @@ def compile_phases(
   layout: str,
   sizes: layouts.Sizes,
   device: Any = None,
-) -> dict[str, CompiledPhase]:
-  """Compiles encode, prefill and step of a layout, each by itself.
+) -> dict[str, dict[str, float | None]]:
+  """Compiles encode, prefill and step of a layout; returns what they cost.
 
   Args:
     config: of the model.
@@ -188,17 +163,30 @@ def compile_phases(
     device: to compile for, which may exist in name only; None: the default.
 
   Returns:
-    'encode', 'prefill' and 'step' (one step) -> the phase.
+    'encode', 'prefill' and 'step' (one step) -> 'formula_flops',
+    'formula_bytes', 'compiler_flops', 'compiler_bytes' (None where the compiler
+    does not say), 'cycles', the compiler's estimates summed (0 but for TPUs;
+    good for ratios of similar programs, no measurement), and 'largest',
+    elements of the largest array without an axis of the vocabulary's size.
   """
   by_formula = costs.generate(config, layout, sizes)
   step = by_formula.steps[0] if by_formula.steps else costs.Work()
   formulas = by_formula.encode, by_formula.prefill, step
   partitioner = partitioning.Partitioner(devices=[device or jax.devices()[0]])
   programs = decode_programs(config, partitioner, sizes.of(layout))
-  return {
-    program.name: CompiledPhase(formula, program.compile())
-    for program, formula in zip(programs, formulas, strict=True)
-  }
+  found = {}
+  for program, formula in zip(programs, formulas, strict=True):
+    compiled = program.compile()
+    analysis, text = compiled.cost_analysis() or {}, compiled.as_text()
+    found[program.name] = {
+      'formula_flops': formula.flops,
+      'formula_bytes': formula.bytes,
+      'compiler_flops': analysis.get('flops'),
+      'compiler_bytes': analysis.get('bytes accessed'),
+      'cycles': hlo.summarise(text).cycles,
+      'largest': hlo.largest_array(text, config.vocab_size),
+    }
+  return found
 
 
 def train_program(
@@ -208,7 +196,7 @@ def train_program(
 
   Args:
     arguments: of `trainer.train`.
-    partitioner: of the mesh; stands in the place of the run's own.
+    partitioner: of the mesh; replaces that of the run.
 
   Raises:
     UserError: as `trainer.train` does about mesh, model and batch.

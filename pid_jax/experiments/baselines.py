@@ -102,7 +102,7 @@ class Baselines:
     from transformers import modeling_outputs
 
     layout = 'pid' if tiled else 'pie'
-    inputs, prompts = layouts.lay_out(layout, batch.inputs, batch.prompts)
+    inputs, prompts = layouts.to_layout(layout, batch.inputs, batch.prompts)
     new_tokens, rows = job.sizes.new_tokens, job.sizes.rows
     inputs = torch.from_numpy(inputs).long()
     starts = np.zeros((rows, 1), np.int64)
@@ -174,7 +174,7 @@ class Baselines:
       inter_threads=1,
       intra_threads=machine.num_cores(),
     )
-    inputs, _ = layouts.lay_out('pie', batch.inputs, batch.prompts)
+    inputs, _ = layouts.to_layout('pie', batch.inputs, batch.prompts)
     new_tokens = job.sizes.new_tokens
     texts = [[str(i) for i in row] for row in inputs]
     forbidden = [[str(i)] for i in (0, *range(*self._padded_ids))]

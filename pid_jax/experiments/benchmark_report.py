@@ -2,156 +2,55 @@
 # SPDX-License-Identifier: Apache-2.0
 """benchmark.json, and the table that is printed.
 
-Other programs read the file, years later: `SCHEMA` says what is in it, and
-nothing is written that does not follow it. Seconds and ratios are
-`timer.spread`s. A ratio is how many times as long as the job's reference a
-contender took, in the median over comparisons: above 1 the reference is faster.
+Other programs read the file, years later. It holds:
+
+  format, command, date (UTC, ISO 8601), versions of the packages
+  threads       of every contender
+  machine       of `machine.describe`, and 'probe' at the start
+  missing       baseline -> packages that it lacks, so that it was not run
+  tpu           of `benchmarking.analyse_tpu`, or null
+  jobs, sweeps  lists of jobs, of each:
+    name, summary, sizes (fields of `layouts.Sizes`), model (T5Config.to_dict())
+    weights     'random' or 'synthetic' ('planted' in older files)
+    lengths     [B][U] generated tokens
+    reference   the contender that ratios are to
+    stepwise    the contender that is profiled: PiD without drafts
+    rounds      turns in their order, with probes in FLOP/s (float32 products)
+                and bytes/s (reading); 'X: encode' and 'X: encode_and_prefill'
+                are parts of X
+    contenders  name -> seconds and ratio (see below), sizes of this contender
+      steady        whether the machine kept its speed in at least two
+                    comparisons: `ratio` is of those alone then; else it is of
+                    all, and less sure
+      equal_tokens  the share of tokens that are equal to those of synthetic
+                    weights, or to those of this library in the same layout;
+                    null if neither exists
+      phases        measured and floor, seconds by phase: floor is the least
+                    that this machine needs; over_floor, the ratio of the whole;
+                    null where phases were not timed
+    work        layout -> `aot.compile_phases`; empty in sweeps
+    profile     of `profiling.profile`; null in sweeps
+
+Seconds and ratios are `timer.spread`s. A ratio is how many times as long as the
+job's reference a contender took, in the median over comparisons: above 1 the
+reference is faster.
 """
 
 from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 from etils import epath
 
 from pid_jax import errors
-from pid_jax.experiments import costs
 from pid_jax.experiments import machine
 from pid_jax.experiments import output
 from pid_jax.viewer import figures
 
 FILE = 'benchmark.json'
-_FORMAT = 2
+_FORMAT = 3
 
-_NUMBER = (int, float)
-_MAYBE = (int, float, type(None))
 _UNSTEADY = 'UNSURE: the machine changed its speed'
-_SPREAD = {
-  name: _NUMBER for name in ('min', 'quartile_1', 'median', 'quartile_3', 'num')
-}
-_PHASES = dict.fromkeys(costs.PHASES, _NUMBER)
-_SPEED = dict.fromkeys(('flop_rate', 'bandwidth'), _NUMBER)
-_JOB = {
-  'name': str,
-  'summary': str,
-  # B, S, U, P, T.
-  'sizes': {str: int},
-  'model': dict,  # T5Config.to_dict().
-  # 'random' or 'synthetic' ('planted' in older files), see synthetic.py.
-  'weights': str,
-  'lengths': list,  # [B][U] generated tokens.
-  'copied_share': _MAYBE,  # Of the outputs' tokens, those in the input.
-  'reference': str,  # The contender that ratios are to.
-  # Turns in their order, with probes in FLOP/s (float32 products) and bytes/s
-  # (reading). 'X: encode' and 'X: encode_and_prefill' are parts of X.
-  'rounds': [
-    [{'name': str, 'seconds': _NUMBER, 'before': _SPEED, 'after': _SPEED}]
-  ],
-  'contenders': {
-    str: {
-      'seconds': _SPREAD,
-      'ratio': _SPREAD,
-      'target': _MAYBE,  # The least ratio that is wanted.
-      # Whether the machine kept its speed in at least two comparisons. `ratio`
-      # is of those alone then; else it is of all, and less sure.
-      'steady': bool,
-      # The share of tokens that are equal to those of synthetic weights, or to
-      # those of this library in the same layout; None if neither exists.
-      'equal_tokens': _MAYBE,
-      'sizes': {str: int},  # B, S, U, P, T of this contender.
-      # Seconds, and the least that this machine needs; of `stepwise`, and of
-      # other variants where they were asked for.
-      'phases': (dict, type(None)),
-    }
-  },
-  # The contender that the next two are about: PiD without drafts.
-  'stepwise': str,
-  # Its seconds.
-  'phases': _PHASES,
-  # costs.Phases.seconds at the speed of each turn; the ratio of `stepwise`.
-  'floor': {
-    'seconds': _SPREAD,
-    'ratio': _SPREAD,
-    'target': _NUMBER,  # The greatest ratio that is wanted.
-    'steady': bool,
-    'phases': _PHASES,
-  },
-  # By phase and part of the network, the share of the time of `stepwise` that
-  # operations take, see profiling.py; None in sweeps, and before JAX 0.7.
-  'profile': (dict, type(None)),
-  # By layout and phase; empty in sweeps. 'step' is one step.
-  'work': {
-    str: {
-      str: {
-        'formula_flops': _NUMBER,
-        'formula_bytes': _NUMBER,
-        'compiler_flops': _MAYBE,
-        'compiler_bytes': _MAYBE,
-      }
-    }
-  },
-}
-SCHEMA = {
-  'format': int,
-  'command': str,
-  'date': str,  # UTC, ISO 8601.
-  'versions': {str: str},  # Of the packages that are installed.
-  'threads': int,  # Of every contender.
-  'machine': dict,  # machine.describe(), and 'probe' at the start.
-  'missing': {str: [str]},  # Baselines that could not run: what they need.
-  'jobs': [_JOB],
-  'sweeps': [_JOB],
-  'tpu': (dict, type(None)),  # benchmarking.analyse_tpu().
-}
-
-
-def assemble(
-  results: Mapping[str, Any], tpu: dict | None, command: str
-) -> dict[str, Any]:
-  """Adds to results when, with what and on what they were measured.
-
-  Args:
-    results: of `benchmarking.run`.
-    tpu: of `benchmarking.analyse_tpu`, or None.
-    command: that was run.
-  """
-  report = {
-    'format': _FORMAT,
-    **output.stamp(command),
-    'threads': machine.num_cores(),
-    **results,
-    'tpu': tpu,
-  }
-  check(report)
-  return report
-
-
-def check(value: Any, schema: Any = SCHEMA, where: str = 'report') -> None:
-  """Checks that a value follows a schema.
-
-  Args:
-    value: JSON types.
-    schema: a type or tuple of types; [schema of each item]; {str: schema of
-      each value}; or {name: schema} with exactly these names.
-    where: its place, for messages.
-
-  Raises:
-    ValueError: it does not; says where.
-  """
-  if isinstance(schema, list):
-    _check_type(value, list, where)
-    for i, item in enumerate(value):
-      check(item, schema[0], f'{where}[{i}]')
-  elif isinstance(schema, dict):
-    _check_type(value, dict, where)
-    if str in schema:
-      schema = dict.fromkeys(value, schema[str])
-    if set(value) != set(schema):
-      differing = sorted(set(value) ^ set(schema))
-      raise ValueError(f'{where} lacks, or should not have, {differing}')
-    for name, item in value.items():
-      check(item, schema[name], f'{where}.{name}')
-  else:
-    _check_type(value, schema, where)
 
 
 def check_folder(folder: str) -> epath.Path:
@@ -181,12 +80,18 @@ def write(
   """Writes benchmark.json, whole or not at all; returns what is in it.
 
   Args:
-    results: as `assemble`, like the next two.
-    tpu: or None.
+    results: of `benchmarking.run`.
+    tpu: of `benchmarking.analyse_tpu`, or None.
     command: that was run.
     folder: of `check_folder`.
   """
-  report = assemble(results, tpu, command)
+  report = {
+    'format': _FORMAT,
+    **output.stamp(command),
+    'threads': machine.num_cores(),
+    **results,
+    'tpu': tpu,
+  }
   output.write_json(folder / FILE, report)
   return report
 
@@ -201,15 +106,14 @@ def table(report: Mapping[str, Any]) -> str:
     f'{bandwidth / 1e9:.0f} GB/s',
     *_rows_lines(described['gflops_by_rows']),
     '',
-    f'{"job":<14}{"contender":<26}{"median":>10}{"times as long":>24}  target',
+    f'{"job":<14}{"contender":<26}{"median":>10}{"times as long":>24}',
   ]
   for job in (*report['jobs'], *report['sweeps']):
     lines += _job_lines(job)
   if report['tpu']:
-    lines += ['', *_tpu_lines(report['tpu'])]
-  if report['missing']:
-    lines += ['', *_missing_lines(report['missing'])]
-  return '\n'.join(lines)
+    lines += [*_tpu_lines(report['tpu']), '']
+  lines += _missing_lines(report['missing'])
+  return '\n'.join(lines).rstrip()
 
 
 def _rows_lines(rates: Mapping[str, Mapping[str, float]]) -> list[str]:
@@ -227,25 +131,24 @@ def _job_lines(job: Mapping[str, Any]) -> list[str]:
     ratio, notes = row['ratio'], []
     if name != reference and ratio['median'] < 1:
       notes.append(f'FASTER than {reference}')
-    if row['target'] is not None:
-      met = 'met' if ratio['median'] >= row['target'] else 'MISSED'
-      notes.append(f'{row["target"]:g} {met}')
     if row['equal_tokens'] not in (None, 1.0):
       notes.append(f'{100 * row["equal_tokens"]:.1f} % of tokens equal')
     if not row['steady']:
       notes.append(_UNSTEADY)
-    lines.append(_line(job['name'], name, row['seconds'], ratio, notes))
-  floor = job['floor']
-  met = 'met' if floor['ratio']['median'] <= floor['target'] else 'MISSED'
-  shares = {k: job['phases'][k] / v for k, v in floor['phases'].items() if v}
-  each = ', '.join(f'{name} {share:.1f}' for name, share in shares.items())
-  subject = f'{job["stepwise"]} over the floor'
-  if not floor['steady']:
-    each += f'; {_UNSTEADY}'
-  lines.append(
-    f'{job["name"]:<14}{subject:<26}{"":>10}'
-    f'{_ratio(floor["ratio"]):>24}  at most {floor["target"]:g} {met}; {each}'
-  )
+    lines.append(_line(job, name, _time(row['seconds']), ratio, notes))
+  stepwise = job['contenders'][job['stepwise']]
+  phases = stepwise['phases']
+  notes = [
+    ', '.join(
+      f'{name} {phases["measured"][name] / least:.1f}'
+      for name, least in phases['floor'].items()
+      if least
+    )
+  ]
+  if not stepwise['steady']:
+    notes.append(_UNSTEADY)
+  name = f'{job["stepwise"]} over the floor'
+  lines.append(_line(job, name, '', phases['over_floor'], notes))
   if job['profile']:
     lines.append(f'{job["name"]:<14}{_profile(job["profile"])}')
   return [*lines, '']
@@ -262,19 +165,21 @@ def _profile(profile: Mapping[str, Mapping[str, float]]) -> str:
   return '; '.join(phases)
 
 
-def _line(job, name, seconds, ratio, notes) -> str:
-  return (
-    f'{job:<14}{name:<26}{_time(seconds["median"]):>10}{_ratio(ratio):>24}  '
-    f'{"; ".join(notes)}'
-  ).rstrip()
-
-
-def _ratio(ratio: Mapping[str, float]) -> str:
+def _line(
+  job: Mapping[str, Any],
+  name: str,
+  time: str,
+  ratio: Mapping[str, float],
+  notes: Sequence[str],
+) -> str:
   spread = f'{ratio["quartile_1"]:.2f} to {ratio["quartile_3"]:.2f}'
-  return f'{ratio["median"]:.2f} ({spread})'
+  ratio = f'{ratio["median"]:.2f} ({spread})'
+  line = f'{job["name"]:<14}{name:<26}{time:>10}{ratio:>24}'
+  return f'{line}  {"; ".join(notes)}'.rstrip()
 
 
-def _time(seconds: float) -> str:
+def _time(spread: Mapping[str, float]) -> str:
+  seconds = spread['median']
   return f'{1000 * seconds:.1f} ms' if seconds < 1 else f'{seconds:.2f} s'
 
 
@@ -285,7 +190,9 @@ def _tpu_lines(tpu: Mapping[str, Any]) -> list[str]:
   ]
   pid, pie = tpu['layouts']['pid'], tpu['layouts']['pie']
   for phase in pid:
-    flops, cycles = (pie[phase][k] / pid[phase][k] for k in ('flops', 'cycles'))
+    flops, cycles = (
+      pie[phase][k] / pid[phase][k] for k in ('compiler_flops', 'cycles')
+    )
     lines.append(
       f'  {phase:<10}{flops:>8.1f}x FLOPs {cycles:>8.1f}x estimated cycles'
     )
@@ -296,13 +203,8 @@ def _tpu_lines(tpu: Mapping[str, Any]) -> list[str]:
 
 
 def _missing_lines(missing: Mapping[str, list[str]]) -> list[str]:
-  return [
-    *(f'{name}: not run, needs {", ".join(p)}' for name, p in missing.items()),
-    f'install them with: {figures.INSTALL}',
+  lines = [
+    f'{name}: not run, needs {", ".join(packages)}'
+    for name, packages in missing.items()
   ]
-
-
-def _check_type(value: Any, types: Any, where: str) -> None:
-  is_number = types in (int, _NUMBER, _MAYBE)
-  if not isinstance(value, types) or (is_number and isinstance(value, bool)):
-    raise ValueError(f'{where} is {type(value).__name__}, not {types}')
+  return lines and [*lines, f'install them with: {figures.INSTALL}']

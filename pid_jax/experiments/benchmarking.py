@@ -2,12 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs jobs and sweeps: prepares contenders, times them, checks their outputs.
 
-Results are plain JSON types; `benchmark_report.SCHEMA` says which.
+Results are JSON types; `benchmark_report` says what is in them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
@@ -24,6 +25,7 @@ from pid_jax.experiments import aot
 from pid_jax.experiments import baselines as baselines_lib
 from pid_jax.experiments import costs
 from pid_jax.experiments import machine
+from pid_jax.experiments import output
 from pid_jax.experiments import synthetic
 from pid_jax.experiments import timer
 from pid_jax.experiments import tpu
@@ -31,7 +33,6 @@ from pid_jax.experiments import variants
 from pid_jax.experiments import workloads
 
 _TPU_MODEL = 't5_1_1_base'
-_TPU_TOPOLOGY = 'v5e:1x1'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,9 +61,7 @@ def run(
   *,
   settings: Settings = Settings(),
   sweep_settings: Settings = SWEEP_SETTINGS,
-  announce: Callable[[str], None] = print,
-  keep: Callable[[dict[str, Any]], Any] = lambda results: None,
-) -> dict[str, Any]:
+) -> Iterator[dict[str, Any]]:
   """Measures the machine, then runs the jobs one after another.
 
   Args:
@@ -71,14 +70,12 @@ def run(
     config: of the model, in float32.
     settings: of jobs.
     sweep_settings: of sweeps.
-    announce: is called with a line when a job begins.
-    keep: is called with the results so far after each job.
 
-  Returns:
-    'machine', 'missing' (packages, by baseline), 'jobs' and 'sweeps' of a
-    report.
+  Yields:
+    After each job 'machine', 'missing' (packages, by baseline), 'jobs' and
+    'sweeps' of a report, so far.
   """
-  announce('Measuring the machine ...')
+  output.say('Measuring the machine ...')
   described = machine.describe()
   probe = machine.Probe()
   described['probe'] = dataclasses.asdict(probe())
@@ -91,7 +88,7 @@ def run(
   with tempfile.TemporaryDirectory(prefix='pid_jax_benchmark_') as folder:
     models = _Models(config, pathlib.Path(folder))
     for kind, job, how_long in todo:
-      announce(f'{job.name}: {job.summary} ...')
+      output.say(f'{job.name}: {job.summary} ...')
       available = tuple(name for name in job.baselines if name not in absent)
       job = dataclasses.replace(job, baselines=available)
       decoder, baselines = models.of(job.weights)
@@ -99,8 +96,8 @@ def run(
       if kind == 'jobs':
         row |= _analysed(job, decoder)
       results[kind].append(row)
-      keep(results)
-  return results
+      yield results
+      jax.clear_caches()  # The next job has other shapes.
 
 
 class _Models:
@@ -171,7 +168,6 @@ def run_job(
     name: {
       'seconds': timer.spread(timings.seconds(name)),
       'ratio': timer.spread(timings.ratios(name)),
-      'target': job.targets.get(name),
       'steady': timings.is_steady(name),
       'equal_tokens': _equal_tokens(
         timings.outputs[name], _expected(name, job, batch, timings, decoder)
@@ -181,19 +177,15 @@ def run_job(
     }
     for name in runs
   }
-  floors = {}
   for variant in job.variants:
     row, done = contenders[variant.name], job.of(variant)
     row['sizes'] = dataclasses.asdict(done.sizes)
     if set(_parts(variant.name)) <= set(parts):
-      floors[variant.name] = floor = _floor(
-        timings, variant, done, batches[variant.name], decoder.config
-      )
+      lengths = batches[variant.name].lengths
       row['phases'] = {
         'measured': _phases(timings, variant.name),
-        'floor': floor['phases'],
+        **_floor(timings, variant, done, lengths, decoder.config),
       }
-  stepwise = job.stepwise.name
   return {
     'name': job.name,
     'summary': job.summary,
@@ -201,15 +193,12 @@ def run_job(
     'model': decoder.config.to_dict(),
     'weights': job.weights,
     'lengths': batch.lengths.tolist(),
-    'copied_share': _copied_share(batch),
     'reference': reference,
     'rounds': [
       [dataclasses.asdict(turn) for turn in turns] for turns in timings.rounds
     ],
     'contenders': contenders,
-    'stepwise': stepwise,
-    'phases': contenders[stepwise]['phases']['measured'],
-    'floor': floors[stepwise],
+    'stepwise': job.stepwise.name,
     'work': {},
     'profile': None,
   }
@@ -219,48 +208,30 @@ def analyse_tpu() -> dict[str, Any]:
   """Compiles the phases of `dst` in PiD and PiE for a TPU, in another process.
 
   Returns:
-    'tpu' of a report: 'size', 'topology' and 'sizes'; 'layouts', by layout and
-    phase 'flops', 'cycles' and 'largest', see `tpu.compile_phases`; and
-    'tiled', the elements of one layer's keys if they existed once per prompt.
+    The results of `tpu.compile_phases`; the 'size' of the model, the 'sizes' of
+    the job; and 'tiled', the elements of one layer's keys if they existed once
+    per prompt.
 
   Raises:
     UserError: libtpu is missing, or failed.
   """
-  config, sizes = (
-    config_lib.T5Config(size=_TPU_MODEL),
-    workloads.JOBS['dst'].sizes,
-  )
-  found = tpu.compile_phases(
-    config, dict.fromkeys(('pid', 'pie'), sizes), _TPU_TOPOLOGY
-  )
+  config = config_lib.T5Config(size=_TPU_MODEL)
+  sizes = workloads.JOBS['dst'].sizes
+  keys = sizes.input_length * config.num_heads * config.head_dim
   return {
     'size': _TPU_MODEL,
-    'topology': _TPU_TOPOLOGY,
     'sizes': dataclasses.asdict(sizes),
-    'layouts': {
-      layout: {
-        phase: {
-          'flops': row['compiler_flops'],
-          'cycles': row['cycles'],
-          'largest': row['largest'],
-        }
-        for phase, row in phases.items()
-      }
-      for layout, phases in found['layouts'].items()
-    },
-    'tiled': sizes.rows
-    * sizes.input_length
-    * config.num_heads
-    * config.head_dim,
+    'tiled': sizes.rows * keys,
+    **tpu.compile_phases(config, dict.fromkeys(('pid', 'pie'), sizes)),
   }
 
 
 def _analysed(job: workloads.Job, decoder: variants.Decoder) -> dict[str, Any]:
   """FLOPs and bytes by formula and compiler, and a profile of `stepwise`."""
-  work = {}
-  for layout in dict.fromkeys(v.layout for v in job.variants):
-    phases = aot.compile_phases(decoder.config, layout, job.sizes)
-    work[layout] = {phase: row.work() for phase, row in phases.items()}
+  work = {
+    layout: aot.compile_phases(decoder.config, layout, job.sizes)
+    for layout in dict.fromkeys(v.layout for v in job.variants)
+  }
   batch = synthetic.make_batch(decoder.config, job.of(job.stepwise))
   return {'work': work, 'profile': decoder.profile(job, batch)}
 
@@ -311,15 +282,6 @@ def _equal_tokens(got: np.ndarray, expected: np.ndarray | None) -> float | None:
   return float(np.mean(got == expected))
 
 
-def _copied_share(batch: synthetic.Batch) -> float | None:
-  """Returns the share of the outputs' tokens that stand in the input."""
-  if batch.outputs is None:
-    return None
-  pairs = zip(batch.outputs, batch.inputs, strict=True)
-  found = np.stack([np.isin(out, text) for out, text in pairs])
-  return float(found[batch.outputs > 0].mean())
-
-
 def _phases(timings: timer.Timings, name: str) -> dict[str, float]:
   """Seconds of each phase of a variant: differences of longer programs."""
   reference = statistics.median(timings.seconds(timings.reference))
@@ -335,32 +297,43 @@ def _floor(
   timings: timer.Timings,
   variant: workloads.Variant,
   job: workloads.Job,
-  batch: synthetic.Batch,
+  lengths: np.ndarray,
   config: config_lib.T5Config,
 ) -> dict[str, Any]:
   """The least time for the work of a layout, at the speed of each turn.
 
   Drafts save steps, which is other work: the floor does not cover them.
+
+  Args:
+    timings: of the job.
+    variant: that was timed.
+    job: as the variant does it.
+    lengths: int32 [B, U], generated tokens.
+    config: of the model.
+
+  Returns:
+    'floor', seconds by phase; 'over_floor', the ratio of the measured time to
+    the floor's.
   """
   rows_left = None
   if variant.layout != 'joint':  # Rows that have ended need no further step.
-    steps = range(1, batch.lengths.max())
-    rows_left = [int(np.sum(batch.lengths > step)) for step in steps]
+    rows_left = [
+      int(np.sum(lengths > step)) for step in range(1, lengths.max())
+    ]
   work = costs.generate(config, variant.layout, job.sizes, rows_left)
   turns = timings.turns(variant.name)
   by_turn: list[Mapping[str, float]] = [
     work.seconds(**dataclasses.asdict(turn.speed)) for turn in turns
   ]
-  least = [sum(phases.values()) for phases in by_turn]
   return {
-    'seconds': timer.spread(least),
-    'ratio': timer.spread(
-      [turn.seconds / floor for turn, floor in zip(turns, least, strict=True)]
-    ),
-    'target': workloads.FLOOR_TARGET,
-    'steady': timings.is_steady(variant.name),
-    'phases': {
+    'floor': {
       phase: statistics.median(phases[phase] for phases in by_turn)
       for phase in costs.PHASES
     },
+    'over_floor': timer.spread(
+      [
+        turn.seconds / sum(phases.values())
+        for turn, phases in zip(turns, by_turn, strict=True)
+      ]
+    ),
   }

@@ -16,7 +16,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from collections.abc import Mapping
 import dataclasses
-import functools
 import gc
 import json
 import statistics
@@ -38,14 +37,13 @@ from pid_jax.experiments import roofline
 from pid_jax.experiments import trainings
 from pid_jax.experiments import workloads
 from pid_jax.experiments.layouts import LAYOUTS
+from pid_jax.experiments.output import say
 from pid_jax.trainer import data
 from pid_jax.viewer import curves
 
 EQUAL = ('updates', 'seconds')
 FILE = 'comparison.json'
 _FORMAT = 2
-
-_print = functools.partial(print, flush=True)
 
 # total_steps, or None for what was configured -> arguments of trainer.train.
 Configure = Callable[[int | None], dict[str, Any]]
@@ -57,7 +55,7 @@ class Settings:
 
   Attributes:
     layouts: of `layouts.LAYOUTS`; 'pid' must be among them.
-    num_seeds: runs of each layout, with the run's own seed and those after it.
+    num_seeds: runs of each layout, with the seed of the run and those after it.
     equal: 'updates', or 'seconds': then PiD makes the updates that were
       configured, and the others as many as they manage in the time of these.
     granularities: further tasks that PiD is trained on, with the lengths of
@@ -111,7 +109,6 @@ def run(
   *,
   config_text: str,
   sweep: str = '',
-  announce: Callable[[str], None] = _print,
 ) -> dict[str, Any]:
   """Does all that is left to do.
 
@@ -122,7 +119,6 @@ def run(
     output: a folder: new, empty, or of the same comparison.
     config_text: the configuration as text; a resumed one must have the same.
     sweep: letters of further inference jobs, see `answering.jobs`.
-    announce: is called with a line when a part begins.
 
   Returns:
     The contents of comparison.json.
@@ -150,9 +146,9 @@ def run(
   }
   state = _State(epath.Path(output), asked)
   results = state.results
-  _measure_costs(arguments, settings, state, sweep, announce)
+  _measure_costs(arguments, settings, state, sweep)
   if results['untrained']:
-    announce(f'Costs alone: {results["untrained"]}.')
+    say(f'Costs alone: {results["untrained"]}.')
     return results
 
   # Training, all arms of a seed before the next.
@@ -171,9 +167,9 @@ def run(
   }
   for index, (arm, seed) in enumerate(left):
     name, num_updates = f'{arm.name}-{seed}', results['updates'][arm.name]
-    shape = _shape(arguments, arm, seed, num_updates, state, announce)
+    shape = _shape(arguments, arm, seed, num_updates, state)
     minutes = sum(seconds[arm.name] for arm, _ in left[index:]) / 60
-    announce(
+    say(
       f'{name}: {num_updates} updates of {shape.rows} rows; runs to go: '
       f'{len(left) - index}, in at least {minutes:.0f} minutes'
     )
@@ -199,7 +195,6 @@ def _measure_costs(
   settings: Settings,
   state: _State,
   sweep: str,
-  announce: Callable[[str], None],
 ) -> None:
   """Times updates and answers, and asks compilers about programs."""
   results, total = state.results, arguments['total_steps']
@@ -207,10 +202,9 @@ def _measure_costs(
   is_trainable = has_targets(arguments)
   if is_trainable and not results['update_seconds']:
     shapes = {
-      arm: _shape(arguments, arm, seed, total, state, announce)
-      for arm in settings.arms
+      arm: _shape(arguments, arm, seed, total, state) for arm in settings.arms
     }
-    announce('Timing updates, in turns ...')
+    say('Timing updates, in turns ...')
     results['update_seconds'] = trainings.time_updates(arguments, shapes)
     state.save()
   medians = {
@@ -230,14 +224,10 @@ def _measure_costs(
   left = [job for job in jobs if job.name not in results['inference']]
   config = arguments['model'].module.config
   if left:
-    answering.measure(
-      left,
-      config,
-      announce=announce,
-      keep=lambda name, row: state.add('inference', name, row),
-    )
+    for row in answering.measure(left, config):
+      state.add('inference', row['name'], row)
   if not results['roofline']:
-    announce('Compiling the phases of answering, for here and for a TPU ...')
+    say('Compiling the phases of answering, for here and for a TPU ...')
     results['roofline'] = roofline.measure(jobs[0], config)
     state.save()
 
@@ -252,12 +242,11 @@ def _shape(
   seed: int,
   num_updates: int,
   state: _State,
-  announce: Callable[[str], None],
 ) -> matched_batches.Shape:
   """The shape of an arm's updates, measured once."""
   shapes, name = state.results['shapes'], f'{arm.name}-{seed}-{num_updates}'
   if name not in shapes:
-    announce(f'{arm.name}-{seed}: reading {num_updates} updates ...')
+    say(f'{arm.name}-{seed}: reading {num_updates} updates ...')
     shape = matched_batches.measure(
       data.with_seed(arguments['train_dataset_cfg'], seed),
       arm,
@@ -406,7 +395,7 @@ def _check_granularity(
 ) -> None:
   if _layout(other) != 'pid' or other.name == task.name:
     raise errors.UserError(
-      f'the granularity {arm.name!r} is no multi-prompt task besides '
+      f'the granularity {arm.name!r} is no multi-prompt task other than '
       f'{task.name!r}'
     )
   wanted = {'inputs', 'prompts', 'targets', 'subtasks', 'decoder'}

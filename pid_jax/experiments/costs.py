@@ -134,7 +134,7 @@ def decode(
   """Reads Q tokens in each of R rows, against C slots and S input tokens.
 
   Each of R Q tokens meets, in each layer, four projections of self-attention
-  and two of cross-attention (queries and output; keys and values are there),
+  and two of cross-attention (queries and output; keys and values exist),
   G + 1 of the feed-forward block, C slots of its row (those that the mask
   hides are multiplied too) and S of its input; and R num_logits tokens meet the
   head:

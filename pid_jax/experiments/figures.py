@@ -54,9 +54,10 @@ def of_benchmark(report: Mapping[str, Any]) -> Figures:
     figures['latency'] = [
       _bars(
         f'{job["name"]}: ms by phase',
-        {job['stepwise']: job['phases'], 'floor': job['floor']['phases']},
+        {label(job['stepwise']): phases['measured'], 'floor': phases['floor']},
       )
       for job in report['jobs']
+      for phases in [job['contenders'][job['stepwise']]['phases']]
     ]
   for letter in workloads.SWEEPS:
     prefix = f'sweep_{letter}_'

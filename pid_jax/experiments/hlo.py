@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reads the text of an optimised program: what runs how often, what it moves.
 
-The compiler's own totals count the body of a loop once, however often it runs.
+The compiler's totals count the body of a loop once, however often it runs.
 So the program's text is walked as the device runs it: from the entry into the
 bodies of loops, times the number of their turns.
 
@@ -108,7 +108,6 @@ class Summary:
 
   Attributes:
     collectives: by kind.
-    largest_gather: bytes of the largest array that an all-gather returns.
     num_bytes: read from and written to memory, what stays on the chip left out.
     cycles: the compiler's estimates, summed; 0 where it makes none.
     num_unknown_loops: loops whose turns the text does not tell; their bodies
@@ -116,7 +115,6 @@ class Summary:
   """
 
   collectives: Mapping[str, Collective]
-  largest_gather: int
   num_bytes: int
   cycles: int
   num_unknown_loops: int
@@ -192,8 +190,8 @@ class _Program:
   def __init__(self, text: str):
     self._computations, self._entry = parse(text)
     self._num_unknown_loops = 0
-    # (kind, channel) -> times, bytes, bytes of the largest array.
-    self._channels: dict[tuple[str, str], tuple[int, int, int]] = {}
+    # (kind, channel) -> times, bytes.
+    self._channels: dict[tuple[str, str], tuple[int, int]] = {}
 
   def summarise(self) -> Summary:
     num_bytes = cycles = 0
@@ -204,15 +202,10 @@ class _Program:
         cycles += times * int(estimate[1] if estimate else 0)
         num_bytes += times * self._moved(instruction, known)
     collectives: dict[str, Collective] = {}
-    largest = 0
-    for (kind, _), (times, size, size_of_one) in self._channels.items():
+    for (kind, _), (times, size) in self._channels.items():
       before = collectives.get(kind, Collective(0, 0))
       collectives[kind] = before + Collective(times, times * size)
-      if kind == 'all-gather':
-        largest = max(largest, size_of_one)
-    return Summary(
-      collectives, largest, num_bytes, cycles, self._num_unknown_loops
-    )
+    return Summary(collectives, num_bytes, cycles, self._num_unknown_loops)
 
   def _runs(self, name: str, times: int) -> Iterator[tuple[str, int]]:
     """Yields each computation that runs by itself, and how often."""
@@ -263,12 +256,8 @@ class _Program:
         sizes = [s * _group_size(instruction.attributes) for s in sizes]
       channel = _CHANNEL.search(instruction.attributes)
       key = kind, channel[1] if channel else where + instruction.name
-      before = self._channels.get(key, (times, 0, 0))
-      self._channels[key] = (
-        min(times, before[0]),
-        max(sum(sizes), before[1]),
-        max([*sizes, before[2]]),
-      )
+      before = self._channels.get(key, (times, 0))
+      self._channels[key] = min(times, before[0]), max(sum(sizes), before[1])
     elif instruction.opcode in ('fusion', 'async-start'):
       inside = instruction.called('calls')
       for i in self._computations.get(inside, ()):

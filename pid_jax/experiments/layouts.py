@@ -75,7 +75,7 @@ def label(name: str) -> str:
   return LABELS.get(name, name)
 
 
-def lay_out(
+def to_layout(
   layout: str, inputs: np.ndarray, prompts: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
   """Returns the token ids that a layout decodes.

@@ -10,6 +10,7 @@ different speeds must not be compared.
 
 from concurrent import futures
 import functools
+import importlib.util
 import math
 import os
 import platform
@@ -37,12 +38,13 @@ class Probe:
 
   def __init__(self):
     """Allocates 140 MB and compiles the product."""
-    self._product = jax.jit(jnp.dot)
     self._matrix = jnp.ones((_SIZE, _SIZE), jnp.float32)
+    product = jax.jit(jnp.dot).lower(self._matrix, self._matrix)
+    self._product = product.compile()  # Kept when caches are cleared.
     cores = num_cores()
     self._parts = np.array_split(np.ones(_READ_BYTES // 4, np.float32), cores)
     self._pool = futures.ThreadPoolExecutor(cores)
-    self()  # Compiles, and starts the threads.
+    self()  # Starts the threads.
 
   def __call__(self) -> timer.Speed:
     """Returns medians of a few repeats."""
@@ -60,47 +62,36 @@ class Probe:
 
 
 def describe() -> dict:
-  """Returns what the machine is, and its product rates, as JSON types.
+  """Returns what the machine is, and its rates of products, as JSON types.
 
-  GFLOP/s are medians. XLA's rates bound this library's programs; PyTorch's,
-  where it is installed, show what the hardware can do.
-  'gflops' are of square matrices. 'gflops_by_rows' are of the products that
-  decoding consists of: few rows times matrices that come from memory. What is
-  lost there is lost in every program.
+  'gflops_by_rows' are GFLOP/s of the products that decoding consists of, few
+  rows times matrices that come from memory, by library and number of rows.
+  XLA's bound this library's programs: what is lost there is lost in every
+  program. PyTorch's, where it is installed, show what the hardware can do.
   """
-  result = {
+  multiply = jax.jit(_multiply_rows)
+  matrices = [jnp.ones(_MATRIX) for _ in range(_NUM_MATRICES)]
+  rates = {
+    'xla_float32': _gflops_by_rows(
+      lambda x: multiply(x, matrices).block_until_ready(), jnp.ones
+    )
+  }
+  if importlib.util.find_spec('torch'):
+    import torch
+
+    torch.set_num_threads(num_cores())
+    matrices = [torch.ones(_MATRIX) for _ in range(_NUM_MATRICES)]
+    rates['torch_float32'] = _gflops_by_rows(
+      lambda x: _multiply_rows(x, matrices), torch.ones
+    )
+  return {
     'cores': num_cores(),
     'processor': _processor(),
     'system': platform.platform(terse=True),
     'backend': jax.default_backend(),
     'device': jax.devices()[0].device_kind,
-    'gflops': {},
-    'gflops_by_rows': {},
+    'gflops_by_rows': rates,
   }
-  product = jax.jit(jnp.dot)
-  for dtype in ('float32', 'bfloat16'):
-    x = jnp.ones((2 * _SIZE, 2 * _SIZE), dtype)
-    result['gflops'][f'xla_{dtype}'] = _gflops(
-      lambda x=x: product(x, x).block_until_ready()
-    )
-  multiply = jax.jit(_multiply_rows)
-  matrices = [jnp.ones(_MATRIX) for _ in range(_NUM_MATRICES)]
-  result['gflops_by_rows']['xla_float32'] = _gflops_by_rows(
-    lambda x: multiply(x, matrices).block_until_ready(), jnp.ones
-  )
-  try:
-    import torch
-  except ImportError:
-    return result
-  torch.set_num_threads(num_cores())
-  for dtype in ('float32', 'bfloat16'):
-    y = torch.ones(2 * _SIZE, 2 * _SIZE, dtype=getattr(torch, dtype))
-    result['gflops'][f'torch_{dtype}'] = _gflops(lambda y=y: y @ y)
-  matrices = [torch.ones(_MATRIX) for _ in range(_NUM_MATRICES)]
-  result['gflops_by_rows']['torch_float32'] = _gflops_by_rows(
-    lambda x: _multiply_rows(x, matrices), torch.ones
-  )
-  return result
 
 
 def num_cores() -> int:
@@ -127,11 +118,6 @@ def _gflops_by_rows(multiply, ones) -> dict[str, float]:
     seconds = timer.median_seconds(functools.partial(multiply, x), _REPEATS)
     rates[str(rows)] = flops / seconds / 1e9
   return rates
-
-
-def _gflops(run) -> float:
-  run()
-  return 2 * (2 * _SIZE) ** 3 / timer.median_seconds(run, 5) / 1e9
 
 
 def _processor() -> str:

@@ -6,7 +6,7 @@ SeqIO shuffles the three tasks of one registration in three orders, and packs
 them so that a batch of a given number of rows holds a different number of
 inputs in each layout. A like-for-like comparison needs the same inputs in the
 same update. So there is one stream, that of PiD: its task, its shuffling, its
-draw of empty subtasks, its packing and its batches, exactly as its own run
+draw of empty subtasks, its packing and its batches, exactly as its run
 reads them. Each of its batches of B packed rows is then laid out again:
 
   pie    each subtask in the batch is a pair: prompt, input (as it was cut for
@@ -257,13 +257,15 @@ class MatchedBatches(seqio.FeatureConverter):
     def pad(update: _Tensors) -> _Tensors:
       rows = pack(update)
       missing = num_rows - tf.shape(rows['encoder_input_tokens'])[0]
-      tf_assertions.require(
+      is_enough = tf_assertions.require(
         missing >= 0,
         lambda: [
           f'an update needs more than the {num_rows} rows that were measured '
           'before: the data changed since; begin with a new --output'
         ],
       )
+      with tf.control_dependencies([is_enough]):
+        missing = tf.identity(missing)
       widths = lambda value: [[0, missing]] + [[0, 0]] * (len(value.shape) - 1)
       return {
         name: tf.ensure_shape(

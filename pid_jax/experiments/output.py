@@ -1,6 +1,6 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""JSON results of experiments, and what is needed to understand them later."""
+"""What experiments print and write: progress, and JSON that explains itself."""
 
 import datetime
 import importlib.metadata
@@ -29,6 +29,11 @@ def stamp(command: str) -> dict[str, Any]:
     'date': now.isoformat(timespec='seconds'),
     'versions': dict(_versions()),
   }
+
+
+def say(line: str) -> None:
+  """Prints a line of progress at once, also where output is a file."""
+  print(line, flush=True)
 
 
 def write_json(path: epath.PathLike, value: Any) -> None:

@@ -9,7 +9,6 @@ each layout, which need no further computing.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from collections.abc import Sequence
 from typing import Any
 
 from etils import epath
@@ -26,6 +25,7 @@ from pid_jax.viewer import figures as renderer
 from pid_jax.viewer import shell
 from pid_jax.viewer.markup import Element
 from pid_jax.viewer.markup import element
+from pid_jax.viewer.markup import table
 
 FILE = 'report.json'
 PAGE = 'report.html'
@@ -84,28 +84,17 @@ def page(report: Mapping[str, Any]) -> str:
     The whole document.
   """
   names = [label(arm) for arm in report['summary']]
-  layouts = list(map(label, report['settings']['layouts']))
-  compared = ' and '.join(filter(None, [', '.join(layouts[:-1]), layouts[-1]]))
+  layouts = ', '.join(map(label, report['settings']['layouts']))
   sections = [
-    element(
-      'header',
-      element('h1', f'{compared} on {report["task"]}'),
-      *[element('p', text) for text in summary_lib.sentences(report)],
-      class_='head',
-    ),
+    element('h1', f'{layouts} on {report["task"]}'),
     _section(
       'What each buys and costs',
-      _table(['', *names], summary_lib.rows(report)),
+      table(['', *names], summary_lib.rows(report)),
+      *[element('p', text) for text in summary_lib.notes(report)],
       _quiet(summary_lib.NOTE),
     ),
-    *_granularity(report),
     *_with_figures(report),
-    element(
-      'section',
-      element('h2', 'How this was made'),
-      *[_quiet(text) for text in _origin(report)],
-      class_='origin',
-    ),
+    _section('How this was made', *map(_quiet, _origin(report))),
   ]
   return shell.page(
     f'Comparison on {report["task"]}', [element('main', *sections)]
@@ -134,8 +123,7 @@ def _with_figures(report: Mapping[str, Any]) -> list[Element]:
     _section(
       'Time to answer by phase',
       *charts('phases'),
-      _table(['ms', *costs.PHASES, 'all'], _phase_rows(report)),
-      _quiet(summary_lib.sizes(report)),
+      table(['ms', *costs.PHASES, 'all'], _phase_rows(report)),
       _quiet(_FORMULA_NOTE),
     )
   )
@@ -165,46 +153,6 @@ def _quiet(text: str) -> Element:
   return element('p', text, class_='quiet')
 
 
-def _table(
-  head: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]]
-) -> Element:
-  """A table that can be scrolled sideways by itself."""
-  body = [
-    element(
-      'tr',
-      element('th', label, scope='row'),
-      *[element('td', cell, class_='number') for cell in cells],
-    )
-    for label, cells in rows
-  ]
-  titles = [
-    element('th', title, class_='number' if i else None)
-    for i, title in enumerate(head)
-  ]
-  made = element(
-    'table',
-    element('thead', element('tr', *titles)),
-    element('tbody', *body),
-    class_='plain',
-  )
-  return element('div', made, class_='scroll')
-
-
-def _granularity(report: Mapping[str, Any]) -> list[Element]:
-  """One subtask for each prompt of the task, of others, and all in one."""
-  granularities = report['settings']['granularities']
-  if not granularities:
-    return []
-  said = {'pid': f'{report["task"]}, PiD', 'joint': 'all in one, joint'}
-  kept, rows = summary_lib.key_rows(report), []
-  arms = list(report['summary'])
-  for arm in ('pid', *granularities, 'joint'):
-    if arm in arms:
-      cells = [line[arms.index(arm)] for line in kept.values()]
-      rows.append((said.get(arm, f'{arm}, PiD'), cells))
-  return [_section('Granularity', _table(['', *kept], rows))]
-
-
 def _phase_rows(report: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
   """Milliseconds of the task's phases, and what the formulas allow."""
   rows = []
@@ -232,7 +180,7 @@ def _roofline_tables(report: Mapping[str, Any]) -> list[Element]:
     head = ['FLOP/byte by formula', 'by the compiler', 'bound by']
     tables += [
       element('h3', machine.name),
-      _table(['', *head, f'{unit} allowed', 'measured'], rows),
+      table(['', *head, f'{unit} allowed', 'measured'], rows),
     ]
   return tables
 

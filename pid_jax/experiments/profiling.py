@@ -32,7 +32,9 @@ _PARTS = {
 _PATH = re.compile(r'op_name="([^"]*)"')
 
 
-def profile(program: Any, run: Callable[[], Any]) -> dict | None:
+def profile(
+  program: Any, run: Callable[[], Any]
+) -> dict[str, dict[str, float]]:
   """Runs a program once under JAX's profiler.
 
   Args:
@@ -42,10 +44,8 @@ def profile(program: Any, run: Callable[[], Any]) -> dict | None:
   Returns:
     Phase ('encode', 'prefill' or 'steps') -> part ('self-attention',
     'cross-attention', 'mlp', 'logits' or 'other') -> its share of all time of
-    threads. None where JAX cannot read its own profiles (before 0.7).
+    threads.
   """
-  if not hasattr(jax.profiler, 'ProfileData'):
-    return None
   with tempfile.TemporaryDirectory(prefix='pid_jax_profile_') as folder:
     with jax.profiler.trace(folder):
       run()

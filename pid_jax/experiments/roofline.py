@@ -31,8 +31,7 @@ from pid_jax.experiments import workloads
 
 # Programs that are compiled: one step stands for all steps.
 PHASES = ('encode', 'prefill', 'step')
-TOPOLOGY = 'v5e:1x1'
-# Of a v5e chip, as Google states them: FLOP/s in bfloat16, bytes/s of HBM.
+# Of `tpu.ONE_CHIP`, as Google states them: FLOP/s in bfloat16, bytes/s of HBM.
 TPU_PEAK = {'flop_rate': 197e12, 'bandwidth': 819e9}
 
 
@@ -47,26 +46,22 @@ def measure(
 
   Returns:
     'here' and 'tpu', each with 'device', 'dtype' and 'layouts': layout -> phase
-    -> figures of `aot.CompiledPhase.work`. 'tpu' has 'flop_rate' and
-    'bandwidth' besides; or nothing but 'missing', which says why.
+    -> figures of `aot.compile_phases`. 'tpu' has 'flop_rate' and
+    'bandwidth' too; or only 'missing', which says why.
   """
   sizes = {v.name: job.of(v).sizes for v in job.variants if v.name == v.layout}
-  compiled = {
-    layout: aot.compile_phases(config, layout, of_layout)
-    for layout, of_layout in sizes.items()
-  }
   found = {
     'here': {
       'device': jax.devices()[0].device_kind,
       'dtype': config.dtype,
       'layouts': {
-        layout: {name: phase.work() for name, phase in phases.items()}
-        for layout, phases in compiled.items()
+        layout: aot.compile_phases(config, layout, of_layout)
+        for layout, of_layout in sizes.items()
       },
     }
   }
   try:
-    found['tpu'] = {**tpu.compile_phases(config, sizes, TOPOLOGY), **TPU_PEAK}
+    found['tpu'] = {**tpu.compile_phases(config, sizes), **TPU_PEAK}
   except errors.UserError as e:
     found['tpu'] = {'missing': str(e)}
   return found

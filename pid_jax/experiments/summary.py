@@ -1,6 +1,6 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Quality and cost of each arm: in numbers, a table and sentences."""
+"""Quality and cost of each arm: in numbers, a table and notes on it."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ TRAINING_COSTS = {
 NOTE = (
   'Updates and answers were timed in turns. Answers are of random weights, and '
   'of the sizes that the task has in the mean: the tokens of an input, of its '
-  'longest prompt and of its longest answer; of joint, those of all answers '
-  'together. FLOPs are those of matrix products, by formula, padding included, '
-  'without the optimizer.'
+  'longest prompt and of its longest answer; joint writes all of them as one. '
+  'FLOPs are those of matrix products, by formula, padding included, without '
+  'the optimizer.'
 )
 _STILL_RISING = 0.01
 # True of the method, whatever was measured.
@@ -102,7 +102,7 @@ def _training(results: Mapping[str, Any], arm: str) -> dict[str, Any]:
 
 
 def table(report: Mapping[str, Any]) -> str:
-  """Lays a report out as text, with sentences that may be quoted."""
+  """Lays a report out as text."""
   head = [
     f'{report["task"]}; {len(report["runs"])} training runs; equal '
     f'{report["settings"]["equal"]}',
@@ -113,7 +113,7 @@ def table(report: Mapping[str, Any]) -> str:
   body = [*_columns(names, rows(report)), '']
   if sweep_rows(report):
     body += [*_columns(layouts, sweep_rows(report)), '']
-  return '\n'.join([*head, *body, *sentences(report), NOTE])
+  return '\n'.join([*head, *body, *notes(report), NOTE])
 
 
 def _columns(
@@ -130,7 +130,7 @@ def _columns(
 def rows(report: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
   """The lines of the table: a label, and a cell for each arm."""
   summary, metric = report['summary'], metric_of(report)
-  lines = []
+  task, lines = report['inference']['task'], []
 
   def line(title: str, write: Callable[[Mapping[str, Any]], str]) -> None:
     lines.append((title, [write(row) for row in summary.values()]))
@@ -141,8 +141,12 @@ def rows(report: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
     line(f'{metric}, mean', lambda row: _mean(of(row)))
     line('from least to most', lambda row: _range(of(row)))
   if report['update_seconds']:
+    least = summary['pid']['update_seconds']
     line('updates', lambda row: f'{row["updates"]:,}')
     line('seconds of an update', lambda row: f'{row["update_seconds"]:.3g}')
+    line(
+      'times those of PiD', lambda row: f'{row["update_seconds"] / least:.2f}'
+    )
     line('inputs a second', lambda row: f'{row["inputs_per_second"]:.3g}')
     line('GFLOP of an update', lambda row: f'{row["update_flops"] / 1e9:.3g}')
     line('padding of a batch', lambda row: f'{100 * row["padding"]:.0f} %')
@@ -150,13 +154,17 @@ def rows(report: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
     'answering all prompts to an input',
     lambda row: _milliseconds(row['inference']['task']),
   )
+  timed = [task['contenders'][arm] for arm in summary]
+  lines.append(
+    ('times that of PiD', [f'{row["ratio"]["median"]:.2f}' for row in timed])
+  )
+  for title, size in (
+    ('tokens of the input', 'input_length'),
+    ('of each prompt', 'prompt_length'),
+    ('of each answer', 'new_tokens'),
+  ):
+    lines.append((title, [str(row['sizes'][size]) for row in timed]))
   return lines
-
-
-def key_rows(report: Mapping[str, Any]) -> dict[str, list[str]]:
-  """Those lines of the table that matter most, by label."""
-  ends = ('prompts to an input', ', mean', 'seconds of an update')
-  return {k: cells for k, cells in rows(report) if k.endswith(ends)}
 
 
 def sweep_rows(report: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
@@ -172,56 +180,25 @@ def sweep_rows(report: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
   ]
 
 
-def sentences(report: Mapping[str, Any]) -> list[str]:
-  """Returns sentences to be quoted, also on where PiD loses."""
-  summary, metric = report['summary'], metric_of(report)
-  said, pid = [], summary['pid']
-  for arm, other in summary.items():
-    if arm == 'pid':
-      continue
-    name, costs_said = label(arm), []
-    if arm in report['settings']['granularities']:
-      name += f' (PiD, prompts: {other["num_prompts"]})'
-    if report['update_seconds']:
-      training = other['update_seconds'] / pid['update_seconds']
-      costs_said.append(
-        f'an update of {name} takes {training:.2f} times as long as one of PiD'
-      )
-    answering = _ratio(report['inference']['task'], arm)
-    costs_said.append(
-      f'its answers take {answering:.2f} times as long'
-      if costs_said
-      else f'answers of {name} take {answering:.2f} times as long as those of '
-      'PiD'
-    )
-    text = f'On {report["task"]} {" and ".join(costs_said)}'
-    of_pid, of_other = (row['quality'].get(metric) for row in (pid, other))
-    if of_pid and of_other:
-      means = statistics.mean(of_pid), statistics.mean(of_other)
-      gap = means[0] - means[1]
-      text += (
-        f'; {metric} {means[0]:.3f} for PiD against {means[1]:.3f} ({gap:+.3f}'
-      )
-      apart = max(max(runs) - min(runs) for runs in (of_pid, of_other))
-      if min(len(of_pid), len(of_other)) > 1:
-        text += (
-          f', where runs that differ in the seed are up to {apart:.3f} apart'
-        )
-      text += ')'
-      if gap < 0:
-        text += ': here PiD loses'
-    said.append(text + '.')
+def notes(report: Mapping[str, Any]) -> list[str]:
+  """Returns what to know beside the table: above all, where PiD is slower."""
+  said = []
+  for arm in report['summary']:
     slower = [
-      f'{"this task" if job == "task" else job} ({ratio:.2f} times as long)'
-      for job, ratio in losses(report, arm)
+      f'{name} ({1 / ratio:.2f} times as long)'
+      for name, job in report['inference'].items()
+      if arm in job['contenders']
+      and (ratio := job['contenders'][arm]['ratio']['median']) < 1
     ]
     if slower:
-      said.append(f'PiD answers slower than {name} at {", ".join(slower)}.')
+      said.append(
+        f'PiD answers slower than {label(arm)} at {", ".join(slower)}.'
+      )
   if rises := _rises(report):
     by = ', '.join(f'{label(arm)} by {r:.3f}' for arm, r in rises.items())
     said.append(
-      f'Between the last two evaluations {metric} still rose ({by}): more '
-      'updates may change the gaps.'
+      f'Between the last two evaluations {metric_of(report)} still rose ({by}'
+      '): more updates may change the gaps.'
     )
   if not report['runs']:
     said.append(f'Costs alone: {report["untrained"]}.')
@@ -239,15 +216,6 @@ def _rises(report: Mapping[str, Any]) -> dict[str, float]:
     if len(means) > 1 and means[-1] - means[-2] >= _STILL_RISING:
       rises[arm] = means[-1] - means[-2]
   return rises
-
-
-def losses(report: Mapping[str, Any], arm: str) -> list[tuple[str, float]]:
-  """The jobs that PiD is slower in than an arm, and by what factor."""
-  slower = []
-  for name, job in report['inference'].items():
-    if arm in job['contenders'] and _ratio(job, arm) < 1:
-      slower.append((name, 1 / _ratio(job, arm)))
-  return slower
 
 
 def metric_of(report: Mapping[str, Any]) -> str | None:
@@ -285,23 +253,6 @@ def swept(
   ]
 
 
-def sizes(report: Mapping[str, Any]) -> str:
-  """Says at which sizes answers were timed."""
-  contenders = report['inference']['task']['contenders']
-  said = []
-  for arm, row in contenders.items():
-    sizes_ = row['sizes']
-    answers = f'answers of {sizes_["new_tokens"]}'
-    if arm == 'joint':
-      answers = f'one answer of {sizes_["num_prompts"] * sizes_["new_tokens"]}'
-    said.append(
-      f'{label(arm)} {sizes_["num_prompts"]} prompts of '
-      f'{sizes_["prompt_length"]}, {answers}'
-    )
-  length = contenders['pid']['sizes']['input_length']
-  return f'In tokens: an input of {length}; {"; ".join(said)}.'
-
-
 def gflops(
   config: config_lib.T5Config, layout: str, job: Mapping[str, Any]
 ) -> float:
@@ -335,11 +286,6 @@ def phase_ms(
     if seconds > 0 and seconds >= least / 2:
       found.append((x, 1000 * seconds))
   return found
-
-
-def _ratio(job: Mapping[str, Any], arm: str) -> float:
-  """How many times as long as PiD an arm took."""
-  return job['contenders'][arm]['ratio']['median']
 
 
 def _milliseconds(seconds: float) -> str:

@@ -3,7 +3,7 @@
 """Weights and token ids of the benchmark, with outputs that are known.
 
 Random weights cost what trained ones cost, but nobody can say when their
-outputs end or what they copy. So there is a synthetic model besides: **token k
+outputs end or what they copy. So there is also a synthetic model: **token k
 is followed by token k - 1**, down to EOS, which is 1 (and the start token 0 by
 the last token of the vocabulary). It is made of random weights: the head's
 column of k - 1 becomes the embedding of k, and the decoder's layers are scaled

@@ -4,7 +4,7 @@
 
 Round robin, with a turn of the reference between any two others, after one
 round that is not counted (it compiles, and fills allocators). A contender is
-compared with the turns of the reference right before and right after its own.
+compared with the turns of the reference right before and right after it.
 The machine's speed is probed between turns; where there are enough, only those
 comparisons count around which the probes agree. They are chosen by the probes,
 never by the times.
@@ -148,7 +148,7 @@ def interleave(
       The first is what the others are compared with.
     probe: measures the machine's speed.
     num_rounds: steady comparisons that are wanted of each.
-    budget: seconds after which no further round begins; two are run anyhow.
+    budget: seconds after which no further round begins; two run in any case.
     pause: seconds before and after each turn.
     least: seconds of a turn; what is shorter runs several times in it, and its
       mean counts.

@@ -42,6 +42,7 @@ _NAMES = (
 _MAX_SIDE = {'v5e': 16, 'v6e': 16}
 _HBM = re.compile(r'available HBM \(([\d.]+)([MGT])\)')
 _UNITS = {'M': 2**20, 'G': 2**30, 'T': 2**40}
+ONE_CHIP = 'v5e:1x1'
 _TIMEOUT = 900  # Seconds of compiling the phases of all layouts.
 
 
@@ -159,20 +160,18 @@ def devices(topology: str) -> Sequence[Any]:
 def compile_phases(
   config: config_lib.T5Config,
   sizes: Mapping[str, layouts.Sizes],
-  topology: str,
+  topology: str = ONE_CHIP,
 ) -> dict[str, Any]:
   """Compiles encode, prefill and step of layouts for one chip, in bfloat16.
 
   Args:
     config: of the model.
     sizes: layout -> sizes of the job.
-    topology: such as 'v5e:1x1'.
+    topology: the first of its chips is compiled for.
 
   Returns:
-    'device', its kind; 'dtype'; and 'layouts': layout -> phase -> the figures
-    of `aot.CompiledPhase.work`, with 'cycles', the compiler's estimates summed
-    (good for ratios of similar programs; no measurement), and 'largest',
-    elements of the largest array without an axis of the vocabulary's size.
+    'topology'; 'device', its kind; 'dtype'; and 'layouts': layout -> the result
+    of `aot.compile_phases`.
 
   Raises:
     UserError: libtpu is missing, or failed, or took too long.
@@ -219,21 +218,14 @@ def _compile_phases(asked: str) -> dict[str, Any]:
   request = json.loads(asked)
   device, *_ = devices(request['topology'])
   config = config_lib.T5Config.from_dict(request['config'])
-  found = {}
-  for layout, sizes in request['sizes'].items():
-    phases = aot.compile_phases(config, layout, layouts.Sizes(**sizes), device)
-    found[layout] = {}
-    for phase, program in phases.items():
-      text = program.compiled.as_text()
-      found[layout][phase] = {
-        **program.work(),
-        'cycles': hlo.summarise(text).cycles,
-        'largest': hlo.largest_array(text, config.vocab_size),
-      }
   return {
+    'topology': request['topology'],
     'device': device.device_kind,
     'dtype': config.dtype,
-    'layouts': found,
+    'layouts': {
+      layout: aot.compile_phases(config, layout, layouts.Sizes(**sizes), device)
+      for layout, sizes in request['sizes'].items()
+    },
   }
 
 

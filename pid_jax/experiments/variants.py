@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -24,7 +25,7 @@ from pid_jax.inference import engine as engine_lib
 from pid_jax.inference import options
 from pid_jax.inference import slots
 
-# Programs that are timed besides the whole, to tell its phases apart.
+# Programs that are timed beside the whole, to tell its phases apart.
 PARTS = ('encode', 'encode_and_prefill')
 
 
@@ -55,22 +56,26 @@ class Decoder:
     The function returns int32 [B, U, T]; of joint [B, 1, U * T].
     """
     sizes = job.sizes
-    inputs, prompts = _lay_out(variant, batch)
+    inputs, prompts = _to_layout(variant, batch)
     params = self.params
     if variant.param_dtype != 'float32':
       axes = network.param_axes(self.module)
       params = network.quantize_params(params, axes, variant.param_dtype)
     new_tokens = sizes.of(variant.layout).new_tokens
-    if variant.pool:
+    if variant.capacity:
       engine = engine_lib.Engine(self.module, params)
-      return lambda: _stream(engine, new_tokens, variant.pool, inputs, prompts)
-    generate = self._generate(variant, job)
+      return lambda: _stream(
+        engine, new_tokens, variant.capacity, inputs, prompts
+      )
+    module, options = self.module, _options(variant, job)
     size = job.batch_size or len(inputs)
     starts = range(0, len(inputs), size)
 
     def run():
       batches = [
-        generate(params, inputs[i : i + size], prompts[i : i + size])
+        _generate(
+          module, options, params, inputs[i : i + size], prompts[i : i + size]
+        )
         for i in starts
       ]
       tokens = np.concatenate(batches)
@@ -85,42 +90,34 @@ class Decoder:
     batch: synthetic.Batch,
   ) -> tuple[Callable[[], Any], ...]:
     """Returns a function for each of `PARTS`."""
-    inputs, prompts = _lay_out(variant, batch)
+    inputs, prompts = _to_layout(variant, batch)
     slots = job.sizes.of(variant.layout).slots
-    wait = jax.block_until_ready
+    module, params, wait = self.module, self.params, jax.block_until_ready
     return (
-      lambda: wait(_encode(self.module, self.params, inputs)),
-      lambda: wait(
-        _encode_and_prefill(self.module, self.params, inputs, prompts, slots)
-      ),
+      lambda: wait(_encode(module, params, inputs)),
+      lambda: wait(_encode_and_prefill(module, params, inputs, prompts, slots)),
     )
 
   def profile(
     self, job: workloads.Job, batch: synthetic.Batch
-  ) -> dict[str, dict[str, float]] | None:
+  ) -> dict[str, dict[str, float]]:
     """Returns the shares of time of `job.stepwise`; see `profiling.profile`."""
-    inputs, prompts = _lay_out(job.stepwise, batch)
+    inputs, prompts = _to_layout(job.stepwise, batch)
     args = self.params, inputs[: job.batch_size], prompts[: job.batch_size]
-    program = self._generate(job.stepwise, job).lower(*args).compile()
+    options = _options(job.stepwise, job)
+    program = _generate.lower(self.module, options, *args).compile()
     run = lambda: jax.block_until_ready(program(*args))
     run()
     return profiling.profile(program, run)
 
-  def _generate(self, variant: workloads.Variant, job: workloads.Job) -> Any:
-    """Returns the jitted program of a batch: int32 [B, U, T] tokens."""
-    new_tokens = job.sizes.of(variant.layout).new_tokens
-    options = {
-      'max_new_tokens': new_tokens,
-      'min_new_tokens': new_tokens if job.lengths == 'exact' else 0,
-      **variant.options,
-    }
-    return jax.jit(
-      lambda params, inputs, prompts: (
-        decoding.generate(
-          self.module, params, inputs, prompts, **options
-        ).tokens
-      )
-    )
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _generate(module, options, params, inputs, prompts):
+  """Decodes a batch; int32 [B, U, T] tokens."""
+  generated = decoding.generate(
+    module, params, inputs, prompts, **dict(options)
+  )
+  return generated.tokens
 
 
 _encode = jax.jit(prefill_lib.encode, static_argnums=0)
@@ -136,19 +133,32 @@ _encode_and_prefill = jax.jit(
 )
 
 
-def _lay_out(
+def _options(
+  variant: workloads.Variant, job: workloads.Job
+) -> tuple[tuple[str, Any], ...]:
+  """Names and values of the keyword arguments of `decoding.generate`."""
+  new_tokens = job.sizes.of(variant.layout).new_tokens
+  options = {
+    'max_new_tokens': new_tokens,
+    'min_new_tokens': new_tokens if job.lengths == 'exact' else 0,
+    **variant.options,
+  }
+  return tuple(options.items())
+
+
+def _to_layout(
   variant: workloads.Variant, batch: synthetic.Batch
 ) -> tuple[np.ndarray, np.ndarray]:
-  return layouts.lay_out(variant.layout, batch.inputs, batch.prompts)
+  return layouts.to_layout(variant.layout, batch.inputs, batch.prompts)
 
 
-def _stream(engine, new_tokens, pool, inputs, prompts) -> np.ndarray:
+def _stream(engine, new_tokens, capacity, inputs, prompts) -> np.ndarray:
   """Decodes inputs [B, S] with prompts [B, U, P] as a stream; [B, U, T]."""
   stream = slots.Slots(
     engine,
     options.DecodingOptions(new_tokens),
     slots.Capacity.rounded_up(
-      **pool, input_length=inputs.shape[1], prompt_length=prompts.shape[2]
+      **capacity, input_length=inputs.shape[1], prompt_length=prompts.shape[2]
     ),
   )
   for i, request in enumerate(zip(inputs, prompts, strict=True)):

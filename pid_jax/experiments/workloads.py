@@ -27,8 +27,8 @@ class Variant:
     layout: 'pid', 'pie' or 'joint'.
     param_dtype: of the weights, see `network.quantization`.
     options: further keyword arguments of `decoding.generate`.
-    pool: keyword arguments of `engine.PoolSize`, to decode the inputs as a
-      stream; None: in batches.
+    capacity: keyword arguments of `slots.Capacity.rounded_up`, to decode the
+      inputs as a stream; None: in batches.
     sizes: fields of `Sizes` that differ from the job's, such as other prompts
       to the same inputs.
   """
@@ -37,7 +37,7 @@ class Variant:
   layout: str = 'pid'
   param_dtype: str = 'float32'
   options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-  pool: Mapping[str, int] | None = None
+  capacity: Mapping[str, int] | None = None
   sizes: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
 
@@ -52,7 +52,7 @@ LOOKUP = Variant(
 LOCKSTEP = Variant('pid_lockstep', options={'num_compactions': 0})
 # The defaults of `PromptInDecoder.stream`.
 STREAM = Variant(
-  'pid_stream', pool={'batch_size': 8, 'num_slots': 16, 'num_rows': 8}
+  'pid_stream', capacity={'batch_size': 8, 'num_slots': 16, 'num_rows': 8}
 )
 
 # Names of baselines, as in `baselines`.
@@ -73,8 +73,6 @@ class Job:
     variants: of this library; the first is the reference that all are compared
       with.
     baselines: names of other libraries' contenders.
-    targets: contender -> the least ratio of its time to the reference's that
-      is aimed at.
     weights: 'random' or 'synthetic'; see `synthetic`.
     lengths: 'exact', T tokens in every row; 'skewed' or 'uneven', see
       `synthetic`.
@@ -89,7 +87,6 @@ class Job:
   sizes: Sizes = Sizes()
   variants: tuple[Variant, ...] = (PID, PIE, JOINT)
   baselines: tuple[str, ...] = ()
-  targets: Mapping[str, float] = dataclasses.field(default_factory=dict)
   weights: str = 'random'
   lengths: str = 'exact'
   copied_run: int = 0
@@ -115,12 +112,11 @@ class Job:
     return next(
       v
       for v in self.variants
-      if v.layout == 'pid' and not v.options.get('prompt_lookup') and not v.pool
+      if v.layout == 'pid'
+      and not v.options.get('prompt_lookup')
+      and not v.capacity
     )
 
-
-# The greatest ratio of `Job.stepwise` to the machine's floor that is aimed at.
-FLOOR_TARGET = 1.4
 
 _ALL_VARIANTS = (PID, PIE, JOINT, BFLOAT16, INT8)
 _ALL_BASELINES = (
@@ -138,12 +134,6 @@ JOBS = {
       'a dialogue; 30 slots, 8 tokens each',
       variants=_ALL_VARIANTS,
       baselines=_ALL_BASELINES,
-      targets={
-        TRANSFORMERS_PIE: 20,
-        TRANSFORMERS_TILED: 4,
-        CTRANSLATE2_FLOAT32: 13,
-        CTRANSLATE2_INT8: 8,
-      },
     ),
     Job(
       'qa',
@@ -151,11 +141,6 @@ JOBS = {
       Sizes(num_prompts=6, prompt_length=16, new_tokens=16),
       variants=_ALL_VARIANTS,
       baselines=_ALL_BASELINES,
-      targets={
-        TRANSFORMERS_PIE: 4.5,
-        TRANSFORMERS_TILED: 2,
-        CTRANSLATE2_INT8: 2,
-      },
     ),
     Job(
       'notes',
@@ -163,7 +148,6 @@ JOBS = {
       Sizes(input_length=1600, num_prompts=4, new_tokens=200),
       variants=(LOOKUP, PID),
       baselines=(TRANSFORMERS_TILED, CTRANSLATE2_INT8),
-      targets={TRANSFORMERS_TILED: 3, CTRANSLATE2_INT8: 1.2, PID.name: 1.8},
       weights='synthetic',
       copied_run=20,
     ),
@@ -172,7 +156,6 @@ JOBS = {
       '8 dialogues; 30 slots, 4 of 5 end after 2 tokens, others after 4 to 24',
       Sizes(num_inputs=8, new_tokens=24),
       variants=(PID, LOCKSTEP),
-      targets={LOCKSTEP.name: 1.6},
       weights='synthetic',
       lengths='skewed',
     ),

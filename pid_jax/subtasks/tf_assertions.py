@@ -63,13 +63,17 @@ def _unescape(text: str) -> str:
   return raw.decode(errors='replace')
 
 
-def require(condition: tf.Tensor, message: Callable[[], Message]) -> None:
+def require(condition: tf.Tensor, message: Callable[[], Message]) -> tf.Tensor:
   """Stops the dataset with a message unless `condition` holds.
 
   Args:
     condition: bool scalar.
     message: returns the parts of the message, strings and scalar tensors. It is
       traced into a branch of its own, which costs nothing unless it is taken.
+
+  Returns:
+    The check, for tf.control_dependencies of operations that would fail with
+    messages of theirs.
   """
 
   def fail() -> tf.Tensor:
@@ -83,7 +87,7 @@ def require(condition: tf.Tensor, message: Callable[[], Message]) -> None:
     with tf.control_dependencies([tf.debugging.Assert(False, [text])]):
       return tf.constant(False)
 
-  tf.cond(condition, lambda: tf.constant(True), fail)
+  return tf.cond(condition, lambda: tf.constant(True), fail)
 
 
 def where(task: str, example: Example) -> Message:

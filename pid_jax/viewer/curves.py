@@ -2,16 +2,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reads the curves of a training run from its TensorBoard events.
 
-TensorBoard's own reader loads TensorFlow where there is one, which takes longer
-than all the rest of a report; so this reads the records by itself, and has
-TensorBoard's protocol buffers take them apart. A run that is being written to
-can be read: an event that is not whole yet is left out.
+TensorBoard's own loaders import TensorFlow where there is one, which takes
+longer than all the rest of a report; the modules used here do not. A run that
+is being written to can be read: an event that is not whole yet is left out.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-import importlib
 import math
 import struct
 
@@ -20,8 +18,6 @@ from etils import epath
 # A record is its length (8 bytes), a checksum of that (4), the data and a
 # checksum of these (4). TFRecord's format.
 _HEAD, _TAIL = 12, 4
-# DataType of TensorFlow -> format of struct.
-_FORMATS = {1: 'f', 2: 'd', 3: 'i', 9: 'q'}
 
 Curve = list[tuple[int, float]]
 
@@ -39,16 +35,23 @@ def read(folder: epath.PathLike) -> dict[str, Curve]:
   Raises:
     ImportError: TensorBoard is not installed; training brings it along.
   """
-  event_pb2 = importlib.import_module('tensorboard.compat.proto.event_pb2')
+  from tensorboard.compat.proto import event_pb2
+  from tensorboard.util import tensor_util
+
   curves = {}
   paths = epath.Path(folder).glob('*tfevents*')
   for path in sorted(paths, key=lambda path: path.name):  # By time.
     for record in _records(path.read_bytes()):
       event = event_pb2.Event.FromString(record)
       for value in event.summary.value:
-        number = _scalar(value)
-        if number is not None and math.isfinite(number):
-          curves.setdefault(value.tag, {})[event.step] = number
+        if value.HasField('tensor'):
+          if value.tensor.tensor_shape.dim:
+            continue
+          number = tensor_util.make_ndarray(value.tensor).item()
+        else:
+          number = value.simple_value
+        if isinstance(number, int | float) and math.isfinite(number):
+          curves.setdefault(value.tag, {})[event.step] = float(number)
   return {tag: sorted(curve.items()) for tag, curve in curves.items()}
 
 
@@ -62,18 +65,3 @@ def _records(content: bytes) -> Iterator[bytes]:
       return
     yield content[start + _HEAD : end]
     start = end + _TAIL
-
-
-def _scalar(value) -> float | None:
-  """The number in a Summary.Value, if it holds one."""
-  if value.WhichOneof('value') == 'simple_value':
-    return value.simple_value
-  tensor, number_format = value.tensor, _FORMATS.get(value.tensor.dtype)
-  if number_format is None or tensor.tensor_shape.dim:
-    return None
-  if tensor.tensor_content:
-    return float(struct.unpack(f'<{number_format}', tensor.tensor_content)[0])
-  for held in (tensor.float_val, tensor.double_val, tensor.int_val):
-    if held:
-      return float(held[0])
-  return float(tensor.int64_val[0]) if tensor.int64_val else None

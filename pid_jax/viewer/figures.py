@@ -319,7 +319,7 @@ def _colours() -> dict[str, str]:
 def _for_page(svg: ElementTree.Element, panel: Panel) -> markup.Element:
   """Makes matplotlib's SVG part of a page.
 
-  The page forbids style attributes, so they become attributes of their own;
+  The page forbids style attributes, so styles become presentation attributes;
   colours become the page's variables; points get their values as titles; ids
   stay where something refers to them.
   """

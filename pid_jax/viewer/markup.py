@@ -9,6 +9,8 @@ tree. Its tails (the text after an element) are awkward to build by hand, so
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from collections.abc import Sequence
 import json
 import re
 from typing import Any
@@ -51,6 +53,36 @@ def element(
     else:
       made.text = (made.text or '') + _clean(child)
   return made
+
+
+def table(
+  head: Sequence[str], rows: Iterable[tuple[str, Sequence[Element | str]]]
+) -> Element:
+  """Builds a table that can be scrolled sideways by itself.
+
+  Args:
+    head: titles of the columns, the first over the labels; empty for none.
+    rows: label of each row and its cells: texts, or elements <td>.
+  """
+  body = [
+    element(
+      'tr',
+      element('th', label, scope='row'),
+      *[cell if isinstance(cell, Element) else _number(cell) for cell in cells],
+    )
+    for label, cells in rows
+  ]
+  titles = [
+    element('th', title, scope='col', class_='number' if i else None)
+    for i, title in enumerate(head)
+  ]
+  parts = [element('thead', element('tr', *titles))] if titles else []
+  made = element('table', *parts, element('tbody', *body), class_='plain')
+  return element('div', made, class_='scroll')
+
+
+def _number(text: str) -> Element:
+  return element('td', text, class_='number')
 
 
 def to_html(root: Element) -> str:

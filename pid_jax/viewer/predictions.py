@@ -180,17 +180,10 @@ def _tile(kind: Kind, count: int, total: int) -> markup.Element:
 
 
 def _metrics(metrics: Mapping[str, float]) -> markup.Element:
-  rows = [
-    element(
-      'tr',
-      element('th', name, scope='row'),
-      element('td', f'{value:.4f}', class_='number'),
-    )
-    for name, value in metrics.items()
-  ]
+  rows = [(name, [f'{value:.4f}']) for name, value in metrics.items()]
   return _folded(
     'Metrics of the evaluation',
-    element('div', element('table', *rows, class_='plain'), class_='scroll'),
+    markup.table([], rows),
     is_open=len(rows) <= 12,
   )
 
@@ -209,28 +202,15 @@ def _by_subtask(
     for name, of_name in counts.items()
   }
   order = sorted(counts, key=lambda name: -errors[name])
-  head = [element('th', 'Subtask', scope='col')]
-  for title in ('of', 'errors', *(tables.LABELS[kind][0] for kind in shown)):
-    head.append(element('th', title, scope='col', class_='number'))
+  labels = [tables.LABELS[kind][0] for kind in shown]
   rows = []
   for name in order[:_MAX_NAMES]:
     of_name, index = counts[name], strings.index(name)
     cells = [element('td', f'{of_name.total():,}', class_='number quiet')]
     cells.append(_cell(errors[name], 'errors', index))
     cells.extend(_cell(of_name[kind], kind.value, index) for kind in shown)
-    rows.append(element('tr', element('th', name, scope='row'), *cells))
-  parts = [
-    element(
-      'div',
-      element(
-        'table',
-        element('thead', element('tr', *head)),
-        element('tbody', *rows),
-        class_='plain',
-      ),
-      class_='scroll',
-    )
-  ]
+    rows.append((name, cells))
+  parts = [markup.table(['Subtask', 'of', 'errors', *labels], rows)]
   rest = order[_MAX_NAMES:]
   if rest:
     left_out = sum(errors[name] for name in rest)

@@ -33,7 +33,7 @@ def page(
   Args:
     title: of the window.
     body: its elements.
-    styles: names of files in assets/, besides base.css.
+    styles: names of files in assets/, in addition to base.css.
     scripts: names of files in assets/, concatenated to one script at the end of
       the body.
     data: for the scripts, as JSON in the element with the id 'data'.
