@@ -18,6 +18,7 @@ from toys import weights
 from pid_jax import checkpoints
 from pid_jax import decoding
 from pid_jax import errors
+from pid_jax import inference
 from pid_jax import model as model_lib
 from pid_jax import partitioning
 from pid_jax import trainer
@@ -142,7 +143,21 @@ def test_a_sampler_draws_by_the_number_of_an_example():
     np.zeros((4, 1, 0), np.int32),
   ).tokens
   rows = np.asarray(drawn[:, 0]).tolist()
-  assert [_VOCABULARY.decode(row) for row in rows] == seen['tokens']
+  expected = seen.pop('tokens')
+  assert [_VOCABULARY.decode(row) for row in rows] == expected
+
+  # As the train loop evaluates, with the same options for any model.
+  options = inference.DecodingOptions(sampler=decoding.Sample(), seed=7)
+  evaluation.Evaluators(
+    toy.t5_model(),
+    partitioning.Partitioner(),
+    infer_cfg=cfg,
+    loss_cfg=None,
+    loss_batches=1,
+    should_stop=lambda: False,
+    decoding_options=options,
+  ).evaluate(params, 0)
+  assert seen['tokens'] == expected
 
 
 @pytest.mark.parametrize(
