@@ -192,15 +192,15 @@ def test_what_does_not_match_is_listed_with_both_names(folder):
   gone = 'encoder.block.1.layer.0.SelfAttention.q.weight'
   del state[gone]
   odd = 'decoder.block.0.layer.2.DenseReluDense.wo.weight'
-  state[odd] = torch.zeros(20, 38)
-  state['encoder.block.9.layer.0.layer_norm.weight'] = torch.zeros(20)
+  state[odd] = torch.zeros(22, 38)
+  state['encoder.block.9.layer.0.layer_norm.weight'] = torch.zeros(22)
   state['value_head.weight'] = torch.zeros(3)
   with pytest.raises(errors.UserError) as error:
     checkpoints.load(folder(UNTIED, state))
   message = str(error.value)
   for words in (
     f'1 of another shape: decoder/layers_0/mlp/wo/kernel ({odd} there) is '
-    '(38, 20) there, (37, 20) here',
+    '(38, 22) there, (37, 22) here',
     f'1 missing there: encoder/layers_1/attention/query/kernel ({gone} there)',
     '2 unknown here: encoder.block.9.layer.0.layer_norm.weight, '
     'value_head.weight.',

@@ -6,6 +6,7 @@ import collections
 import itertools
 
 import compilation_counter
+import jax
 import numpy as np
 import pytest
 from toys import animals
@@ -35,7 +36,8 @@ CHOICES = [
 @pytest.fixture(scope='module', name='weights')
 def _weights():
   config = configs.tiny(num_tokens=animals.vocabulary().size)
-  return config, weights_lib.random_params(config, seed=0), animals.vocabulary()
+  params = jax.device_put(weights_lib.random_params(config, seed=0))
+  return config, params, animals.vocabulary()
 
 
 @pytest.fixture(scope='module', name='model')

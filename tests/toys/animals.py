@@ -4,6 +4,7 @@
 
 import functools
 
+import jax
 import numpy as np
 
 from pid_jax.vocabulary import Vocabulary
@@ -28,14 +29,14 @@ def vocabulary() -> Vocabulary:
 
 
 def config_and_params(eos_gain: float = 2.0, **sizes):
-  """Returns a network and its parameters.
+  """Returns a network and its parameters, on the device as when loaded.
 
   Args:
     eos_gain: the higher, the sooner an output ends.
     **sizes: of the network, other than those of `configs.tiny`.
   """
   config = configs.tiny(num_tokens=vocabulary().size, **sizes)
-  return config, weights.random_params(config, 3, eos_gain)
+  return config, jax.device_put(weights.random_params(config, 3, eos_gain))
 
 
 def random_job(num_inputs, seed=0, longest=14, most_prompts=2):
