@@ -133,15 +133,6 @@ def _loaded_by(statement: str) -> set[str]:
   return {name.partition('.')[0] for name in modules}
 
 
-def test_the_library_and_its_commands_load_no_experiment():
-  loaded = _modules_loaded_by(
-    'import pid_jax.trainer, pid_jax.decoding, pid_jax.inference\n'
-    'import pid_jax.checkpoints, pid_jax.subtasks, pid_jax.viewer\n'
-    'import pid_jax.train, pid_jax.predict, pid_jax.evaluate, pid_jax.report\n'
-  )
-  assert not {name for name in loaded if 'pid_jax.experiments' in name}
-
-
 def test_experiments_are_imported_by_experiments_and_commands_alone():
   importers = {
     _module(path).split('.')[1]
