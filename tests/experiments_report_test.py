@@ -41,7 +41,7 @@ def test_table_and_notes_say_where_pid_loses():
     'least to most +0.500-0.600 +0.600-0.700',
     'times those of PiD +1.00 +2.50 +0.50',
     'times that of PiD +1.00 +4.50 +0.50',
-    'of each answer +4 +4 +4',
+    'tokens of an answer +4 +4 +4',
   ):
     assert re.search(line, table)
   alone, _ = [

@@ -123,7 +123,12 @@ def _loaded_by(statement: str) -> set[str]:
   result = subprocess.run(
     [sys.executable, '-c', script], check=True, capture_output=True, text=True
   )
-  return {name.partition('.')[0] for name in result.stdout.split()}
+  return set(result.stdout.split())
+
+
+def _loaded_by(statement: str) -> set[str]:
+  modules = _modules_loaded_by(statement)
+  return {name.partition('.')[0] for name in modules}
 
 
 def test_experiments_are_imported_by_experiments_and_commands_alone():

@@ -183,7 +183,7 @@ def compile_phases(
       'formula_bytes': formula.bytes,
       'compiler_flops': analysis.get('flops'),
       'compiler_bytes': analysis.get('bytes accessed'),
-      'cycles': hlo.summarise(text).cycles,
+      'cycles': hlo.summarise(text).cycles if 'cycles' in text else 0,
       'largest': hlo.largest_array(text, config.vocab_size),
     }
   return found

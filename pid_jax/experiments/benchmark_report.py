@@ -45,6 +45,7 @@ from etils import epath
 from pid_jax import errors
 from pid_jax.experiments import machine
 from pid_jax.experiments import output
+from pid_jax.experiments import timer
 from pid_jax.viewer import figures
 
 FILE = 'benchmark.json'
@@ -138,13 +139,14 @@ def _job_lines(job: Mapping[str, Any]) -> list[str]:
     lines.append(_line(job, name, _time(row['seconds']), ratio, notes))
   stepwise = job['contenders'][job['stepwise']]
   phases = stepwise['phases']
-  notes = [
-    ', '.join(
-      f'{name} {phases["measured"][name] / least:.1f}'
-      for name, least in phases['floor'].items()
-      if least
-    )
-  ]
+  ratios = []
+  for phase, least in phases['floor'].items():
+    seconds = phases['measured'][phase]
+    if timer.stands_out(seconds, least):
+      ratios.append(f'{phase} {seconds / least:.1f}')
+    elif least:
+      ratios.append(f'{phase} lost in noise')
+  notes = [', '.join(ratios)]
   if not stepwise['steady']:
     notes.append(_UNSTEADY)
   name = f'{job["stepwise"]} over the floor'

@@ -12,6 +12,7 @@ from typing import Any
 
 from pid_jax import config as config_lib
 from pid_jax.experiments import costs
+from pid_jax.experiments import timer
 from pid_jax.experiments.layouts import Sizes
 from pid_jax.experiments.layouts import label
 
@@ -159,9 +160,9 @@ def rows(report: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
     ('times that of PiD', [f'{row["ratio"]["median"]:.2f}' for row in timed])
   )
   for title, size in (
-    ('tokens of the input', 'input_length'),
-    ('of each prompt', 'prompt_length'),
-    ('of each answer', 'new_tokens'),
+    ('tokens of an input', 'input_length'),
+    ('tokens of a prompt', 'prompt_length'),
+    ('tokens of an answer', 'new_tokens'),
   ):
     lines.append((title, [str(row['sizes'][size]) for row in timed]))
   return lines
@@ -269,9 +270,8 @@ def phase_ms(
 ) -> list[tuple[int, float]]:
   """Milliseconds of a phase over a sweep: (size, ms).
 
-  Left out is what noise has swallowed (measured as the difference of two longer
-  times, and less than half of what this machine must need by formula), and what
-  takes no time, such as the steps of answers of one token.
+  Left out is what noise has swallowed (`timer.stands_out`), and what takes no
+  time, such as the steps of answers of one token.
 
   Args:
     points: of `swept`; their jobs have the arm.
@@ -283,7 +283,7 @@ def phase_ms(
   for x, job in points:
     phases = job['contenders'][arm]['phases']
     seconds, least = phases[kind][phase], phases['floor'][phase]
-    if seconds > 0 and seconds >= least / 2:
+    if timer.stands_out(seconds, least):
       found.append((x, 1000 * seconds))
   return found
 

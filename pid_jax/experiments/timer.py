@@ -198,6 +198,16 @@ def _mean_seconds(
   return (clock() - before) / count
 
 
+def stands_out(seconds: float, least: float) -> bool:
+  """Whether a difference of two longer times is more than noise.
+
+  Args:
+    seconds: the difference.
+    least: seconds that the work must take by formula.
+  """
+  return seconds > 0 and seconds >= least / 2
+
+
 def spread(values: list[float]) -> dict[str, float]:
   """Returns minimum, quartiles, median and number of values, as JSON types."""
   low, middle, high = values[0], values[0], values[0]
