@@ -112,12 +112,13 @@ class T5Config:
         'T5Config needs a size, such as t5_1_1_base, or a vocab_size.'
       )
     shape = _shape_of(size)
-    if self.vocab_size is not None and self.num_tokens is None:
-      shape['num_tokens'] = self.vocab_size
     for field in dataclasses.fields(self):
       value = getattr(self, field.name)
       if value is None:
         value = shape.get(field.name)
+        if field.name == 'num_tokens':
+          # Rows beyond the ids of a known size are padding.
+          value = min(value or self.vocab_size, self.vocab_size)
       value = _checked(field.name, value, _TYPES[field.type])
       object.__setattr__(self, field.name, value)
     self._check_ranges()
@@ -198,6 +199,11 @@ class T5Config:
       raise errors.UserError(
         f'The model configuration has unknown fields {unknown}. Known fields: '
         f'{known}.'
+      )
+    missing = sorted(name for name, value in fields.items() if value is None)
+    if missing:
+      raise errors.UserError(
+        f'The model configuration has no value for {missing}: null is none.'
       )
     return cls(**fields)
 
@@ -326,7 +332,7 @@ SIZES: Mapping[str, Mapping[str, Any]] = {
   'byt5_xxl': {**_BYT5, **_size(36, 4672, 64, 12352, decoder_layers=12)},
   'ul2': {**_UL2, **_size(32, 4096, 16, 16384, head_dim=256)},
   'flan_ul2': {**_UL2, **_size(32, 4096, 16, 16384, head_dim=256)},
-  'tiny': {**_TINY, 'vocab_size': 1024, 'num_tokens': 1024},
+  'tiny': {**_TINY, 'vocab_size': 1024},  # Of no vocabulary in particular.
   # With the vocabulary of the generated dialogues, tasks/bookings.
   'quickstart': {**_TINY, 'vocab_size': 640, 'num_tokens': 612},
 }

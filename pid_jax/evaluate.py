@@ -10,7 +10,7 @@ Example:
 Task, lengths and modules are those of MODEL_DIR/config.gin, which training
 wrote; --gin_file and --gin.NAME=VALUE override them. The mesh is not: all
 devices share the batch, in groups of --num_partitions. Predictions are made as
-`predict` makes them, with the same flags; in training they are greedy.
+`predict` makes them, with the same flags.
 The results go to MODEL_DIR/evaluation/SPLIT-STEP: metrics.json and TASK.jsonl;
 of another task, fewer examples, int8 or other decoding to SPLIT-STEP-TASK,
 -first-N, -int8, -beam_size-4 and so on.

@@ -118,7 +118,7 @@ def test_files_say_why_they_exist_and_commands_show_an_example():
       assert f'python -m {_module(path)}' in doc
 
 
-def _loaded_by(statement: str) -> set[str]:
+def _modules_loaded_by(statement: str) -> set[str]:
   script = f'{statement}\nimport sys\nprint(*sys.modules)'
   result = subprocess.run(
     [sys.executable, '-c', script], check=True, capture_output=True, text=True

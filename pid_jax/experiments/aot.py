@@ -104,18 +104,27 @@ def decode_programs(
     sharding=partitioner.batch_sharding if shape else partitioner.replicated,
   )
 
-  def place(tree: PyTree) -> PyTree:
-    """Splits keys and values of [..., B, H, :, :], and masks of [B, :]."""
+  stacked = ('layers',) if config.scan_layers else ()
+  cache_axes = network.KVLayer(
+    keys=(*stacked, 'batch', 'heads', 'kv', 'length'),
+    values=(*stacked, 'batch', 'heads', 'length', 'kv'),
+  )
 
-    def one(leaf):
-      names = ('batch', 'length')
-      if leaf.ndim > 2:
-        names = ('batch', 'heads', 'kv', 'length')
-        names = ('layers',) * (leaf.ndim - 4) + names
+  def place(cache: network.KVCache) -> network.KVCache:
+    """Adds the shardings of a cache by its logical axes."""
+
+    def one(leaf, names):
       sharding = partitioner.sharding(*names)
       return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
-    return jax.tree.map(one, tree)
+    layer = lambda x: network.KVLayer(
+      one(x.keys, cache_axes.keys), one(x.values, cache_axes.values)
+    )
+    is_layer = lambda x: isinstance(x, network.KVLayer)
+    return network.KVCache(
+      layers=jax.tree.map(layer, cache.layers, is_leaf=is_layer),
+      mask=one(cache.mask, ('batch', 'length')),
+    )
 
   inputs = ids(sizes.num_inputs, sizes.input_length)
   encode = functools.partial(prefill_lib.encode, module)

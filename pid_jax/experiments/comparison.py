@@ -128,6 +128,8 @@ def run(
       folder.
     SystemExit: a signal stopped a training run; see `trainer.train`.
   """
+  given = configure
+  configure = lambda total_steps: trainings.fit_model(given(total_steps))
   arguments = configure(None)
   check(arguments, settings)
   cfg, checkpoint = (

@@ -14,6 +14,8 @@ from typing import Any
 from etils import epath
 import jax
 
+from pid_jax import decoding
+from pid_jax import inference
 from pid_jax import partitioning
 from pid_jax.experiments import machine
 from pid_jax.experiments import matched_batches
@@ -27,6 +29,22 @@ _NUM_ROUNDS = 5
 _BUDGET = 600.0  # Seconds.
 
 Arguments = Mapping[str, Any]  # Of trainer.train.
+
+
+def fit_model(arguments: Arguments) -> Arguments:
+  """Gives the model the shape of the checkpoint that training begins with.
+
+  `trainer.train` does the same; here costs and times need it before.
+  """
+  path = arguments.get('initial_checkpoint_path')
+  if path is None:
+    return arguments
+  model = setup.fit_to_checkpoint(
+    arguments['model'],
+    setup.open_initial(path),
+    arguments['train_dataset_cfg'],
+  )
+  return {**arguments, 'model': model}
 
 
 def arguments_of(
@@ -72,6 +90,15 @@ def arguments_of(
     # It would read other batches than those of PiD.
     'train_eval_dataset_cfg': None,
     'infer_eval_dataset_cfg': infer,
+    # Joint answers cannot be constrained, so no layout's are.
+    'decoding_options': dataclasses.replace(
+      arguments.get('decoding_options')
+      or inference.DecodingOptions(
+        sampler=arguments['model'].sampler or decoding.GREEDY,
+        seed=infer.seed or 0,
+      ),
+      use_choices=False,
+    ),
     'checkpoint_cfg': checkpoint,
   }
 

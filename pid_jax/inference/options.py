@@ -33,6 +33,8 @@ class DecodingOptions:
       a request, not on how requests are batched.
     normalize_scores: whether the score of an output with choices is taken among
       the tokens that these allow, step by step.
+    use_choices: whether evaluations constrain outputs to the choices that a
+      task's examples carry. (Calls of users pass choices or do not.)
 
   Raises:
     UserError: a value of the wrong type or out of range, or beams together with
@@ -47,6 +49,7 @@ class DecodingOptions:
   length_penalty: float = 0.6
   seed: int = 0
   normalize_scores: bool = False
+  use_choices: bool = True
 
   def __post_init__(self):
     if self.max_new_tokens is not None:

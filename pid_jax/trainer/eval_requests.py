@@ -19,6 +19,7 @@ import numpy as np
 import seqio
 import tensorflow as tf
 
+from pid_jax import errors
 from pid_jax import model as model_lib
 from pid_jax.inference import batching
 from pid_jax.inference import text
@@ -86,6 +87,8 @@ def read(
   model_dataset: tf.data.Dataset,
   task_dataset: tf.data.Dataset,
   max_new_tokens: int | None = None,
+  *,
+  use_choices: bool = True,
 ) -> EvalRequests:
   """Reads all examples of a task.
 
@@ -98,6 +101,7 @@ def read(
       all padded with 0.
     task_dataset: of `seqio.Evaluator.cached_task_datasets`, the same examples.
     max_new_tokens: where outputs are cut; None: as targets are.
+    use_choices: False ignores the choices of the examples.
 
   Raises:
     UserError: a string to choose from is too long, or the vocabulary cannot
@@ -131,7 +135,9 @@ def read(
       target_rows = _unpadded(target_rows[present])
       targets.append([x if len(x) else (0,) for x in target_rows])
       rows.append(present)
-  choices = _choices(task, task_dataset, max_new_tokens or target_length)
+  choices = None
+  if use_choices:
+    choices = _choices(task, task_dataset, max_new_tokens or target_length)
   if choices is not None:
     requests = [
       dataclasses.replace(request, choices=[strings[u] for u in present])
@@ -156,15 +162,13 @@ def _choices(
     For each example and subtask their ids, or None: any output. None where the
     task says nothing of them.
   """
-  name = examples_lib.CHOICES
   layout = getattr(task, 'layout', None)
   if layout is None or layout.name == 'joint':  # All targets are one.
     return None
-  if name not in dataset.element_spec:
+  if examples_lib.CHOICES not in dataset.element_spec:
     return None
-  column = dataset.map(
-    tf.autograph.experimental.do_not_convert(lambda example: example[name])
-  )
+  pick = lambda example: example[examples_lib.CHOICES]
+  column = dataset.map(tf.autograph.experimental.do_not_convert(pick))
   tokenizer = text.Tokenizer(
     task.output_features['targets'].vocabulary, layout.newline
   )
@@ -172,9 +176,16 @@ def _choices(
 
   def encode(content: bytes) -> batching.TokenSequences | None:
     if content not in known:
-      known[content] = tokenizer.encode_choices(
-        json.loads(content), f'choices of the task {task.name}', max_new_tokens
-      )
+      name = f'choices of the task {task.name}'
+      try:
+        known[content] = tokenizer.encode_choices(
+          json.loads(content), name, max_new_tokens
+        )
+      except errors.UserError as e:
+        raise errors.UserError(
+          f"{e} (In evaluations during training, max_new_tokens is 'targets' "
+          'of TASK_FEATURE_LENGTHS.)'
+        ) from e
     return known[content]
 
   # An example with prompts has those of all its subtasks, a text those of one.

@@ -112,6 +112,7 @@ class PredictionEvaluator:
         self._evaluator.cached_model_datasets[task.name],
         self._evaluator.cached_task_datasets[task.name],
         self._options.max_new_tokens,
+        use_choices=self._options.use_choices,
       )
       for task in self._evaluator.eval_tasks
     }

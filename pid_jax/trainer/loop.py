@@ -99,8 +99,8 @@ def train(
   Raises:
     UserError: a configuration that cannot work, a full disk, a loss that is
       not finite.
-    SystemExit: after SIGTERM (status 143) or SIGINT (130), with a checkpoint of
-      the step at which the run stopped.
+    SystemExit: after SIGTERM (status 143) or SIGINT (130; of many processes
+      143), with a checkpoint of the step at which the run stopped.
   """
   # --- Check the configuration: nothing is written before all of it is valid.
   run_lock = run_lock_lib.RunLock(model_dir, enabled=jax.process_index() == 0)

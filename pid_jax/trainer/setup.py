@@ -238,6 +238,8 @@ def fit_to_checkpoint(
   kept = {*config_lib.FREE_FIELDS, *initial.assumed}
   if len(configured.mlp_activations) != len(saved.mlp_activations):
     kept -= {'mlp_activations'}  # Gated or not: shapes tell.
+  if configured.relpos_bias_per_layer:
+    kept.add('relpos_bias_per_layer')  # Layers begin with the shared bias.
   config = config_lib.T5Config(
     size=saved, **{name: getattr(configured, name) for name in kept}
   )
@@ -271,4 +273,7 @@ def describe_initial(
     line += (
       f', whose shape differs from the configured one: {"; ".join(fields)}'
     )
+  if initial.assumed:
+    fields = (f'{name}={getattr(fitted, name)}' for name in initial.assumed)
+    line += f'; the checkpoint does not store {", ".join(fields)}'
   return line
