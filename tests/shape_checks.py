@@ -10,7 +10,6 @@ import functools
 
 import beartype
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 # NumPy arrays count as the JAX arrays that they become.
@@ -50,4 +49,5 @@ def _are_arrays(tree) -> bool:
 
 
 def _as_jax(x):
-  return jnp.asarray(x) if isinstance(x, np.ndarray | np.generic) else x
+  # `jnp.asarray` would compile a program for each shape.
+  return jax.device_put(x) if isinstance(x, np.ndarray | np.generic) else x
