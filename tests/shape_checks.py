@@ -49,5 +49,5 @@ def _are_arrays(tree) -> bool:
 
 
 def _as_jax(x):
-  # jnp.asarray would compile a program, and tests count programs.
+  # `jnp.asarray` would compile a program for each shape.
   return jax.device_put(x) if isinstance(x, np.ndarray | np.generic) else x
