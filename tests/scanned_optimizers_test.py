@@ -102,9 +102,7 @@ def train(name, scan_layers, optimizer, params, num_steps=3):
 
 
 @pytest.mark.parametrize('optimizer', OPTIMIZERS)
-@pytest.mark.parametrize(
-  'name', ['gated_untied', pytest.param('plain_tied', marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize('name', ['gated_untied', 'plain_tied'])
 def test_three_steps_of_scanned_layers_are_those_of_layers_apart(
   name, optimizer
 ):

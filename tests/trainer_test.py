@@ -116,6 +116,8 @@ def test_goes_on_where_it_crashed(tmp_path, after_step):
     )
   )
   options = dict(
+    num_microbatches=2,
+    ema_decay=0.9,
     total_steps=5,
     checkpoint_cfg=trainer.CheckpointConfig(period=2),
   )
