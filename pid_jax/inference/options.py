@@ -60,6 +60,11 @@ class DecodingOptions:
       raise errors.UserError(
         f'sampler must be a decoding.Sampler. Got {self.sampler!r}.'
       )
+    if not isinstance(self.prompt_lookup, decoding.PromptLookup | None):
+      raise errors.UserError(
+        'prompt_lookup must be a decoding.PromptLookup or None. Got '
+        f'{self.prompt_lookup!r}.'
+      )
     if not isinstance(self.length_penalty, numbers.Real):
       raise errors.UserError(
         f'length_penalty must be a number, got {self.length_penalty!r}.'
