@@ -9,7 +9,7 @@ Examples:
 
 The gin file is one for `train`, of PiD on a task with prompts; its bindings
 hold for all runs, but for MODEL_DIR. All begin with the same weights, and see
-the same examples in the same updates. The same command goes on where the last
+the same examples in the same updates. The same command resumes where the last
 one stopped. What came out lies in DIR: report.html, report.json and, where
 matplotlib is installed, plots. Without a gin file it is runs/comparison.gin, on
 generated dialogues.

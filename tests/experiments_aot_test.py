@@ -136,7 +136,7 @@ def test_flops_of_decoding_are_those_of_the_formulas(scan_layers):
   }
   assert flops['encode'] == costs.encode(cfg, 4, 24).flops
   decode = functools.partial(
-    costs.decode, cfg, batch=4, length=24, rows=12, slots=11
+    costs.decode, cfg, batch=4, length=24, rows=12, cache_length=11
   )
   assert flops['prefill'] == decode(queries=6).flops
   assert flops['step'] == decode(queries=1).flops

@@ -148,7 +148,9 @@ def test_a_step_by_hand():
     vocab_size=10, emb_dim=4, num_heads=1, head_dim=2, mlp_dim=3,
     num_encoder_layers=1, num_decoder_layers=1, mlp_activations=('relu',),
   )  # fmt: skip
-  work = costs.decode(config, batch=1, length=5, rows=2, queries=1, slots=6)
+  work = costs.decode(
+    config, batch=1, length=5, rows=2, queries=1, cache_length=6
+  )
   weights = 6 * 4 * 2 + 2 * 4 * 3  # Attention, feed-forward.
   attention = 2 * (6 + 5) * 2  # Keys and values of 11 places.
   assert work.flops == 2 * 2 * (weights + attention) + 2 * 2 * 4 * 10

@@ -206,7 +206,7 @@ def _no_t5(
   target: Mapping[str, Tensor], where: str, reason: str
 ) -> errors.UserError:
   return errors.UserError(
-    f'{where} has not the parameters of a T5: {reason}. It has '
+    f'{where} does not have the parameters of a T5: {reason}. It has '
     f'{", ".join(sorted(target)[:8])}, ...'
   )
 

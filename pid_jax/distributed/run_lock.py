@@ -167,4 +167,4 @@ def _describe(owner: str) -> str:
     known = json.loads(owner)
     return f'pid {known["pid"]} on {known["host"]}, since {known["since"]}'
   except (ValueError, KeyError, TypeError):
-    return 'of which nothing is known'
+    return 'owner unknown'

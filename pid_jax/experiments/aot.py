@@ -97,7 +97,7 @@ def decode_programs(
   partitioner.check_batch_size(sizes.num_inputs)
   module = network.Transformer(config)
   params = checkpoints.abstract_params(config, partitioner, param_dtype)
-  rows, slots = sizes.rows, sizes.slots
+  rows, cache_length = sizes.rows, sizes.cache_length
   ids = lambda *shape: jax.ShapeDtypeStruct(
     shape,
     jnp.int32,
@@ -130,7 +130,7 @@ def decode_programs(
   encode = functools.partial(prefill_lib.encode, module)
   with partitioner.scope():
     cross = place(jax.eval_shape(encode, params, inputs))
-    cache = place(jax.eval_shape(lambda: module.init_cache(rows, slots)))
+    cache = place(jax.eval_shape(lambda: module.init_cache(rows, cache_length)))
   shardings = lambda tree: jax.tree.map(lambda leaf: leaf.sharding, tree)
   after_step = (partitioner.sharding('batch', 'vocab'), shardings(cache))
 
@@ -144,7 +144,7 @@ def decode_programs(
   yield trace('encode', encode, inputs, out_shardings=shardings(cross))
   yield trace(
     'prefill',
-    functools.partial(prefill_lib.prefill, module, cache_length=slots),
+    functools.partial(prefill_lib.prefill, module, cache_length=cache_length),
     *(cross, ids(sizes.num_inputs, sizes.num_prompts, sizes.prompt_length)),
     out_shardings=after_step,
   )

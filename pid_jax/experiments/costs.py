@@ -9,8 +9,8 @@ nothing is kept from one phase to the next: weights, keys and values, caches;
 not activations, which a good program keeps close.
 
 Letters: B inputs, S input tokens, U prompts, P prompt tokens, T generated
-tokens, R rows, Q tokens of a row in one pass, C slots of its cache, L packed
-decoder tokens; E emb_dim, A = num_heads * head_dim, F mlp_dim, V vocab_size,
+tokens, R rows, Q tokens of a row in one pass, C positions of its cache, L
+packed decoder tokens; E emb_dim, A = num_heads * head_dim, F mlp_dim, V vocab_size,
 N layers, G matrices into the feed-forward block (2 when gated).
 """
 
@@ -128,21 +128,21 @@ def decode(
   length: int,
   rows: int,
   queries: int,
-  slots: int,
+  cache_length: int,
   num_logits: int = 1,
 ) -> Work:
-  """Reads Q tokens in each of R rows, against C slots and S input tokens.
+  """Reads Q tokens in each of R rows, against C positions and S input tokens.
 
   Each of R Q tokens meets, in each layer, four projections of self-attention
   and two of cross-attention (queries and output; keys and values exist),
-  G + 1 of the feed-forward block, C slots of its row (those that the mask
+  G + 1 of the feed-forward block, C positions of its row (those that the mask
   hides are multiplied too) and S of its input; and R num_logits tokens meet the
   head:
 
       2 R Q N (6 E A + (G + 1) E F + 2 (C + S) A) + 2 R num_logits E V
 
   Read: these weights, the keys and values of B inputs (once for all rows of an
-  input), the caches; written: Q slots of each cache.
+  input), the caches; written: Q positions of each cache.
 
   Args:
     config: of the model.
@@ -150,17 +150,19 @@ def decode(
     length: S.
     rows: R, over all inputs.
     queries: Q.
-    slots: C.
+    cache_length: C.
     num_logits: tokens of each row whose logits are computed.
   """
   joined_kv, layers = _joined_kv(config), config.num_decoder_layers
   layer = 1.5 * _attention_weights(config) + _mlp_weights(config)
   head = config.emb_dim * config.vocab_size
   tokens = rows * queries
-  flops = 2 * tokens * layers * (layer + 2 * (slots + length) * joined_kv)
+  flops = (
+    2 * tokens * layers * (layer + 2 * (cache_length + length) * joined_kv)
+  )
   flops += 2 * rows * num_logits * head
   item = _ITEM_BYTES[config.dtype]
-  cache = item * layers * 2 * rows * (slots + queries) * joined_kv
+  cache = item * layers * 2 * rows * (cache_length + queries) * joined_kv
   return Work(
     flops,
     _WEIGHT_BYTES * (layers * layer + head + tokens * config.emb_dim)
@@ -179,7 +181,8 @@ def generate(
 
   `layouts` says what each layout encodes and decodes. The first pass reads the
   start token and the prompt and gives the first token, so there is one step
-  less than tokens. The cache of each step holds all slots that the last needs.
+  less than tokens. The cache of each step holds all positions that the last
+  step needs.
 
   Args:
     config: of the model.
@@ -188,10 +191,10 @@ def generate(
     rows_left: rows that each step must run on, of pid and pie; None: all.
   """
   decoded_sizes = sizes.of(layout)
-  batch, length, slots = (
+  batch, length, cache_length = (
     decoded_sizes.num_inputs,
     decoded_sizes.input_length,
-    decoded_sizes.slots,
+    decoded_sizes.cache_length,
   )
   if rows_left is None:
     rows_left = [decoded_sizes.rows] * (decoded_sizes.new_tokens - 1)
@@ -203,7 +206,7 @@ def generate(
       length=length,
       rows=rows,
       queries=queries,
-      slots=slots,
+      cache_length=cache_length,
     )
 
   return Phases(
@@ -220,8 +223,8 @@ def train_step(
 
   The rows may be packed ones of PiD, or padded ones of PiE and joint: masks
   save no product. The forward pass is `encode` plus `decode` of B rows with L
-  queries against L slots, all logits wanted. The backward pass has two products
-  for each of the forward pass (a gradient for either factor): three times the
+  queries against L positions, all logits wanted. The backward pass has two
+  products for each of the forward pass (a gradient for either factor): three times the
   FLOPs. What `remat_policy` recomputes comes on top: 'minimal' the products of
   queries, keys and values; 'full' all of each layer but its last product, whose
   result the backward pass does not ask for.
@@ -236,7 +239,7 @@ def train_step(
     length=length,
     rows=batch,
     queries=packed_length,
-    slots=packed_length,
+    cache_length=packed_length,
     num_logits=packed_length,
   )
   encoded = batch * length * config.num_encoder_layers

@@ -49,8 +49,8 @@ class Sizes:
     return self.num_inputs * self.num_prompts
 
   @property
-  def slots(self) -> int:
-    """Slots of a row's cache that the last step needs."""
+  def cache_length(self) -> int:
+    """Positions of a row's self-attention cache that the last step needs."""
     return self.prompt_length + self.new_tokens
 
   def of(self, layout: str) -> Sizes:

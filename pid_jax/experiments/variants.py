@@ -91,11 +91,13 @@ class Decoder:
   ) -> tuple[Callable[[], Any], ...]:
     """Returns a function for each of `PARTS`."""
     inputs, prompts = _to_layout(variant, batch)
-    slots = job.sizes.of(variant.layout).slots
+    cache_length = job.sizes.of(variant.layout).cache_length
     module, params, wait = self.module, self.params, jax.block_until_ready
     return (
       lambda: wait(_encode(module, params, inputs)),
-      lambda: wait(_encode_and_prefill(module, params, inputs, prompts, slots)),
+      lambda: wait(
+        _encode_and_prefill(module, params, inputs, prompts, cache_length)
+      ),
     )
 
   def profile(

@@ -275,7 +275,7 @@ def truncate(
   Args:
     ids: of the input, without EOS.
     prompts: ids of all its prompts.
-    layout: 'pid': the encoder reads the input alone; or 'pie': once behind each
+    layout: 'pid': the encoder reads the input alone; or 'pie': once after each
       prompt.
     limit: greatest length, EOS (and prompt) included; None: no limit.
     long_inputs: what to do with a longer one: 'keep_start', 'keep_end' or

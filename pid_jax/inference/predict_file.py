@@ -73,7 +73,7 @@ def answer_file(
     output_file.with_name(output_file.name + '.parts'),
     {
       'model': model_name,
-      'version': pid_jax.__version__,  # Which makes the batches.
+      'version': pid_jax.__version__,  # Batching may change between versions.
       'input': hashlib.sha256(json.dumps(examples).encode()).hexdigest(),
       'options': repr((options, batch_size)),
     },

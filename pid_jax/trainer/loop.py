@@ -226,7 +226,7 @@ def train(
       bool(evaluators) and (step == total_steps or step % eval_period == 0)
     )
 
-    # --- Make up for an evaluation that was interrupted.
+    # --- Run the evaluation that was interrupted.
     if (
       restored is not None
       and is_eval_step(first_step)
