@@ -387,5 +387,5 @@ def test_another_tree_is_refused(tmp_path):
   (path / 'checkpoint').write_bytes(
     flax.serialization.msgpack_serialize(content)
   )
-  with pytest.raises(errors.UserError, match='not the parameters of a T5'):
+  with pytest.raises(errors.UserError, match='not have the parameters of a T5'):
     checkpoints.load(path)

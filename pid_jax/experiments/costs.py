@@ -10,8 +10,8 @@ not activations, which a good program keeps close.
 
 Letters: B inputs, S input tokens, U prompts, P prompt tokens, T generated
 tokens, R rows, Q tokens of a row in one pass, C positions of its cache, L
-packed decoder tokens; E emb_dim, A = num_heads * head_dim, F mlp_dim, V vocab_size,
-N layers, G matrices into the feed-forward block (2 when gated).
+packed decoder tokens; E emb_dim, A = num_heads * head_dim, F mlp_dim, V
+vocab_size, N layers, G matrices into the feed-forward block (2 when gated).
 """
 
 from collections.abc import Sequence
@@ -224,10 +224,10 @@ def train_step(
   The rows may be packed ones of PiD, or padded ones of PiE and joint: masks
   save no product. The forward pass is `encode` plus `decode` of B rows with L
   queries against L positions, all logits wanted. The backward pass has two
-  products for each of the forward pass (a gradient for either factor): three times the
-  FLOPs. What `remat_policy` recomputes comes on top: 'minimal' the products of
-  queries, keys and values; 'full' all of each layer but its last product, whose
-  result the backward pass does not ask for.
+  products for each of the forward pass (a gradient for either factor): three
+  times the FLOPs. What `remat_policy` recomputes comes on top: 'minimal' the
+  products of queries, keys and values; 'full' all of each layer but its last
+  product, whose result the backward pass does not ask for.
 
   Parameters are read forward, backward and by the update, which writes them;
   gradients are written and read: six times their bytes, without the optimizer's
