@@ -135,3 +135,14 @@ def test_json_of_another_kind_is_one_line(fields, words):
   with pytest.raises(errors.UserError, match=words) as caught:
     T5Config.from_dict(fields)
   assert '\n' not in str(caught.value)
+
+
+def test_rows_beyond_the_ids_of_a_known_size_are_padding():
+  config = config_lib.T5Config(size='t5_1_1_base', vocab_size=32256)
+  assert (config.vocab_size, config.num_tokens) == (32256, 32100)
+  assert config_lib.T5Config(size='tiny', vocab_size=2048).num_tokens == 2048
+
+
+def test_a_field_without_a_value_is_not_the_default():
+  with pytest.raises(errors.UserError, match='num_heads'):
+    config_lib.T5Config.from_dict({'vocab_size': 640, 'num_heads': None})
