@@ -11,7 +11,6 @@ import subprocess
 import sys
 
 from clu import metric_writers
-from etils import epath
 import pages_data
 import pytest
 import seqio
@@ -296,7 +295,7 @@ def test_the_page_is_written_atomically(tmp_path, monkeypatch):
 
   output = tmp_path / 'x.html'
   output.write_text('from before')
-  monkeypatch.setattr(type(epath.Path(output)), 'replace', full)
+  monkeypatch.setattr(os, 'replace', full)
   with pytest.raises(errors.UserError, match='x.html: No space left'):
     viewer.write_report(source, output)
   assert sorted(os.listdir(tmp_path)) == ['x.html', 'x.jsonl']

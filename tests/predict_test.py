@@ -9,7 +9,6 @@ import pathlib
 import subprocess
 import sys
 
-from etils import epath
 import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
@@ -18,9 +17,9 @@ from toys import configs
 from toys import vocabularies
 from toys import weights
 
-from pid_jax import atomic
 from pid_jax import checkpoints
 from pid_jax import errors
+from pid_jax import files
 from pid_jax import inference
 from pid_jax import vocabulary
 
@@ -173,7 +172,7 @@ def test_one_line_and_status_2_for_a_missing_model(tmp_path):
 def test_an_output_that_cannot_be(tmp_path):
   questions = _write(tmp_path / 'questions.jsonl', LINES)
   for output in (tmp_path, tmp_path / 'none' / 'answers.jsonl'):
-    with pytest.raises(errors.UserError, match='a file in a folder that exist'):
+    with pytest.raises(errors.UserError, match='cannot write'):
       inference.answer_file(lambda: None, questions, output)
 
 
@@ -186,8 +185,8 @@ def test_a_full_disk_leaves_nothing(tmp_path, monkeypatch):
     raise OSError(28, 'No space left on device')
 
   # The scratch file is written by then.
-  monkeypatch.setattr(type(epath.Path(answers)), 'replace', full)
+  monkeypatch.setattr(os, 'replace', full)
   with pytest.raises(errors.UserError, match='answers.jsonl: No space left'):
-    atomic.write(answers, b'new')
+    files.write(answers, b'new')
   assert os.listdir(tmp_path) == ['answers.jsonl']
   assert answers.read_text() == 'from before'

@@ -27,9 +27,9 @@ import optax
 import orbax.checkpoint as ocp
 
 from pid_jax import adafactor
-from pid_jax import atomic
 from pid_jax import config as config_lib
 from pid_jax import errors
+from pid_jax import files
 from pid_jax import vocabulary as vocabulary_lib
 from pid_jax.checkpoints import lazy_checkpoint
 from pid_jax.checkpoints import names
@@ -309,9 +309,9 @@ def write_config(
   if steps(model_dir):
     _check_same_run(model_dir, read_config(model_dir), description)
   if isinstance(vocabulary, vocabulary_lib.Vocabulary):
-    atomic.write(model_dir / VOCABULARY_FILE, vocabulary.model_bytes)
+    files.write(model_dir / VOCABULARY_FILE, vocabulary.model_bytes)
   text = json.dumps(description, indent=2) + '\n'
-  atomic.write(model_dir / CONFIG_FILE, text.encode())
+  files.write(model_dir / CONFIG_FILE, text.encode())
 
 
 # A resumed run reads its whole state, and whether its arrays are stacked must

@@ -9,7 +9,7 @@ from typing import Any
 
 from etils import epath
 
-from pid_jax import atomic
+from pid_jax import files
 
 _PACKAGES = (
   'pid_jax', 'jax', 'jaxlib', 'flax', 'numpy', 'torch', 'transformers',
@@ -38,7 +38,7 @@ def say(line: str) -> None:
 
 def write_json(path: epath.PathLike, value: Any) -> None:
   """Writes JSON, whole or not at all."""
-  atomic.write(path, (json.dumps(value, indent=1) + '\n').encode())
+  files.write(path, (json.dumps(value, indent=1) + '\n').encode())
 
 
 def _versions():

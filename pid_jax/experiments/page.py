@@ -13,7 +13,7 @@ from typing import Any
 
 from etils import epath
 
-from pid_jax import atomic
+from pid_jax import files
 from pid_jax.experiments import costs
 from pid_jax.experiments import figures as figures_lib
 from pid_jax.experiments import output
@@ -68,7 +68,7 @@ def write(
   }
   folder = epath.Path(folder)
   output.write_json(folder / FILE, report)
-  atomic.write(folder / PAGE, page(report).encode())
+  files.write(folder / PAGE, page(report).encode())
   if renderer.is_installed():
     figures_lib.write(figures_lib.of_comparison(report), folder)
   return report

@@ -20,9 +20,9 @@ import time
 from etils import epath
 import numpy as np
 
-from pid_jax import atomic
 from pid_jax import distributed
 from pid_jax import errors
+from pid_jax import files
 
 Arrays = tuple[np.ndarray, ...]
 
@@ -75,7 +75,7 @@ class PartialResults:
       )
       self._folder.rmtree()
     self._folder.mkdir()
-    atomic.write(path, job.encode())
+    files.write(path, job.encode())
 
   def add(self, number: int, results: Arrays) -> None:
     """Keeps the results of a batch; writes them now and then."""
@@ -94,7 +94,7 @@ class PartialResults:
       }
       np.savez(content, **arrays)
       name = f'{min(self._pending):08d}-{distributed.process_index()}{_SUFFIX}'
-      atomic.write(self._folder / name, content.getvalue())
+      files.write(self._folder / name, content.getvalue())
     self._pending = {}
     self._written_at = time.monotonic()
 

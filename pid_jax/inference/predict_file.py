@@ -23,8 +23,8 @@ from typing import Any
 from etils import epath
 
 import pid_jax
-from pid_jax import atomic
 from pid_jax import distributed
+from pid_jax import files
 from pid_jax import progress
 from pid_jax import subtasks
 from pid_jax.inference import model
@@ -64,11 +64,10 @@ def answer_file(
       There is no output then, or the one from before.
   """
   examples = subtasks.read_examples(input_file, require_targets=False)
-  atomic.check(output_file)
+  output_file = files.check_output(output_file, [input_file])
   options = options or options_lib.DecodingOptions()
   model = load()
   prompts = [example['prompts'] for example in examples]
-  output_file = epath.Path(output_file)
   partial_results = partial_results_lib.PartialResults(
     output_file.with_name(output_file.name + '.parts'),
     {
@@ -101,7 +100,7 @@ def answer_file(
     record['subtasks'] = list(_subtasks(example, response, with_scores))
     lines.append(json.dumps(record, ensure_ascii=False) + '\n')
   if distributed.process_index() == 0:
-    atomic.write(output_file, ''.join(lines).encode())
+    files.write(output_file, ''.join(lines).encode())
   partial_results.remove()
   return len(lines)
 

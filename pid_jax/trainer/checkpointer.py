@@ -19,10 +19,10 @@ from etils import epath
 import jax
 import orbax.checkpoint as ocp
 
-from pid_jax import atomic
 from pid_jax import checkpoints
 from pid_jax import distributed
 from pid_jax import errors
+from pid_jax import files
 from pid_jax.trainer import io_errors
 from pid_jax.trainer import reporting
 from pid_jax.trainer import step as step_lib
@@ -230,7 +230,7 @@ class Checkpointer:
       folder = self._path / str(step) / 'metrics'
       folder.mkdir(exist_ok=True)
       content = json.dumps(dict(metrics)).encode()
-      atomic.write(folder / 'metrics', content)  # As orbax writes them.
+      files.write(folder / 'metrics', content)  # As orbax writes them.
     distributed.barrier('add_metrics')
     self._manager.reload()
 

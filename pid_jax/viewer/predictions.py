@@ -12,7 +12,7 @@ import dataclasses
 
 from etils import epath
 
-from pid_jax import atomic
+from pid_jax import files
 from pid_jax.viewer import comparing
 from pid_jax.viewer import curves as curves_lib
 from pid_jax.viewer import figures
@@ -61,10 +61,10 @@ def write_report(
   Raises:
     UserError: there is nothing to report on, or the page cannot be written.
   """
-  atomic.check(output)
+  files.check_output(output)
   source = sources.load(path)
   table = tables.compare(source.examples, empty_words)
-  atomic.write(output, report(source, table).encode())
+  files.write(output, report(source, table).encode())
   counts = table.counts()
   errors = sum(counts[kind] for kind in comparing.ERRORS)
   return Summary(
