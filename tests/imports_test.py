@@ -39,7 +39,10 @@ _FLOORS = (
   ('subtasks',),
   ('network',),
   ('config',),
-  ('atomic', 'compilation', 'distributed', 'progress', 'vocabulary'),
+  ('compilation', 'distributed', 'progress', 'vocabulary'),
+  ('strict_json',),
+  ('files',),
+  ('checks',),
   ('errors',),
 )
 _HEIGHT = {
