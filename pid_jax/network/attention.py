@@ -10,44 +10,71 @@ those (`key_values`) and attending to them (`__call__`) are two methods.
 Axis letters are those of `pid_jax.network`.
 """
 
+import flax
 from flax import linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float, Int32
 
 from pid_jax import config as config_lib
+from pid_jax.network import blockwise_attention
 from pid_jax.network import layers
+from pid_jax.network import masks
 from pid_jax.network.kv_cache import KVLayer
 
-# Added to the logits that a mask excludes. In float32 exp() of it is exactly
-# zero next to any logit that is not masked, and the softmax of a query that may
-# attend to nothing stays finite.
-MASKED = -1e10
 
+@flax.struct.dataclass
+class AttentionBias:
+  """What is added to the logits: relative position biases and a mask.
 
-def masked_bias(
-  mask: Bool[Array, 'B 1 #Q K'],
-  bias: Float[Array, '#B H Q K'] | None = None,
-) -> Float[Array, 'B _ #Q K']:
-  """Folds a mask into a bias, once for all layers of a stack.
+  One array for all layers where that is small; else its parts, of which
+  `blockwise_attention` makes a block at a time.
 
-  Args:
-    mask: bool [B, 1, Q, K], or [B, 1, 1, K] for all queries; True may be
-      attended to.
-    bias: [1, H, Q, K] or [B, H, Q, K], or None for 0.
-
-  Returns:
-    [B, H, Q, K] in the dtype of the bias, or without a bias float32 in the
-    shape of the mask: the bias where the mask is True, else MASKED.
+  Attributes:
+    dense: broadcastable to [B, H, Q, K], MASKED where a query must not attend;
+      or None.
+    mask: of Q queries and K keys, where `dense` is None.
+    by_distance: [H, Q + K - 1] where `dense` is None, or None for 0; see
+      `RelativePositionBias.by_distance`.
   """
-  if bias is None:
-    return jnp.where(mask, 0.0, MASKED)
-  if bias.shape[0] < mask.shape[0]:
-    # A product with ones, not a broadcast: its gradient is a matrix product,
-    # not a sum over the batch, at which XLA is fifty times slower on CPUs.
-    ones = jnp.ones((mask.shape[0], 1))
-    bias = jnp.einsum('bi,ihqk->bhqk', ones, bias)
-  return jnp.where(mask, bias, MASKED)
+
+  dense: Float[Array, '#B #H #Q K'] | None
+  mask: masks.Mask | None = None
+  by_distance: Float[Array, 'H distances'] | None = None
+
+  @classmethod
+  def make(
+    cls,
+    mask: masks.Mask,
+    relpos_bias: layers.RelativePositionBias | None = None,
+  ) -> 'AttentionBias':
+    """Returns the bias in the form that suits its size.
+
+    Args:
+      mask: of Q queries and K keys; both start at position 0.
+      relpos_bias: the biases of relative positions, or None.
+    """
+    num_queries, num_keys = mask.num_queries, mask.num_keys
+    if blockwise_attention.pays(num_queries, num_keys):
+      return cls(None, mask).plus(relpos_bias, num_queries, num_keys)
+    bias = relpos_bias and relpos_bias(num_queries, num_keys)
+    return cls(masks.masked_bias(mask.dense(), bias))
+
+  def plus(
+    self,
+    relpos_bias: layers.RelativePositionBias | None,
+    num_queries: int,
+    num_keys: int,
+    first_query: int | Int32[Array, ''] | Int32[Array, ' R'] = 0,
+  ) -> 'AttentionBias':
+    """Adds the biases of relative positions, if any."""
+    if relpos_bias is None:
+      return self
+    if self.dense is not None:
+      more = relpos_bias(num_queries, num_keys, first_query)
+      return self.replace(dense=self.dense + more)
+    by_distance = relpos_bias.by_distance(num_queries, num_keys)[:, 0, :-1]
+    return self.replace(by_distance=by_distance)
 
 
 class Attention(nn.Module):
@@ -78,7 +105,7 @@ class Attention(nn.Module):
     self,
     x: Float[Array, 'B Q E'],
     key_values: KVLayer,
-    bias: Float[Array, '#B #H #Q K'],
+    bias: AttentionBias,
     deterministic: bool,
   ) -> Float[Array, 'B Q E']:
     """Attends from every position of `x`.
@@ -86,36 +113,40 @@ class Attention(nn.Module):
     Args:
       x: [B, Q, E].
       key_values: of one layer, K positions.
-      bias: broadcastable to [B, H, Q, K]; added to the float32 logits. MASKED
-        where a query must not attend; see `masked_bias`.
+      bias: added to the float32 logits.
       deterministic: whether dropout is off.
 
     Returns:
       [B, Q, E], in the dtype of `x`.
     """
     query = self._split_heads(self.query(x))
-    # [B, Q, H, D] x [B, H, D, K] -> [B, H, Q, K]
-    logits = jnp.einsum(
-      'bqhd,bhdk->bhqk',
-      query,
-      key_values.keys,
-      preferred_element_type=jnp.float32,
-    )
-    logits = logits + bias
-    # A softmax that divides last: D numbers for each query, not K.
-    highest = jax.lax.stop_gradient(jnp.max(logits, axis=-1, keepdims=True))
-    weights = jnp.exp(logits - highest)
-    total = jnp.sum(weights, axis=-1)  # [B, H, Q]
-    weights = weights.astype(x.dtype)
-    weights = self.dropout(weights, deterministic=deterministic)
-    # [B, H, Q, K] x [B, H, K, D] -> [B, H, Q, D]
-    attended = jnp.einsum('bhqk,bhkd->bhqd', weights, key_values.values)
-    attended = attended / total[..., None].astype(x.dtype)
-    attended = attended.swapaxes(1, 2).reshape(*x.shape[:-1], -1)
+    key_values = self._drop_keys(key_values, deterministic)
+    if bias.dense is None:
+      attended = blockwise_attention.attend(
+        query, key_values, bias.mask, bias.by_distance
+      )
+    else:
+      attended = _attend(query, key_values, bias.dense)
+    attended = attended.reshape(*x.shape[:-1], -1)
     attended = layers.with_sharding_constraint(
       attended, ('batch', 'length', 'joined_kv')
     )
     return self.out(attended)
+
+  def _drop_keys(self, key_values: KVLayer, deterministic: bool) -> KVLayer:
+    """Drops attention weights, those of a key for all queries or for none.
+
+    As in T5. The weight of a key times 0 or 1 / (1 - rate), the sum of the
+    weights staying as it is, is its value times that.
+    """
+    if deterministic or not self.config.dropout_rate:
+      return key_values
+    values = key_values.values
+    kept = self.dropout(
+      jnp.ones((*values.shape[:2], 1, values.shape[2]), values.dtype),
+      deterministic=False,
+    )
+    return key_values.replace(values=values * kept.swapaxes(2, 3))
 
   def _split_heads(self, x: Float[Array, 'B Q HD']) -> Float[Array, 'B Q H D']:
     # [B, Q, H * D] -> [B, Q, H, D]
@@ -123,3 +154,29 @@ class Attention(nn.Module):
     x = x.reshape(*x.shape[:-1], cfg.num_heads, cfg.head_dim)
     axes = ('batch', 'length', 'heads', 'kv')
     return layers.with_sharding_constraint(x, axes)
+
+
+def _attend(
+  query: Float[Array, 'B Q H D'],
+  key_values: KVLayer,
+  bias: Float[Array, '#B #H #Q K'],
+) -> Float[Array, 'B Q H D']:
+  """Returns softmax(query keys + bias) values, by [B, H, Q, K] logits."""
+  # [B, Q, H, D] x [B, H, D, K] -> [B, H, Q, K]
+  logits = jnp.einsum(
+    'bqhd,bhdk->bhqk',
+    query,
+    key_values.keys,
+    preferred_element_type=jnp.float32,
+  )
+  logits = logits + bias
+  # A softmax that divides last: D numbers for each query, not K.
+  highest = jax.lax.stop_gradient(jnp.max(logits, axis=-1, keepdims=True))
+  weights = jnp.exp(logits - highest)
+  total = jnp.sum(weights, axis=-1)  # [B, H, Q]
+  # [B, H, Q, K] x [B, H, K, D] -> [B, H, Q, D]
+  attended = jnp.einsum(
+    'bhqk,bhkd->bhqd', weights.astype(query.dtype), key_values.values
+  )
+  attended = attended / total[..., None].astype(query.dtype)
+  return attended.swapaxes(1, 2)

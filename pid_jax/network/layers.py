@@ -202,7 +202,43 @@ class RelativePositionBias(nn.Module):
   config: config_lib.T5Config
   bidirectional: bool
 
-  @nn.compact
+  def setup(self):
+    cfg = self.config
+    self.rel_embedding = param_with_axes(
+      'rel_embedding',
+      relpos_init,
+      (cfg.num_heads, cfg.relpos_num_buckets),
+      jnp.float32,
+      axes=('heads', 'relpos_buckets'),
+      module=self,
+    )
+
+  def by_distance(
+    self,
+    num_queries: int,
+    num_keys: int,
+    first_query: int | Int32[Array, ''] | Int32[Array, ' R'] = 0,
+  ) -> Float[Array, 'H _ distances']:
+    """Returns the bias of each distance of queries and keys.
+
+    Arguments are those of `__call__`.
+
+    Returns:
+      [H, R, Q + K]: of key position minus query position from -(Q - 1) to K -
+      1 (counted from `first_query`), in rising order, and one more.
+    """
+    cfg = self.config
+    first_query = jnp.atleast_1d(first_query)
+    distance = jnp.arange(num_queries + num_keys) - (num_queries - 1)
+    distance = distance[None, :] - first_query[:, None]  # [R, Q + K]
+    bucket = relative_position_bucket(
+      distance,
+      self.bidirectional,
+      cfg.relpos_num_buckets,
+      cfg.relpos_max_distance,
+    )
+    return jnp.take(self.rel_embedding, bucket, axis=1)
+
   def __call__(
     self,
     num_queries: int,
@@ -220,28 +256,13 @@ class RelativePositionBias(nn.Module):
       [1, H, Q, K], or [R, H, Q, K] if `first_query` is [R], in the dtype of the
       parameters.
     """
-    cfg = self.config
-    rel_embedding = param_with_axes(
-        'rel_embedding', relpos_init, (cfg.num_heads, cfg.relpos_num_buckets),
-        jnp.float32, axes=('heads', 'relpos_buckets'),
-    )  # fmt: skip
-    # Biases of all Q + K - 1 distances (and an unused one), in rising order.
-    num_distances = num_queries + num_keys
-    first_query = jnp.atleast_1d(first_query)
-    distance = jnp.arange(num_distances) - (num_queries - 1)
-    distance = distance[None, :] - first_query[:, None]  # [R, Q + K]
-    bucket = relative_position_bucket(
-      distance,
-      self.bidirectional,
-      cfg.relpos_num_buckets,
-      cfg.relpos_max_distance,
-    )
-    by_distance = jnp.take(rel_embedding, bucket, axis=1)  # [H, R, Q + K]
+    by_distance = self.by_distance(num_queries, num_keys, first_query)
+    num_heads, _, num_distances = by_distance.shape
     # A Toeplitz matrix by reshaping: row q starts one distance further left
     # than row q - 1. Its gradient is a sum; that of a gather is a slow scatter.
     rows = jnp.tile(by_distance.swapaxes(0, 1), (1, 1, num_queries))
     rows = rows[:, :, num_queries - 1 : num_queries * num_distances - 1]
-    rows = rows.reshape(-1, cfg.num_heads, num_queries, num_distances - 1)
+    rows = rows.reshape(-1, num_heads, num_queries, num_distances - 1)
     return rows[..., :num_keys]
 
 

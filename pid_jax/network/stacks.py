@@ -14,14 +14,16 @@ import flax
 from flax import linen as nn
 from flax.linen import partitioning as nn_partitioning
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Float32, Int32
 
 from pid_jax import config as config_lib
 from pid_jax.network import axes
 from pid_jax.network import kv_cache
 from pid_jax.network import layers
+from pid_jax.network import masks
 from pid_jax.network.attention import Attention
-from pid_jax.network.attention import masked_bias
+from pid_jax.network.attention import AttentionBias
 from pid_jax.network.kv_cache import KVCache
 from pid_jax.network.kv_cache import KVLayer
 
@@ -35,18 +37,17 @@ class LayerContext:
   The encoder uses the first alone.
 
   Attributes:
-    self_bias: [R, H, Q, K] (in the encoder [B, H, S, S]), relative
-      position bias where a query may attend, else MASKED. With
-      `relpos_bias_per_layer`, [R, 1, Q, K] with 0 instead of the bias.
-    cross_bias: float32 [B, 1, L, S] (training) or [B, 1, 1, S] (decoding), 0
-      where a query may attend, else MASKED.
+    self_bias: of Q queries and K keys (in the encoder S and S): a mask, and the
+      relative position bias unless `relpos_bias_per_layer`.
+    cross_bias: a mask of L queries (in decoding of all U * Q of an input) and S
+      keys.
     encoded: [B, S, E] in training; None in decoding, which has a cache.
     cache_index: int32 scalar or [R], the first position of the self-attention
       cache to write; None in training.
   """
 
-  self_bias: Float[Array, 'R _ Q K']
-  cross_bias: Float32[Array, 'B 1 _ S'] | None = None
+  self_bias: AttentionBias
+  cross_bias: AttentionBias | None = None
   encoded: Float[Array, 'B S E'] | None = None
   cache_index: Int32[Array, ''] | Int32[Array, ' R'] | None = None
 
@@ -93,7 +94,7 @@ class EncoderLayer(nn.Module):
     """Maps [B, S, E] to ([B, S, E], None); see `DecoderLayer.__call__`."""
     bias = context.self_bias
     if self.config.relpos_bias_per_layer:
-      bias += self.relpos_bias(x.shape[1], x.shape[1])
+      bias = bias.plus(self.relpos_bias, x.shape[1], x.shape[1])
     y = self.pre_attention_layer_norm(x)
     y = self.attention(y, self.attention.key_values(y), bias, deterministic)
     x = x + self.dropout(y, deterministic)
@@ -152,7 +153,8 @@ class DecoderLayer(nn.Module):
     bias = context.self_bias
     if self.config.relpos_bias_per_layer:
       first = 0 if context.cache_index is None else context.cache_index
-      bias += self.relpos_bias(x.shape[1], key_values.keys.shape[-1], first)
+      num_keys = key_values.keys.shape[-1]
+      bias = bias.plus(self.relpos_bias, x.shape[1], num_keys, first)
     y = self.self_attention(y, key_values, bias, deterministic)
     x = x + self.dropout(y, deterministic)
 
@@ -235,19 +237,10 @@ class _Stack(nn.Module):
     self.layer_names = tuple(stack)
     setattr(self, f'{name}_norm', _layer_norm(cfg))
 
-  def _self_bias(
-    self,
-    mask: Bool[Array, 'R 1 #Q K'],
-    num_queries: int,
-    first_query: int | Int32[Array, ''] | Int32[Array, ' R'] = 0,
-  ) -> Float[Array, 'R _ #Q K']:
-    """Folds the mask into the bias if all layers share one, else into 0."""
-    if self.config.relpos_bias_per_layer:
-      return masked_bias(mask)
-    num_keys = mask.shape[-1]
-    return masked_bias(
-      mask, self.relpos_bias(num_queries, num_keys, first_query)
-    )
+  @property
+  def _shared_relpos_bias(self) -> layers.RelativePositionBias | None:
+    """The relative position bias of all layers, if they share one."""
+    return None if self.config.relpos_bias_per_layer else self.relpos_bias
 
   def _run(self, method, x, caches, context, deterministic):
     """Calls a method of every layer in turn.
@@ -283,17 +276,17 @@ class Encoder(_Stack):
   def __call__(
     self,
     x: Float[Array, 'B S E'],
-    mask: Bool[Array, 'B 1 _ S'],
+    mask: masks.Mask,
     deterministic: bool,
   ) -> Float[Array, 'B S E']:
     """Maps embedded inputs [B, S, E] to encoded ones of the same shape.
 
     Args:
       x: [B, S, E], embedded tokens.
-      mask: bool [B, 1, S, S] or [B, 1, 1, S], True where to attend.
+      mask: of S queries and S keys.
       deterministic: whether dropout is off.
     """
-    context = LayerContext(self._self_bias(mask, x.shape[1]))
+    context = LayerContext(AttentionBias.make(mask, self._shared_relpos_bias))
     x = self.dropout(x, deterministic)
     x, _ = self._run('__call__', x, None, context, deterministic)
     return self.dropout(self.encoder_norm(x), deterministic)
@@ -314,8 +307,8 @@ class Decoder(_Stack):
     self,
     x: Float[Array, 'B L E'],
     encoded: Float[Array, 'B S E'],
-    self_mask: Bool[Array, '#B 1 L L'],
-    cross_mask: Bool[Array, 'B 1 _ S'],
+    self_mask: masks.Mask,
+    cross_mask: masks.Mask,
     deterministic: bool,
   ) -> Float[Array, 'B L E']:
     """Maps embedded packed rows [B, L, E] to hidden states [B, L, E].
@@ -323,12 +316,14 @@ class Decoder(_Stack):
     Args:
       x: [B, L, E], embedded tokens.
       encoded: [B, S, E], of the encoder.
-      self_mask: bool [B, 1, L, L] or [1, 1, L, L], True where to attend.
-      cross_mask: bool [B, 1, L, S] or [B, 1, 1, S].
+      self_mask: of L queries and L keys.
+      cross_mask: of L queries and S keys.
       deterministic: whether dropout is off.
     """
     context = LayerContext(
-      self._self_bias(self_mask, x.shape[1]), masked_bias(cross_mask), encoded
+      AttentionBias.make(self_mask, self._shared_relpos_bias),
+      AttentionBias.make(cross_mask),
+      encoded,
     )
     x = self.dropout(x, deterministic)
     x, _ = self._run('__call__', x, None, context, deterministic)
@@ -361,9 +356,14 @@ class Decoder(_Stack):
     Returns:
       Hidden states [R, Q, E], and the new cache.
     """
+    num_inputs = cross.mask.shape[0]
+    num_queries = x.shape[0] // num_inputs * x.shape[1]
+    cross_mask = masks.Mask.of_keys(cross.mask.astype(jnp.int32), num_queries)
+    shared = self._shared_relpos_bias
+    self_bias = shared and shared(x.shape[1], self_mask.shape[-1], cache_index)
     context = LayerContext(
-      self._self_bias(self_mask, x.shape[1], cache_index),
-      masked_bias(cross.mask[:, None, None, :]),
+      AttentionBias(masks.masked_bias(self_mask, self_bias)),
+      AttentionBias.make(cross_mask),
       cache_index=cache_index,
     )
     if self.config.scan_layers:

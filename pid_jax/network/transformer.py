@@ -14,10 +14,11 @@ Axis letters are those of `pid_jax.network`.
 
 from flax import linen as nn
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Float32, Int32
+from jaxtyping import Array, Float, Float32, Int32
 
 from pid_jax import config as config_lib
 from pid_jax.network import layers
+from pid_jax.network import masks
 from pid_jax.network import stacks
 from pid_jax.network.kv_cache import KVCache
 from pid_jax.network.kv_cache import KVLayer
@@ -89,10 +90,11 @@ class Transformer(nn.Module):
     Returns:
       [B, S, E] in the activations' dtype.
     """
+    length = encoder_input_tokens.shape[1]
     if encoder_segment_ids is None:
-      mask = (encoder_input_tokens > 0)[:, None, None, :]
+      mask = masks.Mask.of_keys(encoder_input_tokens, length)
     else:
-      mask = _same(encoder_segment_ids, encoder_segment_ids)
+      mask = masks.Mask.of_same(encoder_segment_ids, encoder_segment_ids)
     x = self.token_embedder(encoder_input_tokens)
     return self.encoder(x, mask, not enable_dropout)
 
@@ -129,14 +131,18 @@ class Transformer(nn.Module):
     """
     del decoder_target_tokens, decoder_positions
     length = decoder_input_tokens.shape[1]
-    self_mask = jnp.tril(jnp.ones((1, 1, length, length), bool))
-    for ids in (decoder_segment_ids, decoder_subtask_ids):
-      if ids is not None:
-        self_mask = self_mask & _same(ids, ids)
+    ids = [
+      jnp.asarray(ids)
+      for ids in (decoder_segment_ids, decoder_subtask_ids)
+      if ids is not None
+    ]
+    # Without ids, one sequence in each row.
+    ids = tuple(ids) or (jnp.ones((1, length), jnp.int32),)
+    self_mask = masks.Mask(ids, ids, length, causal=True)
     if encoder_segment_ids is None:
-      cross_mask = (encoder_input_tokens > 0)[:, None, None, :]
+      cross_mask = masks.Mask.of_keys(encoder_input_tokens, length)
     else:
-      cross_mask = _same(decoder_segment_ids, encoder_segment_ids)
+      cross_mask = masks.Mask.of_same(decoder_segment_ids, encoder_segment_ids)
     x = self.token_embedder(decoder_input_tokens)
     x = self.decoder(x, encoded, self_mask, cross_mask, not enable_dropout)
     return self._logits(x)
@@ -225,9 +231,3 @@ class Transformer(nn.Module):
     if cfg.logits_via_embedding:
       return self.token_embedder.attend(x) * cfg.emb_dim**-0.5
     return self.decoder.logits(x)
-
-
-def _same(
-  query_ids: Int32[Array, 'B Q'], key_ids: Int32[Array, 'B K']
-) -> Bool[Array, 'B 1 Q K']:
-  return query_ids[:, None, :, None] == key_ids[:, None, None, :]
