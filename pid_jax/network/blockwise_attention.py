@@ -28,7 +28,7 @@ from pid_jax.network import masks
 from pid_jax.network.kv_cache import KVLayer
 
 # Lengths of blocks.
-_BLOCK_QUERIES = 256
+_BLOCK_QUERIES = 512
 _BLOCK_KEYS = 512
 # Logits of a head from which blocks are at least as fast as one [Q, K] matrix.
 _MIN_LOGITS = 1 << 20
