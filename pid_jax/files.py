@@ -21,6 +21,7 @@ from typing import Any
 from etils import epath
 
 from pid_jax import errors
+from pid_jax import file_errors
 
 # A temporary file is '.NAME.RANDOM' with this suffix.
 TEMPORARY_SUFFIX = '.pid_jax-tmp'
@@ -184,15 +185,18 @@ def write(value: epath.PathLike, content: bytes) -> None:
 
 @contextlib.contextmanager
 def explained(what: str) -> Iterator[None]:
-  """Turns an OSError within the context into a UserError.
+  """Turns errors of files and disks within the context into a UserError.
 
   Args:
     what: failed, such as 'cannot read FILE', which begins the message.
   """
   try:
     yield
-  except OSError as e:
-    raise errors.UserError(f'{what}: {e.strerror or e}') from e
+  except Exception as e:  # Libraries have their own kinds, see file_errors.
+    words = file_errors.fault(e)
+    if words is None:
+      raise
+    raise errors.UserError(f'{what}: {words}') from e
 
 
 def _real_target(target: epath.Path) -> str:

@@ -42,7 +42,7 @@ _FLOORS = (
   ('compilation', 'distributed', 'progress', 'vocabulary'),
   ('strict_json',),
   ('files',),
-  ('checks',),
+  ('checks', 'file_errors'),
   ('errors',),
 )
 _HEIGHT = {

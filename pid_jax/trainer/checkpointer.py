@@ -22,6 +22,7 @@ import orbax.checkpoint as ocp
 from pid_jax import checkpoints
 from pid_jax import distributed
 from pid_jax import errors
+from pid_jax import file_errors
 from pid_jax import files
 from pid_jax.trainer import io_errors
 from pid_jax.trainer import reporting
@@ -283,7 +284,7 @@ class Checkpointer:
     """
     if distributed.process_count() > 1 and not _is_common(error):
       return
-    if not io_errors.fault(error):
+    if not file_errors.fault(error):
       self._manager.close()
       return
     with contextlib.suppress(Exception):  # It would only repeat the fault.
