@@ -4,7 +4,7 @@
 
 Python raises OSError, TensorFlow an error of its own, and tensorstore (so orbax
 too) a ValueError that quotes the system. Whichever it is, `fault` says in words
-what is wrong, and `explain` also with which file.
+what is wrong, `explain` also with which file, and `find` returns both.
 """
 
 import errno
@@ -43,34 +43,48 @@ _TENSORFLOW = {
   r' is not a directory\b': errno.ENOTDIR,
   r'Could not find directory': errno.ENOENT,
 }
-_BUCKET = r'Error executing an HTTP request|retry attempts failed'
+# Of buckets, which need no words of the system.
+_BUCKET_ERRORS = (
+  *('PermissionDeniedError', 'UnauthenticatedError', 'UnavailableError'),
+  *('DeadlineExceededError', 'AbortedError'),
+)
+_BUCKET_TEXTS = (
+  r'Error executing an HTTP request|retry attempts failed|File system scheme'
+)
 _FILE = re.compile(
   r'local file "([^"]+)"|(/[^;\n]*); |(/[^;\n]*) is not a directory'
 )
 
 
 def fault(error: BaseException | None) -> str | None:
-  """Returns what is wrong with a file or disk if that caused an error.
+  """Returns what is wrong with a file, 'no space left on the device'.
 
   Args:
-    error: the exception; its causes are looked at too.
+    error: see `find`.
 
   Returns:
-    Words such as 'no space left on the device'; None for other errors, and for
-    a UserError, which has been explained before.
+    Words, or None, see `find`.
   """
-  found = _find(error)
+  found = find(error)
   return found[1] if found else None
 
 
 def explain(error: BaseException | None) -> str | None:
   """As `fault`, after the file's name where that is known: 'FILE: WORDS'."""
-  found = _find(error)
+  found = find(error)
   return ': '.join(filter(None, found)) if found else None
 
 
-def _find(error: BaseException | None) -> tuple[str | None, str] | None:
-  """Returns the file, if known, and what is wrong."""
+def find(error: BaseException | None) -> tuple[str | None, str] | None:
+  """Returns the file, if known, and what is wrong with it.
+
+  Args:
+    error: the exception; its causes are looked at too.
+
+  Returns:
+    None if no file or disk caused the error, and for a UserError, which has
+    been explained before.
+  """
   handled = False  # Whether it was only being handled when another was raised.
   while error is not None and not isinstance(error, errors.UserError):
     if isinstance(error, OSError):
@@ -83,7 +97,9 @@ def _find(error: BaseException | None) -> tuple[str | None, str] | None:
         file = _FILE.search(text)
         name = next(filter(None, file.groups())) if file else None
         return name, _of_number(number)
-      if _is_tensorflow(error) and re.search(_BUCKET, text):
+      if _is_tensorflow(error) and (
+        type(error).__name__ in _BUCKET_ERRORS or re.search(_BUCKET_TEXTS, text)
+      ):
         return None, _first_line(text)
     handled = handled or error.__cause__ is None
     error = error.__cause__ or (

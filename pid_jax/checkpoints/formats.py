@@ -3,6 +3,7 @@
 """Loading, saving and converting, whatever the format."""
 
 from collections.abc import Mapping
+import contextlib
 import dataclasses
 import os
 from typing import Any
@@ -13,8 +14,10 @@ import jax.numpy as jnp
 
 from pid_jax import config as config_lib
 from pid_jax import errors
+from pid_jax import files
 from pid_jax import network
 from pid_jax import partitioning
+from pid_jax import scratch
 from pid_jax import vocabulary as vocabulary_lib
 from pid_jax.checkpoints import hugging_face
 from pid_jax.checkpoints import lazy_checkpoint
@@ -22,7 +25,6 @@ from pid_jax.checkpoints import names
 from pid_jax.checkpoints import native
 from pid_jax.checkpoints import t5x
 from pid_jax.checkpoints import tensors as tensors_lib
-from pid_jax.checkpoints import tensorstore_io
 from pid_jax.network import axes as axes_lib
 from pid_jax.network import quantization
 
@@ -303,18 +305,36 @@ def _write(
   """Writes to a folder beside the target, and renames it when complete."""
   format = _find_format(format)
   tensors_lib.parse_dtype(dtype)
-  path = tensorstore_io.absolute(path)
-  if path.exists() and (not path.is_dir() or any(path.iterdir())):
-    raise errors.UserError(f'{path} exists already: choose another folder.')
-  scratch = path.with_name(f'{path.name}.tmp-{os.getpid()}')
-  try:
-    scratch.mkdir(parents=True)
-    FORMATS[format].write_checkpoint(scratch, model, dtype=dtype, **options)
-    if path.exists():
-      path.rmdir()
-    scratch.rename(path)
-  except BaseException as e:
-    scratch.rmtree(missing_ok=True)
-    if isinstance(e, OSError):
-      raise errors.UserError(f'cannot write {path}: {e.strerror or e}.') from e
-    raise
+  target = files.real(files.path(path, 'the target'))
+  work = scratch.ScratchFolder(target, '.incomplete', 'new', 'target')
+  with files.explained(f'cannot write {target}'):
+    work.sweep()
+    _check_new(target)
+    missing = [p for p in target.parents if not p.exists()]
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+      with work:
+        work.clear()
+        new = work.path / 'new'
+        try:
+          new.mkdir()
+          FORMATS[format].write_checkpoint(new, model, dtype=dtype, **options)
+          _check_new(target)
+          if target.exists():
+            target.rmdir()
+          new.rename(target)
+        finally:
+          work.remove()
+    finally:
+      for folder in missing:  # But for those that the target is in.
+        if not files.is_remote(folder):
+          with contextlib.suppress(OSError):
+            os.rmdir(folder)
+
+
+def _check_new(target: epath.Path) -> None:
+  if not files.is_remote(target):
+    with contextlib.suppress(FileNotFoundError):
+      os.stat(target)  # Raises if there cannot be such a path.
+  if target.exists() and (not target.is_dir() or any(target.iterdir())):
+    raise errors.UserError(f'{target} exists already: choose another folder.')
