@@ -58,24 +58,26 @@ def main(args: argparse.Namespace) -> None:
   from pid_jax.experiments import benchmark_report as report
   from pid_jax.experiments import benchmarking
   from pid_jax.experiments import figures
+  from pid_jax.experiments import output
   from pid_jax.experiments import tpu
   from pid_jax.experiments import workloads
   from pid_jax.viewer import figures as renderer
 
   chosen, points = workloads.choose(args.job, args.sweep)
   model = config.T5Config(size=args.size)
-  folder = report.check_folder(args.output)
-  wants_tpu = args.tpu or tpu.is_installed()
-  tpu_part = benchmarking.analyse_tpu() if wants_tpu else None
-  command = shlex.join(['python', '-m', 'pid_jax.benchmark', *sys.argv[1:]])
-  # A run that is stopped has kept the jobs that were done.
-  for results in benchmarking.run(chosen, points, model):
-    written = report.write(results, tpu_part, command, folder)
-  print('\n' + report.table(written) + f'\n\n{folder / report.FILE} written')
-  if renderer.is_installed():
-    print(*figures.write(figures.of_benchmark(written), folder))
-  else:
-    print(f'no plots: matplotlib is missing; {renderer.INSTALL}')
+  with output.reserved(args.output) as folder:
+    report.check_folder(folder)
+    wants_tpu = args.tpu or tpu.is_installed()
+    tpu_part = benchmarking.analyse_tpu() if wants_tpu else None
+    command = shlex.join(['python', '-m', 'pid_jax.benchmark', *sys.argv[1:]])
+    # A run that is stopped has kept the jobs that were done.
+    for results in benchmarking.run(chosen, points, model):
+      written = report.write(results, tpu_part, command, folder)
+    print(f'\n{report.table(written)}\n\n{folder / report.FILE} written')
+    if renderer.is_installed():
+      print(*figures.write(figures.of_benchmark(written), folder))
+    else:
+      print(f'no plots: matplotlib is missing; {renderer.INSTALL}')
 
 
 if __name__ == '__main__':

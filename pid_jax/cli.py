@@ -37,6 +37,7 @@ import gin
 from pid_jax import config
 from pid_jax import distributed
 from pid_jax import errors
+from pid_jax import files
 from pid_jax import progress
 
 _QUIET_ENVIRONMENT = {
@@ -492,7 +493,8 @@ def _rewrite_gin_flag(arg: str) -> str:
 
 def _find_gin_file(name: str, search_paths: Sequence[str]) -> str:
   packaged = gin_configs()
-  for folder in ['', *search_paths, packaged]:
+  name = os.fspath(files.path(name, '--gin_file'))
+  for folder in ['', *map(files.path, search_paths), packaged]:
     path = os.path.join(folder, name)
     if os.path.isfile(path):
       return os.path.abspath(path)

@@ -80,15 +80,17 @@ def configured(args: argparse.Namespace):
 def main(args: argparse.Namespace) -> None:
   """Runs what is left to do, writes the report and prints its table."""
   from pid_jax.experiments import comparison
+  from pid_jax.experiments import output
   from pid_jax.experiments import page
   from pid_jax.experiments import summary
 
   configure, settings, text = configured(args)
-  results = comparison.run(
-    configure, settings, args.output, config_text=text, sweep=args.sweep
-  )
-  command = shlex.join(['python', '-m', 'pid_jax.compare', *sys.argv[1:]])
-  report = page.write(results, command, args.output)
+  with output.reserved(args.output) as folder:
+    results = comparison.run(
+      configure, settings, folder, config_text=text, sweep=args.sweep
+    )
+    command = shlex.join(['python', '-m', 'pid_jax.compare', *sys.argv[1:]])
+    report = page.write(results, command, folder)
   print('\n' + summary.table(report))
 
 

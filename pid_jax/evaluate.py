@@ -18,9 +18,9 @@ of another task, fewer examples, int8 or other decoding to SPLIT-STEP-TASK,
 
 import argparse
 import dataclasses
-import os
 
 from pid_jax import cli
+from pid_jax import files
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -55,9 +55,9 @@ def main(args: argparse.Namespace) -> None:
 
   options = cli.decoding_options(args)
   task = checkpoints.read_config(args.model_dir)['task']
-  config = os.path.join(args.model_dir, 'config.gin')
-  if checkpoints.steps(args.model_dir) and os.path.exists(config):  # Not T5X's.
-    args.gin_file.insert(0, config)
+  config = files.absolute(args.model_dir, '--model_dir') / 'config.gin'
+  if checkpoints.steps(args.model_dir) and config.exists():  # Not T5X's.
+    args.gin_file.insert(0, str(config))
   mesh = [f'NUM_PARTITIONS = {args.num_partitions}', 'NUM_FSDP = 1']
   cli.parse_gin(args, mesh)
   bound = {'batch_size': 32, 'shuffle': False, 'seed': 42, 'pack': False}

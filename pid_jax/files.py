@@ -13,6 +13,7 @@ become one line.
 from collections.abc import Iterator
 from collections.abc import Sequence
 import contextlib
+import errno
 import fcntl
 import os
 import re
@@ -189,14 +190,40 @@ def check_output(
         raise errors.UserError(
           f'cannot write {target}: its folder does not exist'
         )
-      if not clash:  # Whether it can be is best known by doing so.
-        with _temporary(found) as file:
-          file.write(b'\n')
-          file.flush()
+      if not clash:
+        _try_to_write(found)
   if clash:
     raise errors.UserError(
       f'cannot write {target}: the command reads it; name another output'
     )
+  return target
+
+
+def check_folder(value: epath.PathLike, what: str) -> epath.Path:
+  """Checks that a folder is there or can be made; leaves nothing.
+
+  Args:
+    value: local, or gs://.
+    what: the folder is, such as 'MODEL_DIR', for messages.
+
+  Returns:
+    The path, expanded.
+
+  Raises:
+    UserError: it is no folder, or cannot be written to.
+  """
+  target = path(value, what)
+  if is_remote(target):
+    return target
+  with explained(f'cannot write to {what} {target}'):
+    found = os.path.realpath(target)
+    with contextlib.suppress(FileNotFoundError):
+      os.stat(found)  # Raises if there cannot be such a path.
+    while not os.path.lexists(found):
+      found = os.path.dirname(found)
+    if not os.path.isdir(found):
+      raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), found)
+    _try_to_write(os.path.join(found, 'folder'))
   return target
 
 
@@ -227,6 +254,13 @@ def write(value: epath.PathLike, content: bytes) -> None:
       if os.path.exists(found):
         os.chmod(file.name, stat.S_IMODE(os.stat(found).st_mode))
       os.replace(file.name, found)
+
+
+def _try_to_write(target: str) -> None:
+  """Raises OSError if a file cannot be made; nothing else tells so surely."""
+  with _temporary(target) as file:
+    file.write(b'\n')
+    file.flush()
 
 
 @contextlib.contextmanager

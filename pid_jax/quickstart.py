@@ -20,6 +20,7 @@ import sys
 from typing import Any
 
 from pid_jax import cli
+from pid_jax import files
 
 GIN_FILE = 'runs/quickstart.gin'
 TASK = 'bookings_short'
@@ -37,7 +38,7 @@ def main(args: argparse.Namespace) -> None:
   """Runs the commands, times both layouts and prints the table."""
   from pid_jax import inference
 
-  model_dir = args.model_dir
+  model_dir = str(files.path(args.model_dir, '--model_dir'))
   test, questions, answers = (
     os.path.join(model_dir, name)
     for name in ('test', 'questions.jsonl', 'answers.jsonl')
@@ -108,8 +109,8 @@ def write_questions(path: str) -> list[dict]:
     }
     for example in bookings.examples(TASK, 'test', NUM_DIALOGUES)
   ]
-  with open(path, 'w') as f:
-    f.writelines(json.dumps(turn) + '\n' for turn in turns)
+  text = ''.join(json.dumps(turn) + '\n' for turn in turns)
+  files.write(path, text.encode())
   return turns
 
 

@@ -20,11 +20,13 @@ from etils import epath
 import sentencepiece
 
 from pid_jax import errors
+from pid_jax import files
 
 PAD_ID = 0
 EOS_ID = 1
 UNK_ID = 2
 NUM_SPECIAL_IDS = 3
+_MAX_BYTES = 1 << 30  # Of a model file.
 SPACE = '\N{LOWER ONE EIGHTH BLOCK}'  # What SentencePiece puts for one.
 
 
@@ -54,15 +56,10 @@ class Vocabulary:
       UserError: the file is missing, is not a SentencePiece model, or does not
         reserve ids 0, 1 and 2 for padding, EOS and unknown, as T5 requires.
     """
-    self.path = epath.Path(path)
+    self.path = files.path(path, 'the vocabulary')
     self.extra_ids = extra_ids
     if content is None:
-      try:
-        content = self.path.read_bytes()
-      except OSError as e:
-        raise errors.UserError(
-          f'Cannot read the vocabulary {self.path}: {e.strerror or e}.'
-        ) from e
+      content = files.read_bytes(self.path, 'the vocabulary', _MAX_BYTES)
     self.model_bytes = content
     self._processor = sentencepiece.SentencePieceProcessor()
     try:

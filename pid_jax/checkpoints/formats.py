@@ -75,7 +75,7 @@ def open_checkpoint(
   Raises:
     UserError: no such checkpoint, of no known format, or damaged.
   """
-  path = epath.Path(path)
+  path = files.path(path, 'the checkpoint')
   if not path.is_dir():
     raise errors.UserError(
       f'{path} does not exist; give the folder of a checkpoint.'

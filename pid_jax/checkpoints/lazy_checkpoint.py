@@ -18,6 +18,7 @@ from typing import Any
 from etils import epath
 from flax import traverse_util
 
+from pid_jax import checks
 from pid_jax import config as config_lib
 from pid_jax import errors
 from pid_jax.checkpoints import names
@@ -59,6 +60,10 @@ class LazyCheckpoint:
   name_there: Callable[[str], str] = lambda name: name
   read_vocabulary: Callable[[], AnyVocabulary | None] = lambda: None
   moments: Mapping[str, Tensor] = dataclasses.field(default_factory=dict)
+
+  def __post_init__(self):
+    """Checks the step, which becomes the name of a folder."""
+    checks.integer(f'{self.path}: step', self.step, 0)
 
   @property
   def is_bfloat16(self) -> bool:

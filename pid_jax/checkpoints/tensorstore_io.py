@@ -19,6 +19,7 @@ import numpy as np
 import tensorstore as ts
 
 from pid_jax import errors
+from pid_jax import files
 from pid_jax.checkpoints import tensors as tensors_lib
 
 # Kinds of leaves that orbax stores as arrays.
@@ -128,10 +129,7 @@ def zarr_spec(path: epath.Path, *, omits_zeros: bool) -> dict[str, Any]:
 
 def absolute(path: epath.PathLike) -> epath.Path:
   """Makes a path absolute, as orbax demands."""
-  path = epath.Path(path)
-  if path.is_absolute():  # As gs://... is; Path.absolute would not know.
-    return path
-  return epath.Path(os.path.abspath(path))
+  return files.absolute(path)
 
 
 def _kvstore(path: epath.Path) -> dict[str, str]:

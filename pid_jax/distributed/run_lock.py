@@ -34,6 +34,12 @@ class RunLock(locks.Lock):
       self._model_dir / _FILE, str(model_dir), 'MODEL_DIR', enabled=enabled
     )
 
+  def check(self) -> None:
+    """Raises UserError if the run cannot have the folder; creates nothing."""
+    if self._enabled:
+      files.check_folder(self._model_dir, 'MODEL_DIR')
+    super().check()
+
   def acquire(self) -> None:
     """Makes the MODEL_DIR, and takes the lock."""
     if self._enabled:

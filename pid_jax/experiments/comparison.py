@@ -288,7 +288,7 @@ class _State:
       return
     try:
       folder.mkdir(parents=True, exist_ok=True)
-      is_empty = not any(folder.iterdir())
+      is_empty = all(p.name == output_lib.LOCK for p in folder.iterdir())
     except OSError as e:
       raise errors.UserError(f'cannot write to {folder}: {e.strerror}') from e
     if not is_empty:

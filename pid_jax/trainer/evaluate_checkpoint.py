@@ -11,13 +11,13 @@ from etils import epath
 import jax
 
 from pid_jax import checkpoints
+from pid_jax import files
 from pid_jax import model as model_lib
 from pid_jax import network
 from pid_jax import partitioning
 from pid_jax.inference import options as options_lib
 from pid_jax.trainer import data
 from pid_jax.trainer import evaluation
-from pid_jax.trainer import io_errors
 from pid_jax.trainer import reporting
 
 
@@ -55,6 +55,9 @@ def evaluate(
   """
   options = options or options_lib.DecodingOptions()
   partitioner = partitioner or partitioning.Partitioner()
+  is_first = jax.process_index() == 0
+  if output_dir is not None and is_first:
+    files.check_folder(output_dir, 'the output')
   pretrained = checkpoints.load_for_inference(
     model_dir, step, partitioner, param_dtype=param_dtype
   )
@@ -70,7 +73,9 @@ def evaluate(
       parts.append(param_dtype)
     parts += [_file_name(f'{k}-{v}') for k, v in options.changed().items()]
     output_dir = epath.Path(model_dir) / 'evaluation' / '-'.join(parts)
-  output_dir = epath.Path(output_dir)
+  output_dir = files.path(output_dir, 'the output')
+  if is_first:
+    files.check_folder(output_dir, 'the output')
   evaluator = evaluation.PredictionEvaluator(
     model_lib.EncoderDecoderModel(network.Transformer(pretrained.config)),
     dataset_cfg,
@@ -80,7 +85,7 @@ def evaluate(
     options=options,
   )
   reporting.warn_of_truncated(evaluator.truncated)
-  with io_errors.faults_explained(output_dir):
+  with files.explained(f'cannot write to {output_dir}'):
     values = evaluator.evaluate(pretrained.params, step)
     results = {
       'step': step,
@@ -91,10 +96,10 @@ def evaluate(
       'decoding': {k: str(v) for k, v in options.changed().items()},
       'metrics': values,
     }
-    if jax.process_index() == 0:
+    if is_first:
       output_dir.mkdir(parents=True, exist_ok=True)
       text = json.dumps(results, indent=2) + '\n'
-      (output_dir / 'metrics.json').write_text(text)
+      files.write(output_dir / 'metrics.json', text.encode())
   return values, os.fspath(output_dir)
 
 

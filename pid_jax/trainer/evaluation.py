@@ -26,6 +26,7 @@ import tensorflow as tf
 
 from pid_jax import decoding
 from pid_jax import errors
+from pid_jax import files
 from pid_jax import model as model_lib
 from pid_jax import partitioning
 from pid_jax.inference import batching
@@ -375,7 +376,7 @@ class PredictionsWriter(seqio.Logger):
       line |= target if isinstance(target, dict) else {'target': target}
       line['prediction'] = prediction
       lines.append(json.dumps(line, default=_plain, ensure_ascii=False) + '\n')
-    (folder / f'{task_name}.jsonl').write_text(''.join(lines))
+    files.write(folder / f'{task_name}.jsonl', ''.join(lines).encode())
 
 
 def _local_rows(

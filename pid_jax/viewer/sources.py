@@ -18,6 +18,7 @@ import json
 from etils import epath
 
 from pid_jax import errors
+from pid_jax import files
 from pid_jax.viewer import curves as curves_lib
 from pid_jax.viewer import figures
 from pid_jax.viewer import records
@@ -57,7 +58,7 @@ def load(path: epath.PathLike) -> Source:
   Raises:
     UserError: there is nothing to report on, or a file is invalid.
   """
-  path = epath.Path(path)
+  path = files.path(path, 'the predictions')
   if path.is_file():
     return _file(path)
   if (path / _METRICS_FILE).is_file():
@@ -71,6 +72,18 @@ def load(path: epath.PathLike) -> Source:
     f'{path} is neither the MODEL_DIR of a training run, nor what `python -m '
     'pid_jax.evaluate` wrote, nor a JSONL file of predictions'
   )
+
+
+def inputs(path: epath.Path) -> list[epath.Path]:
+  """Returns the files at a path that a report could read, to keep them."""
+  if not path.is_dir():
+    return [path]
+  return [
+    file
+    for pattern in ('*', '*/*', '*/*/*')
+    for file in path.glob(pattern)
+    if file.suffix in ('.json', '.jsonl') or 'tfevents' in file.name
+  ]
 
 
 def _file(path: epath.Path) -> Source:
@@ -89,8 +102,8 @@ def _evaluation(
   """Reads the predictions of all tasks in metrics.json."""
   results = _results(folder)
   tasks = list(dict.fromkeys(map(_task_of, results['metrics'])))
-  files = [(task, folder / f'{task}.jsonl') for task in tasks]
-  missing = [path.name for _, path in files if not path.is_file()]
+  paths = [(task, folder / f'{task}.jsonl') for task in tasks]
+  missing = [path.name for _, path in paths if not path.is_file()]
   if missing:
     raise errors.UserError(
       f'{folder} has metrics but no predictions ({", ".join(missing)}): run '
@@ -98,7 +111,7 @@ def _evaluation(
     )
   return Source(
     f'{", ".join(tasks)}: {results["split"]} at step {results["step"]:,}',
-    [x for task, path in files for x in records.read(path, task)],
+    [x for task, path in paths for x in records.read(path, task)],
     results['metrics'],
     curves,
     notes,
