@@ -43,6 +43,7 @@ LAYOUTS = {'pid': '', 'pie': '_pie', 'joint': '_joint'}
 # of all its gold answers, or '' where the target is the only one.
 CHOICES = 'subtask_choices'
 ANSWERS = 'answers'
+OPTIONAL = (CHOICES, ANSWERS)
 # How inputs that are too long are treated.
 LONG_INPUTS = ('keep_start', 'keep_end', 'error')
 # Unicode's categories of characters that show nothing: spaces and separators,
