@@ -3,6 +3,7 @@
 """JSONL files: reading, errors and registration."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -69,12 +70,45 @@ def test_blank_lines_byte_order_marks_and_other_keys_are_ignored(tmp_path):
   assert examples[1]['targets'] == ['six', '']
 
 
+def test_keys_that_nobody_reads_are_named_once(tmp_path, caplog):
+  path = tmp_path / 'a.jsonl'
+  record = json.loads(json.dumps(GOOD))
+  for subtask in record['subtasks']:
+    subtask.update(answer='x', prediction='y', score=-0.5)
+  record.update(input='z', inputs_truncated=True)
+  path.write_text(json.dumps(record) + '\n' + _changed(['note'], 'x'))
+  subtasks.read_examples(path)
+  (warning,) = [r.getMessage() for r in caplog.records]
+  assert '"note" in 1 line' in warning
+  assert '"input" in 1 line (did you mean "inputs"?)' in warning
+  assert '"answer" in 2 subtasks (did you mean "answers"?)' in warning
+  assert not any(x in warning for x in ('prediction', 'score', 'truncated'))
+
+
+def test_several_answers(tmp_path):
+  path = tmp_path / 'a.jsonl'
+  lines = [
+    _changed(['subtasks', 0, 'answers'], ['6', 'six']),
+    _changed(['subtasks', 0], dict(name='s', prompt='p', answers=['6', '5'])),
+    _changed(['inputs'], 'x'),
+  ]
+  path.write_text('\n'.join(lines))
+  first, second, third = subtasks.read_examples(path)
+  assert first['targets'] == ['six', ''] and second['targets'] == ['6', '']
+  assert first['answers'] == [['6', 'six'], None]
+  assert second['answers'] == [['6', '5'], None]
+  assert 'answers' not in third
+  first, _, third = subtasks.read_examples(path, require_targets=False)
+  assert first['answers'] == [['6', 'six'], None]
+  assert third['answers'] == [None, None]
+
+
 def test_predictions_need_no_targets(tmp_path):
   path = tmp_path / 'a.jsonl'
   path.write_text(_changed(['subtasks', 0, 'target'], None))
   (example,) = subtasks.read_examples(path, require_targets=False)
   assert example['targets'] == [None, '']
-  assert example['choices'] == [None, None]
+  assert example['choices'] == example['answers'] == [None, None]
   with pytest.raises(errors.UserError, match='lacks "target"'):
     subtasks.read_examples(path)
 
@@ -118,6 +152,29 @@ _WRONG = [
     '"id" must be a string or .*, not a list',
   ),
   (_changed(['id'], '1'), "the id '1' occurs on line 1 too"),
+  (_changed(['id'], 'x\ud800'), '"id" has an unpaired surrogate'),
+  (
+    _changed(['subtasks', 1, 'name'], 'x\udc00'),
+    r'"subtasks\[1\].name" has an unpaired surrogate',
+  ),
+  ('{"id": ' + '9' * 5000 + '}', '"id" is a number of 5,000 digits'),
+  ('{"id": 1, "id": 2}', "'id' twice"),
+  ('{"id": NaN}', '"id" is NaN'),
+  (
+    _changed(['subtasks', 0, 'prompt'], ' \u200b\ufeff'),
+    r"subtasks\[0\] \('s0'\): \"prompt\" has no visible character",
+  ),
+  (
+    _changed(['subtasks', 0, 'answers'], 'six'),
+    r'subtasks\[0\]: "answers" must be a list .* not a string',
+  ),
+  (_changed(['subtasks', 0, 'answers'], []), '"answers" .* an empty one'),
+  (_changed(['subtasks', 0, 'answers'], ['six', 6]), r'"answers\[1\]" must'),
+  (
+    _changed(['subtasks', 0, 'answers'], ['seven']),
+    '"target" \'six\' is none of "answers"',
+  ),
+  (_changed(['subtasks', 0, 'choices'], {'a': 1}), '"choices" must be a list'),
 ]
 
 
@@ -140,7 +197,7 @@ def test_files_that_are_empty_or_missing(tmp_path):
   path.write_text('\n')
   with pytest.raises(errors.UserError, match='is empty'):
     subtasks.read_examples(path)
-  with pytest.raises(errors.UserError, match='directory'):
+  with pytest.raises(errors.UserError, match='not a regular file'):
     subtasks.read_examples(tmp_path)
 
 
@@ -228,6 +285,54 @@ def test_registered_by_gin(tmp_path):
   assert 'jsonl_by_gin_joint' in seqio.TaskRegistry.names()
 
 
+def test_several_answers_reach_the_metrics_of_all_layouts(tmp_path):
+  path = tmp_path / 'x.jsonl'
+  path.write_text(
+    _changed(['subtasks', 0, 'answers'], ['6', 'six', 'half a dozen'])
+  )
+  name = jsonl.register(
+    'jsonl_answers',
+    test=path,
+    vocabulary=bookings.VOCABULARY_FILE,
+    metrics='squad',
+  )
+  for suffix in ('', '_pie', '_joint'):
+    for text, exact in (('6', 1), ('six', 1), ('half a dozen', 1), ('7', 0.5)):
+      figures = tasks_data.score(name + suffix, 'test', {'1': [text, '']})
+      assert figures['squad_exact_match'] == exact, (suffix, text)
+
+
+def test_a_file_that_has_changed_is_read_again(tmp_path):
+  files = _files(tmp_path)
+  targets = lambda name: [
+    row['targets_pretokenized']
+    for row in seqio.TaskRegistry.get(name)
+    .get_dataset(shuffle=False)
+    .as_numpy_iterator()
+  ]
+  name = jsonl.register('jsonl_again', **files)
+  source = seqio.TaskRegistry.get(name).source
+  assert targets(name)[0].tolist() == [b'six', b'']
+  # Of the same size, and at the same time.
+  path = tmp_path / 'train.jsonl'
+  stat = path.stat()
+  path.write_text(path.read_text().replace('six', 'red'))
+  os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+  jsonl.register(name, **files)
+  assert targets(name)[0].tolist() == [b'red', b'']
+  assert targets(f'{name}_pie') == [b'red', b'']
+  assert seqio.TaskRegistry.get(name).source is not source
+  # Another form of the same path changes nothing.
+  source = seqio.TaskRegistry.get(name).source
+  jsonl.register(name, **{**files, 'train': tmp_path / 'x/../train.jsonl'})
+  assert seqio.TaskRegistry.get(name).source is source
+  # A mixture would keep what the file was.
+  seqio.MixtureRegistry.add('jsonl_mixture', [name], default_rate=1)
+  path.write_text(path.read_text().replace('red', 'six'))
+  with pytest.raises(errors.UserError, match="mixture 'jsonl_mixture'"):
+    jsonl.register(name, **files)
+
+
 def test_an_invalid_line_stops_the_task(tmp_path):
   files = _files(tmp_path)
   (tmp_path / 'train.jsonl').write_text('{')
@@ -262,16 +367,29 @@ def test_a_task_without_targets_can_be_timed_but_not_trained_on(tmp_path):
 @pytest.mark.parametrize(
   'change, message',
   [
-    (dict(train='no.jsonl'), "train file of the task 'jsonl_b' is missing: no"),
+    (dict(train='no.jsonl'), 'train file .*/no.jsonl: No such'),
+    (dict(train='None'), 'no data: give it at least one of train'),
+    (dict(train='', test=''), 'no data: give it at least one of train'),
+    (dict(train=3), "train file of the task 'jsonl_b' must be a path"),
+    (dict(train='/dev/null'), 'not a regular file'),
+    (dict(name='a b'), 'name must be of letters'),
+    (dict(vocabulary=None), 'vocabulary must be the path'),
+    (dict(extra_ids=-1), 'extra_ids must be a whole number'),
+    (dict(metrics=[3]), 'a metric must be a string'),
+    (dict(metrics=None), 'metrics must be a list'),
+    (dict(metrics=['squad', 'squad']), 'metrics holds one twice'),
+    (dict(empty_target=3), 'empty_target must be a string'),
+    (dict(long_inputs='cut'), "unknown long_inputs 'cut'"),
+    (dict(newline=' x'), 'newline must be a sentinel'),
     (dict(train=None), 'no data: give it at least one of train'),
-    (dict(vocabulary='no.model'), 'cannot read the vocabulary no.model'),
+    (dict(vocabulary='no.model'), 'no.model: No such file'),
     (dict(metrics=['rogue']), "unknown metric 'rogue'; did you mean rouge"),
     (dict(layout='both'), 'unknown layout'),
   ],
 )
 def test_invalid_arguments(tmp_path, change, message):
   with pytest.raises(errors.UserError, match=message):
-    jsonl.register('jsonl_b', **{**_files(tmp_path), **change})
+    jsonl.register(**{'name': 'jsonl_b', **_files(tmp_path), **change})
   assert 'jsonl_b' not in seqio.TaskRegistry.names()
 
 
