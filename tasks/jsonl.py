@@ -66,9 +66,6 @@ from pid_jax.subtasks import metrics as metrics_lib
 
 EXAMPLE_FILE = os.path.join(os.path.dirname(__file__), 'example.jsonl')
 
-# Metrics that depend on the target that means "nothing here".
-_WITH_EMPTY_TARGET = frozenset({'rouge', 'rouge_of_whole', 'slot_f1', 'squad'})
-
 
 def register(
   name: str,
@@ -78,7 +75,7 @@ def register(
   validation: epath.PathLike | None = None,
   test: epath.PathLike | None = None,
   extra_ids: int = 0,
-  metrics: Sequence[str | Callable] = ('exact_match', 'token_f1'),
+  metrics: Sequence[str | Callable] = metrics_lib.DEFAULT,
   empty_target: str | None = None,
   long_inputs: str = 'keep_start',
   joint_separator: str = ' ; ',
@@ -200,7 +197,4 @@ def _metric(
 ) -> Callable[..., dict[str, float]]:
   if callable(metric):
     return metric
-  found = metrics_lib.by_name(metric)
-  if metric in _WITH_EMPTY_TARGET and empty_target is not None:
-    return functools.partial(found, empty_target=empty_target)
-  return found
+  return metrics_lib.by_name(metric, empty_target)
