@@ -171,11 +171,14 @@ def test_sentinels_that_cannot_be_restored_are_refused():
   name = _register(vocabulary=_vocabulary(extra_ids=3))
   with pytest.raises(errors.UserError, match="cannot express .* '<extra_id_3>"):
     _rows(name)
-  for newline in ('', 'new line', 'a\n'):
-    with pytest.raises(ValueError, match='without white space'):
+  for newline in ('', 'new line', 'a\n', 3):
+    with pytest.raises(errors.UserError, match='newline must be a s'):
       _register(newline=newline)
-  with pytest.raises(ValueError, match='must not contain each other'):
-    _register(newline='<;>')
+  # Bytes express it, but not the joint layout with its ';'.
+  name = _register(vocabulary=seqio.ByteVocabulary(), newline='<;>')
+  assert len(_rows(name)) == len(_rows(f'{name}_pie')) - 1 == 1
+  with pytest.raises(errors.UserError, match='must not contain each other'):
+    _rows(f'{name}_joint')
   # Bytes express any sentinel, also with backslashes.
   name = _register(vocabulary=seqio.ByteVocabulary(), newline=r'\1')
   (row,) = _rows(name)

@@ -215,11 +215,11 @@ def test_those_that_are_there_do_not_wait_for_others(model):
 
 
 BAD = {
-  'no input': (inference.Request(' ', ['ant']), r'inputs must be a text'),
   'no text': (inference.Request(None, ['ant']), r'Got None'),
   'no prompts': (inference.Request('ant', []), r'prompts is empty'),
   'one string': (inference.Request('ant', 'bee'), r'list of strings'),
   'empty prompt': (inference.Request('ant', ['bee', '']), r'prompts\[1\] is'),
+  'invisible prompt': (inference.Request('ant', ['\u200b']), r'no visible'),
   'long prompt': (
     inference.Request('ant', ['bee ' * 9]),
     r'prompts\[0\] has 9 tokens, and at most 8 .*max_prompt_tokens',
@@ -281,6 +281,14 @@ def test_bad_requests_fail_alone(model):
   assert [(r.id, r.outputs) for r in answered] == [
     (r.id, r.outputs) for r in expected
   ]
+
+
+def test_an_empty_input_is_answered_as_by_generate(model, caplog):
+  inputs, prompts = ['', 'ant', ' \u200b'], [['bee'], ['cat'], ['bee', 'cat']]
+  expected = model.generate(inputs, prompts, MAX_NEW_TOKENS)
+  assert '2 of 3 inputs are empty' in caplog.text
+  responses = model.stream(_requests(inputs, prompts), MAX_NEW_TOKENS, **SIZE)
+  assert [r.outputs for r in responses] == expected
 
 
 def test_what_good_requests_draw_does_not_depend_on_bad_ones(

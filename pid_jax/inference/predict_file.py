@@ -9,9 +9,9 @@ on a file system that all of them see. subtasks.examples describes the input's
 lines. An output line is
   {"id": "...", "inputs": "...", "subtasks": [{"name": "...", "prompt": "...",
                                                "prediction": "..."}, ...]}
-with the "target" of a subtask where the input has one, a "score" (natural
-logarithm of the prediction's probability) on request, and "inputs_truncated":
-true where the model could not read all of an input.
+with the "target" and "answers" of a subtask where the input has them, a "score"
+(natural logarithm of the prediction's probability) on request, and
+"inputs_truncated": true where the model could not read all of an input.
 """
 
 from collections.abc import Callable
@@ -113,6 +113,8 @@ def _subtasks(
     subtask = {'name': example['subtasks'][u], 'prompt': example['prompts'][u]}
     if example['targets'][u] is not None:
       subtask['target'] = example['targets'][u]
+    if example['answers'][u] is not None:
+      subtask['answers'] = example['answers'][u]
     subtask['prediction'] = text
     if with_scores:
       subtask['score'] = round(response.scores[u], 6)

@@ -26,6 +26,7 @@ from typing import Any
 from pid_jax import errors
 from pid_jax.inference import batching
 from pid_jax.inference import engine as engine_lib
+from pid_jax.subtasks import examples
 from pid_jax.subtasks import newlines
 from pid_jax.vocabulary import AnyVocabulary
 
@@ -124,11 +125,9 @@ def check(
 
 
 def check_input(text: str) -> None:
-  """Raises UserError unless an input is a text that is not blank."""
-  if not isinstance(text, str) or not text.strip():
-    raise errors.UserError(
-      f'inputs must be a text that is not empty. Got {text!r:.80}.'
-    )
+  """Raises UserError unless an input is a text, which may be empty."""
+  if not isinstance(text, str):
+    raise errors.UserError(f'inputs must be a text. Got {text!r:.80}.')
 
 
 def check_prompts(prompts: Sequence[str], index: str = '') -> None:
@@ -148,10 +147,7 @@ def check_prompts(prompts: Sequence[str], index: str = '') -> None:
       f'{name} is empty: give inputs{index} at least one prompt.'
     )
   for u, prompt in enumerate(prompts):
-    if not prompt.strip():
-      raise errors.UserError(
-        f'{name}[{u}] is empty: the model needs one to know what to do.'
-      )
+    examples.check_prompt(prompt, f'{name}[{u}]')
 
 
 def check_choices(
@@ -416,6 +412,7 @@ class RequestProcessor:
     prompt_ids = []
     for u, prompt in enumerate(prompts):
       tokens = self.tokenizer.encode(prompt, f'prompts{index}[{u}]')
+      examples.check_prompt(prompt, f'prompts{index}[{u}]', tokens)
       limit = self.max_prompt_tokens
       if limit is not None and len(tokens) > limit:
         raise errors.UserError(
@@ -508,6 +505,15 @@ class RequestProcessor:
         '%d of %d inputs have more than %d tokens and were cut (%s): %s',
         len(cut), len(inputs), self.max_input_tokens, self.long_inputs,
         ', '.join(cut[:5]) + (', ...' if len(cut) > 5 else ''),
+      )  # fmt: skip
+    empty = [
+      f'inputs[{i}]' for i, x in enumerate(inputs) if examples.is_blank(x)
+    ]
+    if empty:
+      logger.warning(
+        '%d of %d inputs are empty, and are answered all the same: %s',
+        len(empty), len(inputs),
+        ', '.join(empty[:5]) + (', ...' if len(empty) > 5 else ''),
       )  # fmt: skip
     if self.tokenizer.unknown is not None:
       self.tokenizer.unknown.warn()

@@ -22,6 +22,7 @@ from collections.abc import Callable
 from collections.abc import Iterable
 import re
 
+from pid_jax import checks
 from pid_jax import errors
 
 # Newlines of text and CSV files. Means the same to RE2, which tf.data uses.
@@ -89,17 +90,29 @@ def check(
     )
 
 
-def check_name(sentinel: str | None, joint_separator: str) -> None:
-  """Raises ValueError for a sentinel that no vocabulary could restore."""
+def check_name(sentinel: str | None) -> None:
+  """Raises UserError for a sentinel that no vocabulary could restore."""
   if sentinel is None:
     return
-  if not sentinel or any(c.isspace() for c in sentinel):
-    raise ValueError(
-      f'newline must be a sentinel without white space. Got {sentinel!r}.'
+  checks.string('newline', sentinel)
+  if any(c.isspace() for c in sentinel):
+    raise errors.UserError(
+      'newline must be a sentinel without white space. Got '
+      f'{checks.shown(sentinel)}.'
     )
+
+
+def check_separator(sentinel: str | None, joint_separator: str) -> None:
+  """Checks that the joint layout's separator is not taken for a newline.
+
+  Raises:
+    UserError: one contains the other.
+  """
+  if sentinel is None:
+    return
   separator = joint_separator.strip()
   if separator and (separator in sentinel or sentinel in separator):
-    raise ValueError(
+    raise errors.UserError(
       f'the newline sentinel {sentinel!r} and the joint_separator '
       f'{joint_separator!r} must not contain each other'
     )

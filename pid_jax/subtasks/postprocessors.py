@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from pid_jax.subtasks import examples
 from pid_jax.subtasks import newlines
 
 Target = dict[str, Any]
@@ -39,7 +40,7 @@ _LAYOUT_FEATURES = frozenset(
     'num_subtasks',
     'prompts',
     'prompts_pretokenized',
-    'subtask_choices',
+    examples.CHOICES,
     'subtask_index',
     'subtask_name',
     'subtask_weights',
@@ -78,6 +79,8 @@ def prompt_in_encoder(
   """Postprocesses a row of NAME_pie: a string, or the target of a subtask."""
   if not is_target:
     return newlines.restore(output, newline)
+  if examples.ANSWERS in example:
+    subtask_features = dict.fromkeys((*subtask_features, examples.ANSWERS))
   index = int(example['subtask_index'])
   row = {
     'example_id': _text(example['example_id']),

@@ -124,13 +124,16 @@ def register(
       trains on a sample of the subtasks with an empty target. An optional
       string [U] `subtask_choices` holds for each subtask a JSON list of the
       strings that its prediction is one of, or '': evaluations decode among
-      them.
+      them. An optional string [U] `answers` holds a JSON list of all its gold
+      answers, or '' where the target is the only one; see
+      `metrics.gold_answers`.
     metric_fns: functions of (targets, predictions), lists with one entry per
       whole example (see postprocessors.py); `subtasks.metrics` has some.
     has_targets: False if the targets are unknown: `targets` are placeholders,
       and no model may be trained on the task.
-    subtask_features: names of the further features with one entry per subtask;
-      `name`_pie gives each row the entry of its subtask.
+    subtask_features: names of the further features with one entry per subtask,
+      besides the optional ones above; `name`_pie gives each row the entry of
+      its subtask.
     empty_target: the target that means "nothing here", such as 'none', or None.
       Training may sample subtasks with this target.
     joint_separator: written between the targets of the joint layout.
@@ -149,13 +152,11 @@ def register(
       subtasks of an example are adjacent, has ten times SeqIO's.
 
   Raises:
-    ValueError: a name is taken, or an argument is invalid.
+    ValueError: a name is taken, or an argument is invalid (a UserError).
   """
   if long_inputs not in examples.LONG_INPUTS:
-    raise ValueError(
-      f'long_inputs must be one of {examples.LONG_INPUTS}. Got {long_inputs!r}.'
-    )
-  newlines.check_name(newline, joint_separator)
+    raise errors.unknown('long_inputs', long_inputs, examples.LONG_INPUTS)
+  newlines.check_name(newline)
   vocabulary = _as_seqio(vocabulary)
   if shuffle_buffer_size is None and not source.performs_internal_shuffling:
     shuffle_buffer_size = _SHUFFLE_BUFFER_SIZE

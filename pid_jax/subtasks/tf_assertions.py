@@ -19,6 +19,7 @@ import re
 import tensorflow as tf
 
 from pid_jax import errors
+from pid_jax.subtasks import examples
 
 _MARK = '[pid_jax] '
 _END = ' [/pid_jax]'
@@ -131,7 +132,8 @@ def check_multi_prompt(
 
   Args:
     task: name of the task.
-    example: with `example_id` and `subtasks_pretokenized` [U].
+    example: with `example_id`, `subtasks_pretokenized` and
+      `prompts_pretokenized` [U].
     prompt_lengths: int32 [U], in tokens.
     target_lengths: int32 [U], in tokens, with EOS.
     limits: of the run.
@@ -231,11 +233,16 @@ def check_input(
 def _check_prompts_not_empty(
   task: str, example: Example, prompt_lengths: tf.Tensor
 ) -> None:
+  """As `examples.check_prompt`."""
+  is_empty = (prompt_lengths == 0) | tf.strings.regex_full_match(
+    example['prompts_pretokenized'], examples.BLANK_PATTERN
+  )
   require(
-    tf.reduce_all(prompt_lengths > 0),
+    ~tf.reduce_any(is_empty),
     lambda: [
-      *_where_subtask(task, example, tf.argmin(prompt_lengths)),
-      ': the prompt is empty; every subtask needs at least one token',
+      *_where_subtask(task, example, tf.argmax(is_empty)),
+      ': the prompt is empty; every subtask needs at least one token, of a '
+      'visible character',
     ],
   )  # fmt: skip
 

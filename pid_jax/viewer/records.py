@@ -13,12 +13,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
-import json
 from typing import Any
 
 from etils import epath
 
 from pid_jax import errors
+from pid_jax import strict_json
 from pid_jax.subtasks import examples
 from pid_jax.subtasks import postprocessors
 from pid_jax.subtasks import slot_strings
@@ -83,7 +83,7 @@ def read(path: epath.PathLike, task: str = '') -> list[Example]:
         rows.append(record)
         outputs.append(_text(record['prediction']))
       elif 'subtasks' in record:
-        found.append(_from_example(record, record['prediction'], task))
+        found.append(_from_example(record, record['prediction'], task, where))
       else:
         found.append(_from_text(record, task, number))
     except errors.UserError:
@@ -98,7 +98,7 @@ def read(path: epath.PathLike, task: str = '') -> list[Example]:
       for target, prediction in zip(
         *postprocessors.group_by_example(rows, outputs), strict=True
       ):
-        found.append(_from_example(target, prediction, task))
+        found.append(_from_example(target, prediction, task, str(path)))
     except (AttributeError, KeyError, TypeError, ValueError) as e:
       raise errors.UserError(f'{path}: {e}') from e
   if not found:
@@ -125,7 +125,7 @@ def _from_predict(
     names=[_text(subtask['name']) for subtask in subtasks],
     prompts=[_text(subtask.get('prompt', '')) for subtask in subtasks],
     targets=[_text_or_none(subtask.get('target')) for subtask in subtasks],
-    alternatives=[[]] * len(subtasks),
+    alternatives=[_texts(subtask.get('answers')) for subtask in subtasks],
     predictions=[_text_or_none(subtask['prediction']) for subtask in subtasks],
     scores=None if scores.count(None) == len(scores) else scores,
     is_truncated=bool(record.get('inputs_truncated', False)),
@@ -133,7 +133,10 @@ def _from_predict(
 
 
 def _from_example(
-  target: Mapping[str, Any], prediction: Sequence[str | None], task: str
+  target: Mapping[str, Any],
+  prediction: Sequence[str | None],
+  task: str,
+  where: str,
 ) -> Example:
   """Reads a target and a prediction of subtasks/postprocessors.py."""
   if isinstance(prediction, str):
@@ -148,9 +151,9 @@ def _from_example(
     target.get('pairs') or blank,
     strict=True,
   ):
-    values = json.loads(answers) if answers else []
+    values = _texts(_parsed(answers, where))
     # A group of slots is right in any order, and with alternative values.
-    if pairs and _is_right_group(gold, json.loads(pairs), text):
+    if pairs and _is_right_group(gold, _texts(_parsed(pairs, where)), text):
       values.append(text)
     alternatives.append(values)
   return Example(
@@ -202,3 +205,14 @@ def _text(value: Any) -> str:
 
 def _text_or_none(value: Any) -> str | None:
   return None if value is None else _text(value)
+
+
+def _texts(values: Any) -> list[str]:
+  if not isinstance(values, list | None):
+    raise TypeError(f'not a list: {values!r}')
+  return [_text(value) for value in values or ()]
+
+
+def _parsed(content: Any, where: str) -> Any:
+  """Parses a feature that is a JSON list, or empty."""
+  return strict_json.parse(_text(content), where) if content else None
