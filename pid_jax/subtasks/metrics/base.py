@@ -37,7 +37,7 @@ def is_right(golds: Iterable[str], prediction: str | None) -> bool:
 
 
 def gold_answers(
-  target: Target, empty_target: str | None = None
+  target: Target, empty_target: str | None = 'unanswerable'
 ) -> list[list[str]]:
   """Returns all gold answers of each subtask, [U] lists.
 
@@ -75,7 +75,7 @@ def pairs(
 ) -> Iterator[list[tuple[list[str], str | None]]]:
   """Yields for each example its subtasks' gold answers and predictions."""
   for target, prediction in zip(targets, predictions, strict=True):
-    yield list(zip(gold_answers(target), prediction, strict=True))
+    yield list(zip(gold_answers(target, None), prediction, strict=True))
 
 
 def mean(values: Sequence[float]) -> float:

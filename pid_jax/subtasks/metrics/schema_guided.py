@@ -108,7 +108,7 @@ def _scores(
   scores = []
   for gold, golds, is_categorical, text in zip(
     target['targets'],
-    base.gold_answers(target),
+    base.gold_answers(target, None),
     target.get('is_categorical') or [0] * len(prediction),
     prediction,
     strict=True,
