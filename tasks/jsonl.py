@@ -77,9 +77,6 @@ EXAMPLE_FILE = os.path.join(os.path.dirname(__file__), 'example.jsonl')
 # Name of a task -> the state of its files when it was registered.
 _states: dict[str, dict[str, str]] = {}
 
-# Metrics that depend on the target that means "nothing here".
-_WITH_EMPTY_TARGET = frozenset({'rouge', 'rouge_of_whole', 'slot_f1', 'squad'})
-
 
 def register(
   name: str,
@@ -89,7 +86,7 @@ def register(
   validation: epath.PathLike | None = None,
   test: epath.PathLike | None = None,
   extra_ids: int = 0,
-  metrics: Sequence[str | Callable] = ('exact_match', 'token_f1'),
+  metrics: Sequence[str | Callable] = metrics_lib.DEFAULT,
   empty_target: str | None = None,
   long_inputs: str = 'keep_start',
   joint_separator: str = ' ; ',
@@ -286,7 +283,4 @@ def _metric(
   if callable(metric):
     return metric
   checks.string('a metric', metric)
-  found = metrics_lib.by_name(metric)
-  if metric in _WITH_EMPTY_TARGET and empty_target is not None:
-    return functools.partial(found, empty_target=empty_target)
-  return found
+  return metrics_lib.by_name(metric, empty_target)

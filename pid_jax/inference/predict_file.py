@@ -9,14 +9,17 @@ on a file system that all of them see. subtasks.examples describes the input's
 lines. An output line is
   {"id": "...", "inputs": "...", "subtasks": [{"name": "...", "prompt": "...",
                                                "prediction": "..."}, ...]}
-with the "target" and "answers" of a subtask where the input has them, a "score"
-(natural logarithm of the prediction's probability) on request, and
-"inputs_truncated": true where the model could not read all of an input.
+with the "target" and "answers" of a subtask where the input has them (and
+"answers_as_written", what predictions are compared with, where the vocabulary
+writes these otherwise), a "score" (natural logarithm of the prediction's
+probability) on request, and "inputs_truncated": true where the model could not
+read all of an input.
 """
 
 from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Sequence
+import functools
 import hashlib
 import json
 from typing import Any
@@ -32,6 +35,7 @@ from pid_jax.inference import model as model_lib
 from pid_jax.inference import options as options_lib
 from pid_jax.inference import partial_results as partial_results_lib
 from pid_jax.inference import text as text_lib
+from pid_jax.subtasks import postprocessors
 
 
 def answer_file(
@@ -81,12 +85,19 @@ def answer_file(
       }
     )
     responses = _answer(model, examples, options, batch_size, partial_results)
+    as_written = functools.partial(
+      postprocessors.as_written,
+      vocabulary=model.vocabulary,
+      newline=model.newline,
+    )
     lines = []
     for example, response in zip(examples, responses, strict=True):
       record = {'id': example['example_id'], 'inputs': example['inputs']}
       if response.truncated:
         record['inputs_truncated'] = True
-      record['subtasks'] = list(_subtasks(example, response, with_scores))
+      record['subtasks'] = list(
+        _subtasks(example, response, with_scores, as_written)
+      )
       lines.append(json.dumps(record, ensure_ascii=False) + '\n')
     if distributed.process_index() == 0:
       files.write(output_file, ''.join(lines).encode())
@@ -121,15 +132,23 @@ def _answer(
 
 
 def _subtasks(
-  example: dict[str, Any], response: text_lib.Response, with_scores: bool
+  example: dict[str, Any],
+  response: text_lib.Response,
+  with_scores: bool,
+  as_written: Callable[[str], str],
 ) -> Iterator[dict[str, Any]]:
   """Yields the subtasks of an output line."""
   for u, text in enumerate(response.outputs):
     subtask = {'name': example['subtasks'][u], 'prompt': example['prompts'][u]}
-    if example['targets'][u] is not None:
-      subtask['target'] = example['targets'][u]
-    if example['answers'][u] is not None:
-      subtask['answers'] = example['answers'][u]
+    target, answers = example['targets'][u], example['answers'][u]
+    if target is not None:
+      subtask['target'] = target
+      golds = list(dict.fromkeys([target, *(answers or ())]))
+      written = [as_written(gold) for gold in golds]
+    if answers is not None:
+      subtask['answers'] = answers
+    if target is not None and written != golds:
+      subtask['answers_as_written'] = written
     subtask['prediction'] = text
     if with_scores:
       subtask['score'] = round(response.scores[u], 6)

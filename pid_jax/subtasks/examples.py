@@ -56,7 +56,7 @@ _KEYS = {
   'line': ('id', 'inputs', 'subtasks', 'inputs_truncated'),
   'subtask': (
     *('name', 'prompt', 'target', 'answers', 'choices'),
-    *('prediction', 'score'),
+    *('answers_as_written', 'prediction', 'score'),
   ),
 }
 _MAX_KEYS = 8  # In a warning.

@@ -172,6 +172,7 @@ def register(
     seqio.CacheDatasetPlaceholder(),
   ]
   options = dict(task=name, vocabulary=vocabulary, long_inputs=long_inputs)
+  written = dict(newline=newline, rewrite=_rewriter(vocabulary, newline))
   layout = functools.partial(
     Layout,
     long_inputs=long_inputs,
@@ -190,9 +191,7 @@ def register(
       functools.partial(preprocessors_lib.multi_prompt, **options),
     ],
     output_features=_multi_prompt_features(vocabulary),
-    postprocess_fn=functools.partial(
-      postprocessors.multi_prompt, newline=newline
-    ),
+    postprocess_fn=functools.partial(postprocessors.multi_prompt, **written),
     metric_fns=_metrics(metric_fns),
     shuffle_buffer_size=shuffle_buffer_size,
     layout=layout('pid'),
@@ -212,7 +211,7 @@ def register(
     postprocess_fn=functools.partial(
       postprocessors.prompt_in_encoder,
       subtask_features=subtask_features,
-      newline=newline,
+      **written,
     ),
     metric_fns=_metrics(metric_fns, group_rows=True),
     shuffle_buffer_size=10 * _SHUFFLE_BUFFER_SIZE,
@@ -231,7 +230,7 @@ def register(
     ],
     output_features=_text_to_text_features(vocabulary),
     postprocess_fn=functools.partial(
-      postprocessors.joint, separator=joint_separator, newline=newline
+      postprocessors.joint, separator=joint_separator, **written
     ),
     metric_fns=_metrics(metric_fns),
     shuffle_buffer_size=shuffle_buffer_size,
@@ -307,6 +306,18 @@ class DecomposableTask(seqio.Task):
     task.__class__ = type(self)
     task.layout = self.layout
     return task
+
+
+def _rewriter(
+  vocabulary: seqio.Vocabulary, newline: str | None
+) -> postprocessors.Rewrite:
+  """Returns `postprocessors.as_written`, cached: most golds are repeated."""
+
+  @functools.lru_cache(1 << 14)
+  def rewrite(text: str) -> str:
+    return postprocessors.as_written(text, vocabulary, newline)
+
+  return rewrite
 
 
 def _metrics(

@@ -13,12 +13,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
-import json
+from typing import Any
 
 from etils import epath
 
 from pid_jax import errors
 from pid_jax import files
+from pid_jax import strict_json
 from pid_jax.viewer import curves as curves_lib
 from pid_jax.viewer import figures
 from pid_jax.viewer import records
@@ -59,6 +60,11 @@ def load(path: epath.PathLike) -> Source:
     UserError: there is nothing to report on, or a file is invalid.
   """
   path = files.path(path, 'the predictions')
+  with files.explained(f'cannot read {path}'):
+    return _load(path)
+
+
+def _load(path: epath.Path) -> Source:
   if path.is_file():
     return _file(path)
   if (path / _METRICS_FILE).is_file():
@@ -176,15 +182,17 @@ def _curves(
   return curves, []
 
 
-def _results(folder: epath.Path) -> dict:
+def _results(folder: epath.Path) -> dict[str, Any]:
   """Reads metrics.json: its `step`, `split` and `metrics`."""
   path = folder / _METRICS_FILE
-  try:
-    results = json.loads(path.read_text())
-    is_whole = {'step', 'split', 'metrics'} <= results.keys()
-  except (AttributeError, ValueError):  # Not an object, or not JSON.
-    is_whole = False
-  if not is_whole or not isinstance(results['metrics'], dict):
+  results = strict_json.read_object(path, 'the metrics', allow_nan=True)
+  metrics = results.get('metrics')
+  if (
+    not isinstance(results.get('step'), int)
+    or not isinstance(results.get('split'), str)
+    or not isinstance(metrics, dict)
+    or not all(isinstance(x, int | float) for x in metrics.values())
+  ):
     raise errors.UserError(
       f'{path} is not what `python -m pid_jax.evaluate` writes'
     )

@@ -113,8 +113,12 @@ def register(
     ),
     vocabulary=vocabulary.default(),
     metric_fns=[
-      functools.partial(metrics.rouge, empty_target=NONE, by_subtask=True),
-      functools.partial(metrics.rouge_of_whole, empty_target=NONE),
+      functools.partial(
+        metrics.rouge, ascii_words=True, empty_target=NONE, by_subtask=True
+      ),
+      functools.partial(
+        metrics.rouge_of_whole, ascii_words=True, empty_target=NONE
+      ),
       consistency.slot_consistency,
     ],
     empty_target=NONE,
