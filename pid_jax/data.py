@@ -53,12 +53,14 @@ def main(args: argparse.Namespace) -> None:
 
   from pid_jax import tasks
   from pid_jax.subtasks import inspection
+  from pid_jax.subtasks import round_trip
   from pid_jax.tasks import preparation
 
   lengths = inspection.parse_lengths(args.lengths)
   seqio.set_tfds_data_dir_override(args.data_dir)
   for name in tasks.find(args.task, args.vocabulary):
     task = seqio.TaskRegistry.get(name)
+    splits = [args.split or inspection.split_to_show(task)]
     if args.action == 'prepare':
       for line in preparation.prepare_and_report(
         task, args.manual_dir, overwrite=args.overwrite
@@ -68,6 +70,9 @@ def main(args: argparse.Namespace) -> None:
       print(inspection.vocabulary_line(task))
       print(inspection.lengths_table(task, splits, lengths, args.num_measured))
       print()
+    rewritten = round_trip.report(task, splits, args.num_measured)
+    if rewritten:
+      print(rewritten, end='\n\n')
     split = args.split or inspection.split_to_show(task)
     for index in range(args.num):
       print(inspection.show_example(name, split, index, lengths), end='\n\n')
