@@ -10,6 +10,7 @@ from toys import vocabularies
 import transformers
 
 from pid_jax import errors
+from pid_jax.inference import text as text_lib
 from pid_jax.subtasks import newlines
 from pid_jax.vocabulary import ByteVocabulary
 from pid_jax.vocabulary import RoundTripCounter
@@ -140,6 +141,27 @@ def test_texts_that_do_not_return_are_counted(letters):
   assert '2 of 6 targets' in unknown and "'{' (1)" in unknown
   assert '3 of 6' in rewritten and "'kg/m\u00b2' as 'kg/m2' (2)" in rewritten
   assert not RoundTripCounter(letters).lines()
+
+
+@pytest.mark.parametrize(
+  'strings',
+  [
+    ('kg/m\u00b2', 'b', 'kg/m2'),
+    ('', 'a', ' '),
+    ('\u2460', '1'),
+    ('e\u0301', '\u00e9'),
+    ('{', '}'),  # Both unknown.
+  ],
+)
+@pytest.mark.parametrize('max_new_tokens', [None, 9])
+def test_choices_that_the_vocabulary_writes_the_same(
+  letters, strings, max_new_tokens
+):
+  tokenizer = text_lib.Tokenizer(letters)
+  with pytest.raises(errors.UserError) as error:
+    tokenizer.encode_choices(strings, 'choices[3][0]', max_new_tokens)
+  for words in ('choices[3][0]', repr(strings[0]), repr(strings[-1])):
+    assert words in str(error.value)
 
 
 def test_sha256_is_that_of_the_file(model_file):

@@ -22,6 +22,7 @@ import dataclasses
 import logging
 from typing import Any
 
+from pid_jax import checks
 from pid_jax import errors
 from pid_jax.inference import batching
 from pid_jax.inference import engine as engine_lib
@@ -260,8 +261,9 @@ class Tokenizer:
       The ids of each string, without EOS. The same object for equal lists.
 
     Raises:
-      UserError: there is no string, or one occurs twice; or one to be
-        generated is too long, or the vocabulary cannot write it.
+      UserError: there is no string, or two are the same, at least to the
+        vocabulary; or one to be generated is too long, or the vocabulary cannot
+        write it.
     """
     _check_strings(name, strings)
     strings = tuple(strings)
@@ -281,6 +283,15 @@ class Tokenizer:
       twice, _ = collections.Counter(strings).most_common(1)[0]
       raise errors.UserError(f'{name} holds a string twice: {twice!r}.')
     ids_of_strings = tuple(tuple(self.encode(text, name)) for text in strings)
+    first: dict[tuple[int, ...], str] = {}
+    for text, ids in zip(strings, ids_of_strings, strict=True):
+      if ids in first:
+        raise errors.UserError(
+          f'{name} holds {checks.shown(first[ids])} and {checks.shown(text)}, '
+          'which are the same to the vocabulary: it writes both '
+          f'{checks.shown(self.decode(ids))}. Take one out.'
+        )
+      first[ids] = text
     if max_new_tokens is None:
       return ids_of_strings
     for text, ids in zip(strings, ids_of_strings, strict=True):
