@@ -59,6 +59,7 @@ def main(args: argparse.Namespace) -> None:
 
   from pid_jax import tasks
   from pid_jax.subtasks import inspection
+  from pid_jax.subtasks import round_trip
   from pid_jax.tasks import preparation
 
   lengths = inspection.parse_lengths(args.lengths)
@@ -68,6 +69,7 @@ def main(args: argparse.Namespace) -> None:
   for name in tasks.find(args.task, args.vocabulary):
     task = seqio.TaskRegistry.get(name)
     inspection.check_lengths(task, lengths)
+    splits = None
     if args.action == 'prepare':
       for line in preparation.prepare_and_report(
         task, args.manual_dir, overwrite=args.overwrite
@@ -78,6 +80,9 @@ def main(args: argparse.Namespace) -> None:
       print(inspection.lengths_table(task, splits, lengths, args.num_measured))
       print()
     split = args.split or inspection.split_to_show(task)
+    rewritten = round_trip.report(task, splits or [split], args.num_measured)
+    if rewritten:
+      print(rewritten, end='\n\n')
     for index in range(args.num):
       print(inspection.show_example(name, split, index, lengths), end='\n\n')
 

@@ -9,12 +9,16 @@ need only the sentencepiece package.
 """
 
 import collections
+from collections.abc import Callable
 from collections.abc import Iterable
+from collections.abc import Iterator
+from collections.abc import Sequence
 import functools
 import hashlib
+import logging
 import re
 import struct
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from etils import epath
 import sentencepiece
@@ -28,6 +32,8 @@ UNK_ID = 2
 NUM_SPECIAL_IDS = 3
 _MAX_BYTES = 1 << 30  # Of a model file.
 SPACE = '\N{LOWER ONE EIGHTH BLOCK}'  # What SentencePiece puts for one.
+
+logger = logging.getLogger(__name__)
 
 
 class Vocabulary:
@@ -108,6 +114,18 @@ class Vocabulary:
         break
       kept.append(int(i) if i < self.size else UNK_ID)
     return self._processor.DecodeIds(kept)
+
+  def rewrite(self, text: str) -> str:
+    """Returns the text as the vocabulary writes it, which is all outputs do.
+
+    SentencePiece normalises Unicode (by NFKC in T5: 'm\u00b2' is 'm2') and
+    white space, and has no piece for some characters, which become U+2047.
+    """
+    return self.decode(self.encode(text))
+
+  def normalize(self, text: str) -> str:
+    """As `rewrite`, but characters without a piece stay; much faster."""
+    return self._processor.Normalize(text).replace(SPACE, ' ').strip(' ')
 
   def lost(self, text: str) -> collections.Counter[str]:
     """Counts the characters of `text` that encoding loses.
@@ -190,6 +208,12 @@ class ByteVocabulary:
         content += f'<extra_id_{byte - 256}>'.encode()
     return content.decode(errors='ignore')
 
+  def rewrite(self, text: str) -> str:
+    """Returns the text: bytes write every text as it is."""
+    return text
+
+  normalize = rewrite
+
   def lost(self, text: str) -> collections.Counter[str]:
     """Returns an empty counter: bytes encode every text."""
     del text
@@ -197,6 +221,116 @@ class ByteVocabulary:
 
 
 AnyVocabulary: TypeAlias = Vocabulary | ByteVocabulary
+
+
+class RoundTripCounter:
+  """Counts texts that a vocabulary does not give back, and says how.
+
+  T5's has no braces, no newline and few letters of most scripts: the model
+  neither reads nor writes them. Others it rewrites: superscripts, ligatures and
+  full-width letters become plain ones. A target with such a character can never
+  be predicted as it is. White space does not count, except newlines: it is
+  collapsed everywhere.
+
+  Attributes:
+    what: the texts are, such as 'targets'.
+    num_texts: number of texts counted.
+    num_unknown: number of those with characters that have no piece.
+    num_rewritten: number of those that read otherwise, unknown characters
+      apart.
+    unknown: occurrences of each unknown character.
+    rewritten: occurrences of (words, words as the vocabulary writes them); the
+      first thousand different ones.
+  """
+
+  def __init__(self, vocabulary: AnyVocabulary, what: str = 'texts'):
+    self._vocabulary, self.what = vocabulary, what
+    self.num_texts = self.num_unknown = self.num_rewritten = 0
+    self.unknown: collections.Counter[str] = collections.Counter()
+    self.rewritten: collections.Counter[tuple[str, str]] = collections.Counter()
+
+  def count(self, text: str, ids: Sequence[int] | None = None) -> None:
+    """Adds a text.
+
+    Args:
+      text: as it is encoded, with newlines written as sentinels if there are.
+      ids: of the text, if they are known.
+    """
+    self.num_texts += 1
+    ids = self._vocabulary.encode(text) if ids is None else ids
+    if UNK_ID in ids or '\n' in text:
+      lost = self._vocabulary.lost(text)  # Tokenises again, to name them.
+      self.unknown += lost
+      self.num_unknown += bool(lost)
+    before, after = text.split(), self._vocabulary.normalize(text).split()
+    if before == after:
+      return
+    self.num_rewritten += 1
+    pair = _differing_words(before, after)
+    if pair in self.rewritten or len(self.rewritten) < _MAX_PAIRS:
+      self.rewritten[pair] += 1
+
+  def lines(self) -> list[str]:
+    """Returns a line about unknown characters and one about rewritten words.
+
+    Each is left out where there are none.
+    """
+    return [*self._unknown_line(), *self._rewritten_line()]
+
+  def log(self, *, rewritten: int = logging.WARNING) -> None:
+    """Warns of unknown characters, and logs rewritten words at a level."""
+    for line in self._unknown_line():
+      logger.warning('%s', line)
+    for line in self._rewritten_line():
+      logger.log(rewritten, '%s', line)
+
+  def _unknown_line(self) -> Iterator[str]:
+    if self.num_unknown:
+      yield (
+        f'{self.num_unknown:,} of {self.num_texts:,} {self.what} have '
+        'characters that the vocabulary does not: the model neither reads nor '
+        f'writes them. {_most_common(self.unknown, repr)}'
+      )
+
+  def _rewritten_line(self) -> Iterator[str]:
+    if self.num_rewritten:
+      name = lambda pair: f'{pair[0]!r} as {pair[1]!r}'
+      yield (
+        f'{self.num_rewritten:,} of {self.num_texts:,} {self.what} are '
+        'rewritten by the vocabulary: the model reads and writes '
+        f'{_most_common(self.rewritten, name)}'
+      )
+
+
+_MAX_PAIRS = 1000
+_MAX_NAMED = 8
+_MAX_WORDS = 40  # Characters of the words that are shown.
+
+
+def _differing_words(
+  before: Sequence[str], after: Sequence[str]
+) -> tuple[str, str]:
+  """Returns the words of two texts without those at both ends that agree."""
+  shorter = min(len(before), len(after))
+  start = 0
+  while start < shorter and before[start] == after[start]:
+    start += 1
+  end = 0
+  while end < shorter - start and before[-1 - end] == after[-1 - end]:
+    end += 1
+  cut = lambda words: ' '.join(words[start : len(words) - end])
+  texts = cut(before), cut(after)
+  # Words that differ may be far apart.
+  return tuple(
+    x if len(x) <= _MAX_WORDS else x[: _MAX_WORDS - 3] + '...' for x in texts
+  )
+
+
+def _most_common(
+  counts: collections.Counter[Any], name: Callable[[Any], str]
+) -> str:
+  listed = [f'{name(x)} ({n:,})' for x, n in counts.most_common(_MAX_NAMED)]
+  return ', '.join(listed) + (', ...' if len(counts) > _MAX_NAMED else '')
 
 
 def _extra_pieces(count: int) -> bytes:

@@ -145,6 +145,7 @@ def test_other_choices_need_no_other_program(weights):
   [
     ([[[]]], r'choices\[0\]\[0\] is empty'),
     ([[['ant', 'bee', 'ant']]], r"\[0\]\[0\] holds a string twice: 'ant'"),
+    ([[['ant', 'bee', 'ant ']]], r"\[0\]\[0\] holds 'ant' and 'ant '.* same"),
     ([['ant']], r'choices\[0\]\[0\] must be a list of strings'),
     ([[None, ['ant']]], r'prompts\[0\] holds 1 strings, choices\[0\] 2'),
     ([], '1 inputs and 0 lists of choices'),

@@ -46,6 +46,7 @@ from pid_jax.inference import text as text_lib
 from pid_jax.subtasks import examples
 from pid_jax.subtasks import newlines
 from pid_jax.vocabulary import AnyVocabulary
+from pid_jax.vocabulary import RoundTripCounter
 
 LAYOUTS = ('pid', 'pie')
 
@@ -523,7 +524,7 @@ class PromptInDecoder:
     tokenizer = text_lib.Tokenizer(
       self.vocabulary,
       self.newline,
-      text_lib.UnknownCharacterCounter(self.vocabulary),
+      RoundTripCounter(self.vocabulary),
     )
     return text_lib.RequestProcessor(
       tokenizer,

@@ -83,8 +83,7 @@ class ResponseStream:
           break
         yield self._ready.pop(number)
         num_yielded += 1
-    if self._processor.tokenizer.unknown is not None:
-      self._processor.tokenizer.unknown.warn()
+    self._processor.tokenizer.log_counts()
 
   def _read_ahead(self) -> None:
     """Reads requests until enough wait to be grouped by length."""

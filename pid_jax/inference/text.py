@@ -19,16 +19,17 @@ import collections
 from collections.abc import Iterable
 from collections.abc import Sequence
 import dataclasses
-import functools
 import logging
 from typing import Any
 
+from pid_jax import checks
 from pid_jax import errors
 from pid_jax.inference import batching
 from pid_jax.inference import engine as engine_lib
 from pid_jax.subtasks import examples
 from pid_jax.subtasks import newlines
 from pid_jax.vocabulary import AnyVocabulary
+from pid_jax.vocabulary import RoundTripCounter
 
 logger = logging.getLogger(__name__)
 
@@ -194,16 +195,16 @@ class Tokenizer:
   Attributes:
     vocabulary: of `pid_jax.vocabulary`, or one of SeqIO's.
     newline: the sentinel that stands for newlines, or None.
-    unknown: counts the characters that the vocabulary cannot encode, or None.
+    counter: counts the texts that the vocabulary does not give back, or None.
   """
 
   def __init__(
     self,
     vocabulary: AnyVocabulary,
     newline: str | None = None,
-    unknown: 'UnknownCharacterCounter | None' = None,
+    counter: RoundTripCounter | None = None,
   ):
-    self.vocabulary, self.newline, self.unknown = vocabulary, newline, unknown
+    self.vocabulary, self.newline, self.counter = vocabulary, newline, counter
     self._choices: dict[Any, batching.TokenSequences] = {}  # By strings.
 
   def encode(self, text: str, name: str = 'the text') -> list[int]:
@@ -225,13 +226,18 @@ class Tokenizer:
         'no character: decode the text again, or take it out.'
       ) from e
     ids = self.vocabulary.encode(text)
-    if self.unknown is not None:
-      self.unknown.count(text, ids)
+    if self.counter is not None:
+      self.counter.count(text, ids)
     return ids
 
   def decode(self, ids: Iterable[int]) -> str:
     """Returns the text of ids, up to EOS."""
     return newlines.restore(self.vocabulary.decode(ids), self.newline)
+
+  def log_counts(self) -> None:
+    """Warns of unknown characters so far, and tells of rewritten words."""
+    if self.counter is not None:
+      self.counter.log(rewritten=logging.INFO)
 
   def encode_choices(
     self,
@@ -251,8 +257,9 @@ class Tokenizer:
       The ids of each string, without EOS. The same object for equal lists.
 
     Raises:
-      UserError: there is no string, or one occurs twice; or one to be
-        generated is too long, or the vocabulary cannot write it.
+      UserError: there is no string, or two are the same, at least to the
+        vocabulary; or one to be generated is too long, or the vocabulary cannot
+        write it.
     """
     _check_strings(name, strings)
     strings = tuple(strings)
@@ -272,6 +279,15 @@ class Tokenizer:
       twice, _ = collections.Counter(strings).most_common(1)[0]
       raise errors.UserError(f'{name} holds a string twice: {twice!r}.')
     ids_of_strings = tuple(tuple(self.encode(text, name)) for text in strings)
+    first: dict[tuple[int, ...], str] = {}
+    for text, ids in zip(strings, ids_of_strings, strict=True):
+      if ids in first:
+        raise errors.UserError(
+          f'{name} holds {checks.shown(first[ids])} and {checks.shown(text)}, '
+          'which are the same to the vocabulary: it writes both '
+          f'{checks.shown(self.decode(ids))}. Take one out.'
+        )
+      first[ids] = text
     if max_new_tokens is None:
       return ids_of_strings
     for text, ids in zip(strings, ids_of_strings, strict=True):
@@ -289,54 +305,6 @@ class Tokenizer:
         f'EOS: raise max_new_tokens, now {max_new_tokens}, or take it out.'
       )
     return ids_of_strings
-
-
-class UnknownCharacterCounter:
-  """Counts the characters of texts that a vocabulary cannot encode.
-
-  T5's has no braces, no newline and few letters of most scripts: the model does
-  not see them.
-  """
-
-  def __init__(self, vocabulary: AnyVocabulary):
-    self._vocabulary = vocabulary
-    self._lost: collections.Counter[str] = collections.Counter()
-    self._num_texts = self._num_with_unknown = 0
-
-  def count(self, text: str, ids: Sequence[int]) -> None:
-    """Adds a text to the count.
-
-    Args:
-      text: the text.
-      ids: of the text, by the vocabulary.
-    """
-    self._num_texts += 1
-    lost: collections.Counter[str] = collections.Counter()
-    if self._vocabulary.unk_id in ids:
-      lost = self._vocabulary.lost(text)  # Tokenises again, to name them.
-    elif self._loses_newlines and '\n' in text:
-      lost['\n'] = text.count('\n')
-    self._lost += lost
-    self._num_with_unknown += bool(lost)
-
-  @functools.cached_property
-  def _loses_newlines(self) -> bool:
-    return bool(self._vocabulary.lost('\n'))
-
-  def warn(self) -> None:
-    """Logs one warning if there were any."""
-    if not self._lost:
-      return
-    most = self._lost.most_common(8)
-    counts = [f'{character!r} ({times})' for character, times in most]
-    logger.warning(
-      '%d of %d texts have characters that the vocabulary does not: the model '
-      'does not see them. %s%s',
-      self._num_with_unknown,
-      self._num_texts,
-      ', '.join(counts),
-      ', ...' if len(self._lost) > 8 else '',
-    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -515,8 +483,7 @@ class RequestProcessor:
         len(empty), len(inputs),
         ', '.join(empty[:5]) + (', ...' if len(empty) > 5 else ''),
       )  # fmt: skip
-    if self.tokenizer.unknown is not None:
-      self.tokenizer.unknown.warn()
+    self.tokenizer.log_counts()
     return encoded
 
   def decode(

@@ -24,6 +24,7 @@ import re
 
 from pid_jax import checks
 from pid_jax import errors
+from pid_jax import vocabulary as vocabulary_lib
 
 # Newlines of text and CSV files. Means the same to RE2, which tf.data uses.
 PATTERN = r'\r\n|\r|\n'
@@ -61,6 +62,22 @@ def restore(text: str, sentinel: str | None) -> str:
   if sentinel is None:
     return text
   return re.sub(f' ?{re.escape(sentinel)} ?', '\n', text)
+
+
+def rewrite(
+  text: str, sentinel: str | None, vocabulary: vocabulary_lib.AnyVocabulary
+) -> str:
+  """Returns a text as a vocabulary writes it, newlines included.
+
+  Args:
+    text: such as a target.
+    sentinel: see `mark`.
+    vocabulary: see `vocabulary.Vocabulary.rewrite`.
+
+  Raises:
+    UserError: see `mark`.
+  """
+  return restore(vocabulary.rewrite(mark(text, sentinel)), sentinel)
 
 
 def check(

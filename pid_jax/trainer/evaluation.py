@@ -18,6 +18,7 @@ import json
 import operator
 from typing import Any
 
+from etils import epath
 import jax
 import numpy as np
 import seqio
@@ -450,7 +451,10 @@ class PredictionsWriter(seqio.Logger):
       line |= target if isinstance(target, dict) else {'target': target}
       line['prediction'] = prediction
       lines.append(json.dumps(line, default=_plain, ensure_ascii=False) + '\n')
-    files.write(folder / f'{task_name}.jsonl', ''.join(lines).encode())
+    path = epath.Path(self.output_dir) / f'{task_name}.jsonl'
+    with files.explained(f'cannot write {path}'):
+      path.parent.mkdir(parents=True, exist_ok=True)
+    files.write(path, ''.join(lines).encode())
 
 
 def _local_rows(

@@ -198,6 +198,9 @@ def train(
     first_step = int(state.step)
 
     # --- Report what is about to run.
+    if jax.process_index() == 0:
+      with io_errors.reads_explained('the training data'):
+        setup.warn_of_rewritten_targets(train_dataset_cfg)
     if summarize_config_fn is not None:
       summarize_config_fn(model_dir, writer, first_step)
     if not quiet:

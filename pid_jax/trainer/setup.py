@@ -18,7 +18,7 @@ from pid_jax import config as config_lib
 from pid_jax import errors
 from pid_jax import model as model_lib
 from pid_jax import partitioning
-from pid_jax import vocabulary as vocabulary_lib
+from pid_jax.subtasks import round_trip
 from pid_jax.trainer import checkpointer as checkpointer_lib
 from pid_jax.trainer import data
 from pid_jax.trainer import optimizers
@@ -66,6 +66,19 @@ def check_targets(dataset_cfg: data.DatasetConfig) -> None:
       )
 
 
+def warn_of_rewritten_targets(dataset_cfg: data.DatasetConfig) -> None:
+  """Warns of targets that no output can equal; reads the first examples."""
+  task = data.get_task(dataset_cfg.mixture_or_task_name)
+  counters = round_trip.count(
+    task,
+    dataset_cfg.split,
+    features=['targets'],
+    use_cached=dataset_cfg.use_cached,
+  )
+  for counter in counters.values():
+    counter.log()
+
+
 def describe(
   model: model_lib.EncoderDecoderModel,
   model_dir: epath.PathLike,
@@ -79,15 +92,6 @@ def describe(
   """
   task = data.get_task(dataset_cfg.mixture_or_task_name)
   vocabulary = find_vocabulary(model, dataset_cfg)
-  described = None
-  if isinstance(vocabulary, seqio.SentencePieceVocabulary):
-    described = vocabulary_lib.Vocabulary(
-      vocabulary.sentencepiece_model_file, vocabulary.extra_ids or 0
-    )
-  elif isinstance(vocabulary, seqio.ByteVocabulary):
-    described = vocabulary_lib.ByteVocabulary(
-      vocabulary.extra_ids, sentinels_in_text=False
-    )
   if jax.process_index() == 0:
     checkpoints.write_config(
       model_dir,
@@ -97,7 +101,7 @@ def describe(
         **task_layout(task),
         'feature_lengths': dict(dataset_cfg.task_feature_lengths),
       },
-      vocabulary=described,
+      vocabulary=round_trip.plain_vocabulary(vocabulary),
       selection=checkpoint_cfg.selection,
     )
 
