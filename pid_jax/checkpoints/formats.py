@@ -24,7 +24,6 @@ from pid_jax.checkpoints import t5x
 from pid_jax.checkpoints import tensors as tensors_lib
 from pid_jax.checkpoints import tensorstore_io
 from pid_jax.network import axes as axes_lib
-from pid_jax.network import quantization
 
 PyTree = Any
 
@@ -147,7 +146,7 @@ def load_for_inference(
   Raises:
     UserError: see `load`; or no such param_dtype.
   """
-  quantization.check_param_dtype(param_dtype)
+  config_lib.check_dtype('param_dtype', param_dtype, config_lib.PARAM_DTYPES)
   # int8 is quantized from float32; bfloat16 is never held as float32.
   read_dtype = 'float32' if param_dtype == 'int8' else param_dtype
   loaded = load(path, step, partitioner, param_dtype=read_dtype)
