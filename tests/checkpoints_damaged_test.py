@@ -210,11 +210,18 @@ def test_no_weights_and_no_config(copy):
 @pytest.mark.parametrize(
   'change, words',
   [
-    (None, 'must hold an object'),
+    (None, 'must be a JSON object'),
     ({'model': None}, r'config\.json: .*is None; it must be an object'),
-    ({'model': {'vocab_size': '640'}}, "vocab_size is '640'; .* an integer"),
-    ({'model': {'vocab_size': 640, 'num_heads': 0}}, 'num_heads is 0; it must'),
-    ({'task': []}, '"task" is \\[\\]; it must be an object'),
+    ({'model': {'vocab_size': '640'}}, "vocab_size .*whole number.*'640'"),
+    ({'model': {'vocab_size': 640, 'num_heads': 0}}, 'num_heads .*got 0'),
+    ({'task': []}, r'task must be an object; got \[\]'),
+    ({'task': {'layout': 1}}, r'task\.layout .*got 1'),
+    ({'task': {'feature_lengths': {'inputs': '9'}}}, "lengths.inputs .*'9'"),
+    ({'selection': {'metric': 'm', 'mode': 'best'}}, "mode .*'best'"),
+    ({'vocabulary': {'file': '../v', 'extra_ids': 0}}, r"file .*'\.\./v'"),
+    ({'vocabulary': {'kind': 'bytes', 'extra_ids': 1.0}}, r'extra_ids .*1\.0'),
+    ({'modell': 1}, 'did you mean model'),
+    ({'task': {'layout': 'pie'}}, 'checksum'),
   ],
 )
 @pytest.mark.parametrize('name', ['native', 't5x'])

@@ -378,7 +378,7 @@ def _open_legacy(path: epath.Path) -> dict[str, Tensor]:
       specs[name] = _legacy_spec(path, name, leaf)
     elif leaf is not None:
       found[name] = tensors_lib.of_array(name, np.asarray(leaf))
-  return {**found, **tensorstore_io.open_arrays(specs)}
+  return {**found, **tensorstore_io.open_arrays(specs, path)}
 
 
 def _walk(node: Any, name: str = '') -> Iterator[tuple[str, Any]]:
