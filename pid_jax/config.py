@@ -129,7 +129,8 @@ class T5Config:
         if field.name == 'num_tokens':
           # Rows beyond the ids of a known size are padding.
           value = min(value or self.vocab_size, self.vocab_size)
-      object.__setattr__(self, field.name, _checked(field.name, value))
+      value = check_field(field.name, value, f'T5Config.{field.name}')
+      object.__setattr__(self, field.name, value)
     self._check_together()
 
   @property
@@ -238,9 +239,17 @@ def check_dtype(name: str, value: Any, choices: Sequence[str] = DTYPES) -> str:
   return checks.one_of(f'{name}{hint}', value, choices)
 
 
-def _checked(name: str, value: Any) -> Any:
-  """Returns a field's value as the plain type, after its own checks."""
-  label = f'T5Config.{name}'
+def check_field(name: str, value: Any, label: str) -> Any:
+  """Returns the value of a field of T5Config as its plain type.
+
+  Args:
+    name: of the field.
+    value: to check.
+    label: calls the value, in the message.
+
+  Raises:
+    UserError: it is of another type, or out of range.
+  """
   if name in _INTEGERS:
     return checks.integer(label, value, *_INTEGERS[name])
   if name == 'dropout_rate':

@@ -11,8 +11,10 @@ from etils import epath
 import jax
 import jax.numpy as jnp
 
+from pid_jax import checks
 from pid_jax import config as config_lib
 from pid_jax import errors
+from pid_jax import files
 from pid_jax import network
 from pid_jax import partitioning
 from pid_jax import vocabulary as vocabulary_lib
@@ -23,6 +25,7 @@ from pid_jax.checkpoints import native
 from pid_jax.checkpoints import t5x
 from pid_jax.checkpoints import tensors as tensors_lib
 from pid_jax.checkpoints import tensorstore_io
+from pid_jax.checkpoints import weight_files
 from pid_jax.network import axes as axes_lib
 
 PyTree = Any
@@ -72,18 +75,24 @@ def open_checkpoint(
   Raises:
     UserError: no such checkpoint, of no known format, or damaged.
   """
-  path = epath.Path(path)
-  if not path.is_dir():
-    raise errors.UserError(
-      f'{path} does not exist; give the folder of a checkpoint.'
-    )
-  if format is None:
+  path = files.path(path, 'the checkpoint')
+  with files.explained(f'cannot read {path}'):
+    if not path.is_dir():
+      is_file = path.exists()
+      raise errors.UserError(
+        f'{path} is a file; give the folder that it is in.'
+        if is_file
+        else f'{path} does not exist; give the folder of a checkpoint.'
+      )
     known = [name for name, m in FORMATS.items() if m.matches(path)]
+  if format is None:
     if not known:
+      weight_files.check_kind(path)
       raise errors.UserError(
         f'{path} is no checkpoint of a known format: it holds neither '
-        f'{native.CHECKPOINTS}/STEP (native) nor {t5x.PREFIX}STEP (T5X) nor a '
-        f'{hugging_face.CONFIG_FILE} with a model_type (Hugging Face).'
+        f'{native.CHECKPOINTS}/STEP (native) nor {t5x.PREFIX}STEP (T5X) nor '
+        f'{hugging_face.CONFIG_FILE} (Hugging Face).'
+        f'{weight_files.describe_others(path)}'
       )
     format = known[0]
   format = _find_format(format)
@@ -286,7 +295,7 @@ def with_num_tokens(
 
 def _find_format(name: str) -> str:
   """Returns a key of `FORMATS`; raises UserError for an unknown name."""
-  name = _ALIASES.get(name, name)
+  name = _ALIASES.get(checks.string('the format', name), name)
   if name not in FORMATS:
     raise errors.unknown('checkpoint format', name, FORMATS)
   return name

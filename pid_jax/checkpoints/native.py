@@ -49,6 +49,7 @@ VOCABULARY_FILE = 'vocabulary.model'
 CHECKPOINTS = 'checkpoints'
 PARAMS = 'params'
 STATE = 'state'
+MAX_STEP = 2**31 - 1  # Steps are int32.
 _FIELDS = ('model', 'vocabulary', 'task', 'selection')  # Of config.json.
 
 
@@ -418,7 +419,8 @@ def _best_step(model_dir, available) -> int | None:
 
 
 def _is_step(path: epath.Path) -> bool:
-  return path.parent.name == CHECKPOINTS and path.name.isdigit()
+  is_step = re.fullmatch('[0-9]+', path.name) is not None
+  return is_step and path.parent.name == CHECKPOINTS
 
 
 def _open_moments(

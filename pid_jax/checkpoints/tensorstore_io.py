@@ -302,4 +302,5 @@ def _context() -> ts.Context:
 
 
 def _first_line(e: Exception) -> str:
-  return str(e).strip().split('\n')[0][:160]
+  line = str(e).strip().split('\n')[0]
+  return line if len(line) <= 160 else f'{line[:157]}...'
