@@ -147,7 +147,7 @@ def test_a_file_that_shrinks_while_it_is_read(tmp_path):
     ('sub/x.safetensors', 'outside its folder'),
     ('..', 'outside its folder'),
     (7, 'outside its folder'),
-    ('none.safetensors', 'not there: none.safetensors'),
+    ('none.safetensors', "not there: 'none.safetensors'"),
   ],
 )
 def test_an_index_that_leads_astray(place, words, copy):
@@ -162,7 +162,7 @@ def test_an_index_that_leads_astray(place, words, copy):
 def test_a_missing_shard(copy):
   path = copy('shards')
   next(path.glob('model-00002*')).unlink()
-  _refused(path, 'not there: model-00002')
+  _refused(path, "not there: 'model-00002")
 
 
 def test_an_index_of_other_shards(copy):
@@ -204,17 +204,26 @@ def test_no_weights_and_no_config(copy):
   (path / 'model.safetensors').unlink()
   _refused(path, 'has none of model.safetensors, pytorch_model.bin')
   (path / 'config.json').write_text('{"model_type": "t5"')
-  _refused(path, 'no checkpoint of a known format')
+  _refused(path, r'config\.json: malformed JSON')
+  (path / 'config.json').write_text('{}')
+  _refused(path, r'config\.json: it has no model_type')
 
 
 @pytest.mark.parametrize(
   'change, words',
   [
-    (None, 'must hold an object'),
+    (None, 'must be a JSON object'),
     ({'model': None}, r'config\.json: .*is None; it must be an object'),
-    ({'model': {'vocab_size': '640'}}, "vocab_size is '640'; .* an integer"),
-    ({'model': {'vocab_size': 640, 'num_heads': 0}}, 'num_heads is 0; it must'),
-    ({'task': []}, '"task" is \\[\\]; it must be an object'),
+    ({'model': {'vocab_size': '640'}}, "vocab_size .*whole number.*'640'"),
+    ({'model': {'vocab_size': 640, 'num_heads': 0}}, 'num_heads .*got 0'),
+    ({'task': []}, r'task must be an object; got \[\]'),
+    ({'task': {'layout': 1}}, r'task\.layout .*got 1'),
+    ({'task': {'feature_lengths': {'inputs': '9'}}}, "lengths.inputs .*'9'"),
+    ({'selection': {'metric': 'm', 'mode': 'best'}}, "mode .*'best'"),
+    ({'vocabulary': {'file': '../v', 'extra_ids': 0}}, r"file .*'\.\./v'"),
+    ({'vocabulary': {'kind': 'bytes', 'extra_ids': 1.0}}, r'extra_ids .*1\.0'),
+    ({'modell': 1}, 'did you mean model'),
+    ({'task': {'layout': 'pie'}}, 'checksum'),
   ],
 )
 @pytest.mark.parametrize('name', ['native', 't5x'])
@@ -228,11 +237,15 @@ def test_a_config_with_values_of_another_kind(name, change, words, copy):
 @pytest.mark.parametrize(
   'extra, words',
   [
-    ({'step': '../../../../planted'}, "step = '../../../../planted'"),
-    ({'step': -1}, 'step = -1; it must be an integer'),
-    ({'task': 'dst'}, "task = 'dst'; it must be an object"),
+    ({'step': '../../../../planted'}, "pid_jax.step .*'../../../../planted'"),
+    ({'step': -1}, 'pid_jax.step .*at least 0.*got -1'),
+    ({'step': 2**40}, 'pid_jax.step .*at most 2,147,483,647'),
+    ({'step': 1.0}, 'pid_jax.step .*got 1.0'),
+    ({'steps': 1}, 'did you mean step'),
+    ({'model': {'vocab_size': 1.5}}, 'vocab_size .*got 1.5'),
+    ({'task': 'dst'}, "task must be an object; got 'dst'"),
     ([], None),
-    ('x', "pid_jax = 'x'; it must be an object"),
+    ('x', "pid_jax must be an object; got 'x'"),
   ],
 )
 def test_what_we_add_to_a_config_of_hugging_face(extra, words, copy):

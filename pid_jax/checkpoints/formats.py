@@ -12,6 +12,7 @@ from etils import epath
 import jax
 import jax.numpy as jnp
 
+from pid_jax import checks
 from pid_jax import config as config_lib
 from pid_jax import errors
 from pid_jax import files
@@ -25,8 +26,8 @@ from pid_jax.checkpoints import names
 from pid_jax.checkpoints import native
 from pid_jax.checkpoints import t5x
 from pid_jax.checkpoints import tensors as tensors_lib
+from pid_jax.checkpoints import weight_files
 from pid_jax.network import axes as axes_lib
-from pid_jax.network import quantization
 
 PyTree = Any
 
@@ -76,17 +77,23 @@ def open_checkpoint(
     UserError: no such checkpoint, of no known format, or damaged.
   """
   path = files.path(path, 'the checkpoint')
-  if not path.is_dir():
-    raise errors.UserError(
-      f'{path} does not exist; give the folder of a checkpoint.'
-    )
-  if format is None:
+  with files.explained(f'cannot read {path}'):
+    if not path.is_dir():
+      is_file = path.exists()
+      raise errors.UserError(
+        f'{path} is a file; give the folder that it is in.'
+        if is_file
+        else f'{path} does not exist; give the folder of a checkpoint.'
+      )
     known = [name for name, m in FORMATS.items() if m.matches(path)]
+  if format is None:
     if not known:
+      weight_files.check_kind(path)
       raise errors.UserError(
         f'{path} is no checkpoint of a known format: it holds neither '
-        f'{native.CHECKPOINTS}/STEP (native) nor {t5x.PREFIX}STEP (T5X) nor a '
-        f'{hugging_face.CONFIG_FILE} with a model_type (Hugging Face).'
+        f'{native.CHECKPOINTS}/STEP (native) nor {t5x.PREFIX}STEP (T5X) nor '
+        f'{hugging_face.CONFIG_FILE} (Hugging Face).'
+        f'{weight_files.describe_others(path)}'
       )
     format = known[0]
   format = _find_format(format)
@@ -149,7 +156,7 @@ def load_for_inference(
   Raises:
     UserError: see `load`; or no such param_dtype.
   """
-  quantization.check_param_dtype(param_dtype)
+  config_lib.check_dtype('param_dtype', param_dtype, config_lib.PARAM_DTYPES)
   # int8 is quantized from float32; bfloat16 is never held as float32.
   read_dtype = 'float32' if param_dtype == 'int8' else param_dtype
   loaded = load(path, step, partitioner, param_dtype=read_dtype)
@@ -289,7 +296,7 @@ def with_num_tokens(
 
 def _find_format(name: str) -> str:
   """Returns a key of `FORMATS`; raises UserError for an unknown name."""
-  name = _ALIASES.get(name, name)
+  name = _ALIASES.get(checks.string('the format', name), name)
   if name not in FORMATS:
     raise errors.unknown('checkpoint format', name, FORMATS)
   return name

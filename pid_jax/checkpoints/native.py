@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The native format of checkpoints: what a trained model is on disk.
 
-    MODEL_DIR/config.json             shape of the model, vocabulary, task
+    MODEL_DIR/config.json             shape of the model, vocabulary, task, and
+                                      a checksum of these
     MODEL_DIR/vocabulary.model        SentencePiece, a copy
     MODEL_DIR/checkpoints/STEP/params     the parameters to serve (orbax)
     MODEL_DIR/checkpoints/STEP/state      optimizer state (orbax)
@@ -19,6 +20,7 @@ import json
 import os
 import re
 from typing import Any
+import zlib
 
 from etils import epath
 from flax import traverse_util
@@ -32,11 +34,14 @@ from pid_jax import checks
 from pid_jax import config as config_lib
 from pid_jax import errors
 from pid_jax import files
+from pid_jax import strict_json
 from pid_jax import vocabulary as vocabulary_lib
 from pid_jax.checkpoints import lazy_checkpoint
 from pid_jax.checkpoints import names
 from pid_jax.checkpoints import tensors as tensors_lib
 from pid_jax.checkpoints import tensorstore_io
+from pid_jax.checkpoints import trees
+from pid_jax.subtasks import examples
 
 PyTree = Any
 
@@ -45,6 +50,8 @@ VOCABULARY_FILE = 'vocabulary.model'
 CHECKPOINTS = 'checkpoints'
 PARAMS = 'params'
 STATE = 'state'
+MAX_STEP = 2**31 - 1  # Steps are int32.
+_FIELDS = ('model', 'vocabulary', 'task', 'selection')  # Of config.json.
 
 
 def matches(path: epath.Path) -> bool:
@@ -126,8 +133,9 @@ def write_checkpoint(
     vocabulary=model.read_vocabulary(),
   )
   for name, item in items.items():
-    with ocp.StandardCheckpointer() as checkpointer:
-      checkpointer.save(folder / CHECKPOINTS / str(model.step) / name, item)
+    with ocp.Checkpointer(trees.TreeHandler()) as checkpointer:
+      target = folder / CHECKPOINTS / str(model.step) / name
+      checkpointer.save(target, args=trees.TreeSave(item))
 
 
 def check_saved(path: epath.PathLike, wanted: PyTree) -> None:
@@ -218,29 +226,83 @@ def read_config(model_dir: epath.PathLike) -> dict[str, Any]:
       f'{path} does not exist: {model_dir} is not the MODEL_DIR of a trained '
       'model.'
     )
-  try:
-    description = json.loads(path.read_text())
-  except ValueError as e:
-    raise errors.UserError(
-      f'{path} is damaged: {type(e).__name__}: {e}.'
-    ) from e
-  if not isinstance(description, Mapping):
-    raise errors.UserError(f'{path} is damaged: it must hold an object.')
+  description = strict_json.read_object(path, 'the configuration')
   if 'model_type' in description:
     raise errors.UserError(
       f"{model_dir} is a model of Hugging Face's, not the MODEL_DIR of a "
       'training here: python -m pid_jax.convert makes one of it.'
     )
+  recorded = description.pop('checksum', None)
   try:
-    config_lib.T5Config.from_dict(description.get('model'))
+    _check_description(description)
+    if recorded not in (None, _checksum(description)):
+      raise errors.UserError(
+        'its content does not have its "checksum", so the file is damaged or '
+        'was edited. Use another copy; or, if you edited it, delete the line '
+        'with "checksum".'
+      )
   except errors.UserError as e:
     raise errors.UserError(f'{path}: {e}') from e
-  if not isinstance(description.get('task'), Mapping):
-    raise errors.UserError(
-      f'{path} is damaged: "task" is {description.get("task")!r}; it must be '
-      'an object.'
-    )
   return description
+
+
+def _check_description(description: Mapping[str, Any]) -> None:
+  """Checks every field of config.json by type and range."""
+  for name in description:
+    if name not in _FIELDS:
+      raise errors.unknown('field', name, [*_FIELDS, 'checksum'])
+  config_lib.T5Config.from_dict(description.get('model'))
+  check_task(description.get('task'))
+  selection = _object('selection', description.get('selection') or {})
+  if selection:
+    checks.string('selection.metric', selection.get('metric'))
+    checks.one_of('selection.mode', selection.get('mode'), ('max', 'min'))
+  entry = _object('vocabulary', description.get('vocabulary') or {})
+  if not entry:
+    return
+  checks.integer(
+    'vocabulary.extra_ids', entry.get('extra_ids'), 0, config_lib.MAX_DIM
+  )
+  if entry.get('kind') == 'bytes':
+    name = 'vocabulary.sentinels_in_text'
+    checks.boolean(name, entry.get('sentinels_in_text'))
+    return
+  # Its name only: no field may lead out of the folder.
+  checks.one_of('vocabulary.file', entry.get('file'), (VOCABULARY_FILE,))
+  checks.string('vocabulary.sha256', entry.get('sha256'))
+
+
+def check_task(task: Any) -> Mapping[str, Any]:
+  """Checks what a checkpoint says of its training; returns it.
+
+  Raises:
+    UserError: a field is not of its type.
+  """
+  task = _object('task', task)
+  for name in ('name', 'layout', 'long_inputs', 'newline'):
+    if name in task:
+      checks.string(f'task.{name}', task[name])
+  if 'long_inputs' in task:
+    ways = examples.LONG_INPUTS
+    checks.one_of('task.long_inputs', task['long_inputs'], ways)
+  lengths = _object('task.feature_lengths', task.get('feature_lengths', {}))
+  for name, length in lengths.items():
+    label = f'task.feature_lengths.{name}'
+    checks.integer(label, length, 1, config_lib.MAX_DIM)
+  return task
+
+
+def _object(name: str, value: Any) -> Mapping[str, Any]:
+  if not isinstance(value, Mapping):
+    raise errors.UserError(
+      f'{name} must be an object; got {checks.shown(value)}.'
+    )
+  return value
+
+
+def _checksum(description: Mapping[str, Any]) -> str:
+  content = json.dumps(description, sort_keys=True).encode()
+  return f'{zlib.crc32(content):08x}'
 
 
 def read_vocabulary(
@@ -319,6 +381,7 @@ def write_config(
     _check_same_run(model_dir, read_config(model_dir), description)
   if isinstance(vocabulary, vocabulary_lib.Vocabulary):
     files.write(model_dir / VOCABULARY_FILE, vocabulary.model_bytes)
+  description['checksum'] = _checksum(description)
   text = json.dumps(description, indent=2) + '\n'
   files.write(model_dir / CONFIG_FILE, text.encode())
 
@@ -364,7 +427,8 @@ def _best_step(model_dir, available) -> int | None:
 
 
 def _is_step(path: epath.Path) -> bool:
-  return path.parent.name == CHECKPOINTS and path.name.isdigit()
+  is_step = re.fullmatch('[0-9]+', path.name) is not None
+  return is_step and path.parent.name == CHECKPOINTS
 
 
 def _open_moments(

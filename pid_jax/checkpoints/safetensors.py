@@ -10,7 +10,6 @@ against the size of the file before any of it is believed.
 https://github.com/huggingface/safetensors describes the format.
 """
 
-from collections.abc import Iterable
 from collections.abc import Mapping
 import json
 import math
@@ -22,7 +21,10 @@ from etils import epath
 import jax.numpy as jnp
 import numpy as np
 
+from pid_jax import checks
 from pid_jax import errors
+from pid_jax import files
+from pid_jax import strict_json
 from pid_jax.checkpoints import tensors as tensors_lib
 
 DTYPES = {
@@ -53,8 +55,8 @@ def open_file(path: epath.PathLike) -> dict[str, tensors_lib.Tensor]:
   Raises:
     UserError: the header is damaged, or does not agree with the file.
   """
-  path = epath.Path(path)
-  try:
+  path = files.check_regular(path, 'the weights')
+  with files.explained(f'cannot read {path}'):
     size = path.stat().length
     with path.open('rb') as f:
       start = f.read(8)
@@ -62,24 +64,24 @@ def open_file(path: epath.PathLike) -> dict[str, tensors_lib.Tensor]:
       if length is None or length > min(_MAX_HEADER, size - 8):
         raise _damaged(path, 'the header is longer than the file')
       content = f.read(length)
-  except OSError as e:
-    raise errors.UserError(f'cannot read {path}: {e.strerror or e}.') from e
   try:
-    header = json.loads(content, object_pairs_hook=_no_duplicates)
+    header = strict_json.parse(content, 'the header')
     header.pop('__metadata__', None)
     entries = sorted(
       (_parse(name, entry) for name, entry in header.items()),
       key=lambda entry: entry[3:],
     )
-  except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as e:
+  except errors.UserError as e:
+    raise _damaged(path, str(e)) from e
+  except (ValueError, TypeError, KeyError, AttributeError) as e:
     raise _damaged(path, f'the header cannot be understood ({e})') from e
   end = 0
   for name, dtype, shape, first, last in entries:
     if first != end or last - first != math.prod(shape) * dtype.itemsize:
       raise _damaged(
         path,
-        f'{name} is said to be {dtype} {list(shape)} in bytes {first} to '
-        f'{last} of the data, which begin at {end}',
+        f'{name[:80]} is said to be {dtype} {checks.shown(list(shape))} in '
+        f'bytes {first} to {last} of the data, which begin at {end}',
       )
     end = last
   if 8 + length + end != size:
@@ -126,22 +128,13 @@ def write_file(
 
 
 def _parse(name: str, entry: Mapping[str, Any]) -> tuple[Any, ...]:
-  dtype = DTYPES[entry['dtype']]
+  kind = checks.one_of(f'the dtype of {name}', entry['dtype'], tuple(DTYPES))
   shape = tuple(entry['shape'])
   first, last = entry['data_offsets']
   for number in (*shape, first, last):
     if type(number) is not int or number < 0:
       raise ValueError(f'{name} has {number!r} for a size')
-  return name, dtype, shape, first, last
-
-
-def _no_duplicates(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
-  found: dict[str, Any] = {}
-  for key, value in pairs:
-    if key in found:
-      raise ValueError(f'{key} occurs twice')
-    found[key] = value
-  return found
+  return name, DTYPES[kind], shape, first, last
 
 
 def _damaged(path: epath.Path, what: str) -> errors.UserError:

@@ -24,6 +24,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from pid_jax import config
 from pid_jax import errors
 
 PyTree = Any
@@ -244,12 +245,7 @@ def parse_dtype(name: str) -> np.dtype:
   Raises:
     UserError: neither 'float32' nor 'bfloat16'.
   """
-  if name not in DTYPES:
-    hint = ' T5 overflows in float16.' if name == 'float16' else ''
-    raise errors.UserError(
-      f'weights cannot be {name!r}; choose one of {tuple(DTYPES)}.{hint}'
-    )
-  return DTYPES[name]
+  return DTYPES[config.check_dtype('the dtype of weights', name)]
 
 
 def _pread(path: epath.Path, offset: int, count: int) -> bytes | memoryview:

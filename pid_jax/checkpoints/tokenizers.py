@@ -23,8 +23,8 @@ from typing import Any
 from etils import epath
 
 from pid_jax import errors
+from pid_jax import strict_json
 from pid_jax import vocabulary as vocabulary_lib
-from pid_jax.checkpoints import weight_files
 
 SENTENCEPIECE_FILE = 'spiece.model'
 JSON_FILE = 'tokenizer.json'
@@ -220,7 +220,7 @@ def _splits_at_spaces(pre_tokenizer: Any) -> bool:
 
 def _read_json(path: epath.Path) -> dict[str, Any]:
   """Reads a JSON object; empty if there is no file."""
-  return weight_files.read_json(path) if path.exists() else {}
+  return strict_json.read_object(path, path.name) if path.exists() else {}
 
 
 def _model_proto(vocab: Sequence[tuple[str, float]], table: bytes) -> bytes:

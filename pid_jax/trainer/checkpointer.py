@@ -198,8 +198,8 @@ class Checkpointer:
     has_best = metrics is None or best is None or best in metrics
     served, rest = _split(state)
     items = {
-      'params': ocp.args.StandardSave(served),
-      'state': ocp.args.StandardSave(rest),
+      'params': checkpoints.TreeSave(served),
+      'state': checkpoints.TreeSave(rest),
     }
     if data is not None:
       items['data'] = FilesSave(data)
@@ -252,7 +252,7 @@ class Checkpointer:
       None if there is no checkpoint.
 
     Raises:
-      UserError: the checkpoint is of another model or optimizer.
+      UserError: the checkpoint is damaged, or of another model or optimizer.
     """
     step = self._manager.latest_step()
     if step is None:
@@ -262,12 +262,15 @@ class Checkpointer:
     for name, tree in (('params', served), ('state', rest)):
       checkpoints.check_saved(folder / name, tree)
     items = {
-      'params': ocp.args.StandardRestore(served),
-      'state': ocp.args.StandardRestore(rest),
+      'params': checkpoints.TreeRestore(served),
+      'state': checkpoints.TreeRestore(rest),
     }
     if self._cfg.save_dataset and (folder / 'data').exists():
       items['data'] = FilesRestore(wanted)
-    restored = self._manager.restore(step, args=ocp.args.Composite(**items))
+    try:
+      restored = self._manager.restore(step, args=ocp.args.Composite(**items))
+    except errors.UserError as e:  # Damage that only this process may have met.
+      raise io_errors.ReadError(str(e)) from e
     state = _join(restored['params'], restored['state'])
     return state, restored.get('data')
 
