@@ -16,11 +16,14 @@ number, key and remedy.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from collections.abc import Sequence
 import json
 from typing import Any
+import unicodedata
 
 from etils import epath
 
+from pid_jax import checks
 from pid_jax import errors
 
 Example = dict[str, Any]
@@ -32,6 +35,9 @@ LAYOUTS = {'pid': '', 'pie': '_pie', 'joint': '_joint'}
 CHOICES = 'subtask_choices'
 # How inputs that are too long are treated.
 LONG_INPUTS = ('keep_start', 'keep_end', 'error')
+# Unicode's categories of characters that show nothing: spaces and separators,
+# control and format characters. RE2, which tf.data uses, has the same names.
+_INVISIBLE = ('Zs', 'Zl', 'Zp', 'Cc', 'Cf')
 
 
 def read_examples(
@@ -105,6 +111,42 @@ def iterate_lines(path: epath.PathLike) -> Iterator[tuple[int, str, Any]]:
     ) from e
 
 
+def is_blank(text: str) -> bool:
+  """Whether a text shows nothing: it has white space and invisible characters.
+
+  Such as zero-width spaces and byte order marks.
+  """
+  return all(unicodedata.category(x) in _INVISIBLE for x in text)
+
+
+def check_prompt(
+  prompt: str, name: str, tokens: Sequence[int] | None = None
+) -> None:
+  """Checks that a prompt says something, by the one rule of all that reads it.
+
+  An input may be empty: then the encoder reads EOS alone. A prompt may not.
+
+  Args:
+    prompt: the text.
+    name: what to call it in messages.
+    tokens: of the prompt, if it has been tokenised: a vocabulary may drop
+      characters.
+
+  Raises:
+    UserError: the prompt is blank, or has no tokens.
+  """
+  if is_blank(prompt):
+    what = 'is empty' if not prompt.strip() else 'has no visible character'
+    raise errors.UserError(
+      f'{name} {what}; it tells the model which subtask to answer'
+    )
+  if tokens is not None and not len(tokens):
+    raise errors.UserError(
+      f'{name} has no tokens: the vocabulary drops all of '
+      f'{checks.shown(prompt)}; write it in other characters'
+    )
+
+
 def _decode(line: bytes, where: str) -> str:
   try:
     return line.decode(
@@ -171,11 +213,7 @@ def _example(
         f'{names[-1]!r}; names must differ'
       )
     prompts.append(_string(subtask, 'prompt', here))
-    if not prompts[-1].strip():
-      raise errors.UserError(
-        f'{here} ({names[-1]!r}): "prompt" is empty; it tells the model '
-        'which subtask to answer'
-      )
+    check_prompt(prompts[-1], f'{here} ({checks.shown(names[-1])}): "prompt"')
     if require_targets or subtask.get('target') is not None:
       targets.append(_string(subtask, 'target', here))
     else:
