@@ -2,20 +2,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Settings that make compiled programs start sooner and run faster.
 
-They concern the whole process, so commands call them and the library does not,
-but for `announced`. They must run before anything is compiled.
+They concern the whole process, so commands call them and the library does not.
+They must run before anything is compiled.
 """
 
-from collections.abc import Iterator
-import contextlib
 import ctypes
 import glob
 import os
 import pathlib
 import sys
-import threading
-
-from pid_jax import progress
 
 # Parameters of glibc's mallopt (malloc.h).
 _M_TRIM_THRESHOLD = -1
@@ -36,37 +31,6 @@ def use_cache() -> None:
   home = os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache'
   folder = pathlib.Path(home) / 'pid_jax' / 'compiled'
   jax.config.update('jax_compilation_cache_dir', str(folder))
-
-
-@contextlib.contextmanager
-def announced(what: str, seconds: float = 3.0) -> Iterator[None]:
-  """Context of a first run; says on standard error if compiling takes long.
-
-  Args:
-    what: is compiled.
-    seconds: that it may take in silence.
-  """
-  timer = threading.Timer(seconds, _announce, [what])
-  timer.daemon = True
-  timer.start()
-  try:
-    yield
-  finally:
-    timer.cancel()
-
-
-def _announce(what: str) -> None:
-  import jax
-
-  folder = jax.config.jax_compilation_cache_dir
-  kept = (
-    f'it is kept in {folder} for the next start'
-    if folder
-    else 'JAX_COMPILATION_CACHE_DIR=FOLDER would keep it for the next start'
-  )
-  progress.write_line(
-    f'pid_jax compiles a program ({what}), which can take a minute; {kept}.'
-  )
 
 
 def keep_memory() -> None:

@@ -34,10 +34,10 @@ from flax import linen as nn
 import jax
 import numpy as np
 
-from pid_jax import compilation
 from pid_jax import decoding
 from pid_jax import distributed
 from pid_jax import partitioning
+from pid_jax import progress as progress_lib
 from pid_jax.decoding import constraints
 from pid_jax.decoding import slots as slots_lib
 from pid_jax.decoding.loop import Output
@@ -159,6 +159,21 @@ def _score(
   return (scored.log_probs,)
 
 
+def _compiling(kind: str, key: Sequence[Hashable]) -> str:
+  """Says what is compiled, and whether that is kept."""
+  shape = next((x for x in key if isinstance(x, tuple)), None)
+  sizes = '' if shape is None else f' for the shape {shape}'
+  folder = jax.config.jax_compilation_cache_dir
+  kept = (
+    f'kept in {folder} for the next start'
+    if folder
+    else 'JAX_COMPILATION_CACHE_DIR=FOLDER keeps it for the next start'
+  )
+  return (
+    f'pid_jax: compiling {kind!r}{sizes}; this can take a minute, once ({kept})'
+  )
+
+
 class Engine:
   """Decodes token ids with a network, on one device or a mesh.
 
@@ -221,9 +236,7 @@ class Engine:
     is_known = program in self._compiled
     said = contextlib.nullcontext()
     if not is_known:
-      shape = next((x for x in key if isinstance(x, tuple)), ())
-      sizes = f' of the shape {"x".join(map(str, shape))}' if shape else ''
-      said = compilation.announced(f'{kind}{sizes}')
+      said = progress_lib.announced(_compiling(kind, key))
     with self.scope(), said, memory.explained():
       yield
     self._compiled.add(program)

@@ -168,9 +168,9 @@ def explained() -> Iterator[None]:
     if 'RESOURCE_EXHAUSTED' not in str(e):
       raise
     raise errors.UserError(
-      'There is not enough memory to decode this at once: lower batch_size, '
-      'num_slots, beam_size or max_new_tokens, give fewer prompts at a time, or '
-      'shorten the longest text.'
+      'There is not enough memory to decode this at once. Shorten the longest '
+      'text, give fewer prompts or choices at a time, or lower batch_size, '
+      'num_slots, beam_size or max_new_tokens.'
     ) from e
 
 
