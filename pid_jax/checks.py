@@ -19,7 +19,10 @@ _MAX_SHOWN = 60
 
 def shown(value: Any) -> str:
   """Returns `repr(value)` on one line, cut where it is long."""
-  text = ' '.join(repr(value).split())
+  try:
+    text = ' '.join(repr(value).split())
+  except Exception:  # Of any type; of an integer with too many digits, too.
+    text = f'<{type(value).__name__}>'
   return text if len(text) <= _MAX_SHOWN else text[: _MAX_SHOWN - 3] + '...'
 
 

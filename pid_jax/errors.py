@@ -7,6 +7,7 @@ line and exit with status 2. Every other exception keeps its traceback.
 """
 
 from collections.abc import Iterable
+from collections.abc import Mapping
 import difflib
 
 
@@ -36,6 +37,39 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
   else:
     hint = 'none is known'
   return UserError(f'unknown {kind} {name!r}; {hint}')
+
+
+class UnknownArgument(UserError, TypeError):
+  """An argument that a function does not have, as Python's TypeError is."""
+
+
+def unknown_argument(
+  function: str,
+  name: str,
+  known: Iterable[str],
+  other_names: Mapping[str, str],
+) -> UnknownArgument:
+  """Returns the error for an argument that a function does not have.
+
+  Args:
+    function: its name.
+    name: of the argument.
+    known: all arguments of the function.
+    other_names: other libraries' names of arguments -> what to write instead.
+
+  Returns:
+    To be raised by the caller.
+  """
+  known = set(known)
+  near = difflib.get_close_matches(name, sorted(known), n=3, cutoff=0.6)
+  remedy = other_names.get(name)
+  if remedy is not None and remedy.partition('=')[0] in known:
+    hint = f'use {remedy}'
+  elif near:
+    hint = f'did you mean {_or(near)}?'
+  else:
+    hint = f'its arguments are {", ".join(sorted(known))}'
+  return UnknownArgument(f'{function} has no argument {name!r}; {hint}')
 
 
 def _or(names: list[str]) -> str:

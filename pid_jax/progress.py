@@ -12,6 +12,7 @@ from collections.abc import Mapping
 import contextlib
 import os
 import sys
+import threading
 import time
 from typing import Any, TextIO
 
@@ -117,6 +118,23 @@ class Progress:
 
 def _number(value: Any) -> str:
   return f'{float(value):.4g}'
+
+
+@contextlib.contextmanager
+def announced(line: str, seconds: float = 3.0) -> Iterator[None]:
+  """Writes a line to standard error if what is within takes long.
+
+  Args:
+    line: what takes its time.
+    seconds: that it may take in silence.
+  """
+  timer = threading.Timer(seconds, write_line, [line])
+  timer.daemon = True
+  timer.start()
+  try:
+    yield
+  finally:
+    timer.cancel()
 
 
 def write_line(line: str, stream: TextIO | None = None) -> None:

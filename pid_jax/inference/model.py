@@ -14,8 +14,9 @@ Inputs and prompts may differ in number and length from call to call: they are
 grouped and padded to few shapes (`batching`), each of which is compiled once
 (`num_programs` counts them). Needs neither TensorFlow nor SeqIO.
 
-Every call goes the same way: texts are checked and tokenised (`text`), decoded
-(`engine`), and made into texts again.
+Every call goes the same way: texts are checked (`arguments`) and tokenised
+(`text`), decoded (`engine`), and made into texts again. Texts may come in any
+iterable that has an order: lists, arrays, columns of tables, generators.
 """
 
 from collections.abc import Callable
@@ -31,11 +32,15 @@ import jax
 import numpy as np
 
 from pid_jax import checkpoints
+from pid_jax import checks
 from pid_jax import decoding
 from pid_jax import errors
+from pid_jax import files
 from pid_jax import network
 from pid_jax import partitioning
+from pid_jax.config import DTYPES
 from pid_jax.config import T5Config
+from pid_jax.inference import arguments
 from pid_jax.inference import batching
 from pid_jax.inference import engine as engine_lib
 from pid_jax.inference import options as options_lib
@@ -50,6 +55,8 @@ from pid_jax.vocabulary import RoundTripCounter
 
 LAYOUTS = ('pid', 'pie')
 
+# The prompts of each input, or those of all inputs.
+Prompts = Iterable[Iterable[str]] | Iterable[str]
 Texts = list[list[str]]
 Scores = list[list[float]]
 _Self = TypeVar('_Self', bound='PromptInDecoder')
@@ -72,6 +79,7 @@ class PromptInDecoder:
       warning names truncated inputs; prompts are never truncated.
     newline: the sentinel that stands for newlines in texts and outputs; None:
       newlines are encoded as the vocabulary does. As in training.
+    step: of the checkpoint, or None.
     engine: decodes ids.
   """
 
@@ -109,12 +117,31 @@ class PromptInDecoder:
     self.max_input_tokens: int | None = lengths.get('inputs')
     self.long_inputs: str = self.task.get('long_inputs', 'keep_start')
     self.newline: str | None = self.task.get('newline')
+    self.step: int | None = None
     newlines.check(self.newline, vocabulary.encode, vocabulary.decode)
     self.engine = engine_lib.Engine(
       network.Transformer(config), params, partitioner
     )
 
+  def __repr__(self) -> str:
+    config = self.config
+    num_params = sum(x.size for x in jax.tree.leaves(self.engine.params))
+    parts = (
+      f'{num_params / 1e6:,.1f}M parameters',
+      f'{config.num_encoder_layers}+{config.num_decoder_layers} layers of '
+      f'{config.emb_dim}',
+      config.dtype,
+      f'layout {self.layout!r}',
+      *([f'step {self.step}'] if self.step else []),
+      f'vocabulary of {config.num_tokens:,}',
+      f'inputs of up to {self.max_input_tokens} tokens'
+      if self.max_input_tokens
+      else 'inputs of any length',
+    )
+    return f'{type(self).__name__}({", ".join(parts)})'
+
   @classmethod
+  @options_lib.names_arguments
   def from_pretrained(
     cls: type[_Self],
     path: epath.PathLike | checkpoints.LazyCheckpoint,
@@ -146,10 +173,30 @@ class PromptInDecoder:
       UserError: no such model, step, vocabulary, param_dtype or long_inputs; or
         too few devices, or a number of them that does not divide the model.
     """
-    if long_inputs not in (None, *examples.LONG_INPUTS):
-      raise errors.unknown('long_inputs', long_inputs, examples.LONG_INPUTS)
+    if not isinstance(path, checkpoints.LazyCheckpoint):
+      path = files.path(path, 'the path of the model')
+    if isinstance(step, str):
+      checks.one_of('step', step, ('best', 'last'))
+    elif step is not None:
+      step = checks.integer('step', step, 0)
+    if dtype is not None:
+      checks.one_of('dtype', dtype, DTYPES)
+    if long_inputs is not None:
+      checks.one_of('long_inputs', long_inputs, examples.LONG_INPUTS)
+    if vocabulary is not None and not hasattr(vocabulary, 'encode'):
+      raise errors.UserError(
+        'vocabulary must be a Vocabulary, such as '
+        "pid_jax.Vocabulary('spiece.model'); got "
+        f'{checks.shown(vocabulary)}.'
+      )
     partitioner = None
-    if num_partitions != 1:
+    checks.integer('num_partitions', num_partitions, 1)
+    if num_partitions > 1:
+      if num_partitions > jax.local_device_count():
+        raise errors.UserError(
+          f'num_partitions is {num_partitions}, and there are '
+          f'{jax.local_device_count()} devices.'
+        )
       partitioner = partitioning.Partitioner(
         num_partitions, devices=jax.local_devices()[:num_partitions]
       )
@@ -169,7 +216,9 @@ class PromptInDecoder:
     task = dict(loaded.task)
     if long_inputs is not None:
       task['long_inputs'] = long_inputs
-    return cls(config, loaded.params, vocabulary, task, partitioner)
+    model = cls(config, loaded.params, vocabulary, task, partitioner)
+    model.step = loaded.step
+    return model
 
   @property
   def shapes(self) -> batching.Shapes:
@@ -181,6 +230,10 @@ class PromptInDecoder:
 
   @shapes.setter
   def shapes(self, shapes: batching.Shapes) -> None:
+    if not isinstance(shapes, batching.Shapes):
+      raise errors.UserError(
+        f'shapes must be inference.Shapes; got {checks.shown(shapes)}.'
+      )
     self.engine.shapes = shapes
 
   @property
@@ -188,18 +241,22 @@ class PromptInDecoder:
     """Number of programs compiled so far, one for each shape."""
     return self.engine.num_programs
 
+  @options_lib.names_arguments
   def generate(
     self,
-    inputs: Sequence[str],
-    prompts: Sequence[Sequence[str]],
+    inputs: Iterable[str],
+    prompts: Prompts,
     max_new_tokens: int = 32,
     *,
-    choices: Sequence[Sequence[Sequence[str] | None]] | None = None,
+    choices: Any = None,
     min_new_tokens: int = 0,
     return_scores: bool = False,
     return_results: bool = False,
     normalize_scores: bool = False,
     sampler: decoding.Sampler | None = None,
+    temperature: float | None = None,
+    top_k: int | None = None,
+    top_p: float | None = None,
     seed: int = 0,
     prompt_lookup: decoding.PromptLookup | None = None,
     beam_size: int | None = None,
@@ -210,19 +267,24 @@ class PromptInDecoder:
     """Answers the prompts of each input.
 
     Args:
-      inputs: N strings.
-      prompts: for each input its prompts, at least one, none of them empty.
+      inputs: N strings, in any ordered iterable.
+      prompts: for each input its prompts, at least one, none of them empty; or
+        one iterable of strings: the prompts of all inputs.
       max_new_tokens: where an output is cut, EOS included.
-      choices: for each prompt None, or the strings of which its output is one,
-        up to thousands. Each token is chosen among those that continue one of
-        them, which may miss the likeliest string; `choose` finds it.
+      choices: for each input, for each of its prompts, None, or the strings of
+        which its output is one, up to thousands; or one iterable of strings for
+        all prompts. Each token is chosen among those that continue one of them,
+        which may miss the likeliest string; `choose` finds it.
       min_new_tokens: tokens before which no output without choices may end.
       return_scores: whether to return log-probabilities, too.
       return_results: whether to return a Response for each input instead.
       normalize_scores: whether those of prompts with choices are taken among
         the tokens that these allow, step by step: the distribution from which
         `decoding.Sample()` draws. `choose` normalizes over whole strings.
-      sampler: chooses the tokens; None: decoding.Greedy().
+      sampler: chooses the tokens; None: as the next three say, or greedily.
+      temperature: draw from the model's distribution, sharpened below 1.
+      top_k: draw from the k likeliest tokens.
+      top_p: draw from the likeliest tokens of this total probability.
       seed: of samplers that draw. The outputs of an input depend on the seed
         and on the index of the input, not on how inputs are batched.
       prompt_lookup: draft tokens from the input and the prompt, for outputs
@@ -243,23 +305,30 @@ class PromptInDecoder:
       `outputs` and `scores` of an input and say whether it was `truncated`.
 
     Raises:
-      UserError: inputs and prompts do not match, a prompt is empty, a text
-        holds `newline`, an input is too long and `long_inputs` is 'error',
-        beams are asked for together with a sampler or prompt lookup, or a
-        prompt has no choices, or one that occurs twice, is too long, or cannot
-        be encoded.
+      UserError: an option is of the wrong type or out of range, inputs and
+        prompts do not match, one of them is no string, a prompt is empty, a
+        text holds `newline`, an input is too long and `long_inputs` is 'error',
+        there is not enough memory for a batch, beams are asked for together
+        with a sampler or prompt lookup, or a prompt has no choices, or one that
+        occurs twice, is too long, or cannot be encoded.
     """
+    if max_new_tokens is None:
+      checks.integer('max_new_tokens', max_new_tokens, 1)
     options = options_lib.DecodingOptions(
       max_new_tokens,
       min_new_tokens,
-      sampler or decoding.GREEDY,
+      options_lib.choose_sampler(sampler, temperature, top_k, top_p),
       prompt_lookup,
       beam_size,
       length_penalty,
       seed,
       normalize_scores,
     )
-    text_lib.check(inputs, prompts, choices=choices)
+    checks.boolean('return_scores', return_scores)
+    checks.boolean('return_results', return_results)
+    inputs, prompts = arguments.job(inputs, prompts)
+    if choices is not None:
+      choices = arguments.choices(choices, prompts)
     results = self.answer(
       inputs,
       prompts,
@@ -290,7 +359,7 @@ class PromptInDecoder:
 
     Args:
       inputs: N strings.
-      prompts: [N][U], see `text.check`.
+      prompts: [N][U], see `arguments.job`.
       options: of decoding; max_new_tokens None: as in training, else 32.
       choices: [N][U], or None.
       batch_size: see `generate`.
@@ -304,6 +373,7 @@ class PromptInDecoder:
     Raises:
       UserError: a text cannot be tokenised or is too long; see `generate`.
     """
+    _check_job(batch_size, progress)
     lengths = self.task.get('feature_lengths', {})
     options = options.resolved(lengths.get('targets', 32))
     processor = self._processor(max_new_tokens=options.max_new_tokens)
@@ -322,6 +392,7 @@ class PromptInDecoder:
       for i, parts in enumerate(text_lib.split(encoded, outputs))
     ]
 
+  @options_lib.names_arguments
   def stream(
     self,
     requests: Iterable[text_lib.Request | None],
@@ -330,6 +401,9 @@ class PromptInDecoder:
     min_new_tokens: int = 0,
     normalize_scores: bool = False,
     sampler: decoding.Sampler | None = None,
+    temperature: float | None = None,
+    top_k: int | None = None,
+    top_p: float | None = None,
     seed: int = 0,
     prompt_lookup: decoding.PromptLookup | None = None,
     in_order: bool = True,
@@ -343,9 +417,10 @@ class PromptInDecoder:
     """Answers a stream of requests by continuous batching.
 
     New requests begin as soon as others have ended, not when a whole batch has.
-    The outputs are those of `generate`. A request that cannot be answered (an
-    empty input or prompt, no prompts, a prompt that is too long, invalid
-    choices) gets a response with an `error`, and does not affect the others.
+    The outputs are those of `generate`. A request that cannot be answered (no
+    prompts, an empty one, one that is too long, invalid choices, whatever is no
+    request) gets a response with an `error`, and does not affect the others. If
+    `requests` raises an exception, what it gave before is answered first.
 
     Args:
       requests: read as they are needed, a few batches ahead, so they may be a
@@ -354,7 +429,10 @@ class PromptInDecoder:
       max_new_tokens: as in `generate`, like what follows.
       min_new_tokens: tokens before which no output without choices may end.
       normalize_scores: whether scores are taken among what choices leave.
-      sampler: chooses the tokens; None: decoding.Greedy().
+      sampler: chooses the tokens; None: as the next three say, or greedily.
+      temperature: as in `generate`.
+      top_k: as in `generate`.
+      top_p: as in `generate`.
       seed: of samplers that draw; a request's number in the stream counts, too.
       prompt_lookup: draft tokens from the input and the prompt.
       in_order: whether to yield responses in the order of their requests, or
@@ -368,35 +446,56 @@ class PromptInDecoder:
       max_input_tokens: length to which inputs are truncated, EOS included;
         None: the model's attribute of that name.
       max_prompt_tokens: length of the longest prompt.
-      warm_up: compile the programs for all `shapes.known` first, so that no
-        request waits for them; those for choices are compiled when needed.
+      warm_up: compile programs first, so that no request waits for them: those
+        for all `shapes.known`, and unless one of these holds any batch, four
+        more (single requests and full batches; inputs of the greatest length
+        and a quarter of it). Requests with choices or with more than `num_rows`
+        prompts may still compile one when they come.
 
     Returns:
       An iterator over the responses, one for each request.
 
     Raises:
-      UserError: a size is out of range, or max_input_tokens is None and the
-        model has none.
+      UserError: an option is of the wrong type or out of range, there is not
+        enough memory for the slots, or max_input_tokens is None and the model
+        has none.
     """
-    max_input_tokens = max_input_tokens or self.max_input_tokens
+    if not isinstance(requests, Iterable) or isinstance(
+      requests, str | bytes | Mapping | set | frozenset
+    ):
+      raise errors.UserError(
+        'requests must be an iterable of inference.Request; got '
+        f'{checks.shown(requests)} ({type(requests).__name__}).'
+      )
+    checks.boolean('in_order', in_order)
+    checks.boolean('warm_up', warm_up)
+    options = options_lib.DecodingOptions(
+      checks.integer('max_new_tokens', max_new_tokens, 1),
+      min_new_tokens,
+      options_lib.choose_sampler(sampler, temperature, top_k, top_p),
+      prompt_lookup,
+      seed=seed,
+      normalize_scores=normalize_scores,
+    )
+    if max_input_tokens is None:
+      max_input_tokens = self.max_input_tokens
     if max_input_tokens is None:
       raise errors.UserError(
         'The model does not say how long inputs may be: give max_input_tokens.'
       )
+    processor = self._processor(
+      max_input_tokens=max_input_tokens,
+      max_prompt_tokens=max_prompt_tokens,
+      max_new_tokens=options.max_new_tokens,
+    )
     is_pid = self.layout == 'pid'
     slots = slots_lib.Slots(
       self.engine,
-      options_lib.DecodingOptions(
-        max_new_tokens=max_new_tokens,
-        min_new_tokens=min_new_tokens,
-        sampler=sampler or decoding.GREEDY,
-        prompt_lookup=prompt_lookup,
-        seed=seed,
-      ),
+      options,
       slots_lib.Capacity.rounded_up(
         batch_size=batch_size,
         num_slots=num_slots,
-        num_rows=num_rows if is_pid else 1,
+        num_rows=num_rows if is_pid else min(num_rows, 1),
         input_length=max_input_tokens,
         prompt_length=max_prompt_tokens if is_pid else 0,
       ),
@@ -407,21 +506,18 @@ class PromptInDecoder:
       stream_lib.ResponseStream(
         requests,
         slots,
-        self._processor(
-          max_input_tokens=max_input_tokens,
-          max_prompt_tokens=max_prompt_tokens,
-          max_new_tokens=max_new_tokens,
-        ),
+        processor,
         in_order=in_order,
-        normalize_scores=normalize_scores,
+        normalize_scores=options.normalize_scores,
       )
     )
 
+  @options_lib.names_arguments
   def score(
     self,
-    inputs: Sequence[str],
-    prompts: Sequence[Sequence[str]],
-    targets: Sequence[Sequence[str]],
+    inputs: Iterable[str],
+    prompts: Prompts,
+    targets: Iterable[Iterable[str]],
     *,
     batch_size: int = 16,
     progress: Callable[[int], None] | None = None,
@@ -429,9 +525,10 @@ class PromptInDecoder:
     """Returns the log-probabilities of given outputs.
 
     Args:
-      inputs: N strings.
+      inputs: N strings, in any ordered iterable.
       prompts: as in `generate`.
-      targets: for each prompt one output; it is scored with its EOS.
+      targets: for each input, for each of its prompts, one output; it is scored
+        with its EOS.
       batch_size: encoded inputs that are scored together, at most.
       progress: called from time to time with the number of prompts scored.
 
@@ -441,18 +538,20 @@ class PromptInDecoder:
     Raises:
       UserError: as in `generate`, or targets and prompts do not match.
     """
-    text_lib.check(inputs, prompts, targets=targets)
+    inputs, prompts = arguments.job(inputs, prompts)
+    targets = arguments.targets(targets, prompts)
     alone = [[[text] for text in texts] for texts in targets]
     scores = self._score(
       inputs, prompts, alone, 'targets', batch_size, progress
     )
     return [[float(row[0]) for row in rows] for rows in scores]
 
+  @options_lib.names_arguments
   def choose(
     self,
-    inputs: Sequence[str],
-    prompts: Sequence[Sequence[str]],
-    choices: Sequence[Sequence[Sequence[str]]],
+    inputs: Iterable[str],
+    prompts: Prompts,
+    choices: Iterable[Iterable[Iterable[str]]] | Iterable[str],
     *,
     batch_size: int = 16,
     progress: Callable[[int], None] | None = None,
@@ -463,10 +562,11 @@ class PromptInDecoder:
     likeliest one.
 
     Args:
-      inputs: N strings.
+      inputs: N strings, in any ordered iterable.
       prompts: as in `generate`.
-      choices: for each prompt the strings to choose from, at least one, all
-        different. Prompts may differ in their number.
+      choices: for each input, for each of its prompts, the strings to choose
+        from, at least one, all different; prompts may differ in their number.
+        Or one iterable of strings for all prompts.
       batch_size: encoded inputs that are scored together, at most.
       progress: called from time to time with the number of prompts scored.
 
@@ -478,7 +578,8 @@ class PromptInDecoder:
     Raises:
       UserError: as in `generate`, or a prompt has no choices, or one twice.
     """
-    text_lib.check(inputs, prompts, choices=choices)
+    inputs, prompts = arguments.job(inputs, prompts)
+    choices = arguments.choices(choices, prompts, required=True)
     scores = self._score(
       inputs, prompts, choices, 'choices', batch_size, progress
     )
@@ -500,6 +601,7 @@ class PromptInDecoder:
     progress: Callable[[int], None] | None,
   ) -> list[list[np.ndarray]]:
     """Returns for each input and prompt the log-probabilities [K]."""
+    _check_job(batch_size, progress)
     processor = self._processor(targets_name=targets_name)
     encoded = processor.encode_all(inputs, prompts, targets=targets)
     scored = self.engine.score(
@@ -534,6 +636,16 @@ class PromptInDecoder:
         'long_inputs': self.long_inputs,
         **limits,
       },
+    )
+
+
+def _check_job(batch_size: Any, progress: Any) -> None:
+  """Checks the options of a job before its texts are tokenised."""
+  checks.integer('batch_size', batch_size, 1, batching.MOST_INPUTS)
+  if progress is not None and not callable(progress):
+    raise errors.UserError(
+      'progress must be a function of the number of prompts answered; got '
+      f'{checks.shown(progress)}.'
     )
 
 

@@ -2,17 +2,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Text to ids and back: requests, responses, and the tokenizer between them.
 
-    Request -> check -> RequestProcessor.encode -> TokenRequests -> engine
+    Request -> arguments -> RequestProcessor.encode -> TokenRequests -> engine
             -> Outputs -> RequestProcessor.decode -> Response
 
 The same for `generate`, `stream`, `predict` and whatever else answers texts. In
 the layout 'pid' a request is one TokenRequest; in 'pie' it is one for each of
 its prompts, which the encoder reads before the input.
 
-Texts are checked and tokenised once, where they enter. Users make their first
-mistakes here: one list of prompts for all inputs, a string for a list, an empty
-prompt. Each has a message that names the entry, and so have characters that the
-vocabulary cannot encode.
+Texts are checked (`arguments`) and tokenised once, where they enter. Messages
+name the entry, also for characters that the vocabulary cannot encode.
 """
 
 import collections
@@ -24,6 +22,7 @@ from typing import Any
 
 from pid_jax import checks
 from pid_jax import errors
+from pid_jax.inference import arguments
 from pid_jax.inference import batching
 from pid_jax.inference import engine as engine_lib
 from pid_jax.subtasks import examples
@@ -36,6 +35,7 @@ logger = logging.getLogger(__name__)
 # Lists of choices that are kept as ids: prompts that are asked again and again
 # have the same ones each time.
 _NUM_CHOICE_LISTS = 1024
+_MOST_TOKENS = 1 << 24  # Of an input or prompt; memory ends before.
 
 _Known = dict[int, tuple[Sequence[str], batching.TokenSequences]]
 
@@ -46,9 +46,9 @@ class Request:
 
   Attributes:
     inputs: the input.
-    prompts: at least one.
+    prompts: at least one, in any ordered iterable.
     choices: for each prompt None, or the strings of which its output is one;
-      None: all are free.
+      or the strings for all prompts; None: all are free.
     id: returned with the response; None: the request's number, from 0.
   """
 
@@ -75,118 +75,6 @@ class Response:
   scores: list[float] = dataclasses.field(default_factory=list)
   truncated: bool = False
   error: str | None = None
-
-
-def check(
-  inputs: Sequence[str],
-  prompts: Sequence[Sequence[str]],
-  *,
-  targets: Sequence[Sequence[str]] | None = None,
-  choices: Sequence[Sequence[Sequence[str] | None]] | None = None,
-) -> None:
-  """Checks that each input has prompts, and these their targets or choices.
-
-  Args:
-    inputs: N strings.
-    prompts: N lists of at least one string, none of them blank.
-    targets: None, or as many strings for each input as it has prompts.
-    choices: None, or as many lists of strings (or None); what is in these is
-      checked when they are tokenised.
-
-  Raises:
-    UserError: saying which entry is wrong.
-  """
-  _check_strings('inputs', inputs)
-  for name, lists in (('prompts', prompts), ('targets', targets)):
-    if lists is None:
-      continue
-    if isinstance(lists, str) or len(lists) != len(inputs):
-      raise errors.UserError(
-        f'There are {len(inputs)} inputs and {len(lists)} lists of {name}: '
-        f'give each input its list of {name}.'
-      )
-    for i, texts in enumerate(lists):
-      _check_strings(f'{name}[{i}]', texts)
-  for i, texts in enumerate(prompts):
-    check_prompts(texts, f'[{i}]')
-    if targets is not None and len(targets[i]) != len(texts):
-      raise errors.UserError(
-        f'prompts[{i}] holds {len(texts)} strings, targets[{i}] '
-        f'{len(targets[i])}: give each prompt one target.'
-      )
-  if choices is None:
-    return
-  if isinstance(choices, str) or len(choices) != len(prompts):
-    raise errors.UserError(
-      f'There are {len(prompts)} inputs and {len(choices)} lists of choices: '
-      'give each input a list, with the choices of each of its prompts.'
-    )
-  for i, (texts, lists) in enumerate(zip(prompts, choices, strict=True)):
-    check_choices(texts, lists, f'[{i}]')
-
-
-def check_input(text: str) -> None:
-  """Raises UserError unless an input is a text, which may be empty."""
-  if not isinstance(text, str):
-    raise errors.UserError(f'inputs must be a text. Got {text!r:.80}.')
-
-
-def check_prompts(prompts: Sequence[str], index: str = '') -> None:
-  """Checks that an input has prompts, none of them blank.
-
-  Args:
-    prompts: of the input.
-    index: of the input among others, such as '[3]', for messages.
-
-  Raises:
-    UserError: saying which entry is wrong.
-  """
-  name = f'prompts{index}'
-  _check_strings(name, prompts)
-  if not prompts:
-    raise errors.UserError(
-      f'{name} is empty: give inputs{index} at least one prompt.'
-    )
-  for u, prompt in enumerate(prompts):
-    examples.check_prompt(prompt, f'{name}[{u}]')
-
-
-def check_choices(
-  prompts: Sequence[str],
-  choices: Sequence[Sequence[str] | None],
-  index: str = '',
-) -> None:
-  """Checks that each prompt of an input has an entry for its choices.
-
-  Args:
-    prompts: of the input, checked already.
-    choices: for each prompt a list or None; see `Tokenizer.encode_choices`.
-    index: of the input among others, such as '[3]', for messages.
-
-  Raises:
-    UserError: saying which entry is wrong.
-  """
-  if not isinstance(choices, Sequence):
-    raise errors.UserError(
-      f'choices{index} must be a list, with a list for each prompt. Got '
-      f'{choices!r:.80}.'
-    )
-  if isinstance(choices, str) or len(choices) != len(prompts):
-    raise errors.UserError(
-      f'prompts{index} holds {len(prompts)} strings, choices{index} '
-      f'{len(choices)}: give each prompt its list of choices.'
-    )
-
-
-def _check_strings(name: str, values: Sequence[str]) -> None:
-  if (
-    isinstance(values, str)
-    or not isinstance(values, Iterable)
-    or not all(isinstance(x, str) for x in values)
-  ):
-    raise errors.UserError(
-      f'{name} must be a list of strings. Got {values!r:.80}.'
-    )
 
 
 class Tokenizer:
@@ -261,8 +149,7 @@ class Tokenizer:
         vocabulary; or one to be generated is too long, or the vocabulary cannot
         write it.
     """
-    _check_strings(name, strings)
-    strings = tuple(strings)
+    strings = tuple(arguments.strings(name, strings))
     key = strings, max_new_tokens
     if key not in self._choices:
       if len(self._choices) == _NUM_CHOICE_LISTS:
@@ -336,6 +223,9 @@ class RequestProcessor:
     max_new_tokens: where outputs are cut, which choices must fit; None if none
       is generated.
     targets_name: what to call the strings to be scored in messages.
+
+  Raises:
+    UserError: a length is out of range, or `long_inputs` is unknown.
   """
 
   tokenizer: Tokenizer
@@ -345,6 +235,15 @@ class RequestProcessor:
   max_prompt_tokens: int | None = None
   max_new_tokens: int | None = None
   targets_name: str = 'targets'
+
+  def __post_init__(self):
+    if self.max_input_tokens is not None:
+      checks.integer('max_input_tokens', self.max_input_tokens, 1, _MOST_TOKENS)
+    if self.max_prompt_tokens is not None:
+      checks.integer(
+        'max_prompt_tokens', self.max_prompt_tokens, 1, _MOST_TOKENS
+      )
+    checks.one_of('long_inputs', self.long_inputs, examples.LONG_INPUTS)
 
   def encode(
     self,
@@ -356,7 +255,7 @@ class RequestProcessor:
     index: str = '',
     known: _Known | None = None,
   ) -> EncodedRequest:
-    """Tokenises an input with its prompts, which were checked (see `text`).
+    """Tokenises an input with its prompts, which `arguments` has checked.
 
     Args:
       inputs: the input.
@@ -372,8 +271,8 @@ class RequestProcessor:
       The request, or the requests in the layout 'pie', as ids.
 
     Raises:
-      UserError: a text or prompt is too long, or a text or list of strings
-        cannot be tokenised; see `Tokenizer`.
+      UserError: a text or prompt is too long, a prompt has no tokens, or a text
+        or list of strings cannot be tokenised; see `Tokenizer`.
     """
     name = f'inputs{index}'
     ids = self.tokenizer.encode(inputs, name)
