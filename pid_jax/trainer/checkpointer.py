@@ -20,6 +20,7 @@ import jax
 import orbax.checkpoint as ocp
 
 from pid_jax import checkpoints
+from pid_jax import checks
 from pid_jax import distributed
 from pid_jax import errors
 from pid_jax import files
@@ -45,6 +46,9 @@ class CheckpointConfig:
     best_mode: 'max' or 'min'.
     save_dataset: whether to save the position in the training data, so that a
       run resumes with the next example.
+
+  Raises:
+    UserError: a value of another type or out of its range.
   """
 
   period: int = 1000
@@ -55,16 +59,15 @@ class CheckpointConfig:
   save_dataset: bool = True
 
   def __post_init__(self):
-    if self.best_mode not in ('max', 'min'):
-      raise errors.UserError(
-        f"CheckpointConfig.best_mode is {self.best_mode!r}; choose 'max' or "
-        "'min'."
-      )
-    if self.period < 1 or (self.keep is not None and self.keep < 1):
-      raise errors.UserError(
-        'CheckpointConfig.period and keep must be at least 1, got '
-        f'{self.period} and {self.keep}.'
-      )
+    name = 'CheckpointConfig.{}'.format
+    checks.integer(name('period (CHECKPOINT_PERIOD)'), self.period, 1)
+    if self.keep is not None:
+      checks.integer(name('keep'), self.keep, 1)
+    checks.integer(name('keep_best'), self.keep_best, 0)
+    if self.best_metric is not None:
+      checks.string(name('best_metric'), self.best_metric)
+    checks.one_of(name('best_mode'), self.best_mode, ('max', 'min'))
+    checks.boolean(name('save_dataset'), self.save_dataset)
 
   @property
   def selection(self) -> dict[str, str] | None:
