@@ -132,6 +132,24 @@ def saved_files(model_dir: epath.PathLike) -> list[str]:
   return [path.name for path in folder.iterdir()] if folder.is_dir() else []
 
 
+def check_last(model_dir: epath.PathLike, shapes: step_lib.TrainState) -> None:
+  """Checks that the last step, if there is one, holds a state of these shapes.
+
+  Args:
+    model_dir: local, or gs://.
+    shapes: the run's state, as ShapeDtypeStructs.
+
+  Raises:
+    UserError: it is of another model or optimizer.
+  """
+  steps = checkpoints.steps(model_dir)
+  if steps:
+    folder = checkpoints.checkpoints_path(model_dir) / str(steps[-1])
+    served, rest = _split(shapes)
+    checkpoints.check_saved(folder / 'params', served)
+    checkpoints.check_saved(folder / 'state', rest)
+
+
 class _Manager(ocp.CheckpointManager):
   """Leaves JAX's preemption service to `interruption`.
 
@@ -245,24 +263,20 @@ class Checkpointer:
     """Restores the last step.
 
     Args:
-      shapes: the run's state as ShapeDtypeStructs with shardings.
+      shapes: the run's state as ShapeDtypeStructs with shardings, see
+        `check_last`.
       wanted: whether to read a file of the position in the data, by its name;
         none by default.
 
     Returns:
       The state and the position in the data (None where none was saved); or
       None if there is no checkpoint.
-
-    Raises:
-      UserError: the checkpoint is of another model or optimizer.
     """
     step = self._manager.latest_step()
     if step is None:
       return None
     folder = self._path / str(step)
     served, rest = _split(shapes)
-    for name, tree in (('params', served), ('state', rest)):
-      checkpoints.check_saved(folder / name, tree)
     items = {
       'params': ocp.args.StandardRestore(served),
       'state': ocp.args.StandardRestore(rest),

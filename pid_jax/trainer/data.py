@@ -143,6 +143,16 @@ def check_split(task: seqio.Task | seqio.Mixture, split: str) -> None:
     raise errors.unknown(f'split of {task.name}', split, splits)
 
 
+def if_given(file: object, cfg: DatasetConfig) -> DatasetConfig | None:
+  """Returns what to evaluate on, or None where a run has no file for it.
+
+  Args:
+    file: that the task of `cfg` was given for the split, or None.
+    cfg: what to read.
+  """
+  return None if file is None else cfg
+
+
 def with_seed(cfg: DatasetConfig, seed: int) -> DatasetConfig:
   """Sets the seed of a configuration that has none."""
   return cfg if cfg.seed is not None else dataclasses.replace(cfg, seed=seed)

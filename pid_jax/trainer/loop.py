@@ -157,6 +157,8 @@ def train(
         }
       ),
     )
+  with record.named_where_they_do_not_fit():
+    checkpointer_lib.check_last(model_dir, shapes)
 
   # --- Build the train step, the evaluators and the training data.
   train_step = step_lib.compile_train_step(

@@ -14,7 +14,9 @@ setting decides:
                                                      refused
 """
 
+from collections.abc import Iterator
 from collections.abc import Mapping
+import contextlib
 import dataclasses
 import json
 from typing import Any
@@ -50,6 +52,10 @@ _UPDATES = (
   *('learning_rate.', 'optimizer.', 'loss.', 'ema_decay', 'train.batch_size'),
   *('model.dropout_rate', 'model.dtype', 'model.remat_policy'),
   'model.initializer',
+)
+_REMEDY = (
+  'Choose another MODEL_DIR; to begin with the weights of this one, let '
+  'INITIAL_CHECKPOINT_PATH name it.'
 )
 _MAX_SHOWN = 6  # Differences that a message names.
 
@@ -119,6 +125,7 @@ class Record:
       UserError: the checkpoints there are those of another training, or no step
         is left and the settings of updates differ from those that were used.
     """
+    self._model_dir = model_dir
     self._path = files.path(model_dir, 'MODEL_DIR') / FILE
     self._settings = settings
     self._entries = []
@@ -140,30 +147,40 @@ class Record:
           for name, pair in self._differences.items()
           if not name.startswith('data.')  # Of another task: all.
         }
-      self._check(model_dir, steps[-1])
+      self._check(steps[-1])
 
-  def _check(self, model_dir: epath.PathLike, step: int) -> None:
+  def _check(self, step: int) -> None:
     updates = self._those(_UPDATES)
     others = {
       name: pair
       for name, pair in self._differences.items()
       if not name.startswith((*_FREE, *_UPDATES))
     }
-    remedy = (
-      'Choose another MODEL_DIR; to begin with the weights of this one, let '
-      'INITIAL_CHECKPOINT_PATH name it.'
-    )
     if others:
       raise errors.UserError(
-        f'{model_dir} holds checkpoints of another run: '
-        f'{_list({**others, **updates})}. {remedy}'
+        f'{self._model_dir} holds checkpoints of another run: '
+        f'{_list({**others, **updates})}. {_REMEDY}'
       )
     if updates and step >= self._settings['total_steps']:
       raise errors.UserError(
-        f'{model_dir} was trained to its end, step {step}, with other '
+        f'{self._model_dir} was trained to its end, step {step}, with other '
         f'settings, and nothing would be trained with these: {_list(updates)}. '
-        f'{remedy} To go on with other settings, raise TRAIN_STEPS.'
+        f'{_REMEDY} To go on with other settings, raise TRAIN_STEPS.'
       )
+
+  @contextlib.contextmanager
+  def named_where_they_do_not_fit(self) -> Iterator[None]:
+    """Lets a UserError within the context name settings, not arrays."""
+    try:
+      yield
+    except errors.UserError as e:
+      updates = self._those(_UPDATES)
+      if not updates:
+        raise
+      raise errors.UserError(
+        f'the state in {self._model_dir} is that of an optimizer with other '
+        f'settings: {_list(updates)}. {_REMEDY}'
+      ) from e
 
   def report(self) -> None:
     """Says what differs from the settings that were used before."""
