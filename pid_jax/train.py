@@ -8,8 +8,8 @@ Example:
 
 MODEL_DIR receives checkpoints, TensorBoard events and the configuration,
 config.gin. The same command again resumes after the last checkpoint. Settings
-that differ are named, and refused or kept as config-STEP.gin. SIGTERM and Ctrl-C
-write a checkpoint first, and end the command with status 143 and 130.
+that differ are named, and refused or kept as config-STEP.gin. SIGTERM and
+Ctrl-C write a checkpoint first, and end the command with status 143 and 130.
 """
 
 import argparse
@@ -18,6 +18,10 @@ import re
 
 from pid_jax import cli
 
+_NO_FILE = (
+  '',
+  'None',
+)  # As flags may write it; `train` refuses them elsewhere.
 # Of the run files, and arguments of what they call, that are paths.
 _PATHS = (
   *('MODEL_DIR', 'INITIAL_CHECKPOINT_PATH', 'VOCABULARY'),
@@ -60,7 +64,7 @@ def make_paths_absolute() -> None:
         value = gin.query_parameter(key)
       except ValueError:  # Nothing binds it.
         continue
-      if isinstance(value, str | os.PathLike):
+      if isinstance(value, str | os.PathLike) and value not in _NO_FILE:
         gin.bind_parameter(key, str(files.absolute(value, name)))
 
 

@@ -377,7 +377,7 @@ def test_overflow_is_counted_and_told(tmp_path, caplog):
   caplog.set_level('INFO', 'pid_jax')
   cfg = toy.dataset_config(task_feature_lengths={**toy.LENGTHS, 'inputs': 7})
   toy.train(tmp_path, train_dataset_cfg=cfg, total_steps=4)
-  assert 'inputs truncated' in caplog.text
+  assert 'training: inputs_truncated' in caplog.text
 
 
 def test_config_json(tmp_path):

@@ -147,10 +147,11 @@ def if_given(file: object, cfg: DatasetConfig) -> DatasetConfig | None:
   """Returns what to evaluate on, or None where a run has no file for it.
 
   Args:
-    file: that the task of `cfg` was given for the split, or None.
+    file: that the task of `cfg` was given for the split; None, '' or 'None' (as
+      flags give it): none.
     cfg: what to read.
   """
-  return None if file is None else cfg
+  return None if file in (None, '', 'None') else cfg
 
 
 def with_seed(cfg: DatasetConfig, seed: int) -> DatasetConfig:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import contextlib
 import dataclasses
 import os
+import time
 from typing import Any
 
 from clu import metric_writers
@@ -107,7 +108,7 @@ def train(
       143), with a checkpoint of the step at which the run stopped.
   """
   # --- Check the configuration: nothing is written before all of it is valid.
-  arguments = dict(locals())
+  arguments, began = dict(locals()), time.monotonic()
   setup.check_arguments(arguments)
   model_dir = os.fspath(files.absolute(model_dir, 'MODEL_DIR'))
   run_lock = run_lock_lib.RunLock(model_dir, enabled=jax.process_index() == 0)
@@ -246,7 +247,7 @@ def train(
         enabled=jax.process_index() == 0 and not quiet,
       )
     )
-    reporter = reporting.Reporter(writer, progress, first_step)
+    reporter = reporting.Reporter(writer, progress, first_step, logs=not quiet)
     stack.enter_context(interruption)
     run = _Run(
       evaluators=evaluators,
@@ -283,6 +284,8 @@ def train(
       is_last = step == total_steps
       if is_last or step % log_period == 0:
         reporter.flush()
+      else:
+        reporter.show_first(step)
       if is_eval_step(step):
         _save(run, state, _evaluate(run, state))
         reporter.restart_clock()
@@ -300,6 +303,10 @@ def train(
       *(interruption.signal.name, int(state.step)),
     )
     raise SystemExit(interruption.exit_status)
+  if not quiet and jax.process_index() == 0:
+    step = int(state.step)
+    seconds = None if step == first_step else time.monotonic() - began
+    reporting.close(model_dir, step, seconds, checkpoint_cfg.best_metric)
   return state
 
 
