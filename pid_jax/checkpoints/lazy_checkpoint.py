@@ -46,6 +46,7 @@ class LazyCheckpoint:
     name_there: what the format calls a plain name, for messages.
     read_vocabulary: returns the vocabulary, or None if the checkpoint has none.
       Raises UserError if it cannot be read exactly; weights load even then.
+    format: 'native', 't5x' or 'hugging_face', where it is known.
     moments: of Adafactor, 'v', 'v_row' or 'v_col', then a slash and a plain
       name -> tensor; of models whose layers are not stacked; or empty.
   """
@@ -58,6 +59,7 @@ class LazyCheckpoint:
   assumed: tuple[str, ...] = ()
   name_there: Callable[[str], str] = lambda name: name
   read_vocabulary: Callable[[], AnyVocabulary | None] = lambda: None
+  format: str = ''
   moments: Mapping[str, Tensor] = dataclasses.field(default_factory=dict)
 
   @property

@@ -106,7 +106,7 @@ class Reporter:
     if count == 1 and self._logs:
       seconds = time.monotonic() - self._began
       logger.info(
-        'step %d: loss %.4g (compiled and made in %.0f s)',
+        'step %d: loss %.4g (after %.0f s, mostly of compilation)',
         *(step, self.last['loss'], seconds),
       )
       self._progress.restart_clock()
@@ -213,7 +213,10 @@ def announce(
   if first_step >= total_steps:
     logger.info('%s: step %d, nothing left to do', model_dir, first_step)
   elif first_step:
-    logger.info('%s: resumes after step %d', model_dir, first_step)
+    path = checkpoints.checkpoints_path(model_dir) / str(first_step)
+    logger.info(
+      'resumes after step %d, with the weights of %s', first_step, path
+    )
   else:
     logger.info('%s: a new run', model_dir)
 

@@ -405,12 +405,21 @@ def describe_initial(
     configured: the configuration that the run was given.
     fitted: the one that `fit_to_checkpoint` returned.
   """
-  line = f'begins with the weights of {initial.path}'
+  size = sum(
+    math.prod(leaf.shape)
+    for leaf in jax.tree.leaves(checkpoints.abstract_params(fitted))
+  )
+  line = (
+    f'begins with the weights of {initial.path} ({initial.format}, step '
+    f'{initial.step}, {size / 1e6:.4g} million parameters)'
+  )
   different = configured.differences(fitted)
   if different:
-    fields = (f'{k} {new}, not {old}' for k, (old, new) in different.items())
+    fields = [f'{k} {new}, not {old}' for k, (old, new) in different.items()]
+    more = [f'and {len(fields) - 4} more'] * (len(fields) > 4)
     line += (
-      f', whose shape differs from the configured one: {"; ".join(fields)}'
+      '; the model has its shape, not the configured one: '
+      f'{"; ".join(fields[:4] + more)}'
     )
   if initial.assumed:
     fields = (f'{name}={getattr(fitted, name)}' for name in initial.assumed)
