@@ -40,9 +40,9 @@ class CheckpointConfig:
       evaluation and one at the end.
     keep: number of the newest checkpoints to keep; None for all.
     keep_best: number of the best checkpoints to keep besides.
-    best_metric: what 'best' means, 'TASK/METRIC'; None: no step is best. For a
-      run of TASK_pie or TASK_joint, 'TASK/METRIC' means that of the layout
-      which is trained.
+    best_metric: what 'best' means, 'TASK/METRIC'; 'first': the first metric of
+      the task that is evaluated; None: no step is best. For a run of TASK_pie
+      or TASK_joint, 'TASK/METRIC' means that of the layout which is trained.
     best_mode: 'max' or 'min'.
     save_dataset: whether to save the position in the training data, so that a
       run resumes with the next example.

@@ -380,7 +380,8 @@ def _errors_explained(model_dir: str) -> Iterator[None]:
       last = 'No checkpoint had been written before'
     raise errors.UserError(
       f'The loss, its gradient or a parameter is not finite at step {e.step}. '
-      f'{last}. Lower the learning rate or clip gradients (max_grad_norm).'
+      f'{last}. Lower LEARNING_RATE, which this MODEL_DIR may change, or clip '
+      'gradients (max_grad_norm of the optimizer) in another MODEL_DIR.'
     ) from e
 
 
