@@ -374,7 +374,7 @@ def parse_gin(
     _parse_binding(binding, used)
   missing = re.findall(r'^(\S+) = %gin\.REQUIRED', gin.config_str(), re.M)
   if missing:
-    flags = ' '.join(f'--gin.{name}=VALUE' for name in missing)
+    flags = ' '.join(map(_example_flag, missing))
     raise errors.UserError(f'a required value is missing: give {flags}')
   distributed.check_equal('the gin configuration', gin.config_str())
   gin.finalize()
@@ -431,7 +431,7 @@ def user_message(error: BaseException) -> str | None:
   if macro:
     return (
       f'nothing gives %{macro[1]} a value: add a --gin_file that does, or '
-      f'--gin.{macro[1]}=VALUE'
+      f'{_example_flag(macro[1])}'
     )
   missing = re.search(
     r'No values supplied by Gin or caller for (.*)', str(error)
@@ -481,6 +481,16 @@ def _add_gin_flags(parser: argparse.ArgumentParser) -> None:
     metavar='DIR,DIR',
     help='more folders to look for gin files in',
   )
+
+
+def _example_flag(name: str) -> str:
+  """Returns a flag that gives a macro a value, as one types it in a shell."""
+  value = '"\'VALUE\'"'
+  if name == 'TASK_FEATURE_LENGTHS':
+    value = "\"{'inputs': 512, 'targets': 64}\""
+  elif name.endswith(('_STEPS', '_RATE', '_PERIOD', 'BATCH_SIZE')):
+    value = 'NUMBER'
+  return f'--gin.{name}={value}'
 
 
 def _rewrite_gin_flag(arg: str) -> str:

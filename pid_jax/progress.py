@@ -100,6 +100,10 @@ class Progress:
     if self._enabled and now - self._shown_at >= self._interval:
       self._show(now)
 
+  def restart_clock(self) -> None:
+    """Measures the speed from here on, without the compilation before."""
+    self._start, self._began = self._done, self._clock()
+
   def _show(self, now: float) -> None:
     values = ' '.join(f'{k} {_number(v)}' for k, v in self._values.items())
     if self._bar is not None:
@@ -108,9 +112,13 @@ class Progress:
     else:
       total = '' if self._total is None else f'/{self._total}'
       speed = (self._done - self._start) / max(now - self._began, 1e-9)
+      left = ''
+      if speed and self._total is not None and self._done < self._total:
+        seconds = (self._total - self._done) / speed
+        left = f', {tqdm.tqdm.format_interval(seconds)} left'
       line = (
         f'{self._label} {self._done}{total} {self._unit}s '
-        f'({_number(speed)}/s) {values}'
+        f'({_number(speed)}/s{left}) {values}'
       )
       print(line.rstrip(), file=self._stream, flush=True)
     self._shown, self._shown_at = self._done, now

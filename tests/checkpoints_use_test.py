@@ -228,7 +228,7 @@ def test_training_begins_with_any_format(name, tmp_path):
   training.train(
     tmp_path / 'run',
     model=training.t5_model(scan_layers=True),
-    optimizer=training.optimizers.adafactor(0.0),
+    optimizer=training.optimizers.adafactor(lambda step: 0.0),
     total_steps=1,
     initial_checkpoint_path=str(tmp_path / name),
   )
@@ -249,7 +249,7 @@ def test_a_run_takes_the_shape_of_its_checkpoint(tmp_path, caplog):
   train = lambda steps: training.train(
     tmp_path / 'run',
     model=training.t5_model(emb_dim=24, dropout_rate=0.0, num_heads=3),
-    optimizer=training.optimizers.adafactor(0.0),
+    optimizer=training.optimizers.adafactor(lambda step: 0.0),
     total_steps=steps,
     initial_checkpoint_path=str(tmp_path / 'from'),
   )

@@ -90,7 +90,7 @@ def test_gin_file_and_its_includes_may_be_remote(tmp_path, monkeypatch, capsys):
     (['--gin_file=rum.gin'], "unknown gin file 'rum.gin'"),
     (
       ['--gin_file=run.gin'],
-      'missing: give --gin.TEXT=VALUE',
+      'missing: give --gin.TEXT="\'VALUE\'"',
     ),
     (['--gin_file=run.gin', '--gin.TEXT=a'], """needs quotes: "'a'\""""),
     (

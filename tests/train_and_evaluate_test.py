@@ -163,7 +163,7 @@ def test_train_then_evaluate(run, tmp_path):
 @pytest.mark.parametrize(
   'flags, message',
   [
-    (('--gin.TRAIN_STEPS=%gin.REQUIRED',), 'give --gin.TRAIN_STEPS=VALUE'),
+    (('--gin.TRAIN_STEPS=%gin.REQUIRED',), 'give --gin.TRAIN_STEPS=NUMBER'),
     (("--gin.MIXTURE_OR_TASK_NAME='toi'",), "unknown task 'toi'; did you mean"),
     (
       ('--gin.BATCH_SIZE=5', '--gin.trainer.train.num_microbatches=2'),

@@ -285,7 +285,7 @@ def test_overflow_is_that_of_an_interval(caplog):
 
   reporter = reporting.Reporter(writer, _NoProgress(), 0)
   assert report(reporter, {1: 0, 2: 3, 3: 2}) == 5
-  assert 'step 3: inputs truncated: 5 in 3 steps' in caplog.text
+  assert caplog.text.count('inputs_truncated 5') == 1
   assert report(reporter, {4: 1, 5: 0}) == 1
   # A run that goes on after step 3 tells the same of the same steps.
   assert report(reporting.Reporter(writer, _NoProgress(), 3), {4: 1, 5: 0}) == 1

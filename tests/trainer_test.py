@@ -23,7 +23,6 @@ from pid_jax.trainer import checkpointer
 from pid_jax.trainer import data
 from pid_jax.trainer import io_errors
 from pid_jax.trainer import optimizers
-from pid_jax.trainer import schedules
 from pid_jax.trainer import step as step_lib
 
 
@@ -256,7 +255,7 @@ def test_begins_with_the_parameters_of_another_run(tmp_path):
     state = toy.train(
       tmp_path / f'second_{path.name}',
       initial_checkpoint_path=str(path),
-      optimizer=optimizers.adamw(0.0),
+      optimizer=optimizers.adamw(lambda step: 0.0),
       total_steps=1,
     )
     assert_equal(state.params, first.ema_params)
@@ -283,7 +282,7 @@ def test_begins_with_the_parameters_of_another_run(tmp_path):
       dict(infer_eval_dataset_cfg=('test', {})),
       "unknown split of toy 'test'",
     ),
-    (dict(ema_decay=1.0), 'ema_decay is 1.0'),
+    (dict(ema_decay=1.0), 'ema_decay must be .* below 1; got 1.0'),
     (dict(initial_checkpoint_path='/nowhere'), '/nowhere does not exist'),
     (
       dict(
@@ -291,10 +290,6 @@ def test_begins_with_the_parameters_of_another_run(tmp_path):
         checkpoint_cfg=trainer.CheckpointConfig(best_metric='toi/exact_match'),
       ),
       "best_metric 'toi/exact_match'; did you mean toy/exact_match",
-    ),
-    (
-      dict(optimizer=optimizers.adamw(schedules.linear(1e-2, 8, 8))),
-      'total_steps=8, before its decay begins at 8',
     ),
   ],
 )
@@ -349,8 +344,8 @@ def test_state_of_each_optimizer_comes_back(tmp_path, name, ema):
 
 def test_refuses_another_optimizer(tmp_path):
   toy.copy_finished(tmp_path)
-  with pytest.raises(errors.UserError, match='does not fit .* unknown here'):
-    toy.train(tmp_path, optimizer=optimizers.adamw(1e-2))
+  with pytest.raises(errors.UserError, match='optimizer.name was .adafactor'):
+    toy.train(tmp_path, optimizer=optimizers.adamw(1e-2), total_steps=2)
 
 
 def test_refuses_a_metric_that_no_evaluation_gives(tmp_path):
@@ -382,7 +377,7 @@ def test_overflow_is_counted_and_told(tmp_path, caplog):
   caplog.set_level('INFO', 'pid_jax')
   cfg = toy.dataset_config(task_feature_lengths={**toy.LENGTHS, 'inputs': 7})
   toy.train(tmp_path, train_dataset_cfg=cfg, total_steps=4)
-  assert 'inputs truncated' in caplog.text
+  assert 'training: inputs_truncated' in caplog.text
 
 
 def test_config_json(tmp_path):

@@ -102,8 +102,10 @@ def open_checkpoint(
       raise errors.UserError(
         f'{path} is a folder of Hugging Face, which has no steps to choose.'
       )
-    return hugging_face.open_checkpoint(path)
-  return FORMATS[format].open_checkpoint(path, step)
+    opened = hugging_face.open_checkpoint(path)
+  else:
+    opened = FORMATS[format].open_checkpoint(path, step)
+  return dataclasses.replace(opened, format=format)
 
 
 def load(

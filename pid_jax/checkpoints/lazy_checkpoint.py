@@ -47,6 +47,7 @@ class LazyCheckpoint:
     name_there: what the format calls a plain name, for messages.
     read_vocabulary: returns the vocabulary, or None if the checkpoint has none.
       Raises UserError if it cannot be read exactly; weights load even then.
+    format: 'native', 't5x' or 'hugging_face', where it is known.
     moments: of Adafactor, 'v', 'v_row' or 'v_col', then a slash and a plain
       name -> tensor; of models whose layers are not stacked; or empty.
   """
@@ -59,6 +60,7 @@ class LazyCheckpoint:
   assumed: tuple[str, ...] = ()
   name_there: Callable[[str], str] = lambda name: name
   read_vocabulary: Callable[[], AnyVocabulary | None] = lambda: None
+  format: str = ''
   moments: Mapping[str, Tensor] = dataclasses.field(default_factory=dict)
 
   def __post_init__(self):
@@ -93,7 +95,7 @@ class LazyCheckpoint:
 
     Raises:
       UserError: listing what is missing, unexpected or of another shape, with
-        both names, at most eight of each kind; or what else differs.
+        both names, at most three of each kind; or what else differs.
     """
     config = config or self.config
     self.fitted(config)
@@ -160,7 +162,7 @@ def check_shapes(
     remedy: ends the message.
 
   Raises:
-    UserError: naming all parameters that differ, at most eight of each kind.
+    UserError: naming all parameters that differ, at most three of each kind.
   """
 
   def both(name, there):
@@ -230,5 +232,5 @@ def check_same_function(
 def _list_some(what: str, items: list[str]) -> str:
   if not items:
     return ''
-  more = f' and {len(items) - 8} more' if len(items) > 8 else ''
-  return f'{len(items)} {what}: {", ".join(items[:8])}{more}'
+  more = f' and {len(items) - 3} more' if len(items) > 3 else ''
+  return f'{len(items)} {what}: {", ".join(items[:3])}{more}'

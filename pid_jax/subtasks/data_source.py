@@ -19,6 +19,7 @@ from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
+import hashlib
 from typing import Any
 
 import numpy as np
@@ -66,6 +67,10 @@ class InMemoryDataSource(seqio.DataSource):
   def num_input_examples(self, split: str) -> int:
     return self._table(split).size
 
+  def fingerprint(self, split: str) -> str:
+    """Returns a SHA-256 of the examples of a split, in their order."""
+    return self._table(split).sha256
+
   def get_dataset(
     self,
     split: str = 'train',
@@ -95,7 +100,12 @@ class InMemoryDataSource(seqio.DataSource):
 
 
 class _Table:
-  """Examples by column; calling it with an index returns an example."""
+  """Examples by column; calling it with an index returns an example.
+
+  Attributes:
+    size: number of examples.
+    sha256: of their names and values.
+  """
 
   def __init__(self, examples: Examples, split: str, optional: Sequence[str]):
     columns, self.size = {}, 0
@@ -116,6 +126,11 @@ class _Table:
     for key in optional:
       if key in columns and columns[key].is_empty:
         del columns[key]
+    digest = hashlib.sha256()
+    for key, column in columns.items():
+      digest.update(f'{key}\0'.encode())
+      column.add_to(digest)
+    self.sha256 = digest.hexdigest()
     # On the host, since lookups run inside tf.data.
     with tf.device('/cpu:0'):
       self._columns = {key: column.freeze() for key, column in columns.items()}
@@ -155,6 +170,15 @@ class _Column:
   def is_empty(self) -> bool:
     """Whether all strings are ''."""
     return self._type in (str, None) and self._index_of_string.keys() <= {''}
+
+  def add_to(self, digest: Any) -> None:
+    """Updates a hash of hashlib with all values."""
+    digest.update(f'{self._type} {self._is_list}'.encode())
+    for numbers in (self._values, self._starts, self._sizes):
+      digest.update(numbers.tobytes())
+    for text in self._index_of_string:
+      encoded = text if isinstance(text, bytes) else text.encode()
+      digest.update(len(encoded).to_bytes(8, 'little') + encoded)
 
   def freeze(self) -> Callable[[tf.Tensor], tf.Tensor]:
     """Returns a function from the index of an example to its value."""

@@ -20,6 +20,7 @@ import jax
 import orbax.checkpoint as ocp
 
 from pid_jax import checkpoints
+from pid_jax import checks
 from pid_jax import distributed
 from pid_jax import errors
 from pid_jax import file_errors
@@ -40,12 +41,15 @@ class CheckpointConfig:
       evaluation and one at the end.
     keep: number of the newest checkpoints to keep; None for all.
     keep_best: number of the best checkpoints to keep besides.
-    best_metric: what 'best' means, 'TASK/METRIC'; None: no step is best. For a
-      run of TASK_pie or TASK_joint, 'TASK/METRIC' means that of the layout
-      which is trained.
+    best_metric: what 'best' means, 'TASK/METRIC'; 'first': the first metric of
+      the task that is evaluated; None: no step is best. For a run of TASK_pie
+      or TASK_joint, 'TASK/METRIC' means that of the layout which is trained.
     best_mode: 'max' or 'min'.
     save_dataset: whether to save the position in the training data, so that a
       run resumes with the next example.
+
+  Raises:
+    UserError: a value of another type or out of its range.
   """
 
   period: int = 1000
@@ -56,16 +60,15 @@ class CheckpointConfig:
   save_dataset: bool = True
 
   def __post_init__(self):
-    if self.best_mode not in ('max', 'min'):
-      raise errors.UserError(
-        f"CheckpointConfig.best_mode is {self.best_mode!r}; choose 'max' or "
-        "'min'."
-      )
-    if self.period < 1 or (self.keep is not None and self.keep < 1):
-      raise errors.UserError(
-        'CheckpointConfig.period and keep must be at least 1, got '
-        f'{self.period} and {self.keep}.'
-      )
+    name = 'CheckpointConfig.{}'.format
+    checks.integer(name('period (CHECKPOINT_PERIOD)'), self.period, 1)
+    if self.keep is not None:
+      checks.integer(name('keep'), self.keep, 1)
+    checks.integer(name('keep_best'), self.keep_best, 0)
+    if self.best_metric is not None:
+      checks.string(name('best_metric'), self.best_metric)
+    checks.one_of(name('best_mode'), self.best_mode, ('max', 'min'))
+    checks.boolean(name('save_dataset'), self.save_dataset)
 
   @property
   def selection(self) -> dict[str, str] | None:
@@ -128,6 +131,24 @@ def saved_files(model_dir: epath.PathLike) -> list[str]:
     return []
   folder = checkpoints.checkpoints_path(model_dir) / str(steps[-1]) / 'data'
   return [path.name for path in folder.iterdir()] if folder.is_dir() else []
+
+
+def check_last(model_dir: epath.PathLike, shapes: step_lib.TrainState) -> None:
+  """Checks that the last step, if there is one, holds a state of these shapes.
+
+  Args:
+    model_dir: local, or gs://.
+    shapes: the run's state, as ShapeDtypeStructs.
+
+  Raises:
+    UserError: it is of another model or optimizer.
+  """
+  steps = checkpoints.steps(model_dir)
+  if steps:
+    folder = checkpoints.checkpoints_path(model_dir) / str(steps[-1])
+    served, rest = _split(shapes)
+    checkpoints.check_saved(folder / 'params', served)
+    checkpoints.check_saved(folder / 'state', rest)
 
 
 class _Manager(ocp.CheckpointManager):
@@ -243,7 +264,8 @@ class Checkpointer:
     """Restores the last step.
 
     Args:
-      shapes: the run's state as ShapeDtypeStructs with shardings.
+      shapes: the run's state as ShapeDtypeStructs with shardings, see
+        `check_last`.
       wanted: whether to read a file of the position in the data, by its name;
         none by default.
 
@@ -259,8 +281,6 @@ class Checkpointer:
       return None
     folder = self._path / str(step)
     served, rest = _split(shapes)
-    for name, tree in (('params', served), ('state', rest)):
-      checkpoints.check_saved(folder / name, tree)
     items = {
       'params': checkpoints.TreeRestore(served),
       'state': checkpoints.TreeRestore(rest),

@@ -84,7 +84,7 @@ def evaluate(
     log_dir=os.fspath(output_dir),
     options=options,
   )
-  reporting.warn_of_truncated(evaluator.truncated)
+  reporting.warn_of_truncated('evaluation', evaluator.truncated)
   with files.explained(f'cannot write to {output_dir}'):
     values = evaluator.evaluate(pretrained.params, step)
     results = {
