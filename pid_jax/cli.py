@@ -38,6 +38,7 @@ from pid_jax import config
 from pid_jax import distributed
 from pid_jax import errors
 from pid_jax import files
+from pid_jax import interrupts
 from pid_jax import progress
 
 _QUIET_ENVIRONMENT = {
@@ -190,6 +191,7 @@ def run(
   use_jax: bool = True,
   join: bool = False,
   stops_on_preemption: bool = False,
+  check: Callable[[argparse.Namespace], None] | None = None,
   argv: Sequence[str] | None = None,
 ) -> NoReturn:
   """Parses the flags, calls `main(args)` and exits with its status.
@@ -207,35 +209,50 @@ def run(
       `pid_jax.distributed`.
     stops_on_preemption: whether `main` stops by itself after SIGTERM; of many
       processes, by JAX's preemption service.
+    check: raises UserError for mistakes that show without large libraries;
+      called with the flags before any of them is imported.
     argv: arguments without the program's name; those of the process if None.
 
   Raises:
     SystemExit: always. Status 2 after a mistake of the user (`error: ...` on
-      standard error), 130 after an interrupt, 1 after anything unforeseen.
+      standard error), 130 after an interrupt, 1 after anything unforeseen. In a
+      program, signals end the process, see `interrupts`.
   """
-  argv = sys.argv[1:] if argv is None else argv
-  args = parse_flags(argv, doc, flags, use_gin=use_gin, join=join)
+  if argv is None:
+    interrupts.install()
+    _mend_standard_streams()
+  args = parse_flags(
+    sys.argv[1:] if argv is None else argv,
+    doc,
+    flags,
+    use_gin=use_gin,
+    join=join,
+  )
   quieten(args.verbose)
-  if use_jax:
-    from pid_jax import compilation  # Not above: --help must answer at once.
-
-    compilation.keep_memory()
-    compilation.use_cache()
   try:
-    if join:
-      distributed.initialize(args, stops_on_preemption)
-    if not args.verbose:
-      _import_silently(preload)
-    if join:
-      distributed.check_equal('what they run', _describe(args))
-    status = main(args) or 0
-    if join:  # JAX does not wait long for those that end later.
-      distributed.barrier('end')
+    if use_jax:
+      from pid_jax import compilation  # Not above: --help must answer at once.
+
+      compilation.keep_memory()  # Before a thread starts.
+    with interrupts.Running(args.verbose):
+      if check is not None:
+        check(args)
+      if use_jax:
+        compilation.use_cache()
+      if join:
+        distributed.initialize(args, stops_on_preemption)
+      if not args.verbose:
+        _import_silently(preload)
+      if join:
+        distributed.check_equal('what they run', _describe(args))
+      status = main(args) or 0
+      if join:  # JAX does not wait long for those that end later.
+        distributed.barrier('end')
+      sys.stdout.flush()
   except KeyboardInterrupt:
     _complain('interrupted', args.verbose)
     status = 130
   except BrokenPipeError:  # The output went to `head`, which has had enough.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     status = 141
   except Exception as e:  # pylint: disable=broad-except
     message = user_message(e)
@@ -243,7 +260,25 @@ def run(
       raise
     _complain(f'error: {message}', args.verbose)
     status = 2
-  sys.exit(status)
+  try:
+    sys.stdout.flush()
+  except OSError:  # Python would try again, and complain.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+  interrupts.exit_with(status)
+
+
+def _mend_standard_streams() -> None:
+  """Opens standard streams that are closed, and lets them write any text."""
+  # A file opened later would get the number, and what libraries write to it.
+  while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+    pass
+  os.close(descriptor)
+  for name in ('stdin', 'stdout', 'stderr'):
+    stream = getattr(sys, name)
+    if stream is None:
+      setattr(sys, name, open(os.devnull, 'r' if name == 'stdin' else 'w'))
+    elif name == 'stdout' and hasattr(stream, 'reconfigure'):
+      stream.reconfigure(errors='backslashreplace')
 
 
 def parse_flags(

@@ -15,12 +15,12 @@ import json
 import os
 import shlex
 import statistics
-import subprocess
 import sys
 from typing import Any
 
 from pid_jax import cli
 from pid_jax import files
+from pid_jax import interrupts
 
 GIN_FILE = 'runs/quickstart.gin'
 TASK = 'bookings_short'
@@ -75,9 +75,9 @@ def command(name: str, *flags: str) -> None:
   line = ['-m', f'pid_jax.{name}', *flags]
   shown = ' '.join(_quoted(arg) for arg in line)
   print(f'\n$ python {shown}', flush=True)
-  status = subprocess.run([sys.executable, *line], check=False).returncode
+  status = interrupts.run_child([sys.executable, *line])
   if status:
-    sys.exit(status if status > 0 else 128 - status)
+    sys.exit(status)
 
 
 def _quoted(arg: str) -> str:

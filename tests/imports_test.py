@@ -44,7 +44,7 @@ _FLOORS = (
   ('locks', 'strict_json'),
   ('files',),
   ('checks', 'file_errors'),
-  ('errors',),
+  ('errors', 'interrupts'),
 )
 _HEIGHT = {
   part: height for height, floor in enumerate(_FLOORS[::-1]) for part in floor
