@@ -53,6 +53,10 @@ class ScratchFolder:
       enabled: False does nothing: of many processes, the first has the folder.
     """
     target = files.real(target)
+    if target.parent == target or files.is_bucket(target):
+      raise errors.UserError(
+        f'cannot write {target} itself: name a file or folder in it.'
+      )
     self.path = target.with_name(files.cut(target.name, suffix))
     self._names = re.compile(names)
     self._instead = instead
