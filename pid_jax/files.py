@@ -31,6 +31,8 @@ from pid_jax import file_errors
 _SUFFIX = '.pid_jax-tmp'
 _TEMPORARY = re.compile(r'\.(.*)\.[0-9a-f]{8}' + re.escape(_SUFFIX), re.DOTALL)
 _SCHEMES = ('gs', 's3', 'az', 'hf')  # Of epath.
+_MAX_LENGTH = 4095  # Of a path (Linux).
+_MAX_DEPTH = 255
 _MAX_NAME = 255  # Bytes of a file's name on most file systems.
 # What a clone without Git LFS has in place of a large file, in under 1 kB.
 _LFS_POINTER = b'version https://git-lfs.github.com/spec/'
@@ -50,6 +52,10 @@ def path(value: Any, name: str = 'the path') -> epath.Path:
   text = os.fspath(value) if isinstance(value, os.PathLike) else value
   if not isinstance(text, str) or not text.strip() or '\0' in text:
     raise errors.UserError(f'{name} must be a path; got {checks.shown(text)}.')
+  if len(text) > _MAX_LENGTH or text.count('/') > _MAX_DEPTH:
+    raise errors.UserError(
+      f'{name}: the path {checks.shown(text)} is too long.'
+    )
   try:
     os.fsencode(text)
   except UnicodeEncodeError as e:
@@ -87,6 +93,12 @@ def absolute(value: Any, name: str = 'the path') -> epath.Path:
 def is_remote(value: epath.PathLike) -> bool:
   """Whether a path is in a bucket, as gs://."""
   return '://' in os.fspath(value)
+
+
+def is_bucket(value: epath.PathLike) -> bool:
+  """Whether a path is that of a bucket, not of something in one."""
+  _, is_url, rest = os.fspath(value).partition('://')
+  return bool(is_url) and '/' not in rest.strip('/')
 
 
 def check_regular(value: epath.PathLike, what: str) -> epath.Path:

@@ -97,33 +97,37 @@ class Lock:
 
   def acquire(self) -> None:
     """Takes the lock; raises UserError if another run has it."""
+    with files.explained(f'cannot use {self._what}'):
+      self.take()
+
+  def take(self) -> None:
+    """As `acquire`, but errors of the system pass as they are."""
     if not self._enabled:
       return
-    with files.explained(f'cannot use {self._what}'):
-      if self._is_remote:
-        other = self.read_owner()
-        if _parse(other):
-          logger.warning(
-            '%s may be in use by another run (%s), which ends before its next '
-            'write: a bucket has no locks.',
-            *(self._what, describe(other)),
-          )
-        self.path.write_text(self.owner)
-        self._is_checked = True
-        return
-      descriptor = self._open(create=True)
-      try:
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, self.owner.encode(), 0)
-        if self._is_checked:
-          time.sleep(_SECONDS_TO_WRITE)
-          self.check_held()
-      except BaseException:
-        if not self._is_checked:  # Else it may be another run's by now.
-          os.unlink(self.path)
-        os.close(descriptor)
-        raise
-      self._descriptor = descriptor
+    if self._is_remote:
+      other = self.read_owner()
+      if _parse(other):
+        logger.warning(
+          '%s may be in use by another run (%s), which ends before its next '
+          'write: a bucket has no locks.',
+          *(self._what, describe(other)),
+        )
+      self.path.write_text(self.owner)
+      self._is_checked = True
+      return
+    descriptor = self._open(create=True)
+    try:
+      os.ftruncate(descriptor, 0)
+      os.pwrite(descriptor, self.owner.encode(), 0)
+      if self._is_checked:
+        time.sleep(_SECONDS_TO_WRITE)
+        self.check_held()
+    except BaseException:
+      if not self._is_checked:  # Else it may be another run's by now.
+        os.unlink(self.path)
+      os.close(descriptor)
+      raise
+    self._descriptor = descriptor
 
   def release(self, *, keep: bool = False) -> None:
     """Gives the lock back.

@@ -23,6 +23,7 @@ from pid_jax import files
 from pid_jax import locks
 
 MARKER = 'pid_jax_scratch.json'
+_MAX_ATTEMPTS = 100
 
 logger = logging.getLogger('pid_jax')
 
@@ -53,6 +54,10 @@ class ScratchFolder:
       enabled: False does nothing: of many processes, the first has the folder.
     """
     target = files.real(target)
+    if target.parent == target or files.is_bucket(target):
+      raise errors.UserError(
+        f'cannot write {target} itself: name a file or folder in it.'
+      )
     self.path = target.with_name(files.cut(target.name, suffix))
     self._names = re.compile(names)
     self._instead = instead
@@ -86,25 +91,31 @@ class ScratchFolder:
     Raises:
       UserError: see `check`.
     """
-    if self._enabled:
-      with self._explained():
-        while not self._take():
-          pass
+    if not self._enabled:
+      return self
+    with self._explained():
+      for attempts_left in reversed(range(_MAX_ATTEMPTS)):
+        try:
+          self._take()
+          break
+        except FileNotFoundError:  # Another run deleted it meanwhile.
+          if not attempts_left or not self.path.parent.exists():
+            raise
     return self
 
-  def _take(self) -> bool:
-    """Returns False if the folder went away meanwhile."""
+  def _take(self) -> None:
     self._inspect()
-    self.path.mkdir(exist_ok=True)
+    if self._is_remote:
+      self.path.mkdir(exist_ok=True)
+    else:
+      with contextlib.suppress(FileExistsError):
+        os.mkdir(self.path)
     try:
-      self._lock.acquire()
-    except errors.UserError:
-      if not self.path.exists():
-        return False
+      self._lock.take()
+    except BaseException:
       self._remove_if_empty()
       raise
     self._is_held = True
-    return True
 
   def __exit__(self, *unused) -> None:
     """Gives up a folder that is empty; else what it holds is for the next."""
@@ -181,7 +192,8 @@ class ScratchFolder:
 
   def _all(self) -> Iterator[epath.Path]:
     if self.path.exists():
-      yield from self.path.iterdir()
+      with contextlib.suppress(FileNotFoundError):  # It went away since.
+        yield from self.path.iterdir()
 
   def _entries(self) -> list[epath.Path]:
     """Returns what may be deleted."""

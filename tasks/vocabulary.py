@@ -107,13 +107,14 @@ def _public_file() -> str:
   cached = folder / _CACHED
   if not cached.exists():
     try:
-      with files.explained(f"cannot keep T5's vocabulary in {folder}"):
-        cached.parent.mkdir(parents=True, exist_ok=True)
-      files.check_output(cached)
+      files.check_folder(folder, "the cache of T5's vocabulary")
     except errors.UserError as e:
-      logger.warning('%s; it is downloaded again each time', e)
+      logger.warning('%s: it is downloaded each time', e)
       return _temporary_file()
-    files.write(cached, _download())  # Other processes may do so, too.
+    content = _download()  # Other processes may do so, too.
+    with files.explained(f"cannot keep T5's vocabulary in {folder}"):
+      folder.mkdir(parents=True, exist_ok=True)
+    files.write(cached, content)
   return str(cached)
 
 

@@ -46,6 +46,7 @@ def test_home(monkeypatch, tmp_path):
   for text in (
     *('~nobody-of-this-name/x', '', ' ', 'a\0b', '\ud800', 3, None, b'x'),
     *('gs://', 'gs:///', 'foo://x', 'http://x/y', 'file:///tmp/x'),
+    *('x' * 5000, 'a/' * 1000),
   ):
     with pytest.raises(errors.UserError, match='MODEL_DIR'):
       files.path(text, 'MODEL_DIR')
@@ -255,6 +256,12 @@ def test_files_of_others_in_a_scratch_folder_stay(tmp_path, caplog):
     work.remove()
   assert os.listdir(tmp_path / 'out.parts') == ['notes.txt']
   assert 'out.parts' in caplog.text
+
+
+@pytest.mark.parametrize('target', ['/', 'gs://bucket', 'gs://bucket/'])
+def test_what_has_no_place_beside_it(target):
+  with pytest.raises(errors.UserError, match='name a file or folder in it'):
+    scratch.ScratchFolder(target, '.parts', '', 'output')
 
 
 def test_the_second_run_is_told_of_the_first(tmp_path):

@@ -7,17 +7,21 @@ import functools
 import os
 import signal
 
+import gin
 import jax
 import numpy as np
 import pytest
 import seqio
 import tensorflow as tf
+from toys import buckets
 from toys import training as toy
 from toys import weights
 
 from pid_jax import checkpoints
+from pid_jax import cli
 from pid_jax import decoding
 from pid_jax import errors
+from pid_jax import evaluate
 from pid_jax import inference
 from pid_jax import model as model_lib
 from pid_jax import partitioning
@@ -289,3 +293,34 @@ def test_overflow_is_that_of_an_interval(caplog):
   assert report(reporter, {4: 1, 5: 0}) == 1
   # A run that goes on after step 3 tells the same of the same steps.
   assert report(reporting.Reporter(writer, _NoProgress(), 3), {4: 1, 5: 0}) == 1
+
+
+def test_evaluate_finds_the_configuration_in_a_bucket(tmp_path, monkeypatch):
+  folder = tmp_path / 'bucket' / 'model'
+  folder.mkdir(parents=True)
+  toy.copy_finished(folder)
+  (folder / 'checkpoints' / '2' / 'commit_success.txt').touch()
+  (folder / 'config.gin').write_text('TEXT = "there"')
+  args = cli.parse_flags(
+    ['--model_dir=gs://bucket/model/'],
+    evaluate.__doc__,
+    evaluate.add_flags,
+    use_gin=True,
+    join=True,
+  )
+  real, read = cli.parse_gin, []
+
+  def parse_gin(args, bindings):
+    real(args)
+    read.append(gin.query_parameter('TEXT/gin.macro.value'))
+    raise errors.UserError('enough')
+
+  monkeypatch.setattr(cli, 'parse_gin', parse_gin)
+  try:
+    with buckets.fake(tmp_path, monkeypatch):
+      with pytest.raises(errors.UserError, match='enough'):
+        evaluate.main(args)
+  finally:
+    gin.clear_config()
+  assert args.gin_file == ['gs://bucket/model/config.gin']
+  assert read == ['there']
