@@ -21,6 +21,7 @@ from typing import Any
 from pid_jax import cli
 from pid_jax import files
 from pid_jax import interrupts
+from pid_jax import strict_json
 
 GIN_FILE = 'runs/quickstart.gin'
 TASK = 'bookings_short'
@@ -57,8 +58,9 @@ def main(args: argparse.Namespace) -> None:
   print('\nTiming prompt-in-decoder against prompt-in-encoder ...', flush=True)
   model = inference.PromptInDecoder.from_pretrained(model_dir)
   seconds = time_layouts(model, turns[:NUM_TIMED])
-  with open(os.path.join(test, 'metrics.json')) as f:
-    results = json.load(f)
+  results = strict_json.read_object(
+    os.path.join(test, 'metrics.json'), 'the results'
+  )
   print(report(model_dir, results, seconds))
 
 

@@ -28,6 +28,7 @@ import jax
 
 from pid_jax import compilation
 from pid_jax import errors
+from pid_jax import strict_json
 from pid_jax import trainer
 from pid_jax.experiments import answering
 from pid_jax.experiments import costs
@@ -275,7 +276,9 @@ class _State:
     self.results = {**asked, **{name: {} for name in parts}}
     if self._path.exists():
       try:
-        found = json.loads(self._path.read_text())
+        found = strict_json.read_object(
+          self._path, 'the comparison', allow_nan=True
+        )
         differing = [name for name in asked if found[name] != asked[name]]
       except (ValueError, KeyError, TypeError) as e:
         raise errors.UserError(f'{self._path} is damaged: {e}') from e
