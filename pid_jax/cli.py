@@ -419,6 +419,8 @@ def bindings(configurable: Callable[..., Any]) -> dict[str, Any]:
   """Returns the arguments that gin binds; none if no file names it."""
   try:
     return gin.get_bindings(configurable)
+  except errors.UserError:  # Of a function that a value calls.
+    raise
   except ValueError:
     return {}
 

@@ -234,7 +234,7 @@ def test_documented_command_of_a_baseline(run, layout):
 def test_evaluate_needs_a_model(run, tmp_path):
   status, _, err = run(evaluate, f'--model_dir={tmp_path}/none')
   assert status == 2
-  assert 'none is not the MODEL_DIR of a trained model' in err
+  assert 'none does not exist' in err
 
 
 def test_scores_and_text_to_text():

@@ -26,6 +26,8 @@ from pid_jax import inference
 from pid_jax import model as model_lib
 from pid_jax import partitioning
 from pid_jax import trainer
+from pid_jax.subtasks import metrics
+from pid_jax.subtasks import postprocessors
 from pid_jax.trainer import data
 from pid_jax.trainer import evaluation
 from pid_jax.trainer import reporting
@@ -186,6 +188,54 @@ def test_what_is_cut_is_counted_and_told(layout, count, caplog):
     f'evaluation: {name}/inputs_truncated {count}, '
     f'{name}/targets_truncated {targets}. Raise' in caplog.text
   )
+
+
+def _no_metrics_of_loss(name, metric_fns):
+  """Evaluators of predictions on a toy task with some metrics."""
+  task = seqio.TaskRegistry.get('toy')
+  toy_of = task.replace(name=name, metric_fns=metric_fns)
+  seqio.TaskRegistry.add_provider(name, toy_of)
+  return evaluation.Evaluators(
+    toy.t5_model(),
+    partitioning.Partitioner(),
+    infer_cfg=toy.dataset_config('validation', mixture_or_task_name=name),
+    loss_cfg=None,
+    loss_batches=1,
+    should_stop=lambda: False,
+  )
+
+
+def test_names_of_metrics_are_known_before_they_are_computed():
+  toy.register()
+  evaluators = _no_metrics_of_loss(
+    'toy_named',
+    [
+      postprocessors.combine_metrics(
+        [
+          functools.partial(metrics.rouge, by_subtask=True),
+          metrics.squad,  # Which figures it has depends on the examples.
+          lambda targets, predictions: {'text': 'not a number', 'own': 1},
+        ]
+      )
+    ],
+  )
+  values = evaluators.evaluate(_params(toy.t5_model()), 0)
+  assert 'toy_named/own' in values and 'toy_named/text' not in values
+  for name in values:
+    assert evaluators.find_metric(name) == name
+  assert evaluators.find_metric('first') == 'toy_named/rouge1'
+  assert evaluators.find_metric(None) is None
+  for wrong in ('rouge1', 'toy_named/text', 'toy_named/', 'toy/own', '', 'x/y'):
+    with pytest.raises(errors.UserError, match='unknown .*best_metric'):
+      evaluators.find_metric(wrong)
+
+  def fails(targets, predictions):
+    raise KeyError('of a metric that takes no missing predictions')
+
+  unknown = _no_metrics_of_loss('toy_unnamed', [fails])
+  assert unknown.find_metric('toy_unnamed/any') == 'toy_unnamed/any'
+  with pytest.raises(errors.UserError, match='toy_unnamed/METRIC'):
+    unknown.find_metric('first')
 
 
 def test_what_is_cut_is_among_the_metrics():

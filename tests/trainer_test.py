@@ -23,6 +23,7 @@ from pid_jax.trainer import checkpointer
 from pid_jax.trainer import data
 from pid_jax.trainer import io_errors
 from pid_jax.trainer import optimizers
+from pid_jax.trainer import schedules
 from pid_jax.trainer import step as step_lib
 
 
@@ -291,6 +292,23 @@ def test_begins_with_the_parameters_of_another_run(tmp_path):
       ),
       "best_metric 'toi/exact_match'; did you mean toy/exact_match",
     ),
+    (
+      dict(
+        infer_eval_dataset_cfg=('validation', {}),
+        checkpoint_cfg=trainer.CheckpointConfig(best_metric='toy/exact_mach'),
+      ),
+      "best_metric 'toy/exact_mach'; did you mean toy/exact_match",
+    ),
+    (
+      dict(
+        checkpoint_cfg=trainer.CheckpointConfig(best_metric='toy/exact_match'),
+      ),
+      'best_metric is .toy/exact_match., but nothing is evaluated',
+    ),
+    (
+      dict(optimizer=optimizers.adamw(schedules.linear(1e-2, 8, 8))),
+      'total_steps=8, before its decay begins at 8',
+    ),
   ],
 )
 def test_refuses_before_anything_is_written(tmp_path, overrides, message):
@@ -346,16 +364,6 @@ def test_refuses_another_optimizer(tmp_path):
   toy.copy_finished(tmp_path)
   with pytest.raises(errors.UserError, match='optimizer.name was .adafactor'):
     toy.train(tmp_path, optimizer=optimizers.adamw(1e-2), total_steps=2)
-
-
-def test_refuses_a_metric_that_no_evaluation_gives(tmp_path):
-  with pytest.raises(errors.UserError, match='did you mean toy/exact_match'):
-    toy.train(
-      tmp_path,
-      total_steps=1,
-      infer_eval_dataset_cfg=toy.dataset_config('validation'),
-      checkpoint_cfg=trainer.CheckpointConfig(best_metric='toy/exact_mach'),
-    )
 
 
 def test_full_disk(tmp_path, monkeypatch):

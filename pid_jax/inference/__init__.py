@@ -10,12 +10,14 @@
     slots            requests that begin while others are decoded
     stream           a stream of requests over slots
     predict_file     files, over partial_results
+    evaluate_file    metrics of a file; results, where they go
 
 Every call takes texts (`text`) through `engine` to texts again; the evaluations
 of `trainer` enter at the engine, with ids.
 """
 
 from pid_jax.inference.batching import Shapes
+from pid_jax.inference.evaluate_file import evaluate_file
 from pid_jax.inference.model import PromptInDecoder
 from pid_jax.inference.options import DecodingOptions
 from pid_jax.inference.predict_file import answer_file
