@@ -25,6 +25,9 @@ from pid_jax import errors
 # A temporary file is '.NAME.RANDOM' with this suffix.
 TEMPORARY_SUFFIX = '.pid_jax-tmp'
 _MAX_NAME = 255  # Bytes of a file's name on most file systems.
+# What a clone without Git LFS has in place of a large file, in under 1 kB.
+_LFS_POINTER = b'version https://git-lfs.github.com/spec/'
+_MAX_POINTER = 1024
 
 
 def path(value: Any, name: str = 'the path') -> epath.Path:
@@ -71,7 +74,8 @@ def check_regular(value: epath.PathLike, what: str) -> epath.Path:
     what: the file is, such as 'the vocabulary', for messages.
 
   Raises:
-    UserError: it is missing, a folder, a FIFO, a device, or cannot be accessed.
+    UserError: it is missing, a folder, a FIFO, a device, a pointer of Git LFS,
+      or cannot be accessed.
   """
   found = path(value, what)
   with explained(f'cannot read {what} {found}'):
@@ -80,6 +84,13 @@ def check_regular(value: epath.PathLike, what: str) -> epath.Path:
         raise FileNotFoundError(2, os.strerror(2))
     elif not stat.S_ISREG(os.stat(found).st_mode):
       raise errors.UserError(f'cannot read {what} {found}: not a regular file')
+    if found.stat().length < _MAX_POINTER:
+      with found.open('rb') as file:
+        if file.read(len(_LFS_POINTER)) == _LFS_POINTER:
+          raise errors.UserError(
+            f'cannot read {what} {found}: it is a pointer of Git LFS, not the '
+            'file itself; run `git lfs pull` in its folder, or download it'
+          )
   return found
 
 
