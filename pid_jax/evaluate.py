@@ -27,6 +27,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
   """Adds the flags of the command."""
   add = parser.add_argument
   cli.add_model_flags(parser)
+  cli.add_vocabulary_flags(parser)
   cli.add_mesh_flags(parser)
   add('--split', default='test', help='default: test')
   add('--task', help='default: the one trained on')
@@ -51,6 +52,7 @@ def main(args: argparse.Namespace) -> None:
 
   from pid_jax import checkpoints
   from pid_jax import partitioning
+  from pid_jax import tasks
   from pid_jax import trainer
 
   options = cli.decoding_options(args)
@@ -58,8 +60,12 @@ def main(args: argparse.Namespace) -> None:
   config = os.path.join(args.model_dir, 'config.gin')
   if checkpoints.steps(args.model_dir) and os.path.exists(config):  # Not T5X's.
     args.gin_file.insert(0, config)
-  mesh = [f'NUM_PARTITIONS = {args.num_partitions}', 'NUM_FSDP = 1']
-  cli.parse_gin(args, mesh)
+  bindings = [f'NUM_PARTITIONS = {args.num_partitions}', 'NUM_FSDP = 1']
+  vocabulary = cli.vocabulary(args)
+  if vocabulary is not None:  # Tasks of pid_jax.tasks, and JSON lines.
+    tasks.use_vocabulary(vocabulary.path)
+    bindings.append(f'VOCABULARY = {str(vocabulary.path)!r}')
+  cli.parse_gin(args, bindings)
   bound = {'batch_size': 32, 'shuffle': False, 'seed': 42, 'pack': False}
   with gin.config_scope('infer_eval'):
     bound = cli.bindings(trainer.DatasetConfig) or bound
@@ -90,6 +96,7 @@ def main(args: argparse.Namespace) -> None:
     ),
     param_dtype=args.param_dtype,
     options=options,
+    vocabulary=vocabulary,
   )
   cli.say(f'{trainer.table(values)}\nwritten to {output}')
 

@@ -23,6 +23,11 @@ def register_families() -> None:
     importlib.import_module(f'{__name__}.{name}')
 
 
+def use_vocabulary(path: str | os.PathLike) -> None:
+  """Gives the tasks of this package another SentencePiece model than T5's."""
+  os.environ['PID_JAX_VOCABULARY'] = os.fspath(path)
+
+
 def find(name: str, vocabulary: str | None = None) -> list[str]:
   """Registers a task.
 
@@ -52,7 +57,7 @@ def find(name: str, vocabulary: str | None = None) -> list[str]:
   if base not in known:
     raise errors.unknown('task', name, known)
   if vocabulary is not None:
-    os.environ['PID_JAX_VOCABULARY'] = vocabulary
+    use_vocabulary(vocabulary)
   return [t.name for t in seqio.get_subtasks(seqio.get_mixture_or_task(base))]
 
 

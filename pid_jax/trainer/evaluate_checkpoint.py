@@ -3,6 +3,7 @@
 """Evaluates a model after its training."""
 
 from collections.abc import Mapping
+import dataclasses
 import json
 import os
 import re
@@ -14,11 +15,13 @@ from pid_jax import checkpoints
 from pid_jax import model as model_lib
 from pid_jax import network
 from pid_jax import partitioning
+from pid_jax import vocabulary as vocabulary_lib
 from pid_jax.inference import options as options_lib
 from pid_jax.trainer import data
 from pid_jax.trainer import evaluation
 from pid_jax.trainer import io_errors
 from pid_jax.trainer import reporting
+from pid_jax.trainer import setup
 
 
 def evaluate(
@@ -30,6 +33,7 @@ def evaluate(
   partitioner: partitioning.Partitioner | None = None,
   param_dtype: str = 'float32',
   options: options_lib.DecodingOptions | None = None,
+  vocabulary: vocabulary_lib.AnyVocabulary | None = None,
 ) -> tuple[dict[str, float], str]:
   """Computes a task's metrics for a trained model.
 
@@ -46,20 +50,28 @@ def evaluate(
     param_dtype: of the weights, see `network.quantization`.
     options: of decoding, as in `PromptInDecoder.generate`; max_new_tokens None:
       the task's length of targets. None: greedy.
+    vocabulary: of a checkpoint without one; see `checkpoints.load`.
 
   Returns:
     'TASK/METRIC' -> value, and the output directory.
 
   Raises:
-    UserError: no such model, step, task, split or param_dtype; a full disk.
+    UserError: no such model, step, task, split or param_dtype; a task whose
+      vocabulary is not that of the model; a full disk.
   """
   options = options or options_lib.DecodingOptions()
   partitioner = partitioner or partitioning.Partitioner()
+  task = dataset_cfg.mixture_or_task_name
+  model = checkpoints.open_checkpoint(model_dir, step)
+  vocabulary = checkpoints.choose_vocabulary(model, vocabulary)
+  setup.check_task_vocabulary(vocabulary, task)
   pretrained = checkpoints.load_for_inference(
-    model_dir, step, partitioner, param_dtype=param_dtype
+    dataclasses.replace(model, read_vocabulary=lambda: vocabulary),
+    None,
+    partitioner,
+    param_dtype=param_dtype,
   )
   step = pretrained.step
-  task = dataset_cfg.mixture_or_task_name
   if output_dir is None:
     parts = [dataset_cfg.split, str(step)]
     if task != pretrained.task.get('name', task):
