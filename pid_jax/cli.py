@@ -89,6 +89,38 @@ def add_step_flag(parser: argparse.ArgumentParser) -> None:
   )
 
 
+def add_vocabulary_flags(parser: argparse.ArgumentParser) -> None:
+  """Adds the flags of a vocabulary; `vocabulary` reads them."""
+  parser.add_argument(
+    '--vocabulary',
+    metavar='FILE',
+    help='SentencePiece model, for a checkpoint without one',
+  )
+  parser.add_argument(
+    '--extra_ids',
+    type=int,
+    default=100,
+    metavar='N',
+    help='sentinels behind the ids of --vocabulary; default: %(default)s',
+  )
+
+
+def vocabulary(args: argparse.Namespace) -> Any:
+  """Returns the `Vocabulary` of `add_vocabulary_flags`; None: not given.
+
+  Args:
+    args: what `run` parsed.
+
+  Raises:
+    UserError: see `vocabulary.Vocabulary`.
+  """
+  from pid_jax.vocabulary import Vocabulary  # --help must answer at once.
+
+  if args.vocabulary is None:
+    return None
+  return Vocabulary(args.vocabulary, args.extra_ids)
+
+
 def _step(value: str) -> int | str:
   if value.isdigit():
     return int(value)

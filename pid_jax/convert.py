@@ -52,17 +52,11 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     choices=config.DTYPES,
     help='of the weights in TARGET; default: as in SOURCE',
   )
+  cli.add_vocabulary_flags(parser)
   add(
-    '--vocabulary',
-    metavar='FILE',
-    help='SentencePiece model, for a SOURCE without one',
-  )
-  add(
-    '--extra_ids',
-    type=int,
-    default=100,
-    metavar='N',
-    help='sentinels behind the ids of --vocabulary; default: %(default)s',
+    '--no_vocabulary',
+    action='store_true',
+    help='write the weights alone, where TARGET cannot hold the vocabulary',
   )
   add(
     '--optimizer_state',
@@ -74,11 +68,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> None:
   """Converts the checkpoint."""
   from pid_jax import checkpoints
-  from pid_jax.vocabulary import Vocabulary
 
-  vocabulary = None
-  if args.vocabulary is not None:
-    vocabulary = Vocabulary(args.vocabulary, args.extra_ids)
   checkpoints.convert(
     args.source,
     args.target,
@@ -86,7 +76,8 @@ def main(args: argparse.Namespace) -> None:
     target_format=args.to,
     step=args.step,
     dtype=args.dtype,
-    vocabulary=vocabulary,
+    vocabulary=cli.vocabulary(args),
+    with_vocabulary=not args.no_vocabulary,
     with_optimizer=args.optimizer_state,
   )
   print(f'{args.source} written to {args.target} ({args.to})')

@@ -41,6 +41,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
   """Adds the flags of the command."""
   add = parser.add_argument
   cli.add_model_flags(parser)
+  cli.add_vocabulary_flags(parser)
   cli.add_mesh_flags(parser)
   add('--input', metavar='FILE', help='JSONL to evaluate on, instead of a task')
   add(
@@ -126,6 +127,7 @@ def _on_file(args: argparse.Namespace, options: Any) -> Any:
     param_dtype=args.param_dtype,
     num_partitions=args.num_partitions,
     long_inputs=args.long_inputs,
+    vocabulary=cli.vocabulary(args),
   )
 
 
@@ -133,7 +135,8 @@ def _on_task(
   args: argparse.Namespace, options: Any, trained: dict[str, Any]
 ) -> Any:
   """Reads the configuration of the training run and evaluates its model."""
-  cfg = _dataset_config(args, trained)
+  vocabulary = cli.vocabulary(args)
+  cfg = _dataset_config(args, trained, vocabulary)
   from pid_jax import partitioning
   from pid_jax import trainer
 
@@ -155,10 +158,13 @@ def _on_task(
     ),
     param_dtype=args.param_dtype,
     options=options,
+    vocabulary=vocabulary,
   )
 
 
-def _dataset_config(args: argparse.Namespace, trained: dict[str, Any]) -> Any:
+def _dataset_config(
+  args: argparse.Namespace, trained: dict[str, Any], vocabulary: Any
+) -> Any:
   """Returns what gin configures to evaluate on, changed by flags."""
   import gin
 
@@ -180,8 +186,11 @@ def _dataset_config(args: argparse.Namespace, trained: dict[str, Any]) -> Any:
     with progress.stderr_silenced():  # TensorFlow's messages.
       from pid_jax import trainer
 
-  mesh = [f'NUM_PARTITIONS = {args.num_partitions}', 'NUM_FSDP = 1']
-  cli.parse_gin(args, mesh)
+  bindings = [f'NUM_PARTITIONS = {args.num_partitions}', 'NUM_FSDP = 1']
+  if vocabulary is not None:  # Tasks of pid_jax.tasks, and JSON lines.
+    tasks.use_vocabulary(vocabulary.path)
+    bindings.append(f'VOCABULARY = {str(vocabulary.path)!r}')
+  cli.parse_gin(args, bindings)
   bound = {'batch_size': 32, 'shuffle': False, 'seed': 42, 'pack': False}
   try:
     with gin.config_scope('infer_eval'):

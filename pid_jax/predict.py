@@ -25,6 +25,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
   """Adds the flags of the command."""
   add = parser.add_argument
   cli.add_model_flags(parser)
+  cli.add_vocabulary_flags(parser)
   cli.add_mesh_flags(parser)
   add('--input', metavar='FILE', required=True, help='JSONL to answer')
   add('--output', metavar='FILE', required=True, help='JSONL to write')
@@ -44,10 +45,12 @@ def main(args: argparse.Namespace) -> None:
   from pid_jax import inference
 
   options = cli.decoding_options(args)
+  vocabulary = cli.vocabulary(args)
   model = checkpoints.open_checkpoint(args.model_dir, args.step)
   num_lines = inference.answer_file(
     lambda: inference.PromptInDecoder.from_pretrained(
       model,
+      vocabulary=vocabulary,
       param_dtype=args.param_dtype,
       num_partitions=args.num_partitions,
       long_inputs=args.long_inputs,
@@ -57,7 +60,8 @@ def main(args: argparse.Namespace) -> None:
     options,
     batch_size=args.batch_size,
     with_scores=args.scores,
-    model_name=f'{model.path} {model.fingerprint()} {args.param_dtype}',
+    model_name=f'{model.path} {model.fingerprint()} {args.param_dtype}'
+    + (f' {vocabulary.sha256} {vocabulary.extra_ids}' if vocabulary else ''),
   )
   cli.say(f'{num_lines} examples written to {args.output}')
 

@@ -24,6 +24,11 @@ def register_families() -> None:
     importlib.import_module(f'{__name__}.{name}')
 
 
+def use_vocabulary(path: str | os.PathLike) -> None:
+  """Gives the tasks of this package another SentencePiece model than T5's."""
+  os.environ['PID_JAX_VOCABULARY'] = os.fspath(path)
+
+
 def find(name: str, vocabulary: str | None = None) -> list[str]:
   """Registers a task.
 
@@ -64,7 +69,7 @@ def find(name: str, vocabulary: str | None = None) -> list[str]:
           f'the task {task.name} has a vocabulary of its own: leave '
           '--vocabulary out'
         )
-    os.environ[lazy.ENVIRONMENT] = os.path.abspath(vocabulary)
+    use_vocabulary(vocabulary)
   return [task.name for task in tasks]
 
 

@@ -13,6 +13,7 @@ code from a file.
 
 from pid_jax.checkpoints.formats import Pretrained
 from pid_jax.checkpoints.formats import abstract_params
+from pid_jax.checkpoints.formats import choose_vocabulary
 from pid_jax.checkpoints.formats import convert
 from pid_jax.checkpoints.formats import load
 from pid_jax.checkpoints.formats import load_for_inference

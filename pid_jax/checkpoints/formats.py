@@ -2,9 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Loading, saving and converting, whatever the format."""
 
+from collections.abc import Iterable
 from collections.abc import Mapping
 import contextlib
 import dataclasses
+import logging
 import os
 from typing import Any
 
@@ -26,10 +28,13 @@ from pid_jax.checkpoints import names
 from pid_jax.checkpoints import native
 from pid_jax.checkpoints import t5x
 from pid_jax.checkpoints import tensors as tensors_lib
+from pid_jax.checkpoints import tokenizers
 from pid_jax.checkpoints import weight_files
 from pid_jax.network import axes as axes_lib
 
 PyTree = Any
+
+logger = logging.getLogger(__name__)
 
 # In the order in which they are tried.
 FORMATS = {'t5x': t5x, 'native': native, 'hugging_face': hugging_face}
@@ -106,6 +111,57 @@ def open_checkpoint(
   else:
     opened = FORMATS[format].open_checkpoint(path, step)
   return dataclasses.replace(opened, format=format)
+
+
+def choose_vocabulary(
+  model: lazy_checkpoint.LazyCheckpoint,
+  given: vocabulary_lib.AnyVocabulary | None = None,
+  texts: Iterable[str] = (),
+) -> vocabulary_lib.AnyVocabulary | None:
+  """Returns the vocabulary of a checkpoint, or else the one given for it.
+
+  Args:
+    model: the checkpoint.
+    given: the vocabulary to use, which must encode texts as that of the
+      checkpoint. Where the latter's tokenizer is one that cannot be read
+      exactly, they cannot be compared, and a warning says so.
+    texts: to compare on, see `vocabulary.first_difference`.
+
+  Returns:
+    `given`, if there is one; None: the checkpoint has none either.
+
+  Raises:
+    UserError: they differ, `given` has more ids than the model embeds, or the
+      checkpoint's vocabulary cannot be read and no other is given.
+  """
+  if given is None:
+    return model.read_vocabulary()
+  try:
+    own = model.read_vocabulary()
+  except tokenizers.InexactTokenizerError as e:
+    logger.warning('The vocabulary %s is used unchecked: %s', given, e)
+    own = None
+  if own is not None:
+    path = own.path if isinstance(own, vocabulary_lib.Vocabulary) else None
+    remedy = (
+      'Use its own (VOCABULARY, --vocabulary): a model reads ids, and learned '
+      f'those of {own}.'
+    )
+    if path is not None and path.name == tokenizers.JSON_FILE:
+      remedy = (
+        f'Use its own: python -m pid_jax.convert writes it as '
+        f'{native.VOCABULARY_FILE}.'
+      )
+    vocabulary_lib.check_same_ids(
+      own, given, f'the vocabulary {given}', remedy, texts
+    )
+  if given.size > model.config.vocab_size:
+    raise errors.UserError(
+      f'the vocabulary {given} has {given.size:,} ids, and the model in '
+      f'{model.path} embeds {model.config.vocab_size:,}: give it its own, or '
+      'fewer extra_ids.'
+    )
+  return given
 
 
 def load(
@@ -217,6 +273,7 @@ def convert(
   step: int | str | None = None,
   dtype: str | None = None,
   vocabulary: vocabulary_lib.AnyVocabulary | None = None,
+  with_vocabulary: bool = True,
   with_optimizer: bool = False,
 ) -> lazy_checkpoint.LazyCheckpoint:
   """Writes a checkpoint in another format, to a folder that is then complete.
@@ -229,7 +286,8 @@ def convert(
     step: of a source with several.
     dtype: 'float32' or 'bfloat16', of the weights on disk; None: as in the
       source, float32 if in doubt.
-    vocabulary: for a source that has none.
+    vocabulary: for a source that has none, see `choose_vocabulary`.
+    with_vocabulary: False writes the weights alone.
     with_optimizer: whether to convert the moments of Adafactor too, between
       the native format and T5X's.
 
@@ -242,7 +300,7 @@ def convert(
   """
   target_format = _find_format(target_format)
   model = open_checkpoint(source, step, format=source_format)
-  found = vocabulary or model.read_vocabulary()
+  found = choose_vocabulary(model, vocabulary) if with_vocabulary else None
   model = dataclasses.replace(
     model,
     config=with_num_tokens(model.config, found),

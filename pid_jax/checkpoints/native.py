@@ -378,12 +378,28 @@ def write_config(
       'sha256': vocabulary.sha256,
     }
   if steps(model_dir):
-    _check_same_run(model_dir, read_config(model_dir), description)
+    old = read_config(model_dir)
+    if _has_same_ids(model_dir, old, description, vocabulary):
+      # What the weights were trained with stays.
+      description['vocabulary'], vocabulary = old['vocabulary'], None
+    _check_same_run(model_dir, old, description)
   if isinstance(vocabulary, vocabulary_lib.Vocabulary):
     files.write(model_dir / VOCABULARY_FILE, vocabulary.model_bytes)
   description['checksum'] = _checksum(description)
   text = json.dumps(description, indent=2) + '\n'
   files.write(model_dir / CONFIG_FILE, text.encode())
+
+
+def _has_same_ids(model_dir, old, new, vocabulary) -> bool:
+  """Whether a vocabulary is another file with the ids of the old one."""
+  entries = old.get('vocabulary'), new['vocabulary']
+  if None in entries or entries[0] == entries[1]:
+    return False
+  own = read_vocabulary(model_dir, old)
+  return (
+    own.extra_ids == vocabulary.extra_ids
+    and vocabulary_lib.first_difference(own, vocabulary) is None
+  )
 
 
 # A resumed run reads its whole state, and whether its arrays are stacked must

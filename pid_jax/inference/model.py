@@ -162,7 +162,8 @@ class PromptInDecoder:
       step: of a MODEL_DIR: a number, 'best', 'last', or None: best if known,
         else last.
       dtype: of the activations, 'float32' or 'bfloat16'; None: as in training.
-      vocabulary: for a checkpoint without one, such as T5X's public ones.
+      vocabulary: for a checkpoint without one, such as T5X's public ones; of
+        another it must encode texts as the checkpoint's own does.
       param_dtype: of the parameters in memory, and of products with them:
         'float32', or faster 'bfloat16' or 'int8', see `network.quantization`.
       num_partitions: devices of this process that share heads, feed-forward and
@@ -200,17 +201,23 @@ class PromptInDecoder:
       partitioner = partitioning.Partitioner(
         num_partitions, devices=jax.local_devices()[:num_partitions]
       )
-    loaded = checkpoints.load_for_inference(
-      path, step, partitioner, param_dtype=param_dtype
-    )
-    vocabulary = vocabulary or loaded.vocabulary
+    model = path
+    if not isinstance(path, checkpoints.LazyCheckpoint):
+      model = checkpoints.open_checkpoint(path, step)
+    vocabulary = checkpoints.choose_vocabulary(model, vocabulary)
     if vocabulary is None:
-      where = getattr(path, 'path', path)
       raise errors.UserError(
-        f'The model in {where} has no SentencePiece vocabulary, so it cannot '
-        'read or write text: give it one (vocabulary).'
+        f'The model in {model.path} has no SentencePiece vocabulary, so it '
+        'cannot read or write text: give it one (vocabulary; in a command '
+        '--vocabulary).'
       )
-    config = checkpoints.with_num_tokens(loaded.config, vocabulary)
+    loaded = checkpoints.load_for_inference(
+      dataclasses.replace(model, read_vocabulary=lambda: vocabulary),
+      None,
+      partitioner,
+      param_dtype=param_dtype,
+    )
+    config = loaded.config
     if dtype is not None:
       config = dataclasses.replace(config, dtype=dtype)
     task = dict(loaded.task)

@@ -8,6 +8,7 @@ rewrites can never be predicted as it is.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from collections.abc import Sequence
 import textwrap
 
@@ -38,9 +39,12 @@ def plain_vocabulary(
     UserError: the file cannot be read.
   """
   if isinstance(vocabulary, seqio.SentencePieceVocabulary):
-    return vocabulary_lib.Vocabulary(
-      vocabulary.sentencepiece_model_file, vocabulary.extra_ids or 0
-    )
+    path = vocabulary.sentencepiece_model_file
+    plain = vocabulary_lib.Vocabulary(path, vocabulary.extra_ids or 0)
+    if vocabulary_lib.first_difference(plain, vocabulary) is None:
+      return plain
+    # Its normaliser or order of sentinels is not that of the file.
+    return vocabulary_lib.Vocabulary(path, 0, vocabulary.sp_model)
   if isinstance(vocabulary, seqio.ByteVocabulary):
     return vocabulary_lib.ByteVocabulary(
       vocabulary.extra_ids, sentinels_in_text=False
@@ -76,23 +80,46 @@ def count(
   counters: dict[str, vocabulary_lib.RoundTripCounter] = {}
   for task in seqio.get_subtasks(mixture_or_task):
     vocabulary = plain_vocabulary(task.output_features['targets'].vocabulary)
-    if vocabulary is None or split not in task.splits:
+    if vocabulary is None:
       continue
-    newline = getattr(getattr(task, 'layout', None), 'newline', None)
-    dataset = task.get_dataset(
-      None, split, shuffle=False, num_epochs=1, use_cached=use_cached
-    ).take(num_examples)
-    for example in dataset.as_numpy_iterator():
-      for name in features:
-        texts = example.get(f'{name}_pretokenized')
-        if texts is None:
-          continue
-        if name not in counters:
-          counters[name] = vocabulary_lib.RoundTripCounter(vocabulary, name)
-        for text in np.ravel(texts):
-          marked = newlines.mark(text.decode(errors='replace'), newline)
-          counters[name].count(marked)
+    for name, text in _texts(task, split, features, num_examples, use_cached):
+      if name not in counters:
+        counters[name] = vocabulary_lib.RoundTripCounter(vocabulary, name)
+      counters[name].count(text)
   return counters
+
+
+def sample(
+  mixture_or_task: seqio.Task | seqio.Mixture,
+  split: str,
+  *,
+  num_examples: int = 100,
+  use_cached: bool = False,
+) -> Iterator[str]:
+  """Yields the texts of the first examples of each task; see `count`."""
+  for task in seqio.get_subtasks(mixture_or_task):
+    for _, text in _texts(task, split, TEXTS, num_examples, use_cached):
+      yield text
+
+
+def _texts(
+  task: seqio.Task,
+  split: str,
+  features: Sequence[str],
+  num_examples: int,
+  use_cached: bool,
+) -> Iterator[tuple[str, str]]:
+  """Yields (feature, text), newlines written as the task's sentinel."""
+  if split not in task.splits:
+    return
+  newline = getattr(getattr(task, 'layout', None), 'newline', None)
+  dataset = task.get_dataset(
+    None, split, shuffle=False, num_epochs=1, use_cached=use_cached
+  ).take(num_examples)
+  for example in dataset.as_numpy_iterator():
+    for name in features:
+      for text in np.ravel(example.get(f'{name}_pretokenized', ())):
+        yield name, newlines.mark(text.decode(errors='replace'), newline)
 
 
 def report(

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Evaluates a model after its training, on a registered task."""
 
+import dataclasses
 import os
 
 from etils import epath
@@ -13,12 +14,14 @@ from pid_jax import model as model_lib
 from pid_jax import network
 from pid_jax import partitioning
 from pid_jax import progress as progress_lib
+from pid_jax import vocabulary as vocabulary_lib
 from pid_jax.inference import options as options_lib
 from pid_jax.inference import results
 from pid_jax.trainer import data
 from pid_jax.trainer import evaluation
 from pid_jax.trainer import io_errors
 from pid_jax.trainer import reporting
+from pid_jax.trainer import setup
 
 
 def default_split(task_name: str) -> str:
@@ -42,6 +45,7 @@ def evaluate(
   param_dtype: str = 'float32',
   options: options_lib.DecodingOptions | None = None,
   quiet: bool = False,
+  vocabulary: vocabulary_lib.AnyVocabulary | None = None,
 ) -> tuple[dict[str, float], str]:
   """Computes a task's metrics for a trained model.
 
@@ -59,13 +63,14 @@ def evaluate(
     options: of decoding, as in `PromptInDecoder.generate`; max_new_tokens None:
       the task's length of targets. None: greedy.
     quiet: show neither what is read nor progress.
+    vocabulary: of a checkpoint without one; see `checkpoints.load`.
 
   Returns:
     'TASK/METRIC' -> value, and the output directory.
 
   Raises:
-    UserError: no such model, step, task, split or param_dtype; the results
-      cannot be written.
+    UserError: no such model, step, task, split or param_dtype; a task whose
+      vocabulary is not that of the model; the results cannot be written.
   """
   options = options or options_lib.DecodingOptions()
   partitioner = partitioner or partitioning.Partitioner()
@@ -73,6 +78,9 @@ def evaluate(
   data.check_split(data.get_task(task), split)
   opened = checkpoints.open_checkpoint(model_dir, step)
   step = opened.step
+  vocabulary = checkpoints.choose_vocabulary(opened, vocabulary)
+  setup.check_task_vocabulary(vocabulary, task)
+  opened = dataclasses.replace(opened, read_vocabulary=lambda: vocabulary)
   if output_dir is None:
     parts = [split, str(step)]
     if task != opened.task.get('name', task):

@@ -24,6 +24,7 @@ from pid_jax import errors
 from pid_jax import files
 from pid_jax import model as model_lib
 from pid_jax import partitioning
+from pid_jax import vocabulary as vocabulary_lib
 from pid_jax.inference import options as options_lib
 from pid_jax.subtasks import round_trip
 from pid_jax.trainer import checkpointer as checkpointer_lib
@@ -191,6 +192,59 @@ def check_datasets(
     data.check_split(task, cfg.split)
     if cfg.pack != pack and (not pack or data.layout(task) == 'pid'):
       raise errors.UserError(f'DatasetConfig.pack of {name} must be {pack}.')
+
+
+def check_initial_vocabulary(
+  initial: checkpoints.LazyCheckpoint,
+  vocabulary: seqio.Vocabulary,
+  dataset_cfg: data.DatasetConfig,
+) -> None:
+  """Checks that a run goes on with the vocabulary of its first weights.
+
+  Args:
+    initial: see `open_initial`; one without a vocabulary takes any.
+    vocabulary: of the run, see `find_vocabulary`.
+    dataset_cfg: what is trained on: some of its texts are compared.
+
+  Raises:
+    UserError: texts have other ids than those that the weights were trained
+      with.
+  """
+  run = round_trip.plain_vocabulary(vocabulary)
+  if run is None:
+    return
+  task = data.get_task(dataset_cfg.mixture_or_task_name)
+  checkpoints.choose_vocabulary(
+    initial,
+    run,
+    round_trip.sample(
+      task, dataset_cfg.split, use_cached=dataset_cfg.use_cached
+    ),
+  )
+
+
+def check_task_vocabulary(
+  own: vocabulary_lib.AnyVocabulary | None, task: str
+) -> None:
+  """Checks that a task is tokenised with the vocabulary of a model.
+
+  Args:
+    own: the model's; None: not known.
+    task: name of the task, registered.
+
+  Raises:
+    UserError: texts have other ids.
+  """
+  features = data.get_task(task).output_features
+  plain = round_trip.plain_vocabulary(features['targets'].vocabulary)
+  if own is None or plain is None:
+    return
+  vocabulary_lib.check_same_ids(
+    own,
+    plain,
+    f'{plain}, the vocabulary of the task {task!r},',
+    'Register the task with that of the model (VOCABULARY, --vocabulary).',
+  )
 
 
 def check_targets(dataset_cfg: data.DatasetConfig) -> None:
