@@ -97,6 +97,16 @@ def _step(value: str) -> int | str:
   return value
 
 
+def add_layout_flag(parser: argparse.ArgumentParser) -> None:
+  """Adds `--layout`, for checkpoints that do not say theirs."""
+  parser.add_argument(
+    '--layout',
+    choices=('pid', 'pie'),
+    help='prompts in the decoder or in the encoder, of a checkpoint that does '
+    'not say how it was trained; default: as in training, else pid',
+  )
+
+
 def add_mesh_flags(parser: argparse.ArgumentParser) -> None:
   """Adds the mesh of prediction, which is not that of the training.
 

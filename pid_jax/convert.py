@@ -17,8 +17,10 @@ transformers.T5ForConditionalGeneration.from_pretrained reads.
 
 import argparse
 
+from pid_jax import checks
 from pid_jax import cli
 from pid_jax import config
+from pid_jax import errors
 
 _FORMATS = ('native', 'hugging_face', 't5x')
 
@@ -60,9 +62,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
   add(
     '--extra_ids',
     type=int,
-    default=100,
     metavar='N',
-    help='sentinels behind the ids of --vocabulary; default: %(default)s',
+    help='sentinels behind the ids of --vocabulary; default: 100',
   )
   add(
     '--optimizer_state',
@@ -73,13 +74,19 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> None:
   """Converts the checkpoint."""
+  if args.extra_ids is not None:
+    if args.vocabulary is None:
+      raise errors.UserError('--extra_ids goes with --vocabulary; give both.')
+    checks.integer('--extra_ids', args.extra_ids, 0, config.MAX_DIM)
+
   from pid_jax import checkpoints
   from pid_jax.vocabulary import Vocabulary
 
   vocabulary = None
   if args.vocabulary is not None:
-    vocabulary = Vocabulary(args.vocabulary, args.extra_ids)
-  checkpoints.convert(
+    extra_ids = 100 if args.extra_ids is None else args.extra_ids
+    vocabulary = Vocabulary(args.vocabulary, extra_ids)
+  model = checkpoints.convert(
     args.source,
     args.target,
     source_format=args.source_format,
@@ -89,7 +96,7 @@ def main(args: argparse.Namespace) -> None:
     vocabulary=vocabulary,
     with_optimizer=args.optimizer_state,
   )
-  print(f'{args.source} written to {args.target} ({args.to})')
+  print(f'{model.describe()} written to {args.target} ({args.to})')
 
 
 if __name__ == '__main__':
