@@ -99,9 +99,8 @@ def add_vocabulary_flags(parser: argparse.ArgumentParser) -> None:
   parser.add_argument(
     '--extra_ids',
     type=int,
-    default=100,
     metavar='N',
-    help='sentinels behind the ids of --vocabulary; default: %(default)s',
+    help='sentinels behind the ids of --vocabulary; default: 100',
   )
 
 
@@ -112,13 +111,16 @@ def vocabulary(args: argparse.Namespace) -> Any:
     args: what `run` parsed.
 
   Raises:
-    UserError: see `vocabulary.Vocabulary`.
+    UserError: see `vocabulary.Vocabulary`; or --extra_ids alone.
   """
   from pid_jax.vocabulary import Vocabulary  # --help must answer at once.
 
   if args.vocabulary is None:
+    if args.extra_ids is not None:
+      raise errors.UserError('--extra_ids goes with --vocabulary; give both.')
     return None
-  return Vocabulary(args.vocabulary, args.extra_ids)
+  extra_ids = 100 if args.extra_ids is None else args.extra_ids
+  return Vocabulary(args.vocabulary, extra_ids)
 
 
 def _step(value: str) -> int | str:
@@ -129,6 +131,16 @@ def _step(value: str) -> int | str:
       f"{value!r} is neither a number nor 'best' nor 'last'"
     )
   return value
+
+
+def add_layout_flag(parser: argparse.ArgumentParser) -> None:
+  """Adds `--layout`, for checkpoints that do not say theirs."""
+  parser.add_argument(
+    '--layout',
+    choices=('pid', 'pie'),
+    help='prompts in the decoder or in the encoder, of a checkpoint that does '
+    'not say how it was trained; default: as in training, else pid',
+  )
 
 
 def add_mesh_flags(parser: argparse.ArgumentParser) -> None:

@@ -69,7 +69,7 @@ def main(args: argparse.Namespace) -> None:
   """Converts the checkpoint."""
   from pid_jax import checkpoints
 
-  checkpoints.convert(
+  model = checkpoints.convert(
     args.source,
     args.target,
     source_format=args.source_format,
@@ -80,7 +80,7 @@ def main(args: argparse.Namespace) -> None:
     with_vocabulary=not args.no_vocabulary,
     with_optimizer=args.optimizer_state,
   )
-  print(f'{args.source} written to {args.target} ({args.to})')
+  print(f'{model.describe()} written to {args.target} ({args.to})')
 
 
 if __name__ == '__main__':

@@ -169,6 +169,7 @@ def _dataset_config(
   import gin
 
   from pid_jax import checkpoints
+  from pid_jax import tasks
 
   config = files.path(args.model_dir, '--model_dir') / 'config.gin'
   # T5X's configures T5X.

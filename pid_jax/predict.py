@@ -26,6 +26,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
   add = parser.add_argument
   cli.add_model_flags(parser)
   cli.add_vocabulary_flags(parser)
+  cli.add_layout_flag(parser)
   cli.add_mesh_flags(parser)
   add('--input', metavar='FILE', required=True, help='JSONL to answer')
   add('--output', metavar='FILE', required=True, help='JSONL to write')
@@ -47,6 +48,7 @@ def main(args: argparse.Namespace) -> None:
   options = cli.decoding_options(args)
   vocabulary = cli.vocabulary(args)
   model = checkpoints.open_checkpoint(args.model_dir, args.step)
+  cli.say(f'model: {model.describe()}')
   num_lines = inference.answer_file(
     lambda: inference.PromptInDecoder.from_pretrained(
       model,
@@ -54,14 +56,17 @@ def main(args: argparse.Namespace) -> None:
       param_dtype=args.param_dtype,
       num_partitions=args.num_partitions,
       long_inputs=args.long_inputs,
+      layout=args.layout,
     ),
     args.input,
     args.output,
     options,
     batch_size=args.batch_size,
     with_scores=args.scores,
-    model_name=f'{model.path} {model.fingerprint()} {args.param_dtype}'
-    + (f' {vocabulary.sha256} {vocabulary.extra_ids}' if vocabulary else ''),
+    model_name=(
+      f'{model.path} {model.fingerprint()} {args.param_dtype} {args.layout} '
+      f'{vocabulary and (vocabulary.sha256, vocabulary.extra_ids)}'
+    ),
   )
   cli.say(f'{num_lines} examples written to {args.output}')
 

@@ -299,6 +299,8 @@ def convert(
       its format cannot hold the model. There is no target then.
   """
   target_format = _find_format(target_format)
+  if dtype is not None:
+    tensors_lib.parse_dtype(dtype)
   model = open_checkpoint(source, step, format=source_format)
   found = choose_vocabulary(model, vocabulary) if with_vocabulary else None
   model = dataclasses.replace(
@@ -351,6 +353,13 @@ def with_num_tokens(
   """
   if vocabulary is None or config.num_tokens < config.vocab_size:
     return config
+  if vocabulary.size > config.vocab_size:
+    raise errors.UserError(
+      f'The vocabulary {getattr(vocabulary, "path", "of bytes")} has '
+      f'{vocabulary.size} ids, {vocabulary.extra_ids} of them sentinels '
+      f'(extra_ids), but the model embeds {config.vocab_size}: it belongs to '
+      'another model, or has fewer sentinels.'
+    )
   return dataclasses.replace(config, num_tokens=vocabulary.size)
 
 

@@ -7,6 +7,7 @@ writes one. So a conversion is `write_checkpoint(open_checkpoint(source))`, and
 a model's parameters are restored from all formats by one function.
 """
 
+import collections
 from collections.abc import Callable
 from collections.abc import Collection
 from collections.abc import Mapping
@@ -29,6 +30,20 @@ from pid_jax.vocabulary import AnyVocabulary
 PyTree = Any
 
 SET_CONFIG = 'Set the T5Config that it was trained with.'
+_ONE_PLACE = (
+  'Its configuration and its weights are of different models: get both from '
+  'one place.'
+)
+_MAX_LISTED = 3  # Of each kind of fault.
+# The fields of T5Config that axes of parameters have for sizes.
+_AXES = {
+  'vocab': 'vocab_size',
+  'embed': 'emb_dim',
+  'heads': 'num_heads',
+  'joined_kv': 'num_heads * head_dim',
+  'mlp': 'mlp_dim',
+  'relpos_buckets': 'relpos_num_buckets',
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,6 +88,15 @@ class LazyCheckpoint:
     half = tensors_lib.DTYPES['bfloat16']
     return all(tensor.dtype == half for tensor in self.tensors.values())
 
+  def describe(self) -> str:
+    """Says in a line which weights these are."""
+    parts = [
+      *([f'step {self.step}'] if self.step else []),
+      f'{self.config.num_parameters / 1e6:,.1f}M parameters',
+      f'layout {self.task.get("layout", "not known")}',
+    ]
+    return f'{self.path} ({", ".join(parts)})'
+
   def fingerprint(self) -> str:
     """Hash of file names, sizes and times: changes if the files are replaced.
 
@@ -94,8 +118,9 @@ class LazyCheckpoint:
       config: of the model; None: the checkpoint's own.
 
     Raises:
-      UserError: listing what is missing, unexpected or of another shape, with
-        both names, at most three of each kind; or what else differs.
+      UserError: naming the fields that differ, or else what is missing,
+        unexpected or of another shape, with both names, at most three of each
+        kind.
     """
     config = config or self.config
     self.fitted(config)
@@ -113,6 +138,13 @@ class LazyCheckpoint:
     Raises:
       UserError: see `check`.
     """
+    remedy = SET_CONFIG if config.differences(self.config) else _ONE_PLACE
+    faults = _differing_sizes(self.tensors, config)
+    if faults:
+      raise errors.UserError(
+        f'The checkpoint {self.path} does not fit the model: '
+        f'{"; ".join(faults)}. {remedy}'
+      )
     saved = names.arrange_biases(self.tensors, config.relpos_bias_per_layer)
     check_shapes(
       {name: tensor.shape for name, tensor in saved.items()},
@@ -120,6 +152,7 @@ class LazyCheckpoint:
       self.path,
       {name: tensor.name for name, tensor in saved.items()},
       self.name_there,
+      remedy,
     )
     return saved
 
@@ -162,7 +195,7 @@ def check_shapes(
     remedy: ends the message.
 
   Raises:
-    UserError: naming all parameters that differ, at most three of each kind.
+    UserError: naming parameters that differ, at most three of each kind.
   """
 
   def both(name, there):
@@ -232,5 +265,36 @@ def check_same_function(
 def _list_some(what: str, items: list[str]) -> str:
   if not items:
     return ''
-  more = f' and {len(items) - 3} more' if len(items) > 3 else ''
-  return f'{len(items)} {what}: {", ".join(items[:3])}{more}'
+  more = len(items) - _MAX_LISTED
+  more = f' and {more} more' if more > 0 else ''
+  return f'{len(items)} {what}: {", ".join(items[:_MAX_LISTED])}{more}'
+
+
+def _differing_sizes(
+  tensors: Mapping[str, Tensor], config: config_lib.T5Config
+) -> list[str]:
+  """Describes the sizes in which tensors and a configuration differ.
+
+  Args:
+    tensors: plain name -> tensor.
+    config: of the model.
+
+  Returns:
+    'FIELD is N there, M here' for each; empty also where no field explains it.
+  """
+  plain = dataclasses.replace(config, scan_layers=False)
+  here, axes = names.plain_shapes(plain), names.param_axes(plain)
+  found: dict[str, tuple[int, int]] = {}
+  for stack in names.STACKS:
+    field = f'num_{stack}_layers'
+    found[field] = names.num_layers(tensors, stack), getattr(config, field)
+  sizes = collections.defaultdict(set)
+  for name, tensor in tensors.items():
+    if len(tensor.shape) == len(here.get(name, ())):
+      for axis, *both in zip(axes[name], tensor.shape, here[name], strict=True):
+        sizes[_AXES.get(axis, axis)].add(tuple(both))
+  if any(len(pairs) > 1 for pairs in sizes.values()):
+    return []  # Not one size of a model, but a broken parameter.
+  found.update((field, pair) for field, (pair,) in sizes.items())
+  found = {k: pair for k, pair in found.items() if 0 < pair[0] != pair[1]}
+  return [f'{k} is {there} there, {m} here' for k, (there, m) in found.items()]

@@ -146,19 +146,21 @@ def check_saved(path: epath.PathLike, wanted: PyTree) -> None:
     wanted: a tree of arrays or ShapeDtypeStructs.
 
   Raises:
-    UserError: there is no such tree, or it is damaged; or naming all parameters
+    UserError: there is no such tree, or it is damaged; or naming parameters
       that differ, at most three of each kind.
   """
   shapes = lambda flat: {name: tuple(x.shape) for name, x in flat.items()}
   wanted = shapes(tensors_lib.flatten(wanted))
+  saved = shapes(tensorstore_io.open_tree(path))
   remedy = lazy_checkpoint.SET_CONFIG
   if any(name.startswith('opt_state/') for name in wanted):
+    has_ema = [any(k.startswith('params/') for k in x) for x in (saved, wanted)]
+    what = 'optimizer' if has_ema[0] == has_ema[1] else 'ema_decay'
     remedy = (
-      'Set the optimizer that it was trained with. To begin with its '
+      f'Set the {what} that it was trained with. To begin with its '
       'parameters alone, choose another MODEL_DIR, and let '
       'INITIAL_CHECKPOINT_PATH name this one.'
     )
-  saved = shapes(tensorstore_io.open_tree(path))
   lazy_checkpoint.check_shapes(saved, wanted, str(path), remedy=remedy)
 
 

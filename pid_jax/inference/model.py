@@ -25,6 +25,7 @@ from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
+import logging
 from typing import Any, TypeVar
 
 from etils import epath
@@ -52,6 +53,8 @@ from pid_jax.subtasks import examples
 from pid_jax.subtasks import newlines
 from pid_jax.vocabulary import AnyVocabulary
 from pid_jax.vocabulary import RoundTripCounter
+
+logger = logging.getLogger(__name__)
 
 LAYOUTS = ('pid', 'pie')
 
@@ -152,6 +155,7 @@ class PromptInDecoder:
     param_dtype: str = 'float32',
     num_partitions: int = 1,
     long_inputs: str | None = None,
+    layout: str | None = None,
   ) -> _Self:
     """Loads a model that was trained here, or one of Hugging Face's or T5X's.
 
@@ -169,10 +173,13 @@ class PromptInDecoder:
       num_partitions: devices of this process that share heads, feed-forward and
         vocabulary between them; for a model that does not fit on one.
       long_inputs: see the attribute; None: as in training.
+      layout: 'pid' or 'pie', of a checkpoint that does not say with which it
+        was trained; None: as in training, or 'pid' with a warning.
 
     Raises:
       UserError: no such model, step, vocabulary, param_dtype or long_inputs; or
-        too few devices, or a number of them that does not divide the model.
+        another layout than that of the training; or too few devices, or a
+        number of them that does not divide the model.
     """
     if not isinstance(path, checkpoints.LazyCheckpoint):
       path = files.path(path, 'the path of the model')
@@ -201,18 +208,19 @@ class PromptInDecoder:
       partitioner = partitioning.Partitioner(
         num_partitions, devices=jax.local_devices()[:num_partitions]
       )
-    model = path
+    opened = path
     if not isinstance(path, checkpoints.LazyCheckpoint):
-      model = checkpoints.open_checkpoint(path, step)
-    vocabulary = checkpoints.choose_vocabulary(model, vocabulary)
+      opened = checkpoints.open_checkpoint(path, step)
+    task = _with_layout(opened.task, layout, opened.path)
+    vocabulary = checkpoints.choose_vocabulary(opened, vocabulary)
     if vocabulary is None:
       raise errors.UserError(
-        f'The model in {model.path} has no SentencePiece vocabulary, so it '
+        f'The model in {opened.path} has no SentencePiece vocabulary, so it '
         'cannot read or write text: give it one (vocabulary; in a command '
         '--vocabulary).'
       )
     loaded = checkpoints.load_for_inference(
-      dataclasses.replace(model, read_vocabulary=lambda: vocabulary),
+      dataclasses.replace(opened, read_vocabulary=lambda: vocabulary),
       None,
       partitioner,
       param_dtype=param_dtype,
@@ -220,7 +228,6 @@ class PromptInDecoder:
     config = loaded.config
     if dtype is not None:
       config = dataclasses.replace(config, dtype=dtype)
-    task = dict(loaded.task)
     if long_inputs is not None:
       task['long_inputs'] = long_inputs
     model = cls(config, loaded.params, vocabulary, task, partitioner)
@@ -660,3 +667,35 @@ def _normalized(log_probs: np.ndarray) -> np.ndarray:
   """Divides probabilities by their sum: float64 [K]."""
   weights = np.exp(log_probs.astype(np.float64) - log_probs.max())
   return weights / weights.sum()
+
+
+def _with_layout(
+  task: Mapping[str, Any], layout: str | None, where: str
+) -> dict[str, Any]:
+  """Adds the layout to what is known of a model's training.
+
+  Args:
+    task: see `checkpoints.Pretrained`.
+    layout: that the user wants; None: that of the training.
+    where: names the checkpoint in messages.
+
+  Raises:
+    UserError: the model was trained with another one.
+  """
+  trained = task.get('layout')
+  if layout is not None:
+    checks.one_of('layout', layout, LAYOUTS)
+    if trained not in (None, layout):
+      raise errors.UserError(
+        f'{where} was trained with the layout {trained!r}, so its answers in '
+        f'the layout {layout!r} would mean nothing; leave the layout out.'
+      )
+  elif trained is None:
+    logger.warning(
+      '%s does not say with which layout it was trained: prompts go into the '
+      'decoder, which only a model that was fine-tuned so can answer; the '
+      "layout 'pie' (--layout=pie) puts them into the encoder, as Flan-T5 was "
+      'trained',
+      where,
+    )
+  return {**task, 'layout': layout or trained or LAYOUTS[0]}
