@@ -308,7 +308,7 @@ def test_what_cannot_fit_into_memory_is_refused_with_its_length(
 ):
   monkeypatch.setattr(memory, '_device_bytes', lambda: 100_000_000)
   long = 'bee ' * 10_000
-  with pytest.raises(errors.UserError, match='of a prompt: 10,000.* 1.0 GB'):
+  with pytest.raises(errors.UserError, match='of a prompt: 10,000.* 1.6 GB'):
     model.generate(['ant'], [[long]])
   with pytest.raises(errors.UserError, match='of an output: 10,001.* GB'):
     model.score(['ant'], [['bee']], [[long]])
