@@ -119,6 +119,20 @@ def test_programs_are_counted(model):
   assert 0 < compilations.count == model.num_programs - before <= 2
 
 
+@pytest.mark.parametrize('options', [{}, {'beam_size': 2}])
+def test_few_programs_serve_all_lengths_of_outputs(weights, options):
+  model = inference.PromptInDecoder(*weights)
+  call = lambda n: model.generate(
+    ['ant bee'], [['cat', 'dog']], n, min_new_tokens=n, **options
+  )
+  call(40)  # Also what is small.
+  before, compilations = model.num_programs, compilation_counter.Compilations()
+  for length in (1, 2, 7, 8, 9, 16, 17, 24, 25, 32):
+    assert [len(text.split()) for text in call(length)[0]] == [length] * 2
+  assert model.num_programs - before == 3
+  assert compilations.count <= 3  # Others of this network may share them.
+
+
 def test_score(model):
   inputs, prompts = _job(3)
   targets = [

@@ -141,16 +141,16 @@ class TopK:
   """Keeps the k likeliest tokens, and all as likely as the last of them.
 
   Attributes:
-    k: at least 1; more than there are tokens keeps all.
+    k: at least 1 (and below 2^31); more than there are tokens keeps all.
 
   Raises:
-    UserError: k is no whole number, or below 1.
+    UserError: k is no whole number, or out of range.
   """
 
   k: int
 
   def __post_init__(self):
-    object.__setattr__(self, 'k', checks.integer('top_k', self.k, 1))
+    object.__setattr__(self, 'k', checks.integer('top_k', self.k, 1, 2**31 - 1))
 
   def __call__(self, logits: Float32[Array, ' V']) -> Float32[Array, ' V']:
     """See `Filter`."""

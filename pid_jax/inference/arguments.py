@@ -211,8 +211,14 @@ def _no_prompts(name: str, inputs: str) -> errors.UserError:
   )
 
 
-def _items(name: str, values: Any, content: str) -> list[Any]:
-  """Reads an iterable into a list."""
+def check_iterable(name: str, values: Any, content: str) -> None:
+  """Raises UserError unless values can be iterated, in an order.
+
+  Args:
+    name: of the argument, for messages.
+    values: whatever was given.
+    content: what it must hold, for messages.
+  """
   remedy = ''
   if isinstance(values, str | bytes):
     remedy = f': put it in a list, [{checks.shown(values)}]'
@@ -222,13 +228,19 @@ def _items(name: str, values: Any, content: str) -> list[Any]:
     remedy = ', which has no order: give a list'
   elif hasattr(values, 'columns'):
     remedy = ": give one of its columns, such as table['text']"
-  elif hasattr(values, 'to_pylist'):  # Arrow's, whose entries are no strings.
-    return list(values.to_pylist())
   elif isinstance(values, Iterable) and getattr(values, 'ndim', 1) != 0:
-    return list(values)
+    return
   raise errors.UserError(
     f'{name} must be a list of {content}; got {_with_type(values)}{remedy}.'
   )
+
+
+def _items(name: str, values: Any, content: str) -> list[Any]:
+  """Reads an iterable into a list."""
+  check_iterable(name, values, content)
+  if hasattr(values, 'to_pylist'):  # Arrow's, whose entries are no strings.
+    return list(values.to_pylist())
+  return list(values)
 
 
 def _string(name: str, value: Any) -> str:

@@ -39,9 +39,13 @@ TokenSequences = tuple[tuple[int, ...], ...]
 Shape = tuple[int, int, int, int, int, int]  # B, S, U, P, K, T.
 
 MOST_INPUTS = 1 << 20  # Of a batch.
+_MOST = 1 << 24  # Of each size; memory ends before.
 # A known shape serves another batch if it costs at most this factor more than
 # the buckets of that batch.
 _MAX_COST_RATIO = 1.25
+# Beyond `max_shapes`, a batch that none holds gets a shape as large as all known
+# ones, unless that costs this factor more than each.
+_MAX_GROWTH = 4
 # Compiling a program takes about as long as running this many batches.
 _BATCHES_PER_PROGRAM = 16
 
@@ -131,7 +135,7 @@ class Shapes:
     known: all shapes so far.
     max_shapes: with this many known, a batch gets the cheapest that holds it.
       One that none of them holds still adds a shape, on each axis as large as
-      the largest.
+      the largest, unless that is far larger than each.
     batch_multiple: divides every B: the number of a mesh's data shards.
   """
 
@@ -146,9 +150,15 @@ class Shapes:
     Raises:
       UserError: a value of the wrong type or out of range.
     """
-    self.max_shapes = checks.integer('max_shapes', max_shapes, 1)
+    self.max_shapes = checks.integer('max_shapes', max_shapes, 1, _MOST)
+    if not isinstance(known, Iterable):
+      raise errors.UserError(
+        f'known must be a list of shapes; got {checks.shown(known)}.'
+      )
     self.known = {_checked_shape(shape) for shape in known}
-    self.batch_multiple = checks.integer('batch_multiple', batch_multiple, 1)
+    self.batch_multiple = checks.integer(
+      'batch_multiple', batch_multiple, 1, _MOST
+    )
 
   @classmethod
   def planned(
@@ -271,7 +281,9 @@ class Shapes:
       largest = tuple(
         max(sizes) for sizes in zip(rounded, *same_kind, strict=True)
       )
-      if budget is None or budget.fits(largest):
+      most = max(map(_cost, (rounded, *same_kind)))
+      is_dear = _cost(largest) > _MAX_GROWTH * most
+      if not is_dear and (budget is None or budget.fits(largest)):
         rounded = largest
     self.known.add(rounded)
     return rounded
@@ -285,7 +297,10 @@ def _checked_shape(shape: Any) -> Shape:
       f'{checks.shown(shape)}.'
     )
   least = (1, 1, 1, 0, 0, 0)
-  return tuple(map(checks.integer, ['a size of known'] * 6, sizes, least))
+  return tuple(
+    checks.integer('a size of known', size, low, _MOST)
+    for size, low in zip(sizes, least, strict=True)
+  )
 
 
 def _cost(shape: Shape) -> int:

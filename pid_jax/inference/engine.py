@@ -161,8 +161,13 @@ def _score(
 
 def _compiling(kind: str, key: Sequence[Hashable]) -> str:
   """Says what is compiled, and whether that is kept."""
-  shape = next((x for x in key if isinstance(x, tuple)), None)
-  sizes = '' if shape is None else f' for the shape {shape}'
+  shape = next((x for x in key if isinstance(x, tuple)), ())
+  sizes = ''
+  if shape:
+    inputs, length, prompts, prompt, targets, target = shape
+    sizes = f' for {inputs} x {length} tokens of inputs'
+    sizes += f', each with {prompts} x {prompt} of prompts'
+    sizes += f', each with {targets} x {target} of targets' * (targets > 0)
   folder = jax.config.jax_compilation_cache_dir
   kept = (
     f'kept in {folder} for the next start'

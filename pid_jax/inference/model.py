@@ -105,8 +105,21 @@ class PromptInDecoder:
         split the batch; None: they are on one device.
 
     Raises:
-      UserError: the model was trained in a layout without prompts.
+      UserError: the model was trained in a layout without prompts, or an
+        argument is of the wrong type.
     """
+    for name, value, kind in (
+      ('config', config, T5Config),
+      ('params', params, Mapping),
+      ('task', task, Mapping | None),
+      ('partitioner', partitioner, partitioning.Partitioner | None),
+    ):
+      if not isinstance(value, kind):
+        raise errors.UserError(
+          f'{name} is {checks.shown(value)} ({type(value).__name__}); see '
+          '`PromptInDecoder` for what it must be.'
+        )
+    _check_vocabulary(vocabulary)
     self.config = config
     self.vocabulary = vocabulary
     self.task = dict(task or {})
@@ -186,19 +199,15 @@ class PromptInDecoder:
     if isinstance(step, str):
       checks.one_of('step', step, ('best', 'last'))
     elif step is not None:
-      step = checks.integer('step', step, 0)
+      step = checks.integer('step', step, 0, 2**63 - 1)
     if dtype is not None:
       checks.one_of('dtype', dtype, DTYPES)
     if long_inputs is not None:
       checks.one_of('long_inputs', long_inputs, examples.LONG_INPUTS)
-    if vocabulary is not None and not hasattr(vocabulary, 'encode'):
-      raise errors.UserError(
-        'vocabulary must be a Vocabulary, such as '
-        "pid_jax.Vocabulary('spiece.model'); got "
-        f'{checks.shown(vocabulary)}.'
-      )
+    if vocabulary is not None:
+      _check_vocabulary(vocabulary)
     partitioner = None
-    checks.integer('num_partitions', num_partitions, 1)
+    checks.integer('num_partitions', num_partitions, 1, 1 << 20)
     if num_partitions > 1:
       if num_partitions > jax.local_device_count():
         raise errors.UserError(
@@ -474,13 +483,7 @@ class PromptInDecoder:
         enough memory for the slots, or max_input_tokens is None and the model
         has none.
     """
-    if not isinstance(requests, Iterable) or isinstance(
-      requests, str | bytes | Mapping | set | frozenset
-    ):
-      raise errors.UserError(
-        'requests must be an iterable of inference.Request; got '
-        f'{checks.shown(requests)} ({type(requests).__name__}).'
-      )
+    arguments.check_iterable('requests', requests, 'inference.Request')
     checks.boolean('in_order', in_order)
     checks.boolean('warm_up', warm_up)
     options = options_lib.DecodingOptions(
@@ -650,6 +653,16 @@ class PromptInDecoder:
         'long_inputs': self.long_inputs,
         **limits,
       },
+    )
+
+
+def _check_vocabulary(vocabulary: Any) -> None:
+  if not (hasattr(vocabulary, 'encode') and hasattr(vocabulary, 'decode')) or (
+    isinstance(vocabulary, str | bytes)
+  ):
+    raise errors.UserError(
+      'vocabulary must be a Vocabulary, such as '
+      f"pid_jax.Vocabulary('spiece.model'); got {checks.shown(vocabulary)}."
     )
 
 

@@ -124,7 +124,7 @@ class ResponseStream:
       error = str(e)
       if not isinstance(e, errors.UserError):
         logger.warning('request %d cannot be read', number, exc_info=e)
-        error = f'The request cannot be read: {type(e).__name__}: {e}'
+        error = f'The request cannot be read: {checks.shown(e)}.'
       self._ready[number] = text_lib.Response(name, error=error)
       self._num_parts += 1  # So that later requests draw as they would.
       return
