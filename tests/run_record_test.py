@@ -38,7 +38,7 @@ def _entries(folder: pathlib.Path) -> list[dict]:
     (dict(optimizer=_adafactor(3e-2)), ['learning_rate', '0.01', '0.03']),
     (
       dict(optimizer=_adafactor(schedules.linear(1e-2, 2, 1))),
-      ['learning_rate.name', 'constant', 'linear'],
+      ['schedule.name', 'constant', 'linear'],
     ),
     (
       dict(optimizer=_adafactor(1e-2, weight_decay=0.1)),
@@ -103,7 +103,7 @@ def test_what_may_change_is_told_and_recorded(tmp_path, caplog):
   assert 'total_steps was 2, is now 3' in caplog.text
   entries = _entries(tmp_path)
   assert entries[:1] == first and entries[1]['first_step'] == 2
-  assert entries[1]['settings']['learning_rate.learning_rate'] == 0.03
+  assert entries[1]['settings']['schedule.learning_rate'] == 0.03
   assert checkpoints.steps(tmp_path)[-1] == 3
   # The last settings count.
   with pytest.raises(errors.UserError, match='was 0.03, is now 0.01'):

@@ -3,6 +3,7 @@
 """The native format of checkpoints: what a trained model is on disk.
 
     MODEL_DIR/config.json             shape of the model, vocabulary, task
+    MODEL_DIR/training.json           settings of the training
     MODEL_DIR/vocabulary.model        SentencePiece, a copy
     MODEL_DIR/checkpoints/STEP/params     the parameters to serve (orbax)
     MODEL_DIR/checkpoints/STEP/state      optimizer state (orbax)

@@ -49,7 +49,7 @@ _FREE = (
   *('num_microbatches', 'train.num_threads', 'train.use_cached'),
 )
 _UPDATES = (
-  *('learning_rate.', 'optimizer.', 'loss.', 'ema_decay', 'train.batch_size'),
+  *('schedule.', 'optimizer.', 'loss.', 'ema_decay', 'train.batch_size'),
   *('model.dropout_rate', 'model.dtype', 'model.remat_policy'),
   'model.initializer',
 )
@@ -70,7 +70,7 @@ def settings(arguments: Mapping[str, Any]) -> Settings:
       train_dataset_cfg (with a seed) that the run uses.
 
   Returns:
-    Such as 'learning_rate.warmup_steps' -> 100. Of training data in memory
+    Such as 'schedule.warmup_steps' -> 100. Of training data in memory
     there is a digest, so that a file that was edited is noticed.
   """
   model, optimizer = arguments['model'], arguments['optimizer']
@@ -92,7 +92,7 @@ def settings(arguments: Mapping[str, Any]) -> Settings:
       'loss_normalizing_factor': model.loss_normalizing_factor,
     },
     'optimizer': options,
-    'learning_rate': getattr(optimizer.learning_rate, 'settings', custom),
+    'schedule': getattr(optimizer.learning_rate, 'settings', custom),
     'ema_decay': arguments['ema_decay'],
     'train_eval': _describe_data(arguments['train_eval_dataset_cfg']),
     'infer_eval': _describe_data(arguments['infer_eval_dataset_cfg']),
@@ -167,6 +167,7 @@ class Record:
         f'{self._model_dir} holds checkpoints of another run: '
         f'{_list({**others, **updates})}. {_REMEDY}'
       )
+    updates.pop('schedule.total_steps', None)  # Fewer steps train no others.
     if updates and step >= self._settings['total_steps']:
       raise errors.UserError(
         f'{self._model_dir} was trained to its end, step {step}, with other '
