@@ -5,6 +5,7 @@
 import json
 import pathlib
 import re
+import shutil
 
 import gin
 import jax
@@ -79,7 +80,8 @@ def test_train_then_evaluate(run, tmp_path):
   model_dir = pathlib.Path('model')  # As most users name it: relative.
   status, _, err = run(train, '--gin_file=toy.gin', "--gin.MODEL_DIR='model'")
   assert not status, err
-  assert 'training.register()' in (model_dir / 'config.gin').read_text()
+  text = (model_dir / 'config.gin').read_text()
+  assert 'training.register()' in text and str(tmp_path / 'model') in text
 
   # The task, its module and lengths come from config.gin.
   status, out, err = run(
@@ -105,6 +107,24 @@ def test_train_then_evaluate(run, tmp_path):
     for p, t in zip(line['prediction'], line['targets'], strict=True)
   )
   assert results['metrics']['toy/exact_match'] == pytest.approx(right / 20)
+
+  # What the model was trained with is not overwritten: by what would never be
+  # trained, and by what it goes on with.
+  before = (model_dir / 'config.gin').read_text()
+  flags = ('--gin_file=toy.gin', "--gin.MODEL_DIR='model'")
+  lower = '--gin.LEARNING_RATE=0.0005'
+  status, _, err = run(train, *flags, lower)
+  assert status == 2 and 'was 0.001, is now 0.0005' in err
+  assert err.count('\n') == 1 and not list(model_dir.glob('config-*'))
+  shutil.copytree(model_dir, 'longer')
+  flags = ('--gin_file=toy.gin', "--gin.MODEL_DIR='longer'")
+  status, _, err = run(train, *flags, lower, '--gin.TRAIN_STEPS=3')
+  assert not status, err
+  assert (
+    'LEARNING_RATE = 0.0005' in pathlib.Path('longer/config-2.gin').read_text()
+  )
+  for path in (model_dir, pathlib.Path('longer')):
+    assert (path / 'config.gin').read_text() == before
 
   # The report finds them, and the curves of the training.
   summary = viewer.write_report(model_dir, 'report.html')

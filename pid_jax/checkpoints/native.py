@@ -4,6 +4,7 @@
 
     MODEL_DIR/config.json             shape of the model, vocabulary, task, and
                                       a checksum of these
+    MODEL_DIR/training.json           settings of the training
     MODEL_DIR/vocabulary.model        SentencePiece, a copy
     MODEL_DIR/checkpoints/STEP/params     the parameters to serve (orbax)
     MODEL_DIR/checkpoints/STEP/state      optimizer state (orbax)

@@ -49,7 +49,7 @@ _FREE = (
   *('num_microbatches', 'train.num_threads', 'train.use_cached'),
 )
 _UPDATES = (
-  *('learning_rate.', 'optimizer.', 'loss.', 'ema_decay', 'train.batch_size'),
+  *('schedule.', 'optimizer.', 'loss.', 'ema_decay', 'train.batch_size'),
   *('model.dropout_rate', 'model.dtype', 'model.remat_policy'),
   'model.initializer',
 )
@@ -70,14 +70,15 @@ def settings(arguments: Mapping[str, Any]) -> Settings:
       train_dataset_cfg (with a seed) that the run uses.
 
   Returns:
-    Such as 'learning_rate.warmup_steps' -> 100. Of training data in memory
+    Such as 'schedule.warmup_steps' -> 100. Of training data in memory
     there is a digest, so that a file that was edited is noticed.
   """
   model, optimizer = arguments['model'], arguments['optimizer']
   partitioner = arguments['partitioner']
   initial = arguments['initial_checkpoint_path']
   decoding = arguments['decoding_options']
-  options = dict(optimizer.settings)
+  custom = {'name': 'custom'}
+  options = dict(optimizer.settings or custom)
   options.pop('learning_rate', None)
   found = {
     'train': _describe_data(arguments['train_dataset_cfg']),
@@ -91,7 +92,7 @@ def settings(arguments: Mapping[str, Any]) -> Settings:
       'loss_normalizing_factor': model.loss_normalizing_factor,
     },
     'optimizer': options,
-    'learning_rate': getattr(optimizer.learning_rate, 'settings', {}),
+    'schedule': getattr(optimizer.learning_rate, 'settings', custom),
     'ema_decay': arguments['ema_decay'],
     'train_eval': _describe_data(arguments['train_eval_dataset_cfg']),
     'infer_eval': _describe_data(arguments['infer_eval_dataset_cfg']),
@@ -133,14 +134,19 @@ class Record:
     # Of a run that wrote no checkpoint nothing is left.
     if steps and self._path.exists():
       self._entries = _read(self._path)
-    self._differences = {}
+    old = {}
     if self._entries:
       old = self._entries[-1]['settings']
-      self._differences = {
-        name: (old.get(name), settings.get(name))
-        for name in {**old, **settings}
-        if old.get(name) != settings.get(name)
-      }
+    elif steps:  # Of a run without a record the shape is known.
+      model = checkpoints.read_config(model_dir)['model']
+      old = {f'model.{name}': value for name, value in model.items()}
+    # Another version may have other names.
+    self._differences = {
+      name: (value, settings[name])
+      for name, value in old.items()
+      if name in settings and value != settings[name]
+    }
+    if self._differences:
       if 'train.mixture_or_task_name' in self._differences:
         self._differences = {
           name: pair
@@ -161,6 +167,7 @@ class Record:
         f'{self._model_dir} holds checkpoints of another run: '
         f'{_list({**others, **updates})}. {_REMEDY}'
       )
+    updates.pop('schedule.total_steps', None)  # Fewer steps train no others.
     if updates and step >= self._settings['total_steps']:
       raise errors.UserError(
         f'{self._model_dir} was trained to its end, step {step}, with other '
@@ -256,7 +263,7 @@ def _describe_data(cfg: data.DatasetConfig | None) -> Settings:
     **{
       name.strip('_'): value
       for name, value in vars(converter).items()
-      if isinstance(value, bool | int | float | str)
+      if isinstance(value, bool | int | float | str | None)
     },
   }
   return described

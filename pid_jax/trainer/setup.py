@@ -125,7 +125,7 @@ def check_memory(
       f'has {available / 1e9:,.4g}: {(state + gradients) / 1e9:,.4g} for the '
       'parameters, their gradients and the optimizer, '
       f'{max(logits, scores) / 1e9:,.4g} for the '
-      f'{"logits" if logits > scores else "attention"} of {rows:,.4g} rows of '
+      f'{"logits" if logits > scores else "attention"} of {rows:,.0f} rows of '
       f'{inputs:,} input and {targets:,} decoder tokens. Lower BATCH_SIZE or '
       'TASK_FEATURE_LENGTHS, raise trainer.train.num_microbatches, or take a '
       'smaller model or more devices (NUM_FSDP, NUM_PARTITIONS).'
