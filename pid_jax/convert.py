@@ -16,9 +16,14 @@ transformers.T5ForConditionalGeneration.from_pretrained reads.
 """
 
 import argparse
+import os
 
+from pid_jax import checks
 from pid_jax import cli
 from pid_jax import config
+from pid_jax import errors
+from pid_jax import files
+from pid_jax import flag_types
 
 _FORMATS = ('native', 'hugging_face', 't5x')
 
@@ -30,8 +35,18 @@ def _format(name: str) -> str:
 def add_flags(parser: argparse.ArgumentParser) -> None:
   """Adds the command's flags."""
   add = parser.add_argument
-  add('source', metavar='SOURCE', help='the checkpoint to read')
-  add('target', metavar='TARGET', help='the folder to write')
+  add(
+    'source',
+    type=flag_types.path,
+    metavar='SOURCE',
+    help='the checkpoint to read',
+  )
+  add(
+    'target',
+    type=flag_types.path,
+    metavar='TARGET',
+    help='the folder to write',
+  )
   add(
     '--to',
     type=_format,
@@ -54,12 +69,13 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
   )
   add(
     '--vocabulary',
+    type=flag_types.path,
     metavar='FILE',
     help='SentencePiece model, for a SOURCE without one',
   )
   add(
     '--extra_ids',
-    type=int,
+    type=flag_types.integer(0, checks.MOST_TOKENS),
     default=100,
     metavar='N',
     help='sentinels behind the ids of --vocabulary; default: %(default)s',
@@ -69,6 +85,19 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     action='store_true',
     help="convert Adafactor's moments, too, between native and T5X",
   )
+
+
+def check(args: argparse.Namespace) -> None:
+  """Finds what is missing before JAX is loaded."""
+  if not files.is_remote(args.source) and not os.path.exists(args.source):
+    raise errors.UserError(f'SOURCE {args.source} does not exist')
+  cli.check_new_folder(args.target, 'TARGET')
+  if os.path.isdir(args.target) and os.listdir(args.target):
+    raise errors.UserError(
+      f'TARGET {args.target} exists already: choose another folder'
+    )
+  if args.vocabulary is not None:
+    files.check_regular(args.vocabulary, '--vocabulary')
 
 
 def main(args: argparse.Namespace) -> None:
@@ -93,4 +122,4 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == '__main__':
-  cli.run(main, doc=__doc__, flags=add_flags)
+  cli.run(main, doc=__doc__, flags=add_flags, check=check)

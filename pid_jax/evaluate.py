@@ -18,9 +18,13 @@ of another task, fewer examples, int8 or other decoding to SPLIT-STEP-TASK,
 
 import argparse
 import dataclasses
-import os
 
+from etils import epath
+
+from pid_jax import checks
 from pid_jax import cli
+from pid_jax import files
+from pid_jax import flag_types
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -28,21 +32,49 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
   add = parser.add_argument
   cli.add_model_flags(parser)
   cli.add_mesh_flags(parser)
-  add('--split', default='test', help='default: test')
-  add('--task', help='default: the one trained on')
-  add('--num_examples', type=int, metavar='N', help='evaluate the first N only')
+  add('--split', type=flag_types.name, default='test', help='default: test')
+  add('--task', type=flag_types.name, help='default: the one trained on')
+  add(
+    '--num_examples',
+    type=flag_types.integer(1),
+    metavar='N',
+    help='evaluate the first N only',
+  )
   add(
     '--output',
+    type=flag_types.path,
     metavar='DIR',
     help='default: MODEL_DIR/evaluation/SPLIT-STEP',
   )
   add(
     '--batch_size',
-    type=int,
+    type=flag_types.integer(1, checks.MOST_INPUTS),
     metavar='N',
     help='inputs that are decoded together; default: as configured',
   )
   cli.add_decoding_flags(parser)
+
+
+def check(args: argparse.Namespace) -> None:
+  """Finds what is missing before TensorFlow is loaded."""
+  cli.check_decoding_flags(args)
+  cli.check_model_dir(args.model_dir)
+  if not files.is_remote(args.model_dir):
+    cli.check_gin(args, find_config(args.model_dir), _mesh(args))
+  if args.output is not None:
+    cli.check_new_folder(args.output, '--output')
+
+
+def find_config(model_dir: str) -> list[str]:
+  """Returns the path of MODEL_DIR/config.gin if training here wrote it."""
+  folder = epath.Path(model_dir)
+  is_native = (folder / 'checkpoints').exists()  # Else it is T5X's.
+  config = folder / 'config.gin'
+  return [str(config)] if is_native and config.exists() else []
+
+
+def _mesh(args: argparse.Namespace) -> list[str]:
+  return [f'NUM_PARTITIONS = {args.num_partitions}', 'NUM_FSDP = 1']
 
 
 def main(args: argparse.Namespace) -> None:
@@ -55,11 +87,8 @@ def main(args: argparse.Namespace) -> None:
 
   options = cli.decoding_options(args)
   task = checkpoints.read_config(args.model_dir)['task']
-  config = os.path.join(args.model_dir, 'config.gin')
-  if checkpoints.steps(args.model_dir) and os.path.exists(config):  # Not T5X's.
-    args.gin_file.insert(0, config)
-  mesh = [f'NUM_PARTITIONS = {args.num_partitions}', 'NUM_FSDP = 1']
-  cli.parse_gin(args, mesh)
+  args.gin_file[:0] = find_config(args.model_dir)
+  cli.parse_gin(args, _mesh(args))
   bound = {'batch_size': 32, 'shuffle': False, 'seed': 42, 'pack': False}
   with gin.config_scope('infer_eval'):
     bound = cli.bindings(trainer.DatasetConfig) or bound
@@ -95,4 +124,12 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == '__main__':
-  cli.run(main, __doc__, add_flags, use_gin=True, preload=['seqio'], join=True)
+  cli.run(
+    main,
+    __doc__,
+    add_flags,
+    use_gin=True,
+    preload=['seqio'],
+    check=check,
+    join=True,
+  )

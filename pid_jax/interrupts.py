@@ -1,6 +1,6 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Ends commands on SIGINT and SIGTERM: soon, in one line, with status 130 or 143.
+"""Ends commands on SIGINT and SIGTERM: soon, in one line, by status 130 or 143.
 
 A KeyboardInterrupt in the main thread is not enough. During imports it would be
 a traceback; in a callback of C++ or a destructor it is lost; and while C++

@@ -40,8 +40,8 @@ _FLOORS = (
   ('network',),
   ('config',),
   ('compilation', 'distributed', 'progress', 'vocabulary'),
-  ('strict_json',),
-  ('files',),
+  ('flag_types', 'messages', 'strict_json'),
+  ('files', 'gin_text'),
   ('checks', 'file_errors'),
   ('errors', 'interrupts'),
 )

@@ -43,24 +43,6 @@ _ROWS = {
 Lengths = Mapping[str, int]
 
 
-def parse_lengths(text: str | None) -> dict[str, int]:
-  """Parses feature lengths such as 'inputs=512,targets=64'.
-
-  Raises:
-    UserError: the text is not of that form.
-  """
-  lengths = {}
-  for part in filter(None, (text or '').split(',')):
-    name, _, number = part.partition('=')
-    if not number.isdecimal() or not int(number):
-      raise errors.UserError(
-        f'cannot read the feature length {part!r}; write NAME=TOKENS, such as '
-        'inputs=512,targets=64'
-      )
-    lengths[name.strip()] = int(number)
-  return lengths
-
-
 def splits(task: seqio.Task) -> list[str]:
   """Returns the splits of a task that are prepared, or need no preparation."""
   is_prepared = getattr(task.source, 'is_prepared', lambda split: True)
