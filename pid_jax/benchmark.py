@@ -18,6 +18,8 @@ import shlex
 import sys
 
 from pid_jax import cli
+from pid_jax import config
+from pid_jax import flag_types
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -26,7 +28,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
   add(
     '--job',
     action='extend',
-    type=cli.comma_separated('job'),
+    type=flag_types.comma_separated('job'),
     default=[],
     metavar='NAME,NAME',
     help='some of dst, qa, notes, skewed and stream; default: all, or none '
@@ -38,7 +40,13 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     metavar='U,S,T,B',
     help='vary prompts, input length, generated tokens or inputs',
   )
-  add('--output', required=True, metavar='DIR', help='for JSON and plots')
+  add(
+    '--output',
+    type=flag_types.path,
+    required=True,
+    metavar='DIR',
+    help='for JSON and plots',
+  )
   add(
     '--size',
     default='t5_1_1_small',
@@ -52,9 +60,14 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
   )
 
 
+def check(args: argparse.Namespace) -> None:
+  """Finds wrong values before JAX is loaded."""
+  config.T5Config(size=args.size)
+  cli.check_new_folder(args.output, '--output')
+
+
 def main(args: argparse.Namespace) -> None:
   """Runs, prints a table, and writes JSON and plots."""
-  from pid_jax import config
   from pid_jax.experiments import benchmark_report as report
   from pid_jax.experiments import benchmarking
   from pid_jax.experiments import figures
@@ -81,4 +94,4 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == '__main__':
-  cli.run(main, doc=__doc__, flags=add_flags)
+  cli.run(main, doc=__doc__, flags=add_flags, check=check)

@@ -14,6 +14,16 @@ from typing import Any
 
 from pid_jax import errors
 
+# Limits of what users set, far beyond what is of use; the memory of a batch is
+# checked where it is known.
+MOST_TOKENS = 1 << 20
+MOST_INPUTS = 1 << 20  # Of a batch.
+MOST_BEAMS = 1 << 12
+MOST_SEED = (1 << 32) - 1
+MOST_TEMPERATURE = 1e6
+# A penalty of 1e5 would turn all scores into infinities.
+LENGTH_PENALTIES = (-2.0, 5.0)
+
 _MAX_SHOWN = 60
 
 

@@ -14,8 +14,8 @@ and messages are off before TensorFlow is loaded.
 
 import argparse
 from collections.abc import Callable
-from collections.abc import Collection
 from collections.abc import Sequence
+import errno
 import hashlib
 import importlib
 import importlib.resources
@@ -24,23 +24,28 @@ import logging
 import os
 import pathlib
 import re
+import stat
 import sys
-import tokenize
 import traceback
-from types import TracebackType
 from typing import IO, Any, NoReturn
 
 from absl import logging as absl_logging
 from etils import epath
 import gin
+from gin import resource_reader
 
+from pid_jax import checks
 from pid_jax import config
 from pid_jax import distributed
 from pid_jax import errors
 from pid_jax import files
+from pid_jax import flag_types
+from pid_jax import gin_text
 from pid_jax import interrupts
+from pid_jax import messages
 from pid_jax import progress
 
+_MOST_DEVICES = 1 << 20
 _QUIET_ENVIRONMENT = {
   'TF_CPP_MIN_LOG_LEVEL': '3',
   'GRPC_VERBOSITY': 'ERROR',
@@ -73,6 +78,7 @@ def add_model_dir_flag(
   parser.add_argument(
     '--model_dir',
     metavar='DIR',
+    type=flag_types.path,
     default=default,
     required=default is None,
     help='of the training' + ('; default: %(default)s' if default else ''),
@@ -93,12 +99,13 @@ def add_vocabulary_flags(parser: argparse.ArgumentParser) -> None:
   """Adds the flags of a vocabulary; `vocabulary` reads them."""
   parser.add_argument(
     '--vocabulary',
+    type=flag_types.path,
     metavar='FILE',
     help='SentencePiece model, for a checkpoint without one',
   )
   parser.add_argument(
     '--extra_ids',
-    type=int,
+    type=flag_types.integer(0, checks.MOST_TOKENS),
     metavar='N',
     help='sentinels behind the ids of --vocabulary; default: 100',
   )
@@ -124,13 +131,13 @@ def vocabulary(args: argparse.Namespace) -> Any:
 
 
 def _step(value: str) -> int | str:
-  if value.isdigit():
-    return int(value)
-  if value not in ('best', 'last'):
+  if value in ('best', 'last'):
+    return value
+  if not re.fullmatch('[0-9]{1,18}', value):
     raise argparse.ArgumentTypeError(
-      f"{value!r} is neither a number nor 'best' nor 'last'"
+      f"{checks.shown(value)} is neither a number nor 'best' nor 'last'"
     )
-  return value
+  return int(value)
 
 
 def add_layout_flag(parser: argparse.ArgumentParser) -> None:
@@ -151,56 +158,76 @@ def add_mesh_flags(parser: argparse.ArgumentParser) -> None:
   """
   parser.add_argument(
     '--num_partitions',
-    type=int,
+    type=flag_types.integer(1, _MOST_DEVICES),
     default=1,
     metavar='N',
     help='devices that share the parameters of a model; default: 1',
   )
 
 
-def comma_separated(
-  kind: str, choices: Collection[str] = ()
-) -> Callable[[str], list[str]]:
-  """Returns the `type` of a flag that takes a list: 'a,b' -> ['a', 'b'].
-
-  Args:
-    kind: what an element is, such as 'layout', for the message.
-    choices: all elements that there are; none: anything.
-  """
-
-  def parse(value: str) -> list[str]:
-    names = [name.strip() for name in value.split(',')]
-    for name in names:
-      if choices and name not in choices:
-        raise argparse.ArgumentTypeError(
-          str(errors.unknown(kind, name, choices))
-        )
-    return names
-
-  return parse
-
-
 def add_decoding_flags(parser: argparse.ArgumentParser) -> None:
   """Adds the flags of decoding; `decoding_options` reads them."""
   add = parser.add_argument
+  count = lambda most: flag_types.integer(1, most)
   add(
     '--max_new_tokens',
-    type=int,
+    type=count(checks.MOST_TOKENS),
     metavar='N',
     help='cut predictions here; default: as in training, else 32',
   )
-  add('--temperature', type=float, help='draw predictions, sharper below 1')
-  add('--top_k', type=int, metavar='K', help='draw from the K likeliest tokens')
-  add('--top_p', type=float, metavar='P', help='draw from the likeliest P of 1')
-  add('--seed', type=int, default=0, help='of drawing; default: 0')
+  add(
+    '--temperature',
+    type=flag_types.number(most=checks.MOST_TEMPERATURE, above=0),
+    help='draw predictions, sharper below 1',
+  )
+  add(
+    '--top_k',
+    type=count(checks.MOST_TOKENS),
+    metavar='K',
+    help='draw from the K likeliest tokens',
+  )
+  add(
+    '--top_p',
+    type=flag_types.number(most=1, above=0),
+    metavar='P',
+    help='draw from the likeliest P of 1',
+  )
+  add(
+    '--seed',
+    type=flag_types.integer(0, checks.MOST_SEED),
+    default=0,
+    help='of drawing; default: 0',
+  )
   add(
     '--prompt_lookup',
     '--lookup',
     action='store_true',
     help='draft tokens from inputs: same predictions, fewer steps',
   )
-  add('--beam_size', type=int, metavar='N', help='search with N beams instead')
-  add('--length_penalty', type=float, default=0.6, help='default: 0.6')
+  add(
+    '--beam_size',
+    type=count(checks.MOST_BEAMS),
+    metavar='N',
+    help='search with N beams instead',
+  )
+  add(
+    '--length_penalty',
+    type=flag_types.number(*checks.LENGTH_PENALTIES),
+    default=0.6,
+    help='default: 0.6',
+  )
+
+
+def check_decoding_flags(args: argparse.Namespace) -> None:
+  """Raises UserError where flags of `add_decoding_flags` exclude each other."""
+  drawing = ('temperature', 'top_k', 'top_p')
+  given = [name for name in drawing if getattr(args, name) is not None]
+  given += ['prompt_lookup'] if args.prompt_lookup else []
+  if args.beam_size is not None and given:
+    raise errors.UserError(
+      f'--beam_size and --{given[0]} exclude each other: a beam search neither '
+      'draws nor drafts'
+    )
 
 
 def decoding_options(args: argparse.Namespace) -> Any:
@@ -299,7 +326,7 @@ def run(
   except BrokenPipeError:  # The output went to `head`, which has had enough.
     status = 141
   except Exception as e:  # pylint: disable=broad-except
-    message = user_message(e)
+    message = messages.explain(e)
     if message is None:
       raise
     _complain(f'error: {message}', args.verbose)
@@ -348,7 +375,8 @@ def parse_flags(
     flags(parser)
   if use_gin:
     _add_gin_flags(parser)
-    argv = [_rewrite_gin_flag(arg) for arg in argv]
+    end = argv.index('--') if '--' in argv else len(argv)
+    argv = [*map(_rewrite_gin_flag, argv[:end]), *argv[end:]]
   if join:
     distributed.add_flags(parser)
   parser.add_argument(
@@ -418,6 +446,44 @@ def _import_silently(modules: Sequence[str]) -> None:
       importlib.import_module(module)
 
 
+def check_gin(
+  args: argparse.Namespace,
+  first_files: Sequence[str] = (),
+  bindings: Sequence[str] = (),
+) -> gin_text.GinText:
+  """Reads the gin files and bindings of the command line as text.
+
+  Args:
+    args: what `run` parsed.
+    first_files: read before those that `args` name.
+    bindings: see `parse_gin`.
+
+  Returns:
+    What they say. No module that they name is imported.
+
+  Raises:
+    UserError: no file is named, a file cannot be found or read, the syntax is
+      wrong, nothing uses a name that the command line binds, or a required
+      value is missing.
+  """
+  if not args.gin_file and not first_files:
+    raise errors.UserError('name a --gin_file; --help shows an example')
+  searched = args.gin_search_paths
+  text = gin_text.GinText(
+    lambda name: _find_included(name, searched), _open_gin_file
+  )
+  for name in first_files:
+    text.read_file(name)
+  for name in args.gin_file:
+    text.read_file(_find_gin_file(name, searched))
+  for binding in bindings:
+    text.read_binding(binding, any_name=True)
+  for binding in args.gin_bindings:
+    text.read_binding(binding)
+  text.check_complete()
+  return text
+
+
 def parse_gin(
   args: argparse.Namespace,
   bindings: Sequence[str] = (),
@@ -430,31 +496,17 @@ def parse_gin(
       command's flags; those of the command line follow and win.
 
   Raises:
-    UserError: no file is named, a file cannot be found or read, nothing uses a
-      binding, a required value is missing, or the processes of a run have read
-      different configurations.
+    UserError: see `check_gin`, or the processes of a run have read different
+      configurations.
   """
-  if not args.gin_file:
-    raise errors.UserError('name a --gin_file; --help shows an example')
+  check_gin(args, bindings=bindings)
   for path in args.gin_search_paths:
     gin.add_config_file_search_path(path)
-  gin.config.register_file_reader(_open_remote, _is_remote_file)
+  gin.config.register_file_reader(_open_gin_file, _is_remote_file)
   for name in args.gin_file:
-    path = _find_gin_file(name, args.gin_search_paths)
-    try:
-      gin.parse_config_file(path)
-    except tokenize.TokenError as e:
-      raise errors.UserError(f'gin: {e.args[0]} in {path}') from e
-  used = set(re.findall(r'%([\w./]+)|^([\w./]+) = ', gin.config_str(), re.M))
-  used = {name for pair in used for name in pair if name}
-  for binding in bindings:
+    gin.parse_config_file(_find_gin_file(name, args.gin_search_paths))
+  for binding in [*bindings, *args.gin_bindings]:
     gin.parse_config(binding)
-  for binding in args.gin_bindings:
-    _parse_binding(binding, used)
-  missing = re.findall(r'^(\S+) = %gin\.REQUIRED', gin.config_str(), re.M)
-  if missing:
-    flags = ' '.join(map(_example_flag, missing))
-    raise errors.UserError(f'a required value is missing: give {flags}')
   distributed.check_equal('the gin configuration', gin.config_str())
   gin.finalize()
 
@@ -467,6 +519,34 @@ def bindings(configurable: Callable[..., Any]) -> dict[str, Any]:
     raise
   except ValueError:
     return {}
+
+
+def check_model_dir(folder: str) -> None:
+  """Raises UserError unless `--model_dir` may be one; remote ones may."""
+  if files.is_remote(folder):
+    return
+  with files.explained(f'cannot read --model_dir {folder}'):
+    if not stat.S_ISDIR(os.stat(folder).st_mode):
+      raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+
+
+def check_new_folder(folder: str, name: str) -> None:
+  """Raises UserError unless a folder exists or can be made.
+
+  Args:
+    folder: local, or gs://, which is not looked at.
+    name: of the flag or setting, for the message.
+  """
+  found = files.absolute(folder, name)
+  if files.is_remote(found):
+    return
+  with files.explained(f'cannot write to {name} {found}'):
+    while not os.path.lexists(found):
+      found = found.parent
+    if not stat.S_ISDIR(os.stat(found).st_mode):
+      raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+    if not os.access(found, os.W_OK | os.X_OK):
+      raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
 
 def check_configured(configurable: Callable[..., Any], include: str) -> None:
@@ -484,47 +564,6 @@ def check_configured(configurable: Callable[..., Any], include: str) -> None:
 def gin_configs() -> pathlib.Path:
   """Returns the folder of the gin files that ship with the package."""
   return pathlib.Path(str(importlib.resources.files('pid_jax.gin_configs')))
-
-
-def user_message(error: BaseException) -> str | None:
-  """Returns the line to show for a mistake of the user; None for a bug.
-
-  A mistake is a `UserError`, a check of subtasks.tf_assertions that failed
-  inside tf.data, or whatever gin itself raised about the files and bindings
-  that it was given. An exception that gin only passed on is not.
-
-  Args:
-    error: an exception that was caught.
-  """
-  lines = [line.strip() for line in str(error).splitlines()] or ['']
-  if isinstance(error, errors.UserError):
-    return lines[0]  # gin appends lines that say where it was called.
-  assertions = sys.modules.get('pid_jax.subtasks.tf_assertions')
-  failed_check = assertions and assertions.user_error(error)
-  if failed_check:
-    return str(failed_check)
-  if not _raised_by_gin(error.__traceback__):
-    return None
-  if isinstance(error, SyntaxError):
-    where = f'file "{error.filename}", line {error.lineno}'
-    return f'gin: {error.msg.splitlines()[0]} in {where}: {error.text.strip()}'
-  macro = re.match(r"No bindings specified for '(\S+)/gin.macro'", lines[0])
-  if macro:
-    return (
-      f'nothing gives %{macro[1]} a value: add a --gin_file that does, or '
-      f'{_example_flag(macro[1])}'
-    )
-  missing = re.search(
-    r'No values supplied by Gin or caller for (.*)', str(error)
-  )
-  if missing:
-    call = re.search(r"In call to configurable '(.+?)'", str(error))
-    return f'gin: {call[1]} needs values for {missing[1]}'
-  message = f'gin: {lines[0]}'
-  for line, content in zip(lines, lines[1:], strict=False):
-    if line.startswith('In file'):
-      message += f' {line[0].lower()}{line[1:]}: {content}'
-  return message
 
 
 def _program() -> str:
@@ -557,21 +596,11 @@ def _add_gin_flags(parser: argparse.ArgumentParser) -> None:
   )
   group.add_argument(
     '--gin_search_paths',
-    type=comma_separated('folder'),
+    type=flag_types.comma_separated('folder'),
     default=[],
     metavar='DIR,DIR',
     help='more folders to look for gin files in',
   )
-
-
-def _example_flag(name: str) -> str:
-  """Returns a flag that gives a macro a value, as one types it in a shell."""
-  value = '"\'VALUE\'"'
-  if name == 'TASK_FEATURE_LENGTHS':
-    value = "\"{'inputs': 512, 'targets': 64}\""
-  elif name.endswith(('_STEPS', '_RATE', '_PERIOD', 'BATCH_SIZE')):
-    value = 'NUMBER'
-  return f'--gin.{name}={value}'
 
 
 def _rewrite_gin_flag(arg: str) -> str:
@@ -595,32 +624,33 @@ def _find_gin_file(name: str, search_paths: Sequence[str]) -> str:
   raise errors.unknown('gin file', name, shipped)
 
 
-def _is_remote_file(path: str) -> bool:
-  return '://' in path and epath.Path(path).exists()
-
-
-def _open_remote(path: str) -> IO[str]:
-  return epath.Path(path).open()
-
-
-def _parse_binding(binding: str, used: set[str]) -> None:
-  """Applies one binding of the command line, checking what gin does not."""
-  name, _, value = (part.strip() for part in binding.partition('='))
-  if '.' not in name.rsplit('/')[-1] and name not in used:
-    # gin takes any macro in silence, so a slip in its name would do nothing.
-    raise errors.unknown('gin name', name, used)
+def _find_included(name: str, search_paths: Sequence[str]) -> str:
+  """As `_find_gin_file`, by gin's rules for what a file includes."""
+  for folder in ['', *search_paths]:
+    path = os.path.join(folder, name)
+    if os.path.isfile(path) or _is_remote_file(path):
+      return path
   try:
-    gin.parse_config(binding)
-  except (SyntaxError, tokenize.TokenError) as e:
-    bare = value and not any(c in value for c in '\'"[]{}()@%')
-    hint = f'; a string needs quotes: "\'{value}\'"' if bare else ''
-    raise errors.UserError(f'cannot read --gin.{name}={value}{hint}') from e
+    if resource_reader.system_path_file_exists(name):
+      return name
+  except Exception:  # It imports what the name says.
+    logging.getLogger('pid_jax').debug('no package has %s', name)
+  raise errors.UserError(
+    f'gin: cannot find the included file {checks.shown(name)}'
+  )
 
 
-def _raised_by_gin(tb: TracebackType | None) -> bool:
-  """Whether gin's own code raised it, rather than something that gin called."""
-  frames = [frame for frame, _ in traceback.walk_tb(tb)]
-  return frames[-1].f_globals.get('__name__', '').startswith('gin.')
+def _is_remote_file(path: str) -> bool:
+  return files.is_remote(path) and epath.Path(path).exists()
+
+
+def _open_gin_file(path: str) -> IO[str]:
+  if files.is_remote(path):
+    return epath.Path(path).open()
+  if os.path.isfile(path):
+    with files.explained(f'cannot read the gin file {path}'):
+      return open(path, encoding='utf-8')
+  return resource_reader.system_path_reader(path)
 
 
 def _complain(message: str, verbose: bool) -> None:
@@ -633,6 +663,7 @@ class _Parser(argparse.ArgumentParser):
   """Complains in one line, as about every other mistake."""
 
   def error(self, message: str) -> NoReturn:
+    message = messages.one_line(message)
     progress.write_line(f'error: {message}; --help shows the usage')
     sys.exit(2)
 

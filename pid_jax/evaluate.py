@@ -26,15 +26,18 @@ import argparse
 import dataclasses
 from typing import Any
 
+from etils import epath
+
 from pid_jax import checks
 from pid_jax import cli
 from pid_jax import errors
 from pid_jax import files
+from pid_jax import flag_types
 from pid_jax import progress
 from pid_jax.subtasks import examples
 
 _TASK_FLAGS = ('split', 'task', 'num_examples', 'gin_file', 'gin_bindings')
-_INPUT_FLAGS = ('metrics', 'empty_target', 'long_inputs')
+_INPUT_FLAGS = ('metrics', 'empty_target', 'layout', 'long_inputs')
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -42,17 +45,24 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
   add = parser.add_argument
   cli.add_model_flags(parser)
   cli.add_vocabulary_flags(parser)
+  cli.add_layout_flag(parser)
   cli.add_mesh_flags(parser)
-  add('--input', metavar='FILE', help='JSONL to evaluate on, instead of a task')
+  add(
+    '--input',
+    type=flag_types.path,
+    metavar='FILE',
+    help='JSONL to evaluate on, instead of a task',
+  )
   add(
     '--metrics',
-    type=cli.comma_separated('metric'),
+    type=flag_types.comma_separated('metric'),
     metavar='NAME,NAME',
     help='of --input; default: exact_match,example_exact_match,token_f1; also '
     'squad, rouge and others of pid_jax.subtasks.metrics',
   )
   add(
     '--empty_target',
+    type=flag_types.name,
     metavar='WORD',
     help='the target of --input that means "nothing here", such as none',
   )
@@ -62,36 +72,77 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     help='what to do with an input of --input that is too long; default: as in '
     'training',
   )
-  add('--split', help='of the task; default: test, else validation')
-  add('--task', help='default: the one trained on')
-  add('--num_examples', type=int, metavar='N', help='evaluate the first N only')
+  add(
+    '--split',
+    type=flag_types.name,
+    help='of the task; default: test, else validation',
+  )
+  add('--task', type=flag_types.name, help='default: the one trained on')
+  add(
+    '--num_examples',
+    type=flag_types.integer(1),
+    metavar='N',
+    help='evaluate the first N only',
+  )
   add(
     '--output',
+    type=flag_types.path,
     metavar='DIR',
     help='default: MODEL_DIR/evaluation/SPLIT-STEP',
   )
   add(
     '--batch_size',
-    type=int,
+    type=flag_types.integer(1, checks.MOST_INPUTS),
     metavar='N',
     help='inputs that are decoded together; default: as configured, else 16',
   )
   cli.add_decoding_flags(parser)
 
 
-def check_flags(args: argparse.Namespace) -> None:
-  """Raises UserError for flags that are out of range or do not go together."""
-  for name in ('batch_size', 'num_examples', 'num_partitions'):
-    value = getattr(args, name)
-    if value is not None:
-      checks.integer(f'--{name}', value, 1)
+def check(args: argparse.Namespace) -> None:
+  """Finds what is missing, or does not go together, before the imports."""
+  cli.check_decoding_flags(args)
+  cli.check_model_dir(args.model_dir)
+  if args.output is not None:
+    cli.check_new_folder(args.output, '--output')
   others, needed = _INPUT_FLAGS, '--input'
   if args.input is not None:
+    files.check_regular(args.input, '--input')
     others, needed = _TASK_FLAGS, 'a task, not with --input'
   for name in others:
     if getattr(args, name) not in (None, []):
       flag = '--gin.NAME' if name == 'gin_bindings' else f'--{name}'
       raise errors.UserError(f'{flag} goes with {needed}')
+  if args.input is None and not files.is_remote(args.model_dir):
+    config = _find_config(args)
+    cli.check_gin(args, config, _bindings(args))
+
+
+def _find_config(args: argparse.Namespace) -> list[str]:
+  """Returns the path of MODEL_DIR/config.gin if training here wrote it.
+
+  Raises:
+    UserError: nothing names a task.
+  """
+  folder = epath.Path(args.model_dir)
+  is_native = (folder / 'checkpoints').exists()  # Else it is T5X's.
+  config = folder / 'config.gin'
+  if is_native and config.exists():
+    return [str(config)]
+  if not args.gin_file:
+    raise errors.UserError(
+      f'{args.model_dir} has no config.gin that names a task: give '
+      '--input=FILE.jsonl, a file with targets, or --gin_file=FILE, which '
+      'registers the task (see --help)'
+    )
+  return []
+
+
+def _bindings(args: argparse.Namespace) -> list[str]:
+  found = [f'NUM_PARTITIONS = {args.num_partitions}', 'NUM_FSDP = 1']
+  if args.vocabulary is not None:  # Tasks of pid_jax.tasks, and JSON lines.
+    found.append(f'VOCABULARY = {args.vocabulary!r}')
+  return found
 
 
 def main(args: argparse.Namespace) -> None:
@@ -99,7 +150,6 @@ def main(args: argparse.Namespace) -> None:
   from pid_jax import checkpoints
   from pid_jax.inference import results
 
-  check_flags(args)
   options = cli.decoding_options(args)
   if args.output is not None:
     results.check_folder(args.output)
@@ -126,6 +176,7 @@ def _on_file(args: argparse.Namespace, options: Any) -> Any:
     batch_size=args.batch_size or 16,
     param_dtype=args.param_dtype,
     num_partitions=args.num_partitions,
+    layout=args.layout,
     long_inputs=args.long_inputs,
     vocabulary=cli.vocabulary(args),
   )
@@ -168,30 +219,18 @@ def _dataset_config(
   """Returns what gin configures to evaluate on, changed by flags."""
   import gin
 
-  from pid_jax import checkpoints
   from pid_jax import tasks
 
-  config = files.path(args.model_dir, '--model_dir') / 'config.gin'
-  # T5X's configures T5X.
-  if checkpoints.steps(args.model_dir) and config.exists():
-    args.gin_file.insert(0, str(config))
-  elif not args.gin_file:
-    raise errors.UserError(
-      f'{args.model_dir} has no config.gin that names a task: give '
-      '--input=FILE.jsonl, a file with targets, or --gin_file=FILE, which '
-      'registers the task (see --help)'
-    )
+  args.gin_file[:0] = _find_config(args)
   if args.verbose:
     from pid_jax import trainer
   else:
     with progress.stderr_silenced():  # TensorFlow's messages.
       from pid_jax import trainer
 
-  bindings = [f'NUM_PARTITIONS = {args.num_partitions}', 'NUM_FSDP = 1']
-  if vocabulary is not None:  # Tasks of pid_jax.tasks, and JSON lines.
+  if vocabulary is not None:
     tasks.use_vocabulary(vocabulary.path)
-    bindings.append(f'VOCABULARY = {str(vocabulary.path)!r}')
-  cli.parse_gin(args, bindings)
+  cli.parse_gin(args, _bindings(args))
   bound = {'batch_size': 32, 'shuffle': False, 'seed': 42, 'pack': False}
   try:
     with gin.config_scope('infer_eval'):
@@ -221,4 +260,4 @@ def _dataset_config(
 
 
 if __name__ == '__main__':
-  cli.run(main, __doc__, add_flags, use_gin=True, join=True)
+  cli.run(main, __doc__, add_flags, use_gin=True, check=check, join=True)

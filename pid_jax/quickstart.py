@@ -35,6 +35,11 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
   cli.add_model_dir_flag(parser, default='models/quickstart')
 
 
+def check(args: argparse.Namespace) -> None:
+  """Finds a folder that cannot be made before TensorFlow is loaded."""
+  cli.check_new_folder(args.model_dir, '--model_dir')
+
+
 def main(args: argparse.Namespace) -> None:
   """Runs the commands, times both layouts and prints the table."""
   from pid_jax import inference
@@ -223,4 +228,4 @@ def joint_goal_accuracy(metrics: dict[str, float]) -> float:
 
 
 if __name__ == '__main__':
-  cli.run(main, doc=__doc__, flags=add_flags, preload=['seqio'])
+  cli.run(main, doc=__doc__, flags=add_flags, preload=['seqio'], check=check)

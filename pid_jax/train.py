@@ -17,6 +17,29 @@ import os
 import re
 
 from pid_jax import cli
+from pid_jax import errors
+from pid_jax import files
+
+# Files that the run files of the package name; '' and None are none.
+_FILES = ('TRAIN_FILE', 'VALIDATION_FILE', 'TEST_FILE', 'VOCABULARY')
+
+
+def check(args: argparse.Namespace) -> None:
+  """Finds what is missing before TensorFlow is loaded."""
+  text = cli.check_gin(args)
+  for name in _FILES:
+    value = text.value(name)
+    if isinstance(value, str) and value and not files.is_remote(value):
+      files.check_regular(value, name)
+  initial = text.value('INITIAL_CHECKPOINT_PATH')
+  if isinstance(initial, str):
+    path = files.path(initial, 'INITIAL_CHECKPOINT_PATH')
+    if not files.is_remote(path) and not path.exists():
+      raise errors.UserError(f'INITIAL_CHECKPOINT_PATH {path} does not exist')
+  model_dir = text.value('MODEL_DIR')
+  if isinstance(model_dir, str):
+    cli.check_new_folder(model_dir, 'MODEL_DIR')
+
 
 _NO_FILE = (
   '',
@@ -104,6 +127,7 @@ if __name__ == '__main__':
     doc=__doc__,
     use_gin=True,
     preload=['seqio'],
+    check=check,
     join=True,
     stops_on_preemption=True,
   )

@@ -41,8 +41,8 @@ _FLOORS = (
   ('config',),
   ('compilation', 'distributed', 'progress', 'vocabulary'),
   ('scratch',),
-  ('locks', 'strict_json'),
-  ('files',),
+  ('flag_types', 'locks', 'messages', 'strict_json'),
+  ('files', 'gin_text'),
   ('checks', 'file_errors'),
   ('errors', 'interrupts'),
 )

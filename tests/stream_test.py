@@ -253,10 +253,6 @@ BAD = {
     inference.Request('ant', ['bee \ud800']),
     r"prompts\[0\] holds '.ud800', half of a surrogate pair",
   ),
-  'invisible prompt': (
-    inference.Request('ant', ['\u200b']),
-    r'prompts\[0\] has no visible character',
-  ),
   'numbers': (inference.Request('ant', [3]), r'prompts\[0\] must be a string'),
   'missing': (inference.Request(float('nan'), ['ant']), r'nan .float.*drop'),
   'a set': (inference.Request('ant', {'bee'}), r'no order'),

@@ -43,8 +43,8 @@ _MOST = 1 << 24  # Of each size; memory ends before.
 # A known shape serves another batch if it costs at most this factor more than
 # the buckets of that batch.
 _MAX_COST_RATIO = 1.25
-# Beyond `max_shapes`, a batch that none holds gets a shape as large as all known
-# ones, unless that costs this factor more than each.
+# Beyond `max_shapes`, a batch that none holds gets a shape as large as all that
+# are known, unless that costs this factor more than each.
 _MAX_GROWTH = 4
 # Compiling a program takes about as long as running this many batches.
 _BATCHES_PER_PROGRAM = 16

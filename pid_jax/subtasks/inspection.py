@@ -13,14 +13,12 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
 import itertools
-import re
 import textwrap
 from typing import Any
 
 import numpy as np
 import seqio
 
-from pid_jax import checks
 from pid_jax import errors
 from pid_jax.subtasks import length_stats
 from pid_jax.subtasks import newlines
@@ -43,24 +41,6 @@ _ROWS = {
 }
 
 Lengths = Mapping[str, int]
-
-
-def parse_lengths(text: str | None) -> dict[str, int]:
-  """Parses feature lengths such as 'inputs=512,targets=64'.
-
-  Raises:
-    UserError: the text is not of that form.
-  """
-  lengths = {}
-  for part in filter(None, (text or '').split(',')):
-    name, _, number = part.partition('=')
-    if not re.fullmatch('0*[1-9][0-9]{0,8}', number):
-      raise errors.UserError(
-        f'cannot read the feature length {checks.shown(part)}; write '
-        'NAME=TOKENS, such as inputs=512,targets=64'
-      )
-    lengths[name.strip()] = int(number)
-  return lengths
 
 
 def check_lengths(task: seqio.Task, lengths: Lengths) -> None:
