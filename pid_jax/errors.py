@@ -6,8 +6,13 @@ The library raises `UserError` for invalid input; the commands print its one
 line and exit with status 2. Every other exception keeps its traceback.
 """
 
+from collections.abc import Callable
 from collections.abc import Iterable
 import difflib
+import functools
+from typing import Any, TypeVar
+
+_Function = TypeVar('_Function', bound=Callable[..., Any])
 
 
 class UserError(ValueError):
@@ -36,6 +41,28 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
   else:
     hint = 'none is known'
   return UserError(f'unknown {kind} {name!r}; {hint}')
+
+
+def unwrapped(function: _Function) -> _Function:
+  """Decorates a function that calls what raises other errors from UserErrors.
+
+  Returns:
+    The function, which raises such a UserError itself.
+  """
+
+  @functools.wraps(function)
+  def call(*args: Any, **kwargs: Any) -> Any:
+    try:
+      return function(*args, **kwargs)
+    except Exception as e:
+      cause: BaseException | None = e
+      while cause is not None and not isinstance(cause, UserError):
+        cause = cause.__cause__
+      if cause is None or cause is e:
+        raise
+      raise cause from e
+
+  return call
 
 
 def _or(names: list[str]) -> str:

@@ -128,6 +128,7 @@ class PredictionEvaluator:
     """Names of the tasks with metrics."""
     return [task.name for task in self._evaluator.eval_tasks]
 
+  @errors.unwrapped  # SeqIO raises a ValueError from each.
   def evaluate(self, params: PyTree, step: int) -> dict[str, float]:
     """Predicts all examples and computes the metrics.
 
