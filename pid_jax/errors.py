@@ -6,9 +6,14 @@ The library raises `UserError` for invalid input; the commands print its one
 line and exit with status 2. Every other exception keeps its traceback.
 """
 
+from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Mapping
 import difflib
+import functools
+from typing import Any, TypeVar
+
+_Function = TypeVar('_Function', bound=Callable[..., Any])
 
 
 class UserError(ValueError):
@@ -70,6 +75,28 @@ def unknown_argument(
   else:
     hint = f'its arguments are {", ".join(sorted(known))}'
   return UnknownArgument(f'{function} has no argument {name!r}; {hint}')
+
+
+def unwrapped(function: _Function) -> _Function:
+  """Decorates a function that calls what raises other errors from UserErrors.
+
+  Returns:
+    The function, which raises such a UserError itself.
+  """
+
+  @functools.wraps(function)
+  def call(*args: Any, **kwargs: Any) -> Any:
+    try:
+      return function(*args, **kwargs)
+    except Exception as e:
+      cause: BaseException | None = e
+      while cause is not None and not isinstance(cause, UserError):
+        cause = cause.__cause__
+      if cause is None or cause is e:
+        raise
+      raise cause from e
+
+  return call
 
 
 def _or(names: list[str]) -> str:

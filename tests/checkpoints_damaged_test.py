@@ -298,7 +298,7 @@ def test_a_target_is_there_whole_or_not_at_all(whole, tmp_path, monkeypatch):
     'pid_jax.checkpoints.weight_files.write_weights',
     lambda *_: (_ for _ in ()).throw(OSError(28, 'No space left on device')),
   )
-  with pytest.raises(errors.UserError, match='No space left'):
+  with pytest.raises(errors.UserError, match='no space left'):
     checkpoints.convert(
       whole / 'native', tmp_path / 'new', target_format='hugging_face'
     )

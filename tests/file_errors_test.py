@@ -91,3 +91,21 @@ def test_causes():
   assert file_errors.fault(RuntimeError('x; Permission denied')) is not None
   for other in (None, KeyError('x'), RuntimeError('x; Invalid argument')):
     assert file_errors.fault(other) is None
+
+
+def test_a_user_error_is_raised_as_it_is():
+  known = errors.UserError('a full disk')
+
+  @errors.unwrapped
+  def call(cause):
+    try:
+      raise cause
+    except Exception as e:
+      raise ValueError(f'Failed to evaluate: {e}') from e
+
+  with pytest.raises(errors.UserError) as e:
+    call(known)
+  assert e.value is known
+  with pytest.raises(ValueError, match='Failed to evaluate') as e:
+    call(KeyError('other'))
+  assert not isinstance(e.value, errors.UserError)

@@ -296,7 +296,7 @@ def test_the_page_is_written_atomically(tmp_path, monkeypatch):
   output = tmp_path / 'x.html'
   output.write_text('from before')
   monkeypatch.setattr(os, 'replace', full)
-  with pytest.raises(errors.UserError, match='x.html: No space left'):
+  with pytest.raises(errors.UserError, match='x.html: no space left'):
     viewer.write_report(source, output)
   assert sorted(os.listdir(tmp_path)) == ['x.html', 'x.jsonl']
   assert output.read_text() == 'from before'

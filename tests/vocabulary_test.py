@@ -172,7 +172,7 @@ def test_sha256_is_that_of_the_file(model_file):
 
 
 def test_a_missing_file_is_named(tmp_path):
-  with pytest.raises(errors.UserError, match='none.model.*No such file'):
+  with pytest.raises(errors.UserError, match='none.model.*no such file'):
     Vocabulary(tmp_path / 'none.model')
 
 

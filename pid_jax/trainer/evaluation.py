@@ -184,6 +184,7 @@ class PredictionEvaluator:
       for example in dataset.as_numpy_iterator()
     ]
 
+  @errors.unwrapped  # SeqIO raises a ValueError from each.
   def evaluate(self, params: PyTree, step: int) -> dict[str, float]:
     """Predicts all examples and computes the metrics.
 
