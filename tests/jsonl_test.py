@@ -10,12 +10,15 @@ import sys
 import gin
 import pytest
 import seqio
+import tensorflow as tf
 from toys import subtasks_data
 from toys import tasks_data
 
 from pid_jax import errors
 from pid_jax import subtasks
 from pid_jax import trainer
+from pid_jax.inference import predict_file
+from pid_jax.subtasks import examples as examples_lib
 from pid_jax.tasks import bookings
 from pid_jax.tasks import jsonl
 from pid_jax.trainer import setup
@@ -263,6 +266,59 @@ def test_lines_and_empty_targets_reach_the_metrics(tmp_path):
   assert figures['rougeLsum'] == figures['rouge1'] == 1 / 2
   assert figures['rougeL'] == 1 / 4
   assert figures['whole_rouge1'] == pytest.approx(2 * (2 / 3) / (1 + 2 / 3))
+
+
+def test_an_empty_input_is_eos_and_a_prompt_has_tokens(tmp_path):
+  path = tmp_path / 'x.jsonl'
+  path.write_text(_changed(['inputs'], ''))
+  vocabulary = bookings.VOCABULARY_FILE
+  name = jsonl.register('jsonl_blank', train=path, vocabulary=vocabulary)
+  for suffix, inputs in (('', [1]), ('_joint', [1])):
+    (row,) = seqio.TaskRegistry.get(name + suffix).get_dataset(shuffle=False)
+    assert row['inputs'].numpy().tolist() == inputs
+  first = next(
+    iter(seqio.TaskRegistry.get(f'{name}_pie').get_dataset(shuffle=False))
+  )
+  assert first['inputs'].numpy()[-1] == 1 and len(first['inputs']) > 1
+  # A source other than JSON lines has the same rule.
+  for prompt in ('', ' \u3000', '\u200b', '\u00ad\ufeff'):
+    assert examples_lib.is_blank(prompt)
+    name = subtasks_data.register(
+      {
+        'train': [
+          {
+            'example_id': 'one',
+            'inputs': 'x',
+            'prompts': ['a', prompt],
+            'targets': ['', ''],
+            'subtasks': ['m', 'n'],
+          }
+        ]
+      },
+      vocabulary=seqio.ByteVocabulary(),
+    )
+    with pytest.raises(tf.errors.InvalidArgumentError) as error:
+      list(seqio.TaskRegistry.get(name).get_dataset(shuffle=False))
+    assert 'subtask n: the prompt is empty' in str(
+      subtasks.user_error(error.value)
+    )
+  assert not examples_lib.is_blank('\u200bx')
+
+
+def test_predict_finds_mistakes_before_the_model_is_loaded(tmp_path):
+  for line in (
+    '{"id": ' + '9' * 5000 + ', "inputs": "a", "subtasks": []}',
+    '{"id": "x\\ud800", "inputs": "a", "subtasks": []}',
+    _changed(['subtasks', 0, 'prompt'], '\u200b'),
+  ):
+    (tmp_path / 'in.jsonl').write_text(json.dumps(GOOD) + '\n' + line)
+    with pytest.raises(errors.UserError, match='in.jsonl, line 2'):
+      predict_file.answer_file(
+        lambda: pytest.fail('loaded'),
+        tmp_path / 'in.jsonl',
+        tmp_path / 'out.jsonl',
+      )
+    assert [p.name for p in tmp_path.iterdir()] == ['in.jsonl']
 
 
 def test_registered_by_gin(tmp_path):

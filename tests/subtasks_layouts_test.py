@@ -236,15 +236,14 @@ def test_messages_of_graphs():
   example = {
     **EXAMPLE,
     'prompts': ['', 's1'],
-    'subtasks': ['l\u00e4nge "1"', 'b'],
+    'subtasks': ['l\u00e4nge\n"1"' + 'x' * 200, 'b'],
   }
   name = subtasks_data.register({'train': [example]})
   with pytest.raises(tf.errors.InvalidArgumentError) as error:
     _list(_dataset(name))
   message = str(subtasks.user_error(error.value))
-  assert message.startswith(
-    f'task {name}, example one, subtask l\u00e4nge "1": '
-  )
+  name = f'task {name}, example one, subtask l\u00e4nge "1"' + 'x' * 71
+  assert message.startswith(f'{name}: ')
   assert subtasks.user_error(ValueError('another')) is None
 
 

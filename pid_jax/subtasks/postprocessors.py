@@ -231,6 +231,8 @@ def group_by_example(
         f'the example id {name!r} occurs twice; ids must be unique in a split, '
         'or the subtasks of an example cannot be grouped'
       )
+    if {len(target['targets']), len(target['subtasks'])} != {size}:
+      raise ValueError(f'the rows of {name!r} differ in their subtasks')
     prediction[index] = output
     target['targets'][index] = row['target']
     target['subtasks'][index] = row['subtask']

@@ -23,6 +23,7 @@ from pid_jax.subtasks import examples
 
 _MARK = '[pid_jax] '
 _END = ' [/pid_jax]'
+_MAX_NAME = 80  # Characters of a name in messages.
 
 Example = Mapping[str, tf.Tensor]
 Message = list[str | tf.Tensor]
@@ -39,7 +40,9 @@ def user_error(error: BaseException) -> errors.UserError | None:
   found = re.search(
     re.escape(_MARK) + '(.*?)' + re.escape(_END), str(error), re.DOTALL
   )
-  return errors.UserError(_unescape(found.group(1))) if found else None
+  if not found:
+    return None
+  return errors.UserError(' '.join(_unescape(found.group(1)).split()))
 
 
 @contextlib.contextmanager
@@ -93,7 +96,11 @@ def require(condition: tf.Tensor, message: Callable[[], Message]) -> tf.Tensor:
 
 def where(task: str, example: Example) -> Message:
   """Returns the beginning of each message about an example."""
-  return ['task ', task, ', example ', example['example_id']]
+  return ['task ', task, ', example ', _cut(example['example_id'])]
+
+
+def _cut(name: tf.Tensor) -> tf.Tensor:
+  return tf.strings.substr(name, 0, _MAX_NAME, unit='UTF8_CHAR')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -268,4 +275,4 @@ def _check_longest(
 
 def _where_subtask(task: str, example: Example, index: tf.Tensor) -> Message:
   name = tf.gather(example['subtasks_pretokenized'], index)
-  return [*where(task, example), ', subtask ', name]
+  return [*where(task, example), ', subtask ', _cut(name)]
