@@ -180,6 +180,63 @@ def test_train_then_evaluate(run, tmp_path):
   assert status == 2 and 'beam_size and sampler exclude each other' in err
 
 
+_JSONL = """
+from __gin__ import dynamic_registration
+from pid_jax import trainer
+from pid_jax.tasks import jsonl
+
+MIXTURE_OR_TASK_NAME = @jsonl.register()
+jsonl.register:
+  name = 'of_a_file'
+  validation = %FILE
+  vocabulary = %VOCABULARY
+FILE = 'lines.jsonl'
+NUM_PARTITIONS = 1
+NUM_FSDP = 1
+infer_eval/trainer.DatasetConfig:
+  mixture_or_task_name = %MIXTURE_OR_TASK_NAME
+  task_feature_lengths = {
+    'inputs': 8, 'prompts': 2, 'targets': 2, 'subtasks': 2
+  }
+  split = 'test'
+  batch_size = 2
+  shuffle = False
+  pack = False
+"""
+
+
+def test_evaluate_says_which_file_of_the_configuration_is_missing(
+  run, tmp_path, monkeypatch
+):
+  toy.copy_finished(tmp_path / 'model')
+  vocabulary = toy.vocabulary().sentencepiece_model_file
+  (tmp_path / 'model' / 'config.gin').write_text(
+    f'VOCABULARY = {vocabulary!r}\n{_JSONL}'
+  )
+  line = {'inputs': 'a b', 'subtasks': []}
+  line['subtasks'].append({'name': 's', 'prompt': 'a', 'target': 'b'})
+  (tmp_path / 'lines.jsonl').write_text(json.dumps(line))
+  # The task has no test; so validation is read, and that is said.
+  status, out, err = run(evaluate, '--model_dir=model')
+  assert not status, err
+  assert 'of_a_file has no test split: validation is read' in out
+  assert 'of_a_file/exact_match' in out
+  assert 'predictions' not in out  # None is missing.
+  assert list((tmp_path / 'model/evaluation').glob('validation-2*'))
+  status, _, err = run(evaluate, '--model_dir=model', '--split=test')
+  assert status == 2 and "unknown split of of_a_file 'test'" in err
+
+  (tmp_path / 'elsewhere').mkdir()
+  monkeypatch.chdir(tmp_path / 'elsewhere')
+  status, _, err = run(evaluate, f'--model_dir={tmp_path}/model')
+  assert status == 2 and err.startswith('error: ') and err.count('\n') == 1
+  assert 'elsewhere/lines.jsonl' in err and 'model/config.gin' in err
+  assert '--input=FILE.jsonl' in err
+  flag = f"--gin.FILE='{tmp_path}/lines.jsonl'"
+  status, _, err = run(evaluate, f'--model_dir={tmp_path}/model', flag)
+  assert not status, err
+
+
 @pytest.mark.parametrize(
   'flags, message',
   [

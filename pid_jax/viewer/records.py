@@ -138,7 +138,7 @@ def _from_predict(
   golds = [_golds(subtask) for subtask in subtasks]
   scores = [_number_or_none(subtask.get('score')) for subtask in subtasks]
   return Example(
-    example_id=str(record.get('id', number)),
+    example_id=_id(record.get('id', number)),
     task=task,
     inputs=_text(record['inputs']),
     names=[_text(subtask['name']) for subtask in subtasks],
@@ -158,8 +158,8 @@ def _from_example(
   where: str,
 ) -> Example:
   """Reads a target and a prediction of subtasks/postprocessors.py."""
-  if isinstance(prediction, str):
-    raise ValueError('the prediction is a string')
+  if not isinstance(prediction, list):
+    raise TypeError('the prediction is no list')
   (prediction,), _ = postprocessors.align([target], [prediction])
   blank = [''] * len(target['targets'])
   has_groups = 'pairs' in target
@@ -205,7 +205,9 @@ def _from_text(record: Mapping[str, Any], task: str, number: int) -> Example:
 
 
 def _row(record: Mapping[str, Any], where: str) -> Mapping[str, Any]:
-  """Checks the counts in a row of NAME_pie."""
+  """Checks a row of NAME_pie."""
+  for key in ('example_id', 'subtask', 'target'):
+    _text(record[key])
   size = checks.integer(
     f'{where}: "num_subtasks"', record['num_subtasks'], 1, _MAX_SUBTASKS
   )
@@ -221,6 +223,12 @@ def _golds(subtask: Mapping[str, Any]) -> list[str]:
   if not texts:
     texts = [_text(subtask['target']), *_texts(subtask.get('answers'))]
   return list(dict.fromkeys(texts))
+
+
+def _id(value: Any) -> str:
+  if isinstance(value, bool) or not isinstance(value, str | int):
+    raise TypeError(f'not an id: {value!r}')
+  return str(value)
 
 
 def _text(value: Any) -> str:
