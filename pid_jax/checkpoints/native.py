@@ -17,6 +17,7 @@ MODEL_DIR of a model in another format.
 
 from collections.abc import Mapping
 import json
+import math
 import re
 from typing import Any
 import zlib
@@ -209,9 +210,23 @@ def resolve_step(
 
 
 def read_metrics(model_dir: epath.PathLike, step: int) -> dict[str, float]:
-  """Metrics of the evaluation at a step; empty where there was none."""
+  """Returns the metrics of a step's evaluation; empty where there was none.
+
+  Raises:
+    UserError: the file is damaged.
+  """
   path = checkpoints_path(model_dir) / str(step) / 'metrics/metrics'
-  return json.loads(path.read_text()) if path.exists() else {}
+  if not path.exists():
+    return {}
+  # Of a metric that is not finite, as Python writes it.
+  metrics = strict_json.read_object(path, 'the metrics', allow_nan=True)
+  for name, value in metrics.items():
+    if isinstance(value, bool) or not isinstance(value, int | float):
+      raise errors.UserError(
+        f'{path}: {checks.shown(name)} must be a number; got '
+        f'{checks.shown(value)}.'
+      )
+  return metrics
 
 
 def read_config(model_dir: epath.PathLike) -> dict[str, Any]:
@@ -414,7 +429,7 @@ def _best_step(model_dir, available) -> int | None:
   values = {}
   for step in available:
     value = read_metrics(model_dir, step).get(selection['metric'])
-    if value is not None:
+    if value is not None and not math.isnan(value):
       values[step] = sign * value
   # Of equals the last, which is also the one that the trainer keeps.
   return max(values, key=lambda s: (values[s], s)) if values else None

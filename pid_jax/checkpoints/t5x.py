@@ -367,6 +367,7 @@ def _read_step(stored: Mapping[str, Tensor], path: epath.Path) -> int:
 def _open_legacy(path: epath.Path) -> dict[str, Tensor]:
   """Opens a checkpoint of T5X's legacy format, from before it used orbax."""
   file = path / LEGACY_FILE
+  tensorstore_io.check_regular(path)
   try:
     # Flax's msgpack holds numbers, strings and arrays, and nothing that runs.
     content = flax.serialization.msgpack_restore(file.read_bytes())
