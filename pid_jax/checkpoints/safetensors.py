@@ -81,7 +81,8 @@ def open_file(path: epath.PathLike) -> dict[str, tensors_lib.Tensor]:
       raise _damaged(
         path,
         f'{checks.shown(name)} is said to be {dtype} '
-        f'{checks.shown(list(shape))} in bytes {first} to {last} of the data, which begin at {end}',
+        f'{checks.shown(list(shape))} in bytes {first} to {last} of the data, '
+        f'which begin at {end}',
       )
     end = last
   if 8 + length + end != size:
