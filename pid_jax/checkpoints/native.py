@@ -50,6 +50,7 @@ VOCABULARY_FILE = 'vocabulary.model'
 CHECKPOINTS = 'checkpoints'
 PARAMS = 'params'
 STATE = 'state'
+_CHECKSUM = 'checksum'  # Of the others in config.json, and of metrics.
 MAX_STEP = 2**31 - 1  # Steps are int32.
 _FIELDS = ('model', 'vocabulary', 'task', 'selection')  # Of config.json.
 
@@ -220,13 +221,25 @@ def read_metrics(model_dir: epath.PathLike, step: int) -> dict[str, float]:
     return {}
   # Of a metric that is not finite, as Python writes it.
   metrics = strict_json.read_object(path, 'the metrics', allow_nan=True)
+  recorded = metrics.pop(_CHECKSUM, None)
   for name, value in metrics.items():
     if isinstance(value, bool) or not isinstance(value, int | float):
       raise errors.UserError(
         f'{path}: {checks.shown(name)} must be a number; got '
         f'{checks.shown(value)}.'
       )
+  if recorded not in (None, with_checksum(metrics)[_CHECKSUM]):
+    raise errors.UserError(
+      f'{path} is damaged: its checksum differs. Use another copy, or '
+      'delete it: the step then has no metrics.'
+    )
   return metrics
+
+
+def with_checksum(metrics: Mapping[str, float]) -> dict[str, float]:
+  """Returns metrics as they are written, so that `read_metrics` can check."""
+  values = {name: float(value) for name, value in metrics.items()}
+  return {**values, _CHECKSUM: int(_checksum(values), 16)}
 
 
 def read_config(model_dir: epath.PathLike) -> dict[str, Any]:
@@ -248,7 +261,7 @@ def read_config(model_dir: epath.PathLike) -> dict[str, Any]:
       f"{model_dir} is a model of Hugging Face's, not the MODEL_DIR of a "
       'training here: python -m pid_jax.convert makes one of it.'
     )
-  recorded = description.pop('checksum', None)
+  recorded = description.pop(_CHECKSUM, None)
   try:
     _check_description(description)
     if recorded not in (None, _checksum(description)):
@@ -266,7 +279,7 @@ def _check_description(description: Mapping[str, Any]) -> None:
   """Checks every field of config.json by type and range."""
   for name in description:
     if name not in _FIELDS:
-      raise errors.unknown('field', name, [*_FIELDS, 'checksum'])
+      raise errors.unknown('field', name, [*_FIELDS, _CHECKSUM])
   config_lib.T5Config.from_dict(description.get('model'))
   check_task(description.get('task'))
   selection = _object('selection', description.get('selection') or {})
@@ -390,7 +403,7 @@ def write_config(
     _check_same_run(model_dir, read_config(model_dir), description)
   if isinstance(vocabulary, vocabulary_lib.Vocabulary):
     files.write(model_dir / VOCABULARY_FILE, vocabulary.model_bytes)
-  description['checksum'] = _checksum(description)
+  description[_CHECKSUM] = _checksum(description)
   text = json.dumps(description, indent=2) + '\n'
   files.write(model_dir / CONFIG_FILE, text.encode())
 
