@@ -472,3 +472,21 @@ def test_a_size_that_differs_is_named_by_its_field(tmp_path):
   layers = CONFIG.num_encoder_layers
   assert f'num_encoder_layers is {layers} there, {layers + 2} here' in message
   assert len(message) < 500 and 'kernel' not in message
+
+
+def test_metrics_that_were_changed(tmp_path):
+  file = tmp_path / 'checkpoints/7/metrics/metrics'
+  file.parent.mkdir(parents=True)
+  metrics = {'a/exact_match': 0.7125, 'a/loss': 1e-7, 'a/none': float('nan')}
+  file.write_text(json.dumps(checkpoints.with_checksum(metrics)))
+  read = checkpoints.read_metrics(tmp_path, 7)
+  assert np.isnan(read.pop('a/none'))
+  assert read == {'a/exact_match': 0.7125, 'a/loss': 1e-7}
+  file.write_text(file.read_text().replace('0.7125', '0.7625'))
+  with pytest.raises(errors.UserError, match='metrics is damaged'):
+    checkpoints.read_metrics(tmp_path, 7)
+  file.write_text('{"a/exact_match": 0.7625}')  # Of an earlier version.
+  assert checkpoints.read_metrics(tmp_path, 7) == {'a/exact_match': 0.7625}
+  file.write_text('{"a/exact_match": "x"}')
+  with pytest.raises(errors.UserError, match="must be a number; got 'x'"):
+    checkpoints.read_metrics(tmp_path, 7)
