@@ -182,6 +182,51 @@ def test_a_checkpoint_without_a_vocabulary(model, tmp_path):
     pid_jax.PromptInDecoder.from_pretrained(tmp_path / 'x', vocabulary=small)
 
 
+def test_a_layout_that_the_checkpoint_does_not_say(model, tmp_path, caplog):
+  for layout in ('pid', 'pie'):
+    known = dataclasses.replace(model, task={'layout': layout})
+    checkpoints.save(tmp_path / layout, known)
+  checkpoints.save(tmp_path / 'plain', dataclasses.replace(model, task={}))
+  load = pid_jax.PromptInDecoder.from_pretrained
+  answers = lambda path, **kwargs: load(tmp_path / path, **kwargs).generate(
+    *JOB, max_new_tokens=3, return_scores=True
+  )
+  expected = {layout: answers(layout) for layout in ('pid', 'pie')}
+  assert expected['pid'] != expected['pie']
+  caplog.clear()
+  assert answers('plain', layout='pie') == expected['pie']
+  assert answers('plain', layout='pid') == expected['pid']
+  assert not [m for m in caplog.messages if 'layout' in m]
+  assert answers('plain') == expected['pid']
+  (told,) = [m for m in caplog.messages if 'layout' in m]
+  assert '--layout=pie' in told and str(tmp_path / 'plain') in told
+  # What is known cannot be overridden, but repeated.
+  assert answers('pie', layout='pie') == expected['pie']
+  with pytest.raises(errors.UserError, match="trained .*'pie'"):
+    load(tmp_path / 'pie', layout='pid')
+  with pytest.raises(errors.UserError, match="layout .*'pid', 'pie'.*'joint'"):
+    load(tmp_path / 'plain', layout='joint')
+
+
+@pytest.mark.parametrize(
+  'flags, words',
+  [
+    (['--extra_ids=9'], '--vocabulary'),
+    (['--vocabulary=x', '--extra_ids=-1'], 'extra_ids .*at least 0'),
+    (['--vocabulary=x', '--extra_ids=100000000'], 'extra_ids .*at most'),
+    (['--step=5'], 'no checkpoint of step 5'),
+  ],
+)
+def test_flags_of_the_command_that_cannot_be(flags, words, model, tmp_path):
+  checkpoints.save(tmp_path / 'x', dataclasses.replace(model, vocabulary=None))
+  parser = argparse.ArgumentParser()
+  convert.add_flags(parser)
+  args = [str(tmp_path / 'x'), str(tmp_path / 'y'), *flags]
+  with pytest.raises(errors.UserError, match=words):
+    convert.main(parser.parse_args(args))
+  assert [p.name for p in tmp_path.iterdir()] == ['x']
+
+
 def test_the_command(model, tmp_path, capsys):
   checkpoints.save(
     tmp_path / 'ours', dataclasses.replace(model, vocabulary=None)

@@ -351,6 +351,24 @@ def test_state_of_each_optimizer_comes_back(tmp_path, name, ema):
   assert_equal(restored, state)
   assert position == files
 
+  # A changed byte is refused, in either item.
+  for item in ('params', 'state'):
+    file = tmp_path / 'checkpoints' / '7' / item / 'checksums.json'
+    content = file.read_text()
+    damaged = json.loads(content)
+    array = max(damaged['crc32'])
+    damaged['crc32'][array][0] = '00000000'
+    file.write_text(json.dumps(damaged))
+    with checkpointer.Checkpointer(tmp_path, cfg) as restorer:
+      with pytest.raises(errors.UserError, match=f'checksum of {array} '):
+        restorer.restore(shapes)
+    file.write_text(content)
+  # Those of before there were checksums come back.
+  for file in tmp_path.rglob('checksums.json'):
+    file.unlink()
+  with checkpointer.Checkpointer(tmp_path, cfg) as restorer:
+    assert_equal(restorer.restore(shapes)[0], state)
+
 
 def test_refuses_another_optimizer_without_a_record(tmp_path):
   toy.copy_finished(tmp_path)

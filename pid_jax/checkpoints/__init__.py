@@ -31,6 +31,7 @@ from pid_jax.checkpoints.native import read_config
 from pid_jax.checkpoints.native import read_metrics
 from pid_jax.checkpoints.native import resolve_step
 from pid_jax.checkpoints.native import steps
+from pid_jax.checkpoints.native import with_checksum
 from pid_jax.checkpoints.native import write_config
 from pid_jax.checkpoints.trees import TreeRestore
 from pid_jax.checkpoints.trees import TreeSave

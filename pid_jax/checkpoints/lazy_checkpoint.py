@@ -18,6 +18,7 @@ from typing import Any
 
 from etils import epath
 from flax import traverse_util
+import numpy as np
 
 from pid_jax import checks
 from pid_jax import config as config_lib
@@ -168,11 +169,21 @@ class LazyCheckpoint:
       The same with arrays, cast to the wanted dtype.
 
     Raises:
-      UserError: see `check`. Nothing has been allocated by then.
+      UserError: see `check`, and nothing has been allocated by then; or a
+        parameter is damaged, or not finite.
     """
     sources = names.from_plain(self.fitted(config), config)
     flat = tensors_lib.flatten(wanted)
-    arrays = tensors_lib.read_to_devices(sources, flat)
+
+    def check(name: str, part: np.ndarray) -> None:
+      if not tensors_lib.is_finite(part):
+        raise errors.UserError(
+          f'The checkpoint {self.path} holds NaN or infinity in '
+          f'{sources[name].name}: its training diverged, or a file is damaged. '
+          'Use another step of the model, or another copy.'
+        )
+
+    arrays = tensors_lib.read_to_devices(sources, flat, check)
     return traverse_util.unflatten_dict(arrays, sep='/')
 
 
@@ -199,6 +210,10 @@ def check_shapes(
   """
 
   def both(name, there):
+    name, there = (
+      x if x.isprintable() and len(x) < 100 else checks.shown(x)
+      for x in (name, there)
+    )
     return name if there == name else f'{name} ({there} there)'
 
   saved_names = saved_names or {}

@@ -18,7 +18,7 @@ MODEL_DIR of a model in another format.
 
 from collections.abc import Mapping
 import json
-import os
+import math
 import re
 from typing import Any
 import zlib
@@ -51,6 +51,7 @@ VOCABULARY_FILE = 'vocabulary.model'
 CHECKPOINTS = 'checkpoints'
 PARAMS = 'params'
 STATE = 'state'
+_CHECKSUM = 'checksum'  # Of the others in config.json, and of metrics.
 MAX_STEP = 2**31 - 1  # Steps are int32.
 _FIELDS = ('model', 'vocabulary', 'task', 'selection')  # Of config.json.
 
@@ -211,9 +212,35 @@ def resolve_step(
 
 
 def read_metrics(model_dir: epath.PathLike, step: int) -> dict[str, float]:
-  """Metrics of the evaluation at a step; empty where there was none."""
+  """Returns the metrics of a step's evaluation; empty where there was none.
+
+  Raises:
+    UserError: the file is damaged.
+  """
   path = checkpoints_path(model_dir) / str(step) / 'metrics/metrics'
-  return json.loads(path.read_text()) if path.exists() else {}
+  if not path.exists():
+    return {}
+  # Of a metric that is not finite, as Python writes it.
+  metrics = strict_json.read_object(path, 'the metrics', allow_nan=True)
+  recorded = metrics.pop(_CHECKSUM, None)
+  for name, value in metrics.items():
+    if isinstance(value, bool) or not isinstance(value, int | float):
+      raise errors.UserError(
+        f'{path}: {checks.shown(name)} must be a number; got '
+        f'{checks.shown(value)}.'
+      )
+  if recorded not in (None, with_checksum(metrics)[_CHECKSUM]):
+    raise errors.UserError(
+      f'{path} is damaged: its checksum differs. Use another copy, or '
+      'delete it: the step then has no metrics.'
+    )
+  return metrics
+
+
+def with_checksum(metrics: Mapping[str, float]) -> dict[str, float]:
+  """Returns metrics as they are written, so that `read_metrics` can check."""
+  values = {name: float(value) for name, value in metrics.items()}
+  return {**values, _CHECKSUM: int(_checksum(values), 16)}
 
 
 def read_config(model_dir: epath.PathLike) -> dict[str, Any]:
@@ -223,7 +250,7 @@ def read_config(model_dir: epath.PathLike) -> dict[str, Any]:
     UserError: there is none, or it is not what `write_config` writes; of the
       model every field is checked.
   """
-  path = files.path(model_dir, 'MODEL_DIR') / CONFIG_FILE
+  path = epath.Path(model_dir) / CONFIG_FILE
   if not path.exists():
     raise errors.UserError(
       f'{path} does not exist: {model_dir} is not the MODEL_DIR of a trained '
@@ -235,7 +262,7 @@ def read_config(model_dir: epath.PathLike) -> dict[str, Any]:
       f"{model_dir} is a model of Hugging Face's, not the MODEL_DIR of a "
       'training here: python -m pid_jax.convert makes one of it.'
     )
-  recorded = description.pop('checksum', None)
+  recorded = description.pop(_CHECKSUM, None)
   try:
     _check_description(description)
     if recorded not in (None, _checksum(description)):
@@ -253,7 +280,7 @@ def _check_description(description: Mapping[str, Any]) -> None:
   """Checks every field of config.json by type and range."""
   for name in description:
     if name not in _FIELDS:
-      raise errors.unknown('field', name, [*_FIELDS, 'checksum'])
+      raise errors.unknown('field', name, [*_FIELDS, _CHECKSUM])
   config_lib.T5Config.from_dict(description.get('model'))
   check_task(description.get('task'))
   selection = _object('selection', description.get('selection') or {})
@@ -323,14 +350,8 @@ def read_vocabulary(
     return vocabulary_lib.ByteVocabulary(
       entry['extra_ids'], sentinels_in_text=entry['sentinels_in_text']
     )
-  file = entry['file']
-  if not isinstance(file, str) or file != os.path.basename(file) or not file:
-    raise errors.UserError(
-      f'{model_dir}/{CONFIG_FILE}: the file of the vocabulary must be the name '
-      f'of a file beside it; got {checks.shown(file)}.'
-    )
   vocabulary = vocabulary_lib.Vocabulary(
-    files.path(model_dir) / file, extra_ids=entry['extra_ids']
+    epath.Path(model_dir) / entry['file'], extra_ids=entry['extra_ids']
   )
   if vocabulary.sha256 != entry['sha256']:
     raise errors.UserError(
@@ -362,9 +383,8 @@ def write_config(
     UserError: the directory belongs to a model of another shape, vocabulary or
       task.
   """
-  model_dir = files.path(model_dir, 'MODEL_DIR')
-  with files.explained(f'cannot write to MODEL_DIR {model_dir}'):
-    model_dir.mkdir(parents=True, exist_ok=True)
+  model_dir = epath.Path(model_dir)
+  model_dir.mkdir(parents=True, exist_ok=True)
   description = {'model': config.to_dict(), 'vocabulary': None, 'task': task}
   if selection:
     description['selection'] = dict(selection)
@@ -388,7 +408,7 @@ def write_config(
     _check_same_run(model_dir, old, description)
   if isinstance(vocabulary, vocabulary_lib.Vocabulary):
     files.write(model_dir / VOCABULARY_FILE, vocabulary.model_bytes)
-  description['checksum'] = _checksum(description)
+  description[_CHECKSUM] = _checksum(description)
   text = json.dumps(description, indent=2) + '\n'
   files.write(model_dir / CONFIG_FILE, text.encode())
 
@@ -439,7 +459,7 @@ def _best_step(model_dir, available) -> int | None:
   values = {}
   for step in available:
     value = read_metrics(model_dir, step).get(selection['metric'])
-    if value is not None:
+    if value is not None and not math.isnan(value):
       values[step] = sign * value
   # Of equals the last, which is also the one that the trainer keeps.
   return max(values, key=lambda s: (values[s], s)) if values else None

@@ -66,22 +66,23 @@ def open_file(path: epath.PathLike) -> dict[str, tensors_lib.Tensor]:
       content = f.read(length)
   try:
     header = strict_json.parse(content, 'the header')
+    if not isinstance(header, dict):
+      raise errors.UserError(f'the header is {strict_json.kind(header)}')
     header.pop('__metadata__', None)
     entries = sorted(
       (_parse(name, entry) for name, entry in header.items()),
       key=lambda entry: entry[3:],
     )
   except errors.UserError as e:
-    raise _damaged(path, str(e)) from e
-  except (ValueError, TypeError, KeyError, AttributeError) as e:
-    raise _damaged(path, f'the header cannot be understood ({e})') from e
+    raise _damaged(path, str(e).rstrip('.')) from e
   end = 0
   for name, dtype, shape, first, last in entries:
     if first != end or last - first != math.prod(shape) * dtype.itemsize:
       raise _damaged(
         path,
-        f'{name[:80]} is said to be {dtype} {checks.shown(list(shape))} in '
-        f'bytes {first} to {last} of the data, which begin at {end}',
+        f'{checks.shown(name)} is said to be {dtype} '
+        f'{checks.shown(list(shape))} in bytes {first} to {last} of the data, '
+        f'which begin at {end}',
       )
     end = last
   if 8 + length + end != size:
@@ -127,14 +128,20 @@ def write_file(
       os.fsync(f.fileno())
 
 
-def _parse(name: str, entry: Mapping[str, Any]) -> tuple[Any, ...]:
-  kind = checks.one_of(f'the dtype of {name}', entry['dtype'], tuple(DTYPES))
-  shape = tuple(entry['shape'])
-  first, last = entry['data_offsets']
-  for number in (*shape, first, last):
-    if type(number) is not int or number < 0:
-      raise ValueError(f'{name} has {number!r} for a size')
-  return name, DTYPES[kind], shape, first, last
+def _parse(name: str, entry: Any) -> tuple[Any, ...]:
+  """Returns name, dtype, shape, start and end of a tensor, checked."""
+  where = checks.shown(name)
+  if not isinstance(entry, dict):
+    raise errors.UserError(f'{where} is {strict_json.kind(entry)}')
+  kind = checks.one_of(f'the dtype of {where}', entry.get('dtype'), [*DTYPES])
+  shape, offsets = entry.get('shape'), entry.get('data_offsets')
+  if not isinstance(shape, list) or not isinstance(offsets, list):
+    raise errors.UserError(f'{where} has no list for its shape or its offsets')
+  if len(offsets) != 2:
+    raise errors.UserError(f'{where} has {len(offsets)} offsets')
+  for number in (*shape, *offsets):
+    checks.integer(f'a size or offset of {where}', number, 0)
+  return name, DTYPES[kind], tuple(shape), *offsets
 
 
 def _damaged(path: epath.Path, what: str) -> errors.UserError:

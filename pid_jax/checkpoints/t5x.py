@@ -34,6 +34,7 @@ from pid_jax import adafactor
 from pid_jax import checks
 from pid_jax import config as config_lib
 from pid_jax import errors
+from pid_jax import files
 from pid_jax.checkpoints import lazy_checkpoint
 from pid_jax.checkpoints import names
 from pid_jax.checkpoints import native
@@ -367,6 +368,7 @@ def _read_step(stored: Mapping[str, Tensor], path: epath.Path) -> int:
 def _open_legacy(path: epath.Path) -> dict[str, Tensor]:
   """Opens a checkpoint of T5X's legacy format, from before it used orbax."""
   file = path / LEGACY_FILE
+  tensorstore_io.check_regular(path)
   try:
     # Flax's msgpack holds numbers, strings and arrays, and nothing that runs.
     content = flax.serialization.msgpack_restore(file.read_bytes())
@@ -410,16 +412,21 @@ def _legacy_spec(
     folder = path_there.rstrip('/').rsplit('/')[-1]
   except (KeyError, TypeError, AttributeError) as e:
     raise errors.UserError(
-      f'{path / LEGACY_FILE} does not say where {name} is: {spec}.'
+      f'{path / LEGACY_FILE} does not say where {name} is: '
+      f'{checks.shown(spec)}.'
     ) from e
-  if path_there.strip('/') != folder or folder in ('..', '.', ''):
+  is_name = path_there.strip('/') == folder and '\0' not in folder
+  if not is_name or folder in ('..', '.', ''):
     raise errors.UserError(
       f'{path / LEGACY_FILE} names a path outside its folder for {name}: '
-      f'{path_there}.'
+      f'{checks.shown(path_there)}.'
     )
-  if not (path / folder / '.zarray').exists():
+  with files.explained(f'cannot read {path}'):
+    is_there = (path / folder / '.zarray').exists()
+  if not is_there:
     raise errors.UserError(
-      f'{path} lacks {folder}, which {LEGACY_FILE} names for {name}.'
+      f'{path} lacks {checks.shown(folder)}, which {LEGACY_FILE} names for '
+      f'{name}.'
     )
   # Moments that are all zero may have no file.
   is_moment = not name.startswith('target/')

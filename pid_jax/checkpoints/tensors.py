@@ -177,13 +177,16 @@ def equal(a: Tensor, b: Tensor) -> bool:
 
 
 def read_to_devices(
-  sources: Mapping[str, Tensor], wanted: Mapping[str, jax.ShapeDtypeStruct]
+  sources: Mapping[str, Tensor],
+  wanted: Mapping[str, jax.ShapeDtypeStruct],
+  check: Callable[[str, np.ndarray], None] = lambda name, part: None,
 ) -> dict[str, jax.Array]:
   """Reads tensors to the devices that are to hold them, and no more of them.
 
   Args:
     sources: name -> tensor of the wanted shape.
     wanted: name -> shape, dtype and sharding.
+    check: called with a name and the part that was read of it; may raise.
 
   Returns:
     name -> array. Each process has read the part that its devices hold.
@@ -204,6 +207,7 @@ def read_to_devices(
       for axis in zip(*boxes, strict=True)
     )
     part = source.read(around, struct.dtype)
+    check(name, part)
 
     def shard(index: Box) -> np.ndarray:
       inside = tuple(
@@ -229,6 +233,14 @@ def read_all(
   with futures.ThreadPoolExecutor(_NUM_THREADS) as pool:
     arrays = pool.map(lambda tensor: tensor.read(dtype=dtype), sources.values())
     return dict(zip(sources, arrays, strict=True))
+
+
+def is_finite(array: np.ndarray) -> bool:
+  """Whether no number of a float32 or bfloat16 array is NaN or infinite."""
+  if array.dtype == DTYPES['bfloat16']:  # NumPy adds these slowly.
+    return not (array.view(np.uint16) & 0x7F80 == 0x7F80).any()
+  with np.errstate(over='ignore', invalid='ignore'):
+    return bool(np.isfinite(array.sum())) or bool(np.isfinite(array).all())
 
 
 def flatten(tree: PyTree) -> dict[str, Any]:

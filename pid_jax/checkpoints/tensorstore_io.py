@@ -87,6 +87,7 @@ def _read_specs(path: epath.Path) -> dict[str, dict[str, Any]]:
   """Returns 'a/b/c' -> TensorStore's spec, as the tree's metadata say."""
   if not path.is_dir():
     raise errors.UserError(f'There is no checkpoint at {path}.')
+  check_regular(path)
   file = path / _METADATA_FILE
   if not file.exists():
     raise errors.UserError(
@@ -122,6 +123,15 @@ def _read_specs(path: epath.Path) -> dict[str, dict[str, Any]]:
       )
     specs['/'.join(keys)] = spec
   return specs
+
+
+def check_regular(path: epath.Path) -> None:
+  """Raises UserError for a FIFO or device in a folder, which may never end."""
+  if files.is_remote(path):
+    return
+  for folder, _, file_names in os.walk(path):
+    for name in file_names:
+      files.check_regular(os.path.join(folder, name), 'the file')
 
 
 def _read_checksums(file: epath.Path) -> dict[str, list[str]] | None:

@@ -46,10 +46,10 @@ def open_file(path: epath.PathLike) -> dict[str, tensors_lib.Tensor]:
   except Exception as e:  # Whatever a damaged file makes PyTorch raise.
     # PyTorch's own words advise to switch weights_only off, which runs code.
     reason = str(e).strip().split('\n')[0][:160]
-    is_advice = 'weights' in reason.lower()
+    is_told = reason and 'weights' not in reason.lower()
     raise errors.UserError(
       f'{path} is damaged, or holds more than tensors'
-      f'{"" if is_advice else f" ({reason})"}; what is not a tensor is never '
+      f'{f" ({reason})" if is_told else ""}; what is not a tensor is never '
       'loaded, since it could run code. Download it again, or get the '
       'model.safetensors of the model.'
     ) from e

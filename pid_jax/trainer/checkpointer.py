@@ -191,6 +191,8 @@ class Checkpointer:
       cleanup_tmp_directories=True,
       save_root_metadata=False,
     )
+    for step in checkpoints.steps(model_dir):
+      checkpoints.read_metrics(model_dir, step)  # Orbax would not say where.
     self._manager = _Manager(self._path, options=options)
     self.last_saved = self._manager.latest_step()
 
@@ -228,7 +230,9 @@ class Checkpointer:
     self._manager.save(
       step,
       args=ocp.args.Composite(**items),
-      metrics=dict(metrics) if metrics and has_best else None,
+      metrics=(
+        checkpoints.with_checksum(metrics) if metrics and has_best else None
+      ),
       force=True,
     )
     self.last_saved = step
@@ -251,7 +255,7 @@ class Checkpointer:
     if jax.process_index() == 0:
       folder = self._path / str(step) / 'metrics'
       folder.mkdir(exist_ok=True)
-      content = json.dumps(dict(metrics)).encode()
+      content = json.dumps(checkpoints.with_checksum(metrics)).encode()
       files.write(folder / 'metrics', content)  # As orbax writes them.
     distributed.barrier('add_metrics')
     self._manager.reload()
