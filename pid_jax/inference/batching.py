@@ -43,9 +43,9 @@ _MOST = 1 << 24  # Of each size; memory ends before.
 # A known shape serves another batch if it costs at most this factor more than
 # the buckets of that batch.
 _MAX_COST_RATIO = 1.25
-# Beyond `max_shapes`, a batch that none holds gets a shape as large as all that
-# are known, unless that costs this factor more than each.
-_MAX_GROWTH = 4
+# A shape of more tokens than this, which few jobs ever need, serves no batch
+# that costs less by this factor, whatever number of shapes is known.
+_MANY_TOKENS, _MAX_WASTE = 1 << 18, 4
 # Compiling a program takes about as long as running this many batches.
 _BATCHES_PER_PROGRAM = 16
 
@@ -135,7 +135,7 @@ class Shapes:
     known: all shapes so far.
     max_shapes: with this many known, a batch gets the cheapest that holds it.
       One that none of them holds still adds a shape, on each axis as large as
-      the largest, unless that is far larger than each.
+      the largest. Shapes of more than 2^18 tokens serve large batches only.
     batch_multiple: divides every B: the number of a mesh's data shards.
   """
 
@@ -270,7 +270,11 @@ class Shapes:
       if all((x == 0) == (y == 0) for x, y in zip(shape, rounded, strict=True))
       and shape[0] % self.batch_multiple == 0
     ]
-    large = [shape for shape in same_kind if holds(shape, rounded)]
+    large = [
+      shape
+      for shape in same_kind
+      if holds(shape, rounded) and not _is_wasteful(shape, rounded)
+    ]
     best = min(large, key=_cost, default=None)
     if best is not None and (
       _cost(best) <= _MAX_COST_RATIO * _cost(rounded)
@@ -281,9 +285,9 @@ class Shapes:
       largest = tuple(
         max(sizes) for sizes in zip(rounded, *same_kind, strict=True)
       )
-      most = max(map(_cost, (rounded, *same_kind)))
-      is_dear = _cost(largest) > _MAX_GROWTH * most
-      if not is_dear and (budget is None or budget.fits(largest)):
+      if not _is_wasteful(largest, rounded) and (
+        budget is None or budget.fits(largest)
+      ):
         rounded = largest
     self.known.add(rounded)
     return rounded
@@ -307,6 +311,11 @@ def _cost(shape: Shape) -> int:
   """Tokens that are read: of inputs, prompts (and a start token), targets."""
   inputs, length, prompts, prompt, targets, target = shape
   return inputs * (length + prompts * (prompt + 1 + targets * target))
+
+
+def _is_wasteful(shape: Shape, rounded: Shape) -> bool:
+  cost = _cost(shape)
+  return cost > max(_MANY_TOKENS, _MAX_WASTE * _cost(rounded))
 
 
 def holds(shape: Shape, needed: Shape) -> bool:
