@@ -245,7 +245,10 @@ def test_flags_that_commands_share(capsys):
     names = flag_types.comma_separated('layout', ['pid', 'pie'])
     add('--layouts', type=names, default='pid,pie')
     add(
-      '--words', type=flag_types.comma_separated('word'), action='extend', default=[]
+      '--words',
+      type=flag_types.comma_separated('word'),
+      action='extend',
+      default=[],
     )
 
   def parse(*argv):

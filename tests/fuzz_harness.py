@@ -223,8 +223,14 @@ def call(
   lines = [x for x in text.splitlines() if x.startswith('error: ')]
   if not wrong and status not in (0, 2):
     wrong = f'status {status}'
-  if not wrong and status == 2 and (
-    len(lines) != 1 or not text.endswith(lines[0] + '\n') or 'Traceback' in text
+  if (
+    not wrong
+    and status == 2
+    and (
+      len(lines) != 1
+      or not text.endswith(lines[0] + '\n')
+      or 'Traceback' in text
+    )
   ):
     wrong = 'not one line'
   if not wrong and status == 2 and len(lines[0]) > 1100:

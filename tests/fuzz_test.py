@@ -8,9 +8,9 @@ others, FUZZ_CASES their number; the table of what was tried is printed with
 """
 
 import os
+import pathlib
 import shutil
 import tempfile
-import pathlib
 
 import fuzz_cases
 import fuzz_harness
