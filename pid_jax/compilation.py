@@ -11,6 +11,7 @@ import glob
 import os
 import pathlib
 import sys
+import warnings
 
 # Parameters of glibc's mallopt (malloc.h).
 _M_TRIM_THRESHOLD = -1
@@ -26,6 +27,8 @@ def use_cache() -> None:
   """
   if 'JAX_COMPILATION_CACHE_DIR' in os.environ:
     return  # JAX reads it.
+  # It is of use where it can be; a home that is read-only is no mistake.
+  warnings.filterwarnings('ignore', message='Error .* compilation cache entry')
   import jax  # Not above: `keep_memory` must run before JAX starts threads.
 
   home = os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache'
