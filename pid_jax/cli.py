@@ -38,6 +38,7 @@ from pid_jax import checks
 from pid_jax import config
 from pid_jax import distributed
 from pid_jax import errors
+from pid_jax import file_errors
 from pid_jax import files
 from pid_jax import flag_types
 from pid_jax import gin_text
@@ -319,7 +320,7 @@ def run(
       status = main(args) or 0
       if join:  # JAX does not wait long for those that end later.
         distributed.barrier('end')
-      sys.stdout.flush()
+      _flush_stdout()
   except KeyboardInterrupt:
     _complain('interrupted', args.verbose)
     status = 130
@@ -336,6 +337,16 @@ def run(
   except OSError:  # Python would try again, and complain.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
   interrupts.exit_with(status)
+
+
+def _flush_stdout() -> None:
+  try:
+    sys.stdout.flush()
+  except BrokenPipeError:
+    raise
+  except OSError as e:
+    message = f'cannot write standard output: {file_errors.fault(e)}'
+    raise errors.UserError(message) from e
 
 
 def _mend_standard_streams() -> None:

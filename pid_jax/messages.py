@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The one line that a command shows for an error that the user can mend."""
 
+import os
 import re
 import sys
 import traceback
@@ -11,6 +12,7 @@ from pid_jax import checks
 from pid_jax import errors
 from pid_jax import file_errors
 from pid_jax import gin_text
+from pid_jax import strict_json
 
 _MAX_LINE = 1000  # Characters of a message.
 # Packages that come with extras.
@@ -66,6 +68,19 @@ def _explain(error: BaseException) -> str | None:
     )
   if isinstance(error, ModuleNotFoundError):
     return _explain_missing(error.name or '')
+  if isinstance(error, UnicodeEncodeError) and strict_json.has_surrogate(
+    error.object[error.start : error.end]
+  ):
+    near = error.object[max(0, error.start - 20) : error.end + 20]
+    return (
+      f'a name has bytes that are not UTF-8: {checks.shown(near)}; rename the '
+      'file'
+    )
+  if isinstance(error, FileNotFoundError) and error.filename is None:
+    try:
+      os.getcwd()
+    except OSError:
+      return 'the current folder has been removed; change to another one'
   return file_errors.explain(error)
 
 

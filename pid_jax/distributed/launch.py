@@ -37,7 +37,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
   """Adds the flags of a command that runs on many hosts; named as in JAX."""
   flags = parser.add_argument_group(
     'many hosts',
-    'The same command on every host; TPU pods, SLURM, Open MPI and indexed '
+    'The same command on every host; TPU pods, SLURM, Open MPI and indexed\n'
     'jobs of Kubernetes need no flags (docs/launch.md).',
   )
   add = flags.add_argument
