@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import os
 import signal
+import types
 
 import gin
 import jax
@@ -368,6 +369,9 @@ def test_evaluate_finds_the_configuration_in_a_bucket(tmp_path, monkeypatch):
     raise errors.UserError('enough')
 
   monkeypatch.setattr(cli, 'parse_gin', parse_gin)
+  # TensorStore's reader of buckets is its own.
+  opened = types.SimpleNamespace(task={})
+  monkeypatch.setattr(checkpoints, 'open_checkpoint', lambda *unused: opened)
   try:
     with buckets.fake(tmp_path, monkeypatch):
       with pytest.raises(errors.UserError, match='enough'):
