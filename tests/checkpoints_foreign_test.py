@@ -75,7 +75,7 @@ def test_weights_of_another_kind_are_named(name, words, has_config, folder):
     (os.mkfifo, 'not a regular file'),
     (lambda p: p.symlink_to('/dev/zero'), 'not a regular file'),
     (lambda p: p.symlink_to(p), 'symbolic links'),
-    (lambda p: p.symlink_to('/nowhere'), 'No such file'),
+    (lambda p: p.symlink_to('/nowhere'), 'no such file'),
   ],
 )
 def test_a_file_of_weights_that_is_none(file, make, words, folder):

@@ -147,7 +147,7 @@ def test_layouts_that_a_vocabulary_cannot_write_are_left_out(tmp_path, capsys):
   'flags, message',
   [
     (['inspect', 'bookngs'], "unknown task 'bookngs'; did you mean bookings"),
-    (['inspect', 'no.jsonl'], 'cannot read the examples no.jsonl: No such'),
+    (['inspect', 'no.jsonl'], 'cannot read the examples no.jsonl: no such'),
     (['inspect', 'bookings', '--lengths=inptus=9'], 'did you mean inputs'),
     (
       ['inspect', 'bookings', f'--lengths=inputs={"9" * 5000}'],
@@ -157,7 +157,7 @@ def test_layouts_that_a_vocabulary_cannot_write_are_left_out(tmp_path, capsys):
       ['inspect', 'bookings', f'--vocabulary={bookings.VOCABULARY_FILE}'],
       'a vocabulary of its own',
     ),
-    (['inspect', 'bookings', '--vocabulary=no.model'], 'no.model: No such'),
+    (['inspect', 'bookings', '--vocabulary=no.model'], 'no.model: no such'),
     (['inspect', 'bookings', '--split=dev'], "unknown split of bookings 'dev'"),
     (['inspect', 'bookings', '--lengths=inputs'], "feature length 'inputs'"),
     (['inspect', 'bookings', '--lengths=inputs=0'], 'write NAME=TOKENS'),

@@ -262,7 +262,7 @@ def test_the_command_on_a_folder_without_a_configuration(
     (('--batch_size=0',), '--batch_size must be a whole number, at least 1'),
     (('--num_examples=-1',), '--num_examples must be a whole number'),
     ((f'--input={tmp_path}',), 'not a regular file'),
-    (('--input=none.jsonl',), 'No such file'),
+    (('--input=none.jsonl',), 'no such file'),
     ((f'--input={file}', f'--output={file}'), 'is not a folder'),
     ((f'--input={file}', '--step=3'), 'step 3'),
   ]:

@@ -107,17 +107,18 @@ def template(parent: pathlib.Path) -> pathlib.Path:
   folder = parent / 'template'
   model = folder / 'model'
   model.mkdir(parents=True)
-  words = vocabularies.words(*'ant bee cat dog eel fox'.split())
-  config = dataclasses.replace(configs.T5_1_1, num_tokens=9)
+  words = vocabularies.of_text()  # Such as transformers can read, too.
+  own = vocabulary.Vocabulary(words)
+  config = dataclasses.replace(configs.T5_1_1, num_tokens=own.size)
   checkpoints.write_config(
     model,
     config=config,
     task={
       'name': 'animals',
       'layout': 'pid',
-      'feature_lengths': {'inputs': 8, 'prompts': 4, 'targets': 3},
+      'feature_lengths': {'inputs': 32, 'prompts': 16, 'targets': 8},
     },
-    vocabulary=vocabulary.Vocabulary(words),
+    vocabulary=own,
   )
   with ocp.StandardCheckpointer() as checkpointer:
     checkpointer.save(

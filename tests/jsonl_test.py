@@ -195,7 +195,7 @@ def test_an_invalid_line_is_named(tmp_path, line, message):
 
 def test_files_that_are_empty_or_missing(tmp_path):
   path = tmp_path / 'a.jsonl'
-  with pytest.raises(errors.UserError, match='No such file'):
+  with pytest.raises(errors.UserError, match='no such file'):
     subtasks.read_examples(path)
   path.write_text('\n')
   with pytest.raises(errors.UserError, match='is empty'):
@@ -423,7 +423,7 @@ def test_a_task_without_targets_can_be_timed_but_not_trained_on(tmp_path):
 @pytest.mark.parametrize(
   'change, message',
   [
-    (dict(train='no.jsonl'), 'train file .*/no.jsonl: No such'),
+    (dict(train='no.jsonl'), 'train file .*/no.jsonl: no such'),
     (dict(train='None'), 'no data: give it at least one of train'),
     (dict(train='', test=''), 'no data: give it at least one of train'),
     (dict(train=3), "train file of the task 'jsonl_b' must be a path"),
@@ -438,7 +438,7 @@ def test_a_task_without_targets_can_be_timed_but_not_trained_on(tmp_path):
     (dict(long_inputs='cut'), "unknown long_inputs 'cut'"),
     (dict(newline=' x'), 'newline must be a sentinel'),
     (dict(train=None), 'no data: give it at least one of train'),
-    (dict(vocabulary='no.model'), 'no.model: No such file'),
+    (dict(vocabulary='no.model'), 'no.model: no such file'),
     (dict(metrics=['rogue']), "unknown metric 'rogue'; did you mean rouge"),
     (dict(layout='both'), 'unknown layout'),
   ],

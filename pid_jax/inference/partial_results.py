@@ -74,8 +74,13 @@ class PartialResults:
     return self
 
   def __exit__(self, *error) -> None:
-    """Keeps results that are there for the next run."""
-    self._scratch.__exit__(*error)
+    """Keeps results that are there for the next run, and no empty folder."""
+    try:
+      if error[0] is not None and distributed.process_index() == 0:
+        if not list(self._folder.glob(f'*{_SUFFIX}')):
+          self._scratch.remove()
+    finally:
+      self._scratch.__exit__(*error)
 
   def open(self, job: Mapping[str, str]) -> None:
     """Reads the results that there are; all processes must do so.
