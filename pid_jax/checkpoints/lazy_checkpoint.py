@@ -93,7 +93,7 @@ class LazyCheckpoint:
     """Says in a line which weights these are."""
     parts = [
       *([f'step {self.step}'] if self.step else []),
-      f'{self.config.num_parameters / 1e6:,.1f}M parameters',
+      f'{self.config.num_parameters / 1e6:,.3g}M parameters',
       f'layout {self.task.get("layout", "not known")}',
     ]
     return f'{self.path} ({", ".join(parts)})'
