@@ -23,6 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from pid_jax import errors
+from pid_jax import files
 from pid_jax.checkpoints import tensors as tensors_lib
 
 DTYPES = {
@@ -55,7 +56,7 @@ def open_file(path: epath.PathLike) -> dict[str, tensors_lib.Tensor]:
   """
   path = epath.Path(path)
   try:
-    size = path.stat().length
+    size, _ = files.stat(path)
     with path.open('rb') as f:
       start = f.read(8)
       length = struct.unpack('<Q', start)[0] if len(start) == 8 else None
