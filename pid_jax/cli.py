@@ -439,6 +439,8 @@ def quieten(verbose: bool = False) -> None:
   """
   for name, value in _QUIET_ENVIRONMENT.items():
     os.environ.setdefault(name, '0' if verbose else value)
+  if files.cache_folder() is None:  # Keras would make a folder named '~'.
+    os.environ.setdefault('KERAS_HOME', os.devnull)
   absl_logging.set_verbosity(
     absl_logging.INFO if verbose else absl_logging.ERROR
   )

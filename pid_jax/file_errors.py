@@ -34,7 +34,7 @@ _DISK = (
 _SYSTEM = {os.strerror(number): number for number in errno.errorcode}
 # As C libraries write them, at the end of a path or of a sentence.
 _QUOTED = re.compile(
-  '(?:; |: |^)(' + '|'.join(map(re.escape, _SYSTEM)) + r')(?=$|\W)', re.M
+  '(?:; |: |}} |^)(' + '|'.join(map(re.escape, _SYSTEM)) + r')(?=$|\W)', re.M
 )
 _TENSORSTORE = re.compile(r"\[os_error_code='(\d+)'\]")
 # TensorFlow's words where it does not quote the system's.

@@ -18,7 +18,7 @@ import fcntl
 import os
 import re
 import secrets
-import stat
+import stat as stat_lib
 from typing import IO, Any
 
 from etils import epath
@@ -117,7 +117,7 @@ def check_regular(value: epath.PathLike, what: str) -> epath.Path:
     if is_remote(found):
       if not found.exists():
         raise FileNotFoundError(2, os.strerror(2))
-    elif not stat.S_ISREG(os.stat(found).st_mode):
+    elif not stat_lib.S_ISREG(os.stat(found).st_mode):
       raise errors.UserError(f'cannot read {what} {found}: not a regular file')
     if found.stat().length < _MAX_POINTER:
       with found.open('rb') as file:
@@ -127,6 +127,18 @@ def check_regular(value: epath.PathLike, what: str) -> epath.Path:
             'file itself; run `git lfs pull` in its folder, or download it'
           )
   return found
+
+
+def stat(value: epath.PathLike) -> tuple[int, float]:
+  """Returns a file's size in bytes, and when it was changed (Unix time).
+
+  Unlike epath's it does not ask for the owner's name, who may have none.
+  """
+  if is_remote(value):
+    found = epath.Path(value).stat()
+    return found.length, float(found.mtime)
+  there = os.stat(value)
+  return there.st_size, there.st_mtime
 
 
 def read_bytes(
@@ -144,7 +156,7 @@ def read_bytes(
   """
   found = check_regular(value, what)
   with explained(f'cannot read {what} {found}'):
-    size = found.stat().length
+    size, _ = stat(found)
     if max_bytes is not None and size > max_bytes:
       raise errors.UserError(
         f'cannot read {what} {found}: it has {size:,} bytes, more than the '
@@ -275,7 +287,7 @@ def write(value: epath.PathLike, content: bytes) -> None:
       file.flush()
       os.fsync(file.fileno())
       if os.path.exists(found):
-        os.chmod(file.name, stat.S_IMODE(os.stat(found).st_mode))
+        os.chmod(file.name, stat_lib.S_IMODE(os.stat(found).st_mode))
       os.replace(file.name, found)
 
 
@@ -325,7 +337,7 @@ def _sweep(target: str) -> None:
       flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
       descriptor = os.open(temporary, flags)
       try:
-        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        if stat_lib.S_ISREG(os.fstat(descriptor).st_mode):
           fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
           os.unlink(temporary)
       finally:
@@ -359,8 +371,8 @@ def _real_target(target: epath.Path) -> str:
       mode = os.stat(file).st_mode
     except FileNotFoundError:
       continue
-    if not stat.S_ISREG(mode):
-      what = 'a folder' if stat.S_ISDIR(mode) else 'no regular file'
+    if not stat_lib.S_ISREG(mode):
+      what = 'a folder' if stat_lib.S_ISDIR(mode) else 'no regular file'
       raise errors.UserError(
         f'cannot write {target}: it is {what} and stays as it is'
       )

@@ -55,6 +55,15 @@ def test_errors_of_python_and_tensorflow(place, places):
     assert file_errors.explain(error).startswith(path[:200])  # Long: cut.
 
 
+def test_errors_inside_operations_of_tensorflow(places):
+  tensorflow = pytest.importorskip('tensorflow')
+  for place in ('folder', 'not a folder'):
+    path = str(places['not a folder'])
+    path = path.removesuffix('/x') if place == 'folder' else path
+    error = _raised(tensorflow.summary.create_file_writer, path)
+    assert 'not a folder' in file_errors.fault(error)
+
+
 def test_errors_of_tensorstore(places):
   for place in ('not a folder', 'loop', 'too long'):
     error = _raised(_array, places[place])

@@ -374,3 +374,17 @@ def test_in_a_bucket(tmp_path, monkeypatch, caplog):
     with pytest.raises(errors.UserError, match="'x'"):
       work.check()
   assert not pathlib.Path('gs:').exists()
+
+
+def test_owners_without_a_name(tmp_path):
+  """As in containers, and on disks that another machine wrote."""
+  path = tmp_path / 'x'
+  path.write_text('four')
+  try:
+    os.chown(path, 54321, 54321)
+  except PermissionError:
+    pytest.skip('needs the right to give files away')
+  assert files.read_bytes(path, 'x') == b'four'
+  assert files.stat(path) == (4, path.stat().st_mtime)
+  files.write(path, b'five!')
+  assert path.read_bytes() == b'five!'

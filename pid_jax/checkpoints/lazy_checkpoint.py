@@ -23,6 +23,7 @@ import numpy as np
 from pid_jax import checks
 from pid_jax import config as config_lib
 from pid_jax import errors
+from pid_jax import files
 from pid_jax.checkpoints import names
 from pid_jax.checkpoints import tensors as tensors_lib
 from pid_jax.checkpoints.tensors import Tensor
@@ -93,7 +94,7 @@ class LazyCheckpoint:
     """Says in a line which weights these are."""
     parts = [
       *([f'step {self.step}'] if self.step else []),
-      f'{self.config.num_parameters / 1e6:,.3g}M parameters',
+      f'{self.config.num_parameters:,} parameters',
       f'layout {self.task.get("layout", "not known")}',
     ]
     return f'{self.path} ({", ".join(parts)})'
@@ -105,11 +106,8 @@ class LazyCheckpoint:
     the same sizes have the same fingerprint.
     """
     path = epath.Path(self.path)
-    files = sorted(path.iterdir()) if path.is_dir() else [path]
-    described = []
-    for file in files:
-      stat = file.stat()
-      described.append((os.fspath(file), stat.length, stat.mtime))
+    found = sorted(path.iterdir()) if path.is_dir() else [path]
+    described = [(os.fspath(file), *files.stat(file)) for file in found]
     return hashlib.sha256(repr(described).encode()).hexdigest()[:16]
 
   def check(self, config: config_lib.T5Config | None = None) -> None:

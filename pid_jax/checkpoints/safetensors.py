@@ -57,7 +57,7 @@ def open_file(path: epath.PathLike) -> dict[str, tensors_lib.Tensor]:
   """
   path = files.check_regular(path, 'the weights')
   with files.explained(f'cannot read {path}'):
-    size = path.stat().length
+    size, _ = files.stat(path)
     with path.open('rb') as f:
       start = f.read(8)
       length = struct.unpack('<Q', start)[0] if len(start) == 8 else None

@@ -143,7 +143,7 @@ class PromptInDecoder:
     config = self.config
     num_params = sum(x.size for x in jax.tree.leaves(self.engine.params))
     parts = (
-      f'{num_params / 1e6:,.3g}M parameters',
+      f'{num_params:,} parameters',
       f'{config.num_encoder_layers}+{config.num_decoder_layers} layers of '
       f'{config.emb_dim}',
       config.dtype,

@@ -129,7 +129,7 @@ def _model_dir(path: epath.Path) -> Source:
   curves, notes = _curves(path)
   found = [*path.glob(f'*/{_METRICS_FILE}')]
   found += path.glob(f'evaluation/*/{_METRICS_FILE}')
-  found.sort(key=lambda file: (file.stat().mtime, str(file)))
+  found.sort(key=lambda file: (files.stat(file)[1], str(file)))
   folders = [str(file.parent.relative_to(path)) for file in found]
   if folders:
     others = ', '.join(folders[:-1])
