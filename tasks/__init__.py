@@ -78,6 +78,12 @@ def _register_file(path: str, vocabulary: str | None) -> str:
   lazy = importlib.import_module('pid_jax.tasks.vocabulary')
   name = re.sub(r'\W', '_', os.path.basename(path).removesuffix('.jsonl'))
   name = name or 'examples'
+  if vocabulary is None:
+    try:
+      lazy.model_file()
+    except errors.UserError as e:
+      line = str(e).partition('\n')[0]  # Gin adds the name of the function.
+      raise errors.UserError(f'{line}; or name one by --vocabulary') from e
   return jsonl.register(
     name, train=path, vocabulary=vocabulary or lazy.default(), metrics=()
   )

@@ -143,6 +143,12 @@ def test_layouts_that_a_vocabulary_cannot_write_are_left_out(tmp_path, capsys):
     assert 'unwritable_pie: 4 text-to-text examples' in out
 
 
+def test_a_file_without_a_vocabulary_names_the_flag(monkeypatch):
+  monkeypatch.setenv('PID_JAX_VOCABULARY', '/no/such.model')
+  with pytest.raises(errors.UserError, match='such.model.* --vocabulary'):
+    _run('inspect', jsonl.EXAMPLE_FILE)
+
+
 @pytest.mark.parametrize(
   'flags, message',
   [

@@ -262,6 +262,15 @@ def test_a_separator_that_the_vocabulary_lacks_is_refused():
     _rows(f'{name}_joint')
 
 
+def test_targets_that_the_vocabulary_writes_with_a_separator_are_refused():
+  # SentencePiece's NFKC makes a semicolon of a full-width one.
+  name = subtasks_data.register({'train': [EXAMPLE]})
+  assert '\uff1b' not in subtasks_data.WORDS
+  message = _message(f'{name}_joint', targets=['two \uff1b nights', 'x'])
+  assert "contains the separator ';'" in message
+  assert _rows(f'{name}_joint', targets=['two nights', ''])
+
+
 def test_features_that_are_missing_or_of_another_type_are_named(name):
   lacking = {k: v for k, v in EXAMPLE.items() if k != 'prompts'}
   with pytest.raises(ValueError, match="lack 'prompts'"):

@@ -108,6 +108,8 @@ def test_squad_on_random_predictions():
     (['red inn', 'inn'], 'a blue inn', 0, 2 / 3),  # inn of blue inn.
     (['red inn by the river', 'inn'], 'red inn', 0, 2 / 3),  # Both: 2/3.
     ([], NONE, 1, 1),
+    ([NONE, 'inn'], NONE, 1, 1),  # The word for no answer is one of several.
+    ([NONE, 'inn'], 'inn', 1, 1),
     ([], 'UNANSWERABLE!', 1, 1),
     ([], '', 1, 1),
     ([], 'north', 0, 0),

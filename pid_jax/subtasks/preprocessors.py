@@ -222,9 +222,14 @@ def joint(
   def build(example: Example) -> Example:
     example = dict(example)
     texts = example.pop('targets_pretokenized')
-    has_separator = tf.strings.regex_full_match(texts, pattern)
-    tf_assertions.check_joint(task, example, has_separator, separator.strip())
     lengths = example.pop('targets_row_lengths')
+    rows = _ragged(example['targets'], lengths)
+    has_separator = tf.strings.regex_full_match(texts, pattern)
+    if isinstance(vocabulary, seqio.SentencePieceVocabulary):
+      # It may write what only resembles the separator as the separator.
+      written = vocabulary.tf_tokenizer.detokenize(rows)
+      has_separator |= tf.strings.regex_full_match(written, pattern)
+    tf_assertions.check_joint(task, example, has_separator, separator.strip())
     for key in (
       'prompts',
       'prompts_row_lengths',
@@ -233,7 +238,6 @@ def joint(
     ):
       del example[key]
 
-    rows = _ragged(example['targets'], lengths)
     separators = tf.tile([ids], [tf.size(texts), 1])
     targets = tf.concat([rows, separators], axis=1).flat_values
     targets = targets[: tf.size(targets) - len(ids)]

@@ -119,7 +119,7 @@ def squad(
     `squad_exact_match` and `squad_f1`; `has_answer_exact_match` and
     `has_answer_f1`; `no_answer_exact_match` (the F1 is equal to it).
   """
-  exact, f1, has_answer = [], [], []
+  empty, exact, f1, has_answer = normalize_answer(empty_target), [], [], []
   for target, prediction in zip(targets, predictions, strict=True):
     answers = base.gold_answers(target, empty_target)
     for golds, text in zip(answers, prediction, strict=True):
@@ -129,8 +129,9 @@ def squad(
         f1.append(0.0)
         continue
       golds = [gold for gold in map(normalize_answer, golds) if gold] or ['']
+      golds = ['' if gold == empty else gold for gold in golds]
       text = normalize_answer(text)
-      text = '' if text == normalize_answer(empty_target) else text
+      text = '' if text == empty else text
       exact.append(float(text in golds))
       f1.append(max(_f1(gold.split(), text.split()) for gold in golds))
   select = lambda scores, has: [
