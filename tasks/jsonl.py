@@ -73,7 +73,7 @@ _WITH_EMPTY_TARGET = frozenset({'rouge', 'rouge_of_whole', 'slot_f1', 'squad'})
 def register(
   name: str,
   *,
-  vocabulary: epath.PathLike | vocabulary_lib.Vocabulary | seqio.Vocabulary,
+  vocabulary: epath.PathLike | vocabulary_lib.AnyVocabulary | seqio.Vocabulary,
   train: epath.PathLike | None = None,
   validation: epath.PathLike | None = None,
   test: epath.PathLike | None = None,
