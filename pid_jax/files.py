@@ -119,7 +119,7 @@ def check_regular(value: epath.PathLike, what: str) -> epath.Path:
         raise FileNotFoundError(2, os.strerror(2))
     elif not stat_lib.S_ISREG(os.stat(found).st_mode):
       raise errors.UserError(f'cannot read {what} {found}: not a regular file')
-    if found.stat().length < _MAX_POINTER:
+    if stat(found)[0] < _MAX_POINTER:
       with found.open('rb') as file:
         if file.read(len(_LFS_POINTER)) == _LFS_POINTER:
           raise errors.UserError(

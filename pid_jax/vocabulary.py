@@ -43,7 +43,14 @@ logger = logging.getLogger(__name__)
 
 
 class Vocabulary:
-  """Maps strings to ids and back, as seqio.SentencePieceVocabulary does."""
+  """Maps strings to ids and back, as seqio.SentencePieceVocabulary does.
+
+  Attributes:
+    path: of the model file, or of what it was converted from.
+    extra_ids: number of sentinels after the model's pieces.
+    model_bytes: content of the model file, without these.
+    is_file: whether `path` is known to be that file.
+  """
 
   pad_id = PAD_ID
   eos_id = EOS_ID
@@ -71,6 +78,7 @@ class Vocabulary:
     """
     self.path = files.path(path, 'the vocabulary')
     self.extra_ids = checks.integer('extra_ids', extra_ids, 0, MAX_EXTRA_IDS)
+    self.is_file = content is None
     if content is None:
       content = files.read_bytes(self.path, 'the vocabulary', MAX_BYTES)
     self.model_bytes = content

@@ -81,7 +81,7 @@ _states: dict[str, dict[str, str]] = {}
 def register(
   name: str,
   *,
-  vocabulary: epath.PathLike | vocabulary_lib.Vocabulary | seqio.Vocabulary,
+  vocabulary: epath.PathLike | vocabulary_lib.AnyVocabulary | seqio.Vocabulary,
   train: epath.PathLike | None = None,
   validation: epath.PathLike | None = None,
   test: epath.PathLike | None = None,

@@ -99,8 +99,9 @@ def read(
   tokens = [
     *_config_tokens(config, where),
     *_json_tokens(content, f'{folder / JSON_FILE}:'),
-    *added.items(),
+    *_added_ids(added, f'{folder / _ADDED_FILE}:'),
   ]
+  _check_not_added(folder, [token for token, _ in tokens])
   sentinels = {token for token, _ in tokens if _SENTINEL.fullmatch(token)}
   found: vocabulary_lib.AnyVocabulary
   if kind.startswith('ByT5') or not (has_model or content or kind):
@@ -121,7 +122,7 @@ def read(
       if _is_one_token('<extra_id_0>', plain):
         extra_ids = 0  # mT5's model has sentinels among its pieces.
     _check_size(plain.size + extra_ids, vocab_size, folder)
-    found = vocabulary_lib.Vocabulary(plain.path, extra_ids, plain.model_bytes)
+    found = vocabulary_lib.Vocabulary(plain.path, extra_ids)
     fault = export_fault(found)
     if fault:
       logger.warning(
@@ -132,7 +133,7 @@ def read(
       )
   else:
     raise errors.UserError(
-      f'{folder} has a {CONFIG_FILE} (of {kind}), but neither '
+      f'{folder} has a {CONFIG_FILE} (of {kind:.40}), but neither '
       f'{SENTENCEPIECE_FILE} nor {JSON_FILE}.'
     )
   _check_size(found.size, vocab_size, folder)
@@ -247,7 +248,7 @@ def from_json(content: Mapping[str, Any], where: str) -> tuple[bytes, int]:
   if not isinstance(model, Mapping):
     raise errors.UserError(f'{where}: model must be an object.')
   # Old files do not name the type.
-  kind = model.get('type', 'Unigram' if 'unk_id' in model else None)
+  kind = _kind(model if 'type' in model else {'type': 'Unigram'})
   if kind != 'Unigram':
     raise _inexact(where, 'model', f'it is {kind}, not Unigram')
   if model.get('byte_fallback'):
@@ -300,9 +301,7 @@ def _chosen(
   """Chooses between spiece.model, without sentinels, and tokenizer.json."""
   found = vocabulary_lib.first_difference(plain, of_json)
   if found is None:
-    return vocabulary_lib.Vocabulary(
-      plain.path, of_json.extra_ids, plain.model_bytes
-    )
+    return vocabulary_lib.Vocabulary(plain.path, of_json.extra_ids)
   text, plain_ids, ids = found
   logger.warning(
     '%s and %s differ: %s is %s in one and %s in the other. The other is used, '
@@ -316,13 +315,28 @@ def _chosen(
   return of_json
 
 
+def _check_not_added(folder: epath.Path, tokens: Sequence[str]) -> None:
+  """Raises InexactTokenizerError at tokens that a user added."""
+  foreign = sorted(
+    token
+    for token in set(tokens) - set(_SPECIAL)
+    if not _SENTINEL.fullmatch(token)
+  )
+  if foreign:
+    raise InexactTokenizerError(
+      f'The tokenizer in {folder} has added tokens, which SentencePiece '
+      f'cannot have: {", ".join(map(checks.shown, foreign[:8]))}. Its weights '
+      'can be loaded, but not its vocabulary.'
+    )
+
+
 def _check_tokens(
   folder: epath.Path,
   config: Mapping[str, Any],
   tokens: Sequence[tuple[str, Any]],
   vocabulary: vocabulary_lib.AnyVocabulary,
 ) -> None:
-  """Checks tokens that transformers keeps outside the vocabulary's pieces.
+  """Checks the ids of special tokens and sentinels.
 
   Args:
     folder: of the model.
@@ -331,7 +345,7 @@ def _check_tokens(
     vocabulary: as read.
 
   Raises:
-    InexactTokenizerError: a user added some, or they have other ids.
+    InexactTokenizerError: they are not those of a T5.
   """
   names = ('pad_token', 'eos_token', 'unk_token')
   for name, expected in zip(names, _SPECIAL, strict=True):
@@ -344,19 +358,6 @@ def _check_tokens(
         f'{folder / CONFIG_FILE} has {name} = {checks.shown(token)}, and T5 '
         f'has {expected!r}. Its weights can be loaded, but not its vocabulary.'
       )
-  foreign = sorted(
-    {
-      token
-      for token, _ in tokens
-      if token not in _SPECIAL and not _SENTINEL.fullmatch(token)
-    }
-  )
-  if foreign:
-    raise InexactTokenizerError(
-      f'The tokenizer in {folder} has added tokens, which SentencePiece '
-      f'cannot have: {", ".join(map(checks.shown, foreign[:8]))}. Its weights '
-      'can be loaded, but not its vocabulary.'
-    )
   for token, i in tokens:
     if token in _SPECIAL:
       fits = i in (None, _SPECIAL.index(token))
@@ -411,6 +412,14 @@ def _config_tokens(
       yield _token(token, f'{where} {name}'), None
 
 
+def _added_ids(
+  added: Mapping[str, Any], where: str
+) -> Iterator[tuple[str, int]]:
+  """Yields (token, id) of added_tokens.json."""
+  for token, i in added.items():
+    yield token, checks.integer(f'{where} {checks.shown(token)}', i, 0)
+
+
 def _json_tokens(
   content: Mapping[str, Any], where: str
 ) -> Iterator[tuple[str, int | None]]:
@@ -424,6 +433,12 @@ def _json_tokens(
     if i is not None:
       checks.integer(f'{where} added_tokens: id of {text!r:.40}', i, 0)
     yield text, i
+
+
+def _kind(component: Mapping[str, Any]) -> str:
+  """Returns a component's type; short, whatever it is."""
+  kind = component.get('type')
+  return f'{kind:.40}' if isinstance(kind, str) else checks.shown(kind)
 
 
 def _steps(component: Any, key: str) -> list[Mapping[str, Any]]:
@@ -444,31 +459,36 @@ def _normalizer(normalizer: Any) -> tuple[bytes, bool, str]:
     ones are removed, and what SentencePiece does otherwise, or ''.
   """
   steps = _steps(normalizer, 'normalizers')
-  kinds = [step.get('type') for step in steps]
+  kinds = [_kind(step) for step in steps]
   if 'Precompiled' not in kinds:
-    other = next((k for k in kinds if k not in ('Strip', 'Replace')), None)
+    known = ('Strip', 'Replace', 'None')
+    other = next((kind for kind in kinds if kind not in known), None)
     fault = f'it is {other}' if other else 'it has no table of characters'
     return b'', False, fault
   if kinds[0] != 'Precompiled':
     return b'', False, f'{kinds[0]} is before Precompiled'
-  strips = collapses = False
-  for step, kind in zip(steps[1:], kinds[1:], strict=True):
-    if kind == 'Strip' and step.get('strip_right') is True:
-      strips = True
-    elif (
-      kind == 'Replace'
-      and step.get('pattern') == {'Regex': ' {2,}'}
-      and step.get('content') in (' ', _SPACE)
-    ):
-      collapses = True
-    else:
-      return b'', False, f'it has {kind} with other settings than those of T5'
+  # The order counts: Strip does not remove what Replace writes.
+  rest = steps[1:]
+  strips = bool(rest) and (
+    rest[0].get('type') == 'Strip' and rest[0].get('strip_right') is True
+  )
+  collapses = strips and len(rest) == 2 and _collapses_spaces(rest[1])
+  if len(rest) > strips + collapses:
+    return b'', False, f'{kinds[1 + strips]} is not as in a tokenizer of T5'
   try:
     table = base64.b64decode(steps[0]['precompiled_charsmap'], validate=True)
   except (KeyError, TypeError, ValueError, binascii.Error):
     table = b''
   fault = '' if table else 'its precompiled_charsmap is not Base64'
-  return table, strips and collapses, fault
+  return table, collapses, fault
+
+
+def _collapses_spaces(step: Mapping[str, Any]) -> bool:
+  return (
+    step.get('type') == 'Replace'
+    and step.get('pattern') == {'Regex': ' {2,}'}
+    and step.get('content') in (' ', _SPACE)
+  )
 
 
 def _pre_tokenizer_fault(pre_tokenizer: Any, collapses: bool) -> str:
@@ -479,10 +499,10 @@ def _pre_tokenizer_fault(pre_tokenizer: Any, collapses: bool) -> str:
     collapses: whether spaces are already collapsed.
   """
   steps = _steps(pre_tokenizer, 'pretokenizers')
-  kinds = [step.get('type') for step in steps]
+  kinds = [_kind(step) for step in steps]
   at_spaces = kinds == ['WhitespaceSplit', 'Metaspace']
   if not at_spaces and kinds != ['Metaspace']:
-    names = ' and '.join(map(str, kinds))
+    names = ' and '.join(kinds[:8])
     return f'it is {names}, not WhitespaceSplit and Metaspace'
   if not at_spaces and not collapses:
     return 'Metaspace without WhitespaceSplit keeps doubled spaces'
@@ -517,7 +537,7 @@ def _post_processor_fault(processor: Any) -> str:
 def _decoder_fault(decoder: Any) -> str:
   """Says what is no decoder of SentencePiece's pieces, or ''."""
   for step in _steps(decoder, 'decoders'):
-    kind = step.get('type')
+    kind = _kind(step)
     is_space = step.get('replacement') == _SPACE or (
       step.get('pattern') == {'String': _SPACE} and step.get('content') == ' '
     )

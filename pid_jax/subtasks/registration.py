@@ -9,8 +9,10 @@ from collections.abc import Sequence
 import dataclasses
 import functools
 import inspect
+import tempfile
 from typing import Any
 
+from etils import epath
 import seqio
 import tensorflow as tf
 
@@ -89,7 +91,7 @@ def register(
   name: str,
   *,
   source: seqio.DataSource,
-  vocabulary: seqio.Vocabulary | vocabulary_lib.Vocabulary,
+  vocabulary: seqio.Vocabulary | vocabulary_lib.AnyVocabulary,
   preprocessors: Sequence[Callable[..., tf.data.Dataset]] = (),
   metric_fns: Sequence[postprocessors.MetricFn] = (),
   has_targets: bool = True,
@@ -330,13 +332,28 @@ def _metrics(
 
 
 def _as_seqio(
-  vocabulary: seqio.Vocabulary | vocabulary_lib.Vocabulary,
+  vocabulary: seqio.Vocabulary | vocabulary_lib.AnyVocabulary,
 ) -> seqio.Vocabulary:
+  if isinstance(vocabulary, vocabulary_lib.ByteVocabulary):
+    return seqio.ByteVocabulary(vocabulary.extra_ids)
   if isinstance(vocabulary, vocabulary_lib.Vocabulary):
-    return seqio.SentencePieceVocabulary(
-      str(vocabulary.path), vocabulary.extra_ids
-    )
+    path = str(vocabulary.path)
+    if not vocabulary.is_file:
+      path = _written(vocabulary.model_bytes)
+    return seqio.SentencePieceVocabulary(path, vocabulary.extra_ids)
   return vocabulary
+
+
+_folders: list[tempfile.TemporaryDirectory] = []  # Removed at the end.
+
+
+@functools.cache
+def _written(content: bytes) -> str:
+  """Returns a file of a model that was converted, which SeqIO can read."""
+  _folders.append(tempfile.TemporaryDirectory())
+  path = epath.Path(_folders[-1].name) / 'vocabulary.model'
+  path.write_bytes(content)
+  return str(path)
 
 
 def _multi_prompt_features(

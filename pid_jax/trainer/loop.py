@@ -133,9 +133,13 @@ def train(
   if initial_checkpoint_path is not None:
     initial = setup.open_initial(initial_checkpoint_path)
     model = setup.fit_to_checkpoint(model, initial, train_dataset_cfg)
-  vocabulary = setup.find_vocabulary(model, train_dataset_cfg)
-  if initial is not None:
-    setup.check_initial_vocabulary(initial, vocabulary, train_dataset_cfg)
+  setup.check_vocabularies(
+    model,
+    initial,
+    train_dataset_cfg,
+    train_eval_dataset_cfg,
+    infer_eval_dataset_cfg,
+  )
   setup.check_targets(train_dataset_cfg)
   shapes = step_lib.abstract_state(
     model, optimizer, partitioner, ema=ema_decay is not None

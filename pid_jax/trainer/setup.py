@@ -194,33 +194,34 @@ def check_datasets(
       raise errors.UserError(f'DatasetConfig.pack of {name} must be {pack}.')
 
 
-def check_initial_vocabulary(
-  initial: checkpoints.LazyCheckpoint,
-  vocabulary: seqio.Vocabulary,
+def check_vocabularies(
+  model: model_lib.EncoderDecoderModel,
+  initial: checkpoints.LazyCheckpoint | None,
   dataset_cfg: data.DatasetConfig,
+  *others: data.DatasetConfig | None,
 ) -> None:
-  """Checks that a run goes on with the vocabulary of its first weights.
+  """Checks that a run has one vocabulary, that of its first weights.
 
   Args:
+    model: the model.
     initial: see `open_initial`; one without a vocabulary takes any.
-    vocabulary: of the run, see `find_vocabulary`.
     dataset_cfg: what is trained on: some of its texts are compared.
+    *others: what is evaluated on.
 
   Raises:
     UserError: texts have other ids than those that the weights were trained
-      with.
+      with, or than in training; or see `find_vocabulary`.
   """
-  run = round_trip.plain_vocabulary(vocabulary)
-  if run is None:
-    return
-  task = data.get_task(dataset_cfg.mixture_or_task_name)
-  checkpoints.choose_vocabulary(
-    initial,
-    run,
-    round_trip.sample(
-      task, dataset_cfg.split, use_cached=dataset_cfg.use_cached
-    ),
-  )
+  vocabulary = round_trip.plain_vocabulary(find_vocabulary(model, dataset_cfg))
+  name = dataset_cfg.mixture_or_task_name
+  if initial is not None and vocabulary is not None:
+    texts = round_trip.sample(
+      data.get_task(name), dataset_cfg.split, use_cached=dataset_cfg.use_cached
+    )
+    checkpoints.choose_vocabulary(initial, vocabulary, texts)
+  for other in others:
+    if other is not None and other.mixture_or_task_name != name:
+      check_task_vocabulary(vocabulary, other.mixture_or_task_name)
 
 
 def check_task_vocabulary(
