@@ -16,12 +16,15 @@ its results are in OUTPUT.parts, from which the same command resumes.
 """
 
 import argparse
+import logging
 
 from pid_jax import checks
 from pid_jax import cli
 from pid_jax import files
 from pid_jax import flag_types
 from pid_jax.subtasks import examples
+
+logger = logging.getLogger('pid_jax.predict')  # As a command, __main__.
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -77,7 +80,7 @@ def main(args: argparse.Namespace) -> None:
   options = cli.decoding_options(args)
   vocabulary = cli.vocabulary(args)
   model = checkpoints.open_checkpoint(args.model_dir, args.step)
-  cli.say(f'model: {model.describe()}')
+  logger.info('the model is %s', model.describe())
   num_lines = inference.answer_file(
     lambda: inference.PromptInDecoder.from_pretrained(
       model,
