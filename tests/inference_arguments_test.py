@@ -3,9 +3,11 @@
 """What users may give to a model, and what is refused with a remedy."""
 
 import collections
+from concurrent import futures
 import enum
 import itertools
 import re
+import time
 
 import jax.numpy as jnp
 import numpy as np
@@ -15,6 +17,7 @@ from toys import animals
 from pid_jax import decoding
 from pid_jax import errors
 from pid_jax import inference
+from pid_jax import progress
 from pid_jax.inference import memory
 
 HUGE = 10**5000  # Python refuses to print it.
@@ -326,6 +329,28 @@ def test_what_cannot_fit_into_memory_is_refused_with_its_length(
   first, failed, last = model.stream([good, bad, good], 3)
   assert 'GB' in failed.error and not failed.outputs
   assert first.outputs == last.outputs == model.generate(['ant'], ['bee'], 3)[0]
+
+
+def test_threads_may_share_a_model(model):
+  expected = model.generate(TEXTS, OWN, 3)
+
+  def answer(i):
+    if i % 2:
+      requests = map(inference.Request, TEXTS, OWN)
+      return [r.outputs for r in model.stream(requests, 3)]
+    return model.generate(TEXTS, OWN, 3, batch_size=1 + i % 3)
+
+  with futures.ThreadPoolExecutor(4) as pool:
+    assert list(pool.map(answer, range(12))) == [expected] * 12
+
+
+def test_what_compiles_long_is_said_once(capsys):
+  with progress.announced('compiles', seconds=0.01):
+    time.sleep(0.2)
+  assert capsys.readouterr().err == 'compiles\n'
+  with progress.announced('compiles', seconds=5):
+    pass
+  assert not capsys.readouterr().err
 
 
 def test_a_model_says_what_it_is(model):

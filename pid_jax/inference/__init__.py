@@ -3,9 +3,11 @@
 """Trained models for users: strings in, strings out; files in, files out.
 
     model            PromptInDecoder, the user's API
+    arguments        texts as users give them, read into lists and checked
     text             a user's Request as ids, the outputs as a Response
     options          DecodingOptions, the same for every way to an answer
     batching         requests of ids, and batches of few shapes
+    memory           whether a batch fits, by arithmetic
     engine           ids in, results out: programs, batches, meshes
     slots            requests that begin while others are decoded
     stream           a stream of requests over slots

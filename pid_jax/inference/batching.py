@@ -45,7 +45,7 @@ _MOST = 1 << 24  # Of each size; memory ends before.
 _MAX_COST_RATIO = 1.25
 # A shape of more tokens than this, which few jobs ever need, serves no batch
 # that costs less by this factor, whatever number of shapes is known.
-_MANY_TOKENS, _MAX_WASTE = 1 << 18, 4
+_MANY_TOKENS, _MAX_WASTE = 1 << 16, 4
 # Compiling a program takes about as long as running this many batches.
 _BATCHES_PER_PROGRAM = 16
 
@@ -135,7 +135,7 @@ class Shapes:
     known: all shapes so far.
     max_shapes: with this many known, a batch gets the cheapest that holds it.
       One that none of them holds still adds a shape, on each axis as large as
-      the largest. Shapes of more than 2^18 tokens serve large batches only.
+      the largest. Shapes of more than 2^16 tokens serve large batches only.
     batch_multiple: divides every B: the number of a mesh's data shards.
   """
 
