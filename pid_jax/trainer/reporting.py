@@ -245,8 +245,11 @@ def close(
   logger.info(
     'next: python -m pid_jax.predict %s --input=FILE --output=FILE', flag
   )
-  if (epath.Path(model_dir) / 'config.gin').exists():
-    logger.info('      python -m pid_jax.evaluate %s', flag)
+  # Without the configuration, `evaluate` cannot know the task.
+  task = (
+    '' if (epath.Path(model_dir) / 'config.gin').exists() else ' --input=FILE'
+  )
+  logger.info('      python -m pid_jax.evaluate %s%s', flag, task)
 
 
 def _duration(seconds: float) -> str:
