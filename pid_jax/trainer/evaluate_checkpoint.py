@@ -79,7 +79,7 @@ def evaluate(
     log_dir=os.fspath(output_dir),
     options=options,
   )
-  reporting.warn_of_truncated('evaluation', evaluator.truncated)
+  reporting.warn_of_truncated(evaluator.truncated)
   with io_errors.faults_explained(output_dir):
     values = evaluator.evaluate(pretrained.params, step)
     results = {

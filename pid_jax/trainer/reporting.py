@@ -170,7 +170,7 @@ class Reporter:
       and name not in self._warned
     }
     self._warned.update(new)
-    warn_of_truncated('training', new)
+    warn_of_truncated(new, 'training')
 
 
 def _check_finite(step: int, metrics: Mapping[str, clu_metrics.Metric]) -> None:
@@ -258,12 +258,14 @@ def _duration(seconds: float) -> str:
   return f'{seconds / 60:.0f} minutes'
 
 
-def warn_of_truncated(where: str, counts: Mapping[str, float]) -> None:
+def warn_of_truncated(
+  counts: Mapping[str, float], where: str = 'evaluation'
+) -> None:
   """Warns of what is truncated.
 
   Args:
-    where: 'training' or 'evaluation'.
     counts: COUNTER or 'TASK/COUNTER' -> count.
+    where: 'training' or 'evaluation'.
   """
   found = [f'{name} {count:.0f}' for name, count in counts.items() if count]
   if found:
