@@ -90,7 +90,7 @@ class LazyCheckpoint:
 
     Raises:
       UserError: listing what is missing, unexpected or of another shape, with
-        both names, at most three of each kind; or what else differs.
+        both names, at most eight of each kind; or what else differs.
     """
     config = config or self.config
     self.fitted(config)
@@ -157,7 +157,7 @@ def check_shapes(
     remedy: ends the message.
 
   Raises:
-    UserError: naming all parameters that differ, at most three of each kind.
+    UserError: naming all parameters that differ, at most eight of each kind.
   """
 
   def both(name, there):
@@ -227,5 +227,5 @@ def check_same_function(
 def _list_some(what: str, items: list[str]) -> str:
   if not items:
     return ''
-  more = f' and {len(items) - 3} more' if len(items) > 3 else ''
-  return f'{len(items)} {what}: {", ".join(items[:3])}{more}'
+  more = f' and {len(items) - 8} more' if len(items) > 8 else ''
+  return f'{len(items)} {what}: {", ".join(items[:8])}{more}'

@@ -138,7 +138,7 @@ def check_saved(path: epath.PathLike, wanted: PyTree) -> None:
 
   Raises:
     UserError: there is no such tree, or it is damaged; or naming all parameters
-      that differ, at most three of each kind.
+      that differ, at most eight of each kind.
   """
   shapes = lambda flat: {name: tuple(x.shape) for name, x in flat.items()}
   wanted = shapes(tensors_lib.flatten(wanted))

@@ -271,6 +271,9 @@ class Checkpointer:
     Returns:
       The state and the position in the data (None where none was saved); or
       None if there is no checkpoint.
+
+    Raises:
+      UserError: the checkpoint is damaged.
     """
     step = self._manager.latest_step()
     if step is None:
