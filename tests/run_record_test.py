@@ -129,6 +129,30 @@ def test_examples_that_changed_are_named(tmp_path):
     run_record.Record(tmp_path, settings)
 
 
+@pytest.mark.parametrize(
+  'new, steps, message',
+  [
+    (None, 3, None),  # Deleted since; it is read no more.
+    (None, 2, 'nothing would be trained'),
+    ('/other', 3, 'another run.*/from.*/other'),
+  ],
+)
+def test_the_checkpoint_that_a_run_began_with(tmp_path, new, steps, message):
+  toy.copy_finished(tmp_path)
+  entries = _entries(tmp_path)
+  entries[0]['settings']['initial_checkpoint_path'] = '/from'
+  (tmp_path / 'training.json').write_text(json.dumps(entries))
+  settings = entries[0]['settings'] | {
+    'initial_checkpoint_path': new,
+    'total_steps': steps,
+  }
+  if message is None:
+    run_record.Record(tmp_path, settings)
+    return
+  with pytest.raises(errors.UserError, match=message):
+    run_record.Record(tmp_path, settings)
+
+
 def test_fingerprint_is_that_of_content():
   def fingerprint(*texts):
     examples = [

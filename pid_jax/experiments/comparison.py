@@ -26,6 +26,7 @@ from etils import epath
 import gin
 import jax
 
+from pid_jax import checks
 from pid_jax import compilation
 from pid_jax import errors
 from pid_jax import strict_json
@@ -81,8 +82,14 @@ class Settings:
       )
     if self.equal not in EQUAL:
       raise errors.unknown('kind of equality', self.equal, EQUAL)
-    if self.num_seeds < 1:
-      raise errors.UserError(f'seeds must be at least 1. Got {self.num_seeds}.')
+    checks.integer('seeds', self.num_seeds, 1, 1000)
+    if not isinstance(self.granularities, Mapping):
+      raise errors.UserError(
+        'granularities must be a dictionary from task to feature lengths; got '
+        f'{checks.shown(self.granularities)}.'
+      )
+    for task, lengths in self.granularities.items():
+      data.DatasetConfig(task, lengths)  # Checks them.
 
   @classmethod
   def from_gin(cls, *args: Any) -> Settings:

@@ -101,7 +101,7 @@ def evaluate(
       log_dir=os.fspath(output_dir),
       options=options,
     )
-  reporting.warn_of_truncated('evaluation', evaluator.truncated)
+  reporting.warn_of_truncated(evaluator.truncated)
   if not quiet:
     reporting.logger.info(
       '%s: step %d; the %s split of %s, %s prompts',

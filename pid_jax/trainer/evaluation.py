@@ -371,9 +371,7 @@ class Evaluators:
         options=decoding_options,
       )
     both = [x.truncated for x in (self._loss, self._prediction) if x]
-    reporting.warn_of_truncated(
-      'evaluation', functools.reduce(operator.or_, both, {})
-    )
+    reporting.warn_of_truncated(functools.reduce(operator.or_, both, {}))
 
   def __bool__(self) -> bool:
     return self._loss is not None or self._prediction is not None

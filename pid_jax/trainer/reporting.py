@@ -170,7 +170,7 @@ class Reporter:
       and name not in self._warned
     }
     self._warned.update(new)
-    warn_of_truncated('training', new)
+    warn_of_truncated(new, 'training')
 
 
 def _check_finite(step: int, metrics: Mapping[str, clu_metrics.Metric]) -> None:
@@ -245,8 +245,11 @@ def close(
   logger.info(
     'next: python -m pid_jax.predict %s --input=FILE --output=FILE', flag
   )
-  if (epath.Path(model_dir) / 'config.gin').exists():
-    logger.info('      python -m pid_jax.evaluate %s', flag)
+  # Without the configuration, `evaluate` cannot know the task.
+  task = (
+    '' if (epath.Path(model_dir) / 'config.gin').exists() else ' --input=FILE'
+  )
+  logger.info('      python -m pid_jax.evaluate %s%s', flag, task)
 
 
 def _duration(seconds: float) -> str:
@@ -255,12 +258,14 @@ def _duration(seconds: float) -> str:
   return f'{seconds / 60:.0f} minutes'
 
 
-def warn_of_truncated(where: str, counts: Mapping[str, float]) -> None:
+def warn_of_truncated(
+  counts: Mapping[str, float], where: str = 'evaluation'
+) -> None:
   """Warns of what is truncated.
 
   Args:
-    where: 'training' or 'evaluation'.
     counts: COUNTER or 'TASK/COUNTER' -> count.
+    where: 'training' or 'evaluation'.
   """
   found = [f'{name} {count:.0f}' for name, count in counts.items() if count]
   if found:

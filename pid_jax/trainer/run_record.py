@@ -156,12 +156,7 @@ class Record:
       self._check(steps[-1])
 
   def _check(self, step: int) -> None:
-    updates = self._those(_UPDATES)
-    others = {
-      name: pair
-      for name, pair in self._differences.items()
-      if not name.startswith((*_FREE, *_UPDATES))
-    }
+    updates, others = self._those('updates'), self._those('another')
     if others:
       raise errors.UserError(
         f'{self._model_dir} holds checkpoints of another run: '
@@ -181,7 +176,7 @@ class Record:
     try:
       yield
     except errors.UserError as e:
-      updates = self._those(_UPDATES)
+      updates = self._those('updates')
       if not updates:
         raise
       raise errors.UserError(
@@ -191,7 +186,7 @@ class Record:
 
   def report(self) -> None:
     """Says what differs from the settings that were used before."""
-    updates, free = self._those(_UPDATES), self._those(_FREE)
+    updates, free = self._those('updates'), self._those('free')
     if updates:
       reporting.logger.warning(
         'goes on with other settings: %s (%s keeps both)', _list(updates), FILE
@@ -211,12 +206,21 @@ class Record:
     text = json.dumps([*self._entries, entry], indent=1) + '\n'
     files.write(self._path, text.encode())
 
-  def _those(self, beginnings: tuple[str, ...]) -> dict[str, tuple[Any, Any]]:
+  def _those(self, kind: str) -> dict[str, tuple[Any, Any]]:
     return {
       name: pair
       for name, pair in self._differences.items()
-      if name.startswith(beginnings)
+      if _kind(name, pair[1]) == kind
     }
+
+
+def _kind(name: str, new: Any) -> str:
+  """Returns what a setting that differs makes of a run; see the module."""
+  if name.startswith(_FREE):
+    return 'free'
+  # The checkpoint that a run began with may have been deleted since.
+  is_gone = name == 'initial_checkpoint_path' and new is None
+  return 'updates' if is_gone or name.startswith(_UPDATES) else 'another'
 
 
 def _read(path: epath.Path) -> list[dict[str, Any]]:
