@@ -10,6 +10,7 @@ import ctypes
 import glob
 import os
 import sys
+import warnings
 
 from pid_jax import files
 
@@ -30,6 +31,8 @@ def use_cache() -> None:
   folder = files.cache_folder()
   if folder is None:
     return
+  # It is of use where it can be; a home that is read-only is no mistake.
+  warnings.filterwarnings('ignore', message='Error .* compilation cache entry')
   import jax  # Not above: `keep_memory` must run before JAX starts threads.
 
   jax.config.update('jax_compilation_cache_dir', str(folder / 'compiled'))

@@ -19,6 +19,7 @@ MODEL_DIR of a model in another format.
 from collections.abc import Mapping
 import json
 import math
+import os
 import re
 from typing import Any
 import zlib
@@ -250,7 +251,7 @@ def read_config(model_dir: epath.PathLike) -> dict[str, Any]:
     UserError: there is none, or it is not what `write_config` writes; of the
       model every field is checked.
   """
-  path = epath.Path(model_dir) / CONFIG_FILE
+  path = files.path(model_dir, 'MODEL_DIR') / CONFIG_FILE
   if not path.exists():
     raise errors.UserError(
       f'{path} does not exist: {model_dir} is not the MODEL_DIR of a trained '
@@ -350,8 +351,14 @@ def read_vocabulary(
     return vocabulary_lib.ByteVocabulary(
       entry['extra_ids'], sentinels_in_text=entry['sentinels_in_text']
     )
+  file = entry['file']
+  if not isinstance(file, str) or file != os.path.basename(file) or not file:
+    raise errors.UserError(
+      f'{model_dir}/{CONFIG_FILE}: the file of the vocabulary must be the name '
+      f'of a file beside it; got {checks.shown(file)}.'
+    )
   vocabulary = vocabulary_lib.Vocabulary(
-    epath.Path(model_dir) / entry['file'], extra_ids=entry['extra_ids']
+    files.path(model_dir) / file, extra_ids=entry['extra_ids']
   )
   if vocabulary.sha256 != entry['sha256']:
     raise errors.UserError(
@@ -383,8 +390,9 @@ def write_config(
     UserError: the directory belongs to a model of another shape, vocabulary or
       task.
   """
-  model_dir = epath.Path(model_dir)
-  model_dir.mkdir(parents=True, exist_ok=True)
+  model_dir = files.path(model_dir, 'MODEL_DIR')
+  with files.explained(f'cannot write to MODEL_DIR {model_dir}'):
+    model_dir.mkdir(parents=True, exist_ok=True)
   description = {'model': config.to_dict(), 'vocabulary': None, 'task': task}
   if selection:
     description['selection'] = dict(selection)
