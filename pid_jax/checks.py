@@ -109,8 +109,12 @@ def boolean(name: str, value: Any) -> bool:
 
 
 def string(name: str, value: Any, *, allow_empty: bool = False) -> str:
-  """Returns a string; raises UserError for other types, and for a blank one."""
-  if not isinstance(value, str) or not (allow_empty or value.strip()):
+  """Returns a string; raises UserError for other types, and for a blank one.
+
+  And for one with half of a surrogate pair, which no file can hold.
+  """
+  is_text = isinstance(value, str) and (allow_empty or bool(value.strip()))
+  if not is_text or any('\ud800' <= x <= '\udfff' for x in value):
     raise _wrong(name, value, 'a string')
   return value
 

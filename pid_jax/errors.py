@@ -25,7 +25,7 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
 
   Args:
     kind: of thing that the name refers to, such as 'task'.
-    name: the unknown name.
+    name: the unknown name, or what was given for one.
     known: all valid names.
 
   Returns:
@@ -33,7 +33,8 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
     the first few known ones if none is similar.
   """
   known = sorted(set(known))
-  near = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
+  text = str(name)[:60]
+  near = difflib.get_close_matches(text, known, n=3, cutoff=0.6)
   if near:
     hint = f'did you mean {_or(near)}?'
   elif known:
@@ -41,7 +42,8 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
     hint = f'known: {", ".join(known[:8])}{more}'
   else:
     hint = 'none is known'
-  return UserError(f'unknown {kind} {name!r}; {hint}')
+  more = '...' if len(str(name)) > len(text) else ''
+  return UserError(f'unknown {kind} {text!r}{more}; {hint}')
 
 
 class UnknownArgument(UserError, TypeError):

@@ -127,7 +127,7 @@ def register(
       is unknown, another argument is invalid, or the name is registered with
       other arguments.
   """
-  if layout not in examples_lib.LAYOUTS:
+  if checks.string('layout', layout) not in examples_lib.LAYOUTS:
     raise errors.unknown('layout', layout, examples_lib.LAYOUTS)
   if not re.fullmatch(r'\w+', checks.string('name', name)):
     raise errors.UserError(
@@ -147,6 +147,7 @@ def register(
     )
   if isinstance(vocabulary, str | os.PathLike):
     vocabulary_path = files.absolute(vocabulary, 'vocabulary')
+    files.check_regular(vocabulary_path, 'the vocabulary')
     checks.integer('extra_ids', extra_ids, 0, _MAX_EXTRA_IDS)
   elif isinstance(
     vocabulary,

@@ -441,6 +441,11 @@ def test_a_task_without_targets_can_be_timed_but_not_trained_on(tmp_path):
     (dict(vocabulary='no.model'), 'no.model: no such file'),
     (dict(metrics=['rogue']), "unknown metric 'rogue'; did you mean rouge"),
     (dict(layout='both'), 'unknown layout'),
+    (dict(layout=[]), 'layout must be a string'),
+    (dict(long_inputs=0), 'long_inputs must be a string'),
+    (dict(empty_target='\ud800'), 'empty_target must be a string'),
+    (dict(vocabulary='/dev/zero'), 'not a regular file'),
+    (dict(metrics='x' * 5000), 'unknown metric .{60,90}; known'),
   ],
 )
 def test_invalid_arguments(tmp_path, change, message):

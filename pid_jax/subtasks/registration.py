@@ -16,6 +16,7 @@ from etils import epath
 import seqio
 import tensorflow as tf
 
+from pid_jax import checks
 from pid_jax import errors
 from pid_jax import vocabulary as vocabulary_lib
 from pid_jax.subtasks import examples
@@ -156,6 +157,7 @@ def register(
   Raises:
     ValueError: a name is taken, or an argument is invalid (a UserError).
   """
+  checks.string('long_inputs', long_inputs)
   if long_inputs not in examples.LONG_INPUTS:
     raise errors.unknown('long_inputs', long_inputs, examples.LONG_INPUTS)
   newlines.check_name(newline)
