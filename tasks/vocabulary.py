@@ -23,9 +23,9 @@ from typing import Any
 from etils import epath
 import gin
 import seqio
-import tensorflow as tf
 
 from pid_jax import errors
+from pid_jax import vocabulary as vocabulary_lib
 from pid_jax.tasks import web
 
 # Its sibling cc_all.32000.100extra has the extra ids among its pieces.
@@ -50,16 +50,16 @@ def model_file(path: str | None = None) -> str:
     path: bound by gin, or None.
 
   Raises:
-    UserError: the file is missing, or the public one cannot be downloaded.
+    UserError: the file is no vocabulary of a T5, or the public one cannot be
+      downloaded.
   """
   path = path or os.environ.get(ENVIRONMENT)
   if path is None:
     return _public_file()
-  if not tf.io.gfile.exists(path):
-    raise errors.UserError(
-      f'the vocabulary {path}, given by gin or by {ENVIRONMENT}, is missing'
-    )
-  return path
+  try:
+    return str(vocabulary_lib.Vocabulary(path, EXTRA_IDS).path)
+  except errors.UserError as e:
+    raise errors.UserError(f'{e} (given by gin or by {ENVIRONMENT})') from e
 
 
 class LazyVocabulary(seqio.SentencePieceVocabulary):
