@@ -30,6 +30,7 @@ import seqio
 
 from pid_jax import errors
 from pid_jax import files
+from pid_jax import vocabulary as vocabulary_lib
 from pid_jax.tasks import web
 
 # Its sibling cc_all.32000.100extra has the extra ids among its pieces.
@@ -56,13 +57,16 @@ def model_file(path: str | None = None) -> str:
     path: bound by gin, or None.
 
   Raises:
-    UserError: the file is missing, or the public one cannot be downloaded.
+    UserError: the file is no vocabulary of a T5, or the public one cannot be
+      downloaded.
   """
   path = path or os.environ.get(ENVIRONMENT)
   if path is None:
     return _public_file()
-  given = f'the vocabulary (of gin or {ENVIRONMENT})'
-  return str(files.check_regular(path, given))
+  try:
+    return str(vocabulary_lib.Vocabulary(path, EXTRA_IDS).path)
+  except errors.UserError as e:
+    raise errors.UserError(f'{e} (given by gin or by {ENVIRONMENT})') from e
 
 
 class LazyVocabulary(seqio.SentencePieceVocabulary):

@@ -21,7 +21,7 @@ from pid_jax.vocabulary import Vocabulary
 SENTENCES = (
   'the quick brown fox jumps over the lazy dog',
   'The Hotel is open: Dr. McCoy, 31 kg/m2 (5 mg)',
-  '0123456789 3.14 1,000 12/05/2024 {key} <sep> a_b',
+  '0123456789 3.14 1,250 12/05/2024 {key} <sep> a_b',
   'na\u00efve caf\u00e9 stra\u00dfe \u0391\u03b8\u03ae\u03bd\u03b1',
   '\u043f\u0440\u0438\u0432\u0435\u0442 \u4f60\u597d \u0928\u092e\u0938',
 )
@@ -31,7 +31,7 @@ TEXTS = (
   ' ',
   '  The  FOX\tand\u00a0the\u3000dog\n ',
   'kg/m\u00b2 \u2122 \u2026 \u00ba \ufb01 \uff21 cafe\u0301',
-  'Doghotel 99,999 x{key}y <sep>z \U0001f600 \u0e44',
+  'Doghotel 98,761 x{key}y <sep>z \U0001f600 \u0e44',
   'a <extra_id_0> b <extra_id_8>',
 )
 SPACE = vocabulary_lib.SPACE

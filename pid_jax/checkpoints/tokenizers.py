@@ -8,7 +8,7 @@ the latter alone. Its Unigram pieces, scores and table of characters are
 converted to SentencePiece's form here, and what else it does must be what
 SentencePiece does. Where both files are there, they are compared on texts.
 
-What is not exact is refused, on the way in and out, but for texts of four
+What is not exact is refused, on the way in and out, but for texts of five
 kinds, in which transformers' T5 tokenizers find other ids than SentencePiece
 (and so SeqIO, T5X and pid_jax):
   - sentinels next to other characters: 'a<extra_id_0>b' has one in
@@ -17,7 +17,8 @@ kinds, in which transformers' T5 tokenizers find other ids than SentencePiece
     the special ids in transformers;
   - words that begin with the mark of spaces, U+2581, itself;
   - sequences of characters that Unicode composes, but for letters with accents
-    (half-width katakana with sound marks, Hangul in parts), and U+0085.
+    (half-width katakana with sound marks, Hangul in parts), and U+0085;
+  - words with two segmentations of exactly the same score ('0' '00', '00' '0').
 """
 
 import base64
