@@ -164,7 +164,9 @@ class Tokenizer:
       raise errors.UserError(f'{name} is empty: give at least one choice.')
     if len(set(strings)) < len(strings):
       twice, _ = collections.Counter(strings).most_common(1)[0]
-      raise errors.UserError(f'{name} holds a string twice: {twice!r}.')
+      raise errors.UserError(
+        f'{name} holds a string twice: {checks.shown(twice)}.'
+      )
     ids_of_strings = tuple(tuple(self.encode(text, name)) for text in strings)
     first: dict[tuple[int, ...], str] = {}
     for text, ids in zip(strings, ids_of_strings, strict=True):
@@ -181,15 +183,17 @@ class Tokenizer:
       written = self.decode(ids)
       if written != text:
         raise errors.UserError(
-          f'{name} holds {text!r}, which the vocabulary cannot write: it would '
-          f'read {written!r}. Take it out, or put it in other characters.'
+          f'{name} holds {checks.shown(text)}, which the vocabulary cannot '
+          f'write: it would read {checks.shown(written)}. Take it out, or put '
+          'it in other characters.'
         )
     longest = max(range(len(strings)), key=lambda i: len(ids_of_strings[i]))
     needed = len(ids_of_strings[longest]) + 1
     if needed > max_new_tokens:
       raise errors.UserError(
-        f'{name} holds {strings[longest]!r}, which takes {needed} tokens with '
-        f'EOS: raise max_new_tokens, now {max_new_tokens}, or take it out.'
+        f'{name} holds {checks.shown(strings[longest])}, which takes {needed} '
+        f'tokens with EOS: raise max_new_tokens, now {max_new_tokens}, or take '
+        'it out.'
       )
     return ids_of_strings
 
