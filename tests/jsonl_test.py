@@ -264,7 +264,7 @@ def test_a_task_without_targets_can_be_timed_but_not_trained_on(tmp_path):
   [
     (dict(train='no.jsonl'), "train file of the task 'jsonl_b' is missing: no"),
     (dict(train=None), 'no data: give it at least one of train'),
-    (dict(vocabulary='no.model'), 'Cannot read the vocabulary no.model'),
+    (dict(vocabulary='no.model'), 'annot read the vocabulary no.model'),
     (dict(metrics=['rogue']), "unknown metric 'rogue'; did you mean rouge"),
     (dict(layout='both'), 'unknown layout'),
   ],
