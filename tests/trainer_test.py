@@ -412,5 +412,5 @@ def test_config_json(tmp_path):
   with pytest.raises(errors.UserError, match='named no metric'):
     checkpoints.load(tmp_path, 'best')
   (tmp_path / 'vocabulary.model').unlink()
-  with pytest.raises(errors.UserError, match='cannot read the vocabulary'):
+  with pytest.raises(errors.UserError, match='annot read the vocabulary'):
     checkpoints.load(tmp_path)
