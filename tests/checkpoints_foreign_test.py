@@ -74,7 +74,7 @@ def test_weights_of_another_kind_are_named(name, words, has_config, folder):
     (lambda p: p.mkdir(), 'not a regular file'),
     (os.mkfifo, 'not a regular file'),
     (lambda p: p.symlink_to('/dev/zero'), 'not a regular file'),
-    (lambda p: p.symlink_to(p), 'symbolic links'),
+    (lambda p: p.symlink_to(p), 'symlinks form a loop'),
     (lambda p: p.symlink_to('/nowhere'), 'no such file'),
   ],
 )

@@ -12,8 +12,8 @@ import pytest
 from toys import training as toy
 
 from pid_jax import checks
-from pid_jax import cli
 from pid_jax import errors
+from pid_jax import messages
 from pid_jax import model
 from pid_jax import partitioning
 from pid_jax import subtasks
@@ -217,7 +217,7 @@ def test_a_value_without_sense_is_one_line(
   for value in values:
     with pytest.raises(errors.UserError) as e:
       _train(tmp_path, others, f'{setting} = {value}')
-    message = cli.user_message(e.value)
+    message = messages.explain(e.value)
     assert shown.lower() in message.lower(), (value, message)
     assert len(message) < 400 and '\n' not in message
   assert not list(tmp_path.iterdir())

@@ -23,7 +23,6 @@ from pid_jax.trainer import checkpointer
 from pid_jax.trainer import data
 from pid_jax.trainer import io_errors
 from pid_jax.trainer import optimizers
-from pid_jax.trainer import schedules
 from pid_jax.trainer import step as step_lib
 
 
@@ -304,10 +303,6 @@ def test_begins_with_the_parameters_of_another_run(tmp_path):
         checkpoint_cfg=trainer.CheckpointConfig(best_metric='toy/exact_match'),
       ),
       'best_metric is .toy/exact_match., but nothing is evaluated',
-    ),
-    (
-      dict(optimizer=optimizers.adamw(schedules.linear(1e-2, 8, 8))),
-      'total_steps=8, before its decay begins at 8',
     ),
   ],
 )
