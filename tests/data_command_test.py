@@ -156,17 +156,11 @@ def test_a_file_without_a_vocabulary_names_the_flag(monkeypatch):
     (['inspect', 'no.jsonl'], 'cannot read the examples no.jsonl: no such'),
     (['inspect', 'bookings', '--lengths=inptus=9'], 'did you mean inputs'),
     (
-      ['inspect', 'bookings', f'--lengths=inputs={"9" * 5000}'],
-      'write NAME=TOKENS',
-    ),
-    (
       ['inspect', 'bookings', f'--vocabulary={bookings.VOCABULARY_FILE}'],
       'a vocabulary of its own',
     ),
     (['inspect', 'bookings', '--vocabulary=no.model'], 'no.model: no such'),
     (['inspect', 'bookings', '--split=dev'], "unknown split of bookings 'dev'"),
-    (['inspect', 'bookings', '--lengths=inputs'], "feature length 'inputs'"),
-    (['inspect', 'bookings', '--lengths=inputs=0'], 'write NAME=TOKENS'),
     (
       ['prepare', 'bookings', '--lengths=input=9'],
       "unknown feature length 'input'; did you mean inputs",
