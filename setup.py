@@ -37,6 +37,7 @@ _PREDICT = [
   # SentencePiece 0.2.3 needs protobuf 7.36 without saying so.
   'sentencepiece>=0.2.3',
   'protobuf>=7.36.1',
+  'regex>=2024.5.15',
   'tensorstore>=0.1.71',
   'tqdm>=4.66',
 ]

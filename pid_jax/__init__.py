@@ -6,7 +6,11 @@ The package is lazy: a name is imported when it is first used, so that
 `import pid_jax` takes no time and prediction loads no TensorFlow.
 """
 
-from etils import epy as _epy
+from pid_jax import interrupts as _interrupts
+
+_interrupts.install_in_program()  # Before anything that takes time.
+
+from etils import epy as _epy  # noqa: E402
 
 __version__ = '0.1.0'
 

@@ -18,6 +18,8 @@ import shlex
 import sys
 
 from pid_jax import cli
+from pid_jax import config
+from pid_jax import flag_types
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -26,7 +28,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
   add(
     '--job',
     action='extend',
-    type=cli.comma_separated('job'),
+    type=flag_types.comma_separated('job'),
     default=[],
     metavar='NAME,NAME',
     help='some of dst, qa, notes, skewed and stream; default: all, or none '
@@ -38,7 +40,13 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     metavar='U,S,T,B',
     help='vary prompts, input length, generated tokens or inputs',
   )
-  add('--output', required=True, metavar='DIR', help='for JSON and plots')
+  add(
+    '--output',
+    type=flag_types.path,
+    required=True,
+    metavar='DIR',
+    help='for JSON and plots',
+  )
   add(
     '--size',
     default='t5_1_1_small',
@@ -52,31 +60,38 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
   )
 
 
+def check(args: argparse.Namespace) -> None:
+  """Finds wrong values before JAX is loaded."""
+  config.T5Config(size=args.size)
+  cli.check_new_folder(args.output, '--output')
+
+
 def main(args: argparse.Namespace) -> None:
   """Runs, prints a table, and writes JSON and plots."""
-  from pid_jax import config
   from pid_jax.experiments import benchmark_report as report
   from pid_jax.experiments import benchmarking
   from pid_jax.experiments import figures
+  from pid_jax.experiments import output
   from pid_jax.experiments import tpu
   from pid_jax.experiments import workloads
   from pid_jax.viewer import figures as renderer
 
   chosen, points = workloads.choose(args.job, args.sweep)
   model = config.T5Config(size=args.size)
-  folder = report.check_folder(args.output)
-  wants_tpu = args.tpu or tpu.is_installed()
-  tpu_part = benchmarking.analyse_tpu() if wants_tpu else None
-  command = shlex.join(['python', '-m', 'pid_jax.benchmark', *sys.argv[1:]])
-  # A run that is stopped has kept the jobs that were done.
-  for results in benchmarking.run(chosen, points, model):
-    written = report.write(results, tpu_part, command, folder)
-  print('\n' + report.table(written) + f'\n\n{folder / report.FILE} written')
-  if renderer.is_installed():
-    print(*figures.write(figures.of_benchmark(written), folder))
-  else:
-    print(f'no plots: matplotlib is missing; {renderer.INSTALL}')
+  with output.reserved(args.output) as folder:
+    report.check_folder(folder)
+    wants_tpu = args.tpu or tpu.is_installed()
+    tpu_part = benchmarking.analyse_tpu() if wants_tpu else None
+    command = shlex.join(['python', '-m', 'pid_jax.benchmark', *sys.argv[1:]])
+    # A run that is stopped has kept the jobs that were done.
+    for results in benchmarking.run(chosen, points, model):
+      written = report.write(results, tpu_part, command, folder)
+    print(f'\n{report.table(written)}\n\n{folder / report.FILE} written')
+    if renderer.is_installed():
+      print(*figures.write(figures.of_benchmark(written), folder))
+    else:
+      print(f'no plots: matplotlib is missing; {renderer.INSTALL}')
 
 
 if __name__ == '__main__':
-  cli.run(main, doc=__doc__, flags=add_flags)
+  cli.run(main, doc=__doc__, flags=add_flags, check=check)

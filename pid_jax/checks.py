@@ -14,12 +14,25 @@ from typing import Any
 
 from pid_jax import errors
 
+# Limits of what users set, far beyond what is of use; the memory of a batch is
+# checked where it is known.
+MOST_TOKENS = 1 << 20
+MOST_INPUTS = 1 << 20  # Of a batch.
+MOST_BEAMS = 1 << 12
+MOST_SEED = (1 << 32) - 1
+MOST_TEMPERATURE = 1e6
+# A penalty of 1e5 would turn all scores into infinities.
+LENGTH_PENALTIES = (-2.0, 5.0)
+
 _MAX_SHOWN = 60
 
 
 def shown(value: Any) -> str:
   """Returns `repr(value)` on one line, cut where it is long."""
-  text = ' '.join(repr(value).split())
+  try:
+    text = ' '.join(repr(value).split())
+  except Exception:  # Of any type; of an integer with too many digits, too.
+    text = f'<{type(value).__name__}>'
   return text if len(text) <= _MAX_SHOWN else text[: _MAX_SHOWN - 3] + '...'
 
 
@@ -96,8 +109,12 @@ def boolean(name: str, value: Any) -> bool:
 
 
 def string(name: str, value: Any, *, allow_empty: bool = False) -> str:
-  """Returns a string; raises UserError for other types, and for a blank one."""
-  if not isinstance(value, str) or not (allow_empty or value.strip()):
+  """Returns a string; raises UserError for other types, and for a blank one.
+
+  And for one with half of a surrogate pair, which no file can hold.
+  """
+  is_text = isinstance(value, str) and (allow_empty or bool(value.strip()))
+  if not is_text or any('\ud800' <= x <= '\udfff' for x in value):
     raise _wrong(name, value, 'a string')
   return value
 

@@ -14,8 +14,8 @@ and messages are off before TensorFlow is loaded.
 
 import argparse
 from collections.abc import Callable
-from collections.abc import Collection
 from collections.abc import Sequence
+import errno
 import hashlib
 import importlib
 import importlib.resources
@@ -24,21 +24,29 @@ import logging
 import os
 import pathlib
 import re
+import stat
 import sys
-import tokenize
 import traceback
-from types import TracebackType
 from typing import IO, Any, NoReturn
 
 from absl import logging as absl_logging
 from etils import epath
 import gin
+from gin import resource_reader
 
+from pid_jax import checks
 from pid_jax import config
 from pid_jax import distributed
 from pid_jax import errors
+from pid_jax import file_errors
+from pid_jax import files
+from pid_jax import flag_types
+from pid_jax import gin_text
+from pid_jax import interrupts
+from pid_jax import messages
 from pid_jax import progress
 
+_MOST_DEVICES = 1 << 20
 _QUIET_ENVIRONMENT = {
   'TF_CPP_MIN_LOG_LEVEL': '3',
   'GRPC_VERBOSITY': 'ERROR',
@@ -71,6 +79,7 @@ def add_model_dir_flag(
   parser.add_argument(
     '--model_dir',
     metavar='DIR',
+    type=flag_types.path,
     default=default,
     required=default is None,
     help='of the training' + ('; default: %(default)s' if default else ''),
@@ -87,14 +96,59 @@ def add_step_flag(parser: argparse.ArgumentParser) -> None:
   )
 
 
+def add_vocabulary_flags(parser: argparse.ArgumentParser) -> None:
+  """Adds the flags of a vocabulary; `vocabulary` reads them."""
+  parser.add_argument(
+    '--vocabulary',
+    type=flag_types.path,
+    metavar='FILE',
+    help='SentencePiece model, for a checkpoint without one',
+  )
+  parser.add_argument(
+    '--extra_ids',
+    type=flag_types.integer(0, checks.MOST_TOKENS),
+    metavar='N',
+    help='sentinels behind the ids of --vocabulary; default: 100',
+  )
+
+
+def vocabulary(args: argparse.Namespace) -> Any:
+  """Returns the `Vocabulary` of `add_vocabulary_flags`; None: not given.
+
+  Args:
+    args: what `run` parsed.
+
+  Raises:
+    UserError: see `vocabulary.Vocabulary`; or --extra_ids alone.
+  """
+  from pid_jax.vocabulary import Vocabulary  # --help must answer at once.
+
+  if args.vocabulary is None:
+    if args.extra_ids is not None:
+      raise errors.UserError('--extra_ids goes with --vocabulary; give both.')
+    return None
+  extra_ids = 100 if args.extra_ids is None else args.extra_ids
+  return Vocabulary(args.vocabulary, extra_ids)
+
+
 def _step(value: str) -> int | str:
-  if value.isdigit():
-    return int(value)
-  if value not in ('best', 'last'):
+  if value in ('best', 'last'):
+    return value
+  if not re.fullmatch('[0-9]{1,18}', value):
     raise argparse.ArgumentTypeError(
-      f"{value!r} is neither a number nor 'best' nor 'last'"
+      f"{checks.shown(value)} is neither a number nor 'best' nor 'last'"
     )
-  return value
+  return int(value)
+
+
+def add_layout_flag(parser: argparse.ArgumentParser) -> None:
+  """Adds `--layout`, for checkpoints that do not say theirs."""
+  parser.add_argument(
+    '--layout',
+    choices=('pid', 'pie'),
+    help='prompts in the decoder or in the encoder, of a checkpoint that does '
+    'not say how it was trained; default: as in training, else pid',
+  )
 
 
 def add_mesh_flags(parser: argparse.ArgumentParser) -> None:
@@ -105,56 +159,76 @@ def add_mesh_flags(parser: argparse.ArgumentParser) -> None:
   """
   parser.add_argument(
     '--num_partitions',
-    type=int,
+    type=flag_types.integer(1, _MOST_DEVICES),
     default=1,
     metavar='N',
     help='devices that share the parameters of a model; default: 1',
   )
 
 
-def comma_separated(
-  kind: str, choices: Collection[str] = ()
-) -> Callable[[str], list[str]]:
-  """Returns the `type` of a flag that takes a list: 'a,b' -> ['a', 'b'].
-
-  Args:
-    kind: what an element is, such as 'layout', for the message.
-    choices: all elements that there are; none: anything.
-  """
-
-  def parse(value: str) -> list[str]:
-    names = [name.strip() for name in value.split(',')]
-    for name in names:
-      if choices and name not in choices:
-        raise argparse.ArgumentTypeError(
-          str(errors.unknown(kind, name, choices))
-        )
-    return names
-
-  return parse
-
-
 def add_decoding_flags(parser: argparse.ArgumentParser) -> None:
   """Adds the flags of decoding; `decoding_options` reads them."""
   add = parser.add_argument
+  count = lambda most: flag_types.integer(1, most)
   add(
     '--max_new_tokens',
-    type=int,
+    type=count(checks.MOST_TOKENS),
     metavar='N',
     help='cut predictions here; default: as in training, else 32',
   )
-  add('--temperature', type=float, help='draw predictions, sharper below 1')
-  add('--top_k', type=int, metavar='K', help='draw from the K likeliest tokens')
-  add('--top_p', type=float, metavar='P', help='draw from the likeliest P of 1')
-  add('--seed', type=int, default=0, help='of drawing; default: 0')
+  add(
+    '--temperature',
+    type=flag_types.number(most=checks.MOST_TEMPERATURE, above=0),
+    help='draw predictions, sharper below 1',
+  )
+  add(
+    '--top_k',
+    type=count(checks.MOST_TOKENS),
+    metavar='K',
+    help='draw from the K likeliest tokens',
+  )
+  add(
+    '--top_p',
+    type=flag_types.number(most=1, above=0),
+    metavar='P',
+    help='draw from the likeliest P of 1',
+  )
+  add(
+    '--seed',
+    type=flag_types.integer(0, checks.MOST_SEED),
+    default=0,
+    help='of drawing; default: 0',
+  )
   add(
     '--prompt_lookup',
     '--lookup',
     action='store_true',
     help='draft tokens from inputs: same predictions, fewer steps',
   )
-  add('--beam_size', type=int, metavar='N', help='search with N beams instead')
-  add('--length_penalty', type=float, default=0.6, help='default: 0.6')
+  add(
+    '--beam_size',
+    type=count(checks.MOST_BEAMS),
+    metavar='N',
+    help='search with N beams instead',
+  )
+  add(
+    '--length_penalty',
+    type=flag_types.number(*checks.LENGTH_PENALTIES),
+    default=0.6,
+    help='default: 0.6',
+  )
+
+
+def check_decoding_flags(args: argparse.Namespace) -> None:
+  """Raises UserError where flags of `add_decoding_flags` exclude each other."""
+  drawing = ('temperature', 'top_k', 'top_p')
+  given = [name for name in drawing if getattr(args, name) is not None]
+  given += ['prompt_lookup'] if args.prompt_lookup else []
+  if args.beam_size is not None and given:
+    raise errors.UserError(
+      f'--beam_size and --{given[0]} exclude each other: a beam search neither '
+      'draws nor drafts'
+    )
 
 
 def decoding_options(args: argparse.Namespace) -> Any:
@@ -189,6 +263,7 @@ def run(
   use_jax: bool = True,
   join: bool = False,
   stops_on_preemption: bool = False,
+  check: Callable[[argparse.Namespace], None] | None = None,
   argv: Sequence[str] | None = None,
 ) -> NoReturn:
   """Parses the flags, calls `main(args)` and exits with its status.
@@ -206,43 +281,86 @@ def run(
       `pid_jax.distributed`.
     stops_on_preemption: whether `main` stops by itself after SIGTERM; of many
       processes, by JAX's preemption service.
+    check: raises UserError for mistakes that show without large libraries;
+      called with the flags before any of them is imported.
     argv: arguments without the program's name; those of the process if None.
 
   Raises:
     SystemExit: always. Status 2 after a mistake of the user (`error: ...` on
-      standard error), 130 after an interrupt, 1 after anything unforeseen.
+      standard error), 130 after an interrupt, 1 after anything unforeseen. In a
+      program, signals end the process, see `interrupts`.
   """
-  argv = sys.argv[1:] if argv is None else argv
-  args = parse_flags(argv, doc, flags, use_gin=use_gin, join=join)
+  if argv is None:
+    interrupts.install()
+    _mend_standard_streams()
+  args = parse_flags(
+    sys.argv[1:] if argv is None else argv,
+    doc,
+    flags,
+    use_gin=use_gin,
+    join=join,
+  )
   quieten(args.verbose)
-  if use_jax:
-    from pid_jax import compilation  # Not above: --help must answer at once.
-
-    compilation.keep_memory()
-    compilation.use_cache()
   try:
-    if join:
-      distributed.initialize(args, stops_on_preemption)
-    if not args.verbose:
-      _import_silently(preload)
-    if join:
-      distributed.check_equal('what they run', _describe(args))
-    status = main(args) or 0
-    if join:  # JAX does not wait long for those that end later.
-      distributed.barrier('end')
+    if use_jax:
+      from pid_jax import compilation  # Not above: --help must answer at once.
+
+      compilation.keep_memory()  # Before a thread starts.
+    with interrupts.Running(args.verbose):
+      if check is not None:
+        check(args)
+      if use_jax:
+        compilation.use_cache()
+      if join:
+        distributed.initialize(args, stops_on_preemption)
+      if not args.verbose:
+        _import_silently(preload)
+      if join:
+        distributed.check_equal('what they run', _describe(args))
+      status = main(args) or 0
+      if join:  # JAX does not wait long for those that end later.
+        distributed.barrier('end')
+      _flush_stdout()
   except KeyboardInterrupt:
     _complain('interrupted', args.verbose)
     status = 130
   except BrokenPipeError:  # The output went to `head`, which has had enough.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     status = 141
   except Exception as e:  # pylint: disable=broad-except
-    message = user_message(e)
+    message = messages.explain(e)
     if message is None:
       raise
     _complain(f'error: {message}', args.verbose)
     status = 2
-  sys.exit(status)
+  try:
+    sys.stdout.flush()
+  except OSError:  # Python would try again, and complain.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+  interrupts.exit_with(status)
+
+
+def _flush_stdout() -> None:
+  try:
+    sys.stdout.flush()
+  except BrokenPipeError:
+    raise
+  except OSError as e:
+    message = f'cannot write standard output: {file_errors.fault(e)}'
+    raise errors.UserError(message) from e
+
+
+def _mend_standard_streams() -> None:
+  """Opens standard streams that are closed, and lets them write any text."""
+  # A file opened later would get the number, and what libraries write to it.
+  while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+    pass
+  os.close(descriptor)
+  for name in ('stdin', 'stdout', 'stderr'):
+    stream = getattr(sys, name)
+    if stream is None:
+      setattr(sys, name, open(os.devnull, 'r' if name == 'stdin' else 'w'))
+    elif name == 'stdout' and hasattr(stream, 'reconfigure'):
+      stream.reconfigure(errors='backslashreplace')
 
 
 def parse_flags(
@@ -268,7 +386,8 @@ def parse_flags(
     flags(parser)
   if use_gin:
     _add_gin_flags(parser)
-    argv = [_rewrite_gin_flag(arg) for arg in argv]
+    end = argv.index('--') if '--' in argv else len(argv)
+    argv = [*map(_rewrite_gin_flag, argv[:end]), *argv[end:]]
   if join:
     distributed.add_flags(parser)
   parser.add_argument(
@@ -320,6 +439,8 @@ def quieten(verbose: bool = False) -> None:
   """
   for name, value in _QUIET_ENVIRONMENT.items():
     os.environ.setdefault(name, '0' if verbose else value)
+  if files.cache_folder() is None:  # Keras would make a folder named '~'.
+    os.environ.setdefault('KERAS_HOME', os.devnull)
   absl_logging.set_verbosity(
     absl_logging.INFO if verbose else absl_logging.ERROR
   )
@@ -338,6 +459,44 @@ def _import_silently(modules: Sequence[str]) -> None:
       importlib.import_module(module)
 
 
+def check_gin(
+  args: argparse.Namespace,
+  first_files: Sequence[str] = (),
+  bindings: Sequence[str] = (),
+) -> gin_text.GinText:
+  """Reads the gin files and bindings of the command line as text.
+
+  Args:
+    args: what `run` parsed.
+    first_files: read before those that `args` name.
+    bindings: see `parse_gin`.
+
+  Returns:
+    What they say. No module that they name is imported.
+
+  Raises:
+    UserError: no file is named, a file cannot be found or read, the syntax is
+      wrong, nothing uses a name that the command line binds, or a required
+      value is missing.
+  """
+  if not args.gin_file and not first_files:
+    raise errors.UserError('name a --gin_file; --help shows an example')
+  searched = args.gin_search_paths
+  text = gin_text.GinText(
+    lambda name: _find_included(name, searched), _open_gin_file
+  )
+  for name in first_files:
+    text.read_file(name)
+  for name in args.gin_file:
+    text.read_file(_find_gin_file(name, searched))
+  for binding in bindings:
+    text.read_binding(binding, any_name=True)
+  for binding in args.gin_bindings:
+    text.read_binding(binding)
+  text.check_complete()
+  return text
+
+
 def parse_gin(
   args: argparse.Namespace,
   bindings: Sequence[str] = (),
@@ -350,31 +509,17 @@ def parse_gin(
       command's flags; those of the command line follow and win.
 
   Raises:
-    UserError: no file is named, a file cannot be found or read, nothing uses a
-      binding, a required value is missing, or the processes of a run have read
-      different configurations.
+    UserError: see `check_gin`, or the processes of a run have read different
+      configurations.
   """
-  if not args.gin_file:
-    raise errors.UserError('name a --gin_file; --help shows an example')
+  check_gin(args, bindings=bindings)
   for path in args.gin_search_paths:
     gin.add_config_file_search_path(path)
-  gin.config.register_file_reader(_open_remote, _is_remote_file)
+  gin.config.register_file_reader(_open_gin_file, _is_remote_file)
   for name in args.gin_file:
-    path = _find_gin_file(name, args.gin_search_paths)
-    try:
-      gin.parse_config_file(path)
-    except tokenize.TokenError as e:
-      raise errors.UserError(f'gin: {e.args[0]} in {path}') from e
-  used = set(re.findall(r'%([\w./]+)|^([\w./]+) = ', gin.config_str(), re.M))
-  used = {name for pair in used for name in pair if name}
-  for binding in bindings:
+    gin.parse_config_file(_find_gin_file(name, args.gin_search_paths))
+  for binding in [*bindings, *args.gin_bindings]:
     gin.parse_config(binding)
-  for binding in args.gin_bindings:
-    _parse_binding(binding, used)
-  missing = re.findall(r'^(\S+) = %gin\.REQUIRED', gin.config_str(), re.M)
-  if missing:
-    flags = ' '.join(f'--gin.{name}=VALUE' for name in missing)
-    raise errors.UserError(f'a required value is missing: give {flags}')
   distributed.check_equal('the gin configuration', gin.config_str())
   gin.finalize()
 
@@ -383,8 +528,38 @@ def bindings(configurable: Callable[..., Any]) -> dict[str, Any]:
   """Returns the arguments that gin binds; none if no file names it."""
   try:
     return gin.get_bindings(configurable)
+  except errors.UserError:  # Of a function that a value calls.
+    raise
   except ValueError:
     return {}
+
+
+def check_model_dir(folder: str) -> None:
+  """Raises UserError unless `--model_dir` may be one; remote ones may."""
+  if files.is_remote(folder):
+    return
+  with files.explained(f'cannot read --model_dir {folder}'):
+    if not stat.S_ISDIR(os.stat(folder).st_mode):
+      raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+
+
+def check_new_folder(folder: str, name: str) -> None:
+  """Raises UserError unless a folder exists or can be made.
+
+  Args:
+    folder: local, or gs://, which is not looked at.
+    name: of the flag or setting, for the message.
+  """
+  found = files.absolute(folder, name)
+  if files.is_remote(found):
+    return
+  with files.explained(f'cannot write to {name} {found}'):
+    while not os.path.lexists(found):
+      found = found.parent
+    if not stat.S_ISDIR(os.stat(found).st_mode):
+      raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+    if not os.access(found, os.W_OK | os.X_OK):
+      raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
 
 def check_configured(configurable: Callable[..., Any], include: str) -> None:
@@ -402,47 +577,6 @@ def check_configured(configurable: Callable[..., Any], include: str) -> None:
 def gin_configs() -> pathlib.Path:
   """Returns the folder of the gin files that ship with the package."""
   return pathlib.Path(str(importlib.resources.files('pid_jax.gin_configs')))
-
-
-def user_message(error: BaseException) -> str | None:
-  """Returns the line to show for a mistake of the user; None for a bug.
-
-  A mistake is a `UserError`, a check of subtasks.tf_assertions that failed
-  inside tf.data, or whatever gin itself raised about the files and bindings
-  that it was given. An exception that gin only passed on is not.
-
-  Args:
-    error: an exception that was caught.
-  """
-  lines = [line.strip() for line in str(error).splitlines()] or ['']
-  if isinstance(error, errors.UserError):
-    return lines[0]  # gin appends lines that say where it was called.
-  assertions = sys.modules.get('pid_jax.subtasks.tf_assertions')
-  failed_check = assertions and assertions.user_error(error)
-  if failed_check:
-    return str(failed_check)
-  if not _raised_by_gin(error.__traceback__):
-    return None
-  if isinstance(error, SyntaxError):
-    where = f'file "{error.filename}", line {error.lineno}'
-    return f'gin: {error.msg.splitlines()[0]} in {where}: {error.text.strip()}'
-  macro = re.match(r"No bindings specified for '(\S+)/gin.macro'", lines[0])
-  if macro:
-    return (
-      f'nothing gives %{macro[1]} a value: add a --gin_file that does, or '
-      f'--gin.{macro[1]}=VALUE'
-    )
-  missing = re.search(
-    r'No values supplied by Gin or caller for (.*)', str(error)
-  )
-  if missing:
-    call = re.search(r"In call to configurable '(.+?)'", str(error))
-    return f'gin: {call[1]} needs values for {missing[1]}'
-  message = f'gin: {lines[0]}'
-  for line, content in zip(lines, lines[1:], strict=False):
-    if line.startswith('In file'):
-      message += f' {line[0].lower()}{line[1:]}: {content}'
-  return message
 
 
 def _program() -> str:
@@ -475,7 +609,7 @@ def _add_gin_flags(parser: argparse.ArgumentParser) -> None:
   )
   group.add_argument(
     '--gin_search_paths',
-    type=comma_separated('folder'),
+    type=flag_types.comma_separated('folder'),
     default=[],
     metavar='DIR,DIR',
     help='more folders to look for gin files in',
@@ -492,7 +626,8 @@ def _rewrite_gin_flag(arg: str) -> str:
 
 def _find_gin_file(name: str, search_paths: Sequence[str]) -> str:
   packaged = gin_configs()
-  for folder in ['', *search_paths, packaged]:
+  name = os.fspath(files.path(name, '--gin_file'))
+  for folder in ['', *map(files.path, search_paths), packaged]:
     path = os.path.join(folder, name)
     if os.path.isfile(path):
       return os.path.abspath(path)
@@ -502,32 +637,33 @@ def _find_gin_file(name: str, search_paths: Sequence[str]) -> str:
   raise errors.unknown('gin file', name, shipped)
 
 
-def _is_remote_file(path: str) -> bool:
-  return '://' in path and epath.Path(path).exists()
-
-
-def _open_remote(path: str) -> IO[str]:
-  return epath.Path(path).open()
-
-
-def _parse_binding(binding: str, used: set[str]) -> None:
-  """Applies one binding of the command line, checking what gin does not."""
-  name, _, value = (part.strip() for part in binding.partition('='))
-  if '.' not in name.rsplit('/')[-1] and name not in used:
-    # gin takes any macro in silence, so a slip in its name would do nothing.
-    raise errors.unknown('gin name', name, used)
+def _find_included(name: str, search_paths: Sequence[str]) -> str:
+  """As `_find_gin_file`, by gin's rules for what a file includes."""
+  for folder in ['', *search_paths]:
+    path = os.path.join(folder, name)
+    if os.path.isfile(path) or _is_remote_file(path):
+      return path
   try:
-    gin.parse_config(binding)
-  except (SyntaxError, tokenize.TokenError) as e:
-    bare = value and not any(c in value for c in '\'"[]{}()@%')
-    hint = f'; a string needs quotes: "\'{value}\'"' if bare else ''
-    raise errors.UserError(f'cannot read --gin.{name}={value}{hint}') from e
+    if resource_reader.system_path_file_exists(name):
+      return name
+  except Exception:  # It imports what the name says.
+    logging.getLogger('pid_jax').debug('no package has %s', name)
+  raise errors.UserError(
+    f'gin: cannot find the included file {checks.shown(name)}'
+  )
 
 
-def _raised_by_gin(tb: TracebackType | None) -> bool:
-  """Whether gin's own code raised it, rather than something that gin called."""
-  frames = [frame for frame, _ in traceback.walk_tb(tb)]
-  return frames[-1].f_globals.get('__name__', '').startswith('gin.')
+def _is_remote_file(path: str) -> bool:
+  return files.is_remote(path) and epath.Path(path).exists()
+
+
+def _open_gin_file(path: str) -> IO[str]:
+  if files.is_remote(path):
+    return epath.Path(path).open()
+  if os.path.isfile(path):
+    with files.explained(f'cannot read the gin file {path}'):
+      return open(path, encoding='utf-8')
+  return resource_reader.system_path_reader(path)
 
 
 def _complain(message: str, verbose: bool) -> None:
@@ -540,6 +676,7 @@ class _Parser(argparse.ArgumentParser):
   """Complains in one line, as about every other mistake."""
 
   def error(self, message: str) -> NoReturn:
+    message = messages.one_line(message)
     progress.write_line(f'error: {message}; --help shows the usage')
     sys.exit(2)
 

@@ -20,22 +20,31 @@ import shlex
 import sys
 
 from pid_jax import cli
+from pid_jax import flag_types
+
+_NO_MODEL_DIR = ("MODEL_DIR = ''",)  # Each run gets its own.
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
   """Adds the command's flags."""
   add = parser.add_argument
-  add('--output', required=True, metavar='DIR', help='for everything')
+  add(
+    '--output',
+    type=flag_types.path,
+    required=True,
+    metavar='DIR',
+    help='for everything',
+  )
   add(
     '--seeds',
-    type=int,
+    type=flag_types.integer(1, 1000),
     default=3,
     metavar='N',
     help='runs of each layout; default: %(default)s',
   )
   add(
     '--layouts',
-    type=cli.comma_separated('layout'),
+    type=flag_types.comma_separated('layout'),
     default='pid,pie,joint',
     metavar='NAME,NAME',
     help='some of %(default)s, pid among them; default: all',
@@ -54,6 +63,13 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
   )
 
 
+def check(args: argparse.Namespace) -> None:
+  """Finds what is missing before TensorFlow is loaded."""
+  cli.check_new_folder(args.output, '--output')
+  args.gin_file = args.gin_file or ['runs/comparison.gin']
+  cli.check_gin(args, bindings=_NO_MODEL_DIR)
+
+
 def configured(args: argparse.Namespace):
   """Reads the gin files: a `comparison.Configure`, the settings, the text."""
   import gin
@@ -62,7 +78,7 @@ def configured(args: argparse.Namespace):
   from pid_jax.experiments import comparison
 
   args.gin_file = args.gin_file or ['runs/comparison.gin']
-  cli.parse_gin(args, bindings=["MODEL_DIR = ''"])
+  cli.parse_gin(args, bindings=_NO_MODEL_DIR)
   settings = comparison.Settings.from_gin(
     tuple(args.layouts), args.seeds, args.equal
   )
@@ -80,17 +96,26 @@ def configured(args: argparse.Namespace):
 def main(args: argparse.Namespace) -> None:
   """Runs what is left to do, writes the report and prints its table."""
   from pid_jax.experiments import comparison
+  from pid_jax.experiments import output
   from pid_jax.experiments import page
   from pid_jax.experiments import summary
 
   configure, settings, text = configured(args)
-  results = comparison.run(
-    configure, settings, args.output, config_text=text, sweep=args.sweep
-  )
-  command = shlex.join(['python', '-m', 'pid_jax.compare', *sys.argv[1:]])
-  report = page.write(results, command, args.output)
+  with output.reserved(args.output) as folder:
+    results = comparison.run(
+      configure, settings, folder, config_text=text, sweep=args.sweep
+    )
+    command = shlex.join(['python', '-m', 'pid_jax.compare', *sys.argv[1:]])
+    report = page.write(results, command, folder)
   print('\n' + summary.table(report))
 
 
 if __name__ == '__main__':
-  cli.run(main, doc=__doc__, flags=add_flags, use_gin=True, preload=['seqio'])
+  cli.run(
+    main,
+    doc=__doc__,
+    flags=add_flags,
+    use_gin=True,
+    preload=['seqio'],
+    check=check,
+  )

@@ -9,8 +9,10 @@ They must run before anything is compiled.
 import ctypes
 import glob
 import os
-import pathlib
 import sys
+import warnings
+
+from pid_jax import files
 
 # Parameters of glibc's mallopt (malloc.h).
 _M_TRIM_THRESHOLD = -1
@@ -22,15 +24,18 @@ def use_cache() -> None:
   """Keeps compiled programs in ~/.cache/pid_jax from one run to the next.
 
   JAX_COMPILATION_CACHE_DIR names another folder; empty, it switches the cache
-  off.
+  off. There is none without a home folder.
   """
   if 'JAX_COMPILATION_CACHE_DIR' in os.environ:
     return  # JAX reads it.
+  folder = files.cache_folder()
+  if folder is None:
+    return
+  # It is of use where it can be; a home that is read-only is no mistake.
+  warnings.filterwarnings('ignore', message='Error .* compilation cache entry')
   import jax  # Not above: `keep_memory` must run before JAX starts threads.
 
-  home = os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache'
-  folder = pathlib.Path(home) / 'pid_jax' / 'compiled'
-  jax.config.update('jax_compilation_cache_dir', str(folder))
+  jax.config.update('jax_compilation_cache_dir', str(folder / 'compiled'))
 
 
 def keep_memory() -> None:

@@ -11,16 +11,17 @@ stand in `SIZES` and nowhere else:
 
 It is plain data: it imports no JAX, and is stored as JSON beside a checkpoint.
 Whatever the source of the values (gin, a config.json, Python), the dataclass
-checks their types and ranges.
+checks their types, their ranges, and by counting parameters their sum.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from collections.abc import Sequence
 import dataclasses
-import numbers
 from typing import Any
 
+from pid_jax import checks
 from pid_jax import errors
 
 DTYPES = ('float32', 'bfloat16')  # Of activations.
@@ -28,6 +29,14 @@ PARAM_DTYPES = (*DTYPES, 'int8')  # Of parameters in prediction.
 REMAT_POLICIES = ('none', 'minimal', 'full')
 INITIALIZERS = ('t5', 'copy')
 ACTIVATIONS = ('linear', 'relu', 'gelu', 'silu', 'swish')
+
+# Beyond all models that anybody has trained, and within what can be counted:
+# larger numbers are mistakes, refused before anything is allocated.
+MAX_LAYERS = 1000  # Of a stack.
+MAX_DIM = 1 << 20  # Ids, width of a layer, heads.
+MAX_PARAMETERS = 10**12
+_MAX_DISTANCE = 1 << 30
+_MAX_ACTIVATIONS = 8
 
 # How to compute, not what: a run chooses these for any checkpoint. All other
 # fields are the checkpoint's.
@@ -82,7 +91,8 @@ class T5Config:
 
   Raises:
     UserError: a value of another type or out of its range, an unknown `size`,
-      or no `vocab_size`.
+      no `vocab_size`, or a model beyond `MAX_LAYERS`, `MAX_DIM` or
+      `MAX_PARAMETERS`.
   """
 
   vocab_size: int = _FROM_SIZE
@@ -119,41 +129,49 @@ class T5Config:
         if field.name == 'num_tokens':
           # Rows beyond the ids of a known size are padding.
           value = min(value or self.vocab_size, self.vocab_size)
-      value = _checked(field.name, value, _TYPES[field.type])
+      value = check_field(field.name, value, f'T5Config.{field.name}')
       object.__setattr__(self, field.name, value)
-    self._check_ranges()
+    self._check_together()
 
-  def _check_ranges(self) -> None:
-    for name in _POSITIVE:
-      if not getattr(self, name) > 0:
-        raise _wrong(name, getattr(self, name), 'more than 0')
-    if not 0 <= self.dropout_rate < 1:
-      raise _wrong('dropout_rate', self.dropout_rate, 'from 0 to below 1')
-    for name, choices in _CHOICES.items():
-      values = getattr(self, name)
-      for value in values if isinstance(values, tuple) else (values,):
-        if value not in choices:
-          hint = ''
-          if value == 'float16':
-            hint = ' (T5 overflows in float16: use bfloat16)'
-          raise _wrong(name, value, f'one of {", ".join(choices)}{hint}')
-    if not self.mlp_activations:
-      raise _wrong('mlp_activations', (), 'at least one name')
-    if self.relpos_num_buckets < 4:
-      raise _wrong('relpos_num_buckets', self.relpos_num_buckets, 'at least 4')
-    if self.relpos_max_distance <= self.relpos_num_buckets // 2:
-      raise _wrong(
-        'relpos_max_distance',
-        self.relpos_max_distance,
-        f'more than half of relpos_num_buckets={self.relpos_num_buckets}, '
-        'whose buckets hold one distance each',
-      )
+  @property
+  def num_parameters(self) -> int:
+    """Number of parameters, by arithmetic."""
+    joined = self.num_heads * self.head_dim
+    mlp = (len(self.mlp_activations) + 1) * self.emb_dim * self.mlp_dim
+    attention = 4 * self.emb_dim * joined
+    bias = self.num_heads * self.relpos_num_buckets
+
+    def stack(num_layers, num_attentions):
+      sublayers = num_attentions * attention + mlp
+      norms = (num_attentions + 1) * self.emb_dim
+      num_biases = num_layers if self.relpos_bias_per_layer else 1
+      layers = num_layers * (sublayers + norms)
+      return layers + num_biases * bias + self.emb_dim
+
+    num_matrices = 1 if self.logits_via_embedding else 2
+    embeddings = num_matrices * self.vocab_size * self.emb_dim
+    encoder = stack(self.num_encoder_layers, 1)
+    return embeddings + encoder + stack(self.num_decoder_layers, 2)
+
+  def _check_together(self) -> None:
+    """Raises UserError for values that exclude each other."""
+    checks.integer(
+      'T5Config.relpos_max_distance (more than half of relpos_num_buckets='
+      f'{self.relpos_num_buckets}, whose buckets hold one distance each)',
+      self.relpos_max_distance,
+      self.relpos_num_buckets // 2 + 1,
+    )
     if self.num_tokens > self.vocab_size:
-      raise _wrong(
-        'num_tokens',
-        self.num_tokens,
-        f'at most vocab_size={self.vocab_size}, the rows of the embedding: '
-        'raise vocab_size to at least the size of the vocabulary',
+      raise errors.UserError(
+        f'T5Config.num_tokens must be at most vocab_size={self.vocab_size}, '
+        'the rows of the embedding; raise vocab_size to at least the size of '
+        f'the vocabulary; got {self.num_tokens}.'
+      )
+    if self.num_parameters > MAX_PARAMETERS:
+      sizes = (f'{name}={getattr(self, name)}' for name in _INTEGERS)
+      raise errors.UserError(
+        f'T5Config must have at most {MAX_PARAMETERS:,} parameters; got '
+        f'{self.num_parameters:,}, of {", ".join(sizes)}.'
       )
 
   def differences(self, other: T5Config) -> dict[str, tuple[Any, Any]]:
@@ -190,63 +208,82 @@ class T5Config:
     """
     if not isinstance(fields, Mapping):
       raise errors.UserError(
-        f'The model configuration is {fields!r}; it must be an object with the '
-        'fields of T5Config.'
+        f'The model configuration is {checks.shown(fields)}; it must be an '
+        'object with the fields of T5Config.'
       )
     known = [field.name for field in dataclasses.fields(cls)]
-    unknown = sorted(set(fields) - set(known))
-    if unknown:
-      raise errors.UserError(
-        f'The model configuration has unknown fields {unknown}. Known fields: '
-        f'{known}.'
-      )
-    missing = sorted(name for name, value in fields.items() if value is None)
-    if missing:
-      raise errors.UserError(
-        f'The model configuration has no value for {missing}: null is none.'
-      )
+    for name, value in fields.items():
+      if name not in known:
+        raise errors.unknown('field of the model configuration', name, known)
+      if value is None:
+        raise errors.UserError(
+          f'The model configuration has no value for {name}: null is none.'
+        )
     return cls(**fields)
 
 
-_TYPES = {
-  'int': (numbers.Integral, int, 'an integer'),
-  'float': (numbers.Real, float, 'a number'),
-  'bool': (bool, bool, 'true or false'),
-  'str': (str, str, 'a string'),
-  'tuple[str, ...]': ((list, tuple), tuple, 'a list of strings'),
-}
-_POSITIVE = (
-  'vocab_size',
-  'num_tokens',
-  'emb_dim',
-  'num_heads',
-  'num_encoder_layers',
-  'num_decoder_layers',
-  'head_dim',
-  'mlp_dim',
-  'layer_norm_epsilon',
-)
-_CHOICES = {
-  'dtype': DTYPES,
-  'remat_policy': REMAT_POLICIES,
-  'initializer': INITIALIZERS,
-  'mlp_activations': ACTIVATIONS,
-}
+def check_dtype(name: str, value: Any, choices: Sequence[str] = DTYPES) -> str:
+  """Returns the name of a dtype that is one of some.
 
+  Args:
+    name: of the setting, for the message.
+    value: to check.
+    choices: those that there are.
 
-def _checked(name: str, value: Any, kind: tuple[Any, Any, str]) -> Any:
-  """Returns a value as the plain type of its field."""
-  accepted, plain, words = kind
-  is_bool = isinstance(value, bool)
-  if not isinstance(value, accepted) or is_bool != (plain is bool):
-    raise _wrong(name, value, words)
-  return plain(value)
-
-
-def _wrong(name: str, value: Any, allowed: str) -> errors.UserError:
-  return errors.UserError(
-    f'T5Config.{name} is {value!r}; it must be {allowed}.'
+  Raises:
+    UserError: it is none of them.
+  """
+  hint = (
+    ' (T5 overflows in float16: use bfloat16)' if value == 'float16' else ''
   )
+  return checks.one_of(f'{name}{hint}', value, choices)
+
+
+def check_field(name: str, value: Any, label: str) -> Any:
+  """Returns the value of a field of T5Config as its plain type.
+
+  Args:
+    name: of the field.
+    value: to check.
+    label: calls the value, in the message.
+
+  Raises:
+    UserError: it is of another type, or out of range.
+  """
+  if name in _INTEGERS:
+    return checks.integer(label, value, *_INTEGERS[name])
+  if name == 'dropout_rate':
+    return checks.number(label, value, 0, below=1)
+  if name == 'layer_norm_epsilon':
+    return checks.number(label, value, above=0, below=1)
+  if name == 'dtype':
+    return check_dtype(label, value)
+  if name in _CHOICES:
+    return checks.one_of(label, value, _CHOICES[name])
+  if name != 'mlp_activations':
+    return checks.boolean(label, value)
+  if not isinstance(value, list | tuple):
+    raise errors.UserError(
+      f'{label} must be a list of strings; got {checks.shown(value)}.'
+    )
+  checks.integer(f'The length of {label}', len(value), 1, _MAX_ACTIVATIONS)
+  return tuple(checks.one_of(label, x, ACTIVATIONS) for x in value)
+
+
+# Least and largest value.
+_INTEGERS = {
+  'vocab_size': (1, MAX_DIM),
+  'num_tokens': (1, MAX_DIM),
+  'emb_dim': (1, MAX_DIM),
+  'num_heads': (1, MAX_DIM),
+  'num_encoder_layers': (1, MAX_LAYERS),
+  'num_decoder_layers': (1, MAX_LAYERS),
+  'head_dim': (1, MAX_DIM),
+  'mlp_dim': (1, MAX_DIM),
+  'relpos_num_buckets': (4, MAX_DIM),
+  'relpos_max_distance': (1, _MAX_DISTANCE),
+}
+_CHOICES = {'remat_policy': REMAT_POLICIES, 'initializer': INITIALIZERS}
 
 
 def _shape_of(size: str | T5Config | None) -> dict[str, Any]:
@@ -256,7 +293,7 @@ def _shape_of(size: str | T5Config | None) -> dict[str, Any]:
     return {k: v for k, v in fields.items() if k not in FREE_FIELDS}
   if size is None:
     return dict(_T5X_DEFAULTS)
-  if size not in SIZES:
+  if checks.string('T5Config.size', size) not in SIZES:
     raise errors.unknown('model size', size, SIZES)
   return {**_T5X_DEFAULTS, **SIZES[size]}
 

@@ -16,9 +16,13 @@ transformers.T5ForConditionalGeneration.from_pretrained reads.
 """
 
 import argparse
+import os
 
 from pid_jax import cli
 from pid_jax import config
+from pid_jax import errors
+from pid_jax import files
+from pid_jax import flag_types
 
 _FORMATS = ('native', 'hugging_face', 't5x')
 
@@ -30,8 +34,18 @@ def _format(name: str) -> str:
 def add_flags(parser: argparse.ArgumentParser) -> None:
   """Adds the command's flags."""
   add = parser.add_argument
-  add('source', metavar='SOURCE', help='the checkpoint to read')
-  add('target', metavar='TARGET', help='the folder to write')
+  add(
+    'source',
+    type=flag_types.path,
+    metavar='SOURCE',
+    help='the checkpoint to read',
+  )
+  add(
+    'target',
+    type=flag_types.path,
+    metavar='TARGET',
+    help='the folder to write',
+  )
   add(
     '--to',
     type=_format,
@@ -52,17 +66,11 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     choices=config.DTYPES,
     help='of the weights in TARGET; default: as in SOURCE',
   )
+  cli.add_vocabulary_flags(parser)
   add(
-    '--vocabulary',
-    metavar='FILE',
-    help='SentencePiece model, for a SOURCE without one',
-  )
-  add(
-    '--extra_ids',
-    type=int,
-    default=100,
-    metavar='N',
-    help='sentinels behind the ids of --vocabulary; default: %(default)s',
+    '--no_vocabulary',
+    action='store_true',
+    help='write the weights alone, where TARGET cannot hold the vocabulary',
   )
   add(
     '--optimizer_state',
@@ -71,26 +79,36 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
   )
 
 
+def check(args: argparse.Namespace) -> None:
+  """Finds what is missing before JAX is loaded."""
+  if not files.is_remote(args.source) and not os.path.exists(args.source):
+    raise errors.UserError(f'SOURCE {args.source} does not exist')
+  cli.check_new_folder(args.target, 'TARGET')
+  if os.path.isdir(args.target) and os.listdir(args.target):
+    raise errors.UserError(
+      f'TARGET {args.target} exists already: choose another folder'
+    )
+  if args.vocabulary is not None:
+    files.check_regular(args.vocabulary, '--vocabulary')
+
+
 def main(args: argparse.Namespace) -> None:
   """Converts the checkpoint."""
   from pid_jax import checkpoints
-  from pid_jax.vocabulary import Vocabulary
 
-  vocabulary = None
-  if args.vocabulary is not None:
-    vocabulary = Vocabulary(args.vocabulary, args.extra_ids)
-  checkpoints.convert(
+  model = checkpoints.convert(
     args.source,
     args.target,
     source_format=args.source_format,
     target_format=args.to,
     step=args.step,
     dtype=args.dtype,
-    vocabulary=vocabulary,
+    vocabulary=cli.vocabulary(args),
+    with_vocabulary=not args.no_vocabulary,
     with_optimizer=args.optimizer_state,
   )
-  print(f'{args.source} written to {args.target} ({args.to})')
+  print(f'{model.describe()} written to {args.target} ({args.to})')
 
 
 if __name__ == '__main__':
-  cli.run(main, doc=__doc__, flags=add_flags)
+  cli.run(main, doc=__doc__, flags=add_flags, check=check)

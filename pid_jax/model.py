@@ -25,6 +25,7 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
+from pid_jax import checks
 from pid_jax import decoding
 from pid_jax import errors
 from pid_jax import network
@@ -141,15 +142,26 @@ class EncoderDecoderModel:
       sampler: how `predict_batch` picks tokens; `decoding.Greedy()` if None.
 
     Raises:
-      UserError: for a loss_normalizing_factor of another name.
+      UserError: a value of another type or out of its range.
     """
+    if not isinstance(module, nn.Module):
+      raise errors.UserError(
+        'module must be a network, such as @network.Transformer(); got '
+        f'{checks.shown(module)}.'
+      )
+    checks.number('label_smoothing', label_smoothing, 0.0, below=1.0)
+    checks.number('z_loss', z_loss, 0.0, 1e6)
     if isinstance(loss_normalizing_factor, str):
       loss_normalizing_factor = loss_normalizing_factor.upper()
-      if loss_normalizing_factor not in LOSS_NORMALIZING_FACTORS:
-        raise errors.UserError(
-          f'loss_normalizing_factor is {loss_normalizing_factor!r}; choose a '
-          f'number, None or one of {", ".join(LOSS_NORMALIZING_FACTORS)}.'
-        )
+      checks.one_of(
+        'loss_normalizing_factor, if no number or None,',
+        loss_normalizing_factor,
+        LOSS_NORMALIZING_FACTORS,
+      )
+    elif loss_normalizing_factor is not None:
+      checks.number(
+        'loss_normalizing_factor', loss_normalizing_factor, above=0.0, most=1e30
+      )
     self.module = module
     self.input_vocabulary = input_vocabulary
     self.output_vocabulary = output_vocabulary

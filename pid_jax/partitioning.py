@@ -30,6 +30,7 @@ import jax
 from jax.experimental import mesh_utils
 import numpy as np
 
+from pid_jax import checks
 from pid_jax import config as config_lib
 from pid_jax import errors
 from pid_jax.network import axes as axes_lib
@@ -66,14 +67,15 @@ def standard_logical_axis_rules(
     whose mesh axes no other axis of the same array has taken wins.
 
   Raises:
-    UserError: when either number is neither 1 nor 2.
+    UserError: either number is neither 1 nor 2, or a rule is none.
   """
-  for dims in (activation_partitioning_dims, parameter_partitioning_dims):
-    if dims not in (1, 2):
-      raise errors.UserError(
-        'activation_partitioning_dims and parameter_partitioning_dims must be '
-        f'1 or 2, got {dims}.'
-      )
+  checks.integer(
+    'activation_partitioning_dims', activation_partitioning_dims, 1, 2
+  )
+  checks.integer(
+    'parameter_partitioning_dims', parameter_partitioning_dims, 1, 2
+  )
+  _check_rules(additional_rules)
   rules = [
     ('batch', BATCH_AXES),
     ('vocab', MODEL_AXIS),
@@ -108,6 +110,9 @@ class Partitioner:
       'data' axis.
     logical_axis_rules: see `standard_logical_axis_rules`.
     devices: defaults to all devices of all processes.
+
+  Raises:
+    UserError: a value of another type or out of its range.
   """
 
   num_partitions: int = 1
@@ -117,15 +122,29 @@ class Partitioner:
   )
   devices: Sequence[jax.Device] | None = None
 
+  def __post_init__(self):
+    name = 'Partitioner.{}'.format
+    for field in ('num_partitions', 'num_fsdp_partitions'):
+      checks.integer(name(field), getattr(self, field), 1, 2**20)
+    _check_rules(self.logical_axis_rules)
+
   @functools.cached_property
   def mesh(self) -> jax.sharding.Mesh:
     devices = self.devices or jax.devices()
     sizes = (self.num_fsdp_partitions, self.num_partitions)
-    if min(sizes) < 1 or len(devices) % math.prod(sizes):
+    if len(devices) % math.prod(sizes):
+      given = [
+        f'{name}={size}'
+        for name, size in (
+          ('num_fsdp_partitions', sizes[0]),
+          ('num_partitions', sizes[1]),
+        )
+        if size > 1  # The others are nobody's mistake.
+      ]
+      number = '1 device' if len(devices) == 1 else f'{len(devices)} devices'
       raise errors.UserError(
-        f'{len(devices)} devices cannot be split into groups of '
-        f'num_fsdp_partitions={sizes[0]} x num_partitions={sizes[1]}: their '
-        f'product must divide {len(devices)}.'
+        f'{number} cannot be split into groups of {" x ".join(given)}, which '
+        f'must divide {len(devices)}.'
       )
     # Neighbours on the last axes are neighbours on a TPU's network.
     devices = mesh_utils.create_device_mesh(
@@ -296,6 +315,25 @@ class Partitioner:
 
   def _num_parts(self, axes: MeshAxes) -> int:
     return math.prod(self.mesh.shape[axis] for axis in _as_tuple(axes))
+
+
+def _check_rules(rules: LogicalAxisRules) -> None:
+  """Raises UserError unless rules are pairs of an axis and axes of the mesh."""
+  known = (*BATCH_AXES, MODEL_AXIS)
+  for rule in rules if isinstance(rules, list | tuple) else (rules,):
+    axes = rule[1] if isinstance(rule, list | tuple) and rule[1:] else rule
+    axes = (axes,) if isinstance(axes, str | None) else axes
+    if (
+      not isinstance(rule, list | tuple)
+      or len(rule) != 2
+      or not isinstance(rule[0], str)
+      or not isinstance(axes, list | tuple)
+      or not all(axis is None or axis in known for axis in axes)
+    ):
+      raise errors.UserError(
+        'logical_axis_rules must be a list of pairs of a logical axis and axes '
+        f'of the mesh ({", ".join(known)}, or None); got {checks.shown(rule)}.'
+      )
 
 
 def _as_tuple(axes: MeshAxes) -> tuple[str, ...]:

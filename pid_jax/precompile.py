@@ -19,6 +19,7 @@ import os
 
 from pid_jax import cli
 from pid_jax import config
+from pid_jax import flag_types
 from pid_jax.experiments import tpu
 
 _PROGRAMS = ('train', 'encode', 'prefill', 'step')
@@ -40,7 +41,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
   )
   parser.add_argument(
     '--programs',
-    type=cli.comma_separated('program', _PROGRAMS),
+    type=flag_types.comma_separated('program', _PROGRAMS),
     default=','.join(_PROGRAMS),
     metavar='NAME,NAME',
     help='some of %(default)s; default: all; encode, prefill and step have '
@@ -52,6 +53,11 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     default='float32',
     help='of the parameters in decoding; default: %(default)s',
   )
+
+
+def check(args: argparse.Namespace) -> None:
+  """Finds mistakes in gin files before TensorFlow is loaded."""
+  cli.check_gin(args, bindings=_NOT_NEEDED)
 
 
 def main(args: argparse.Namespace) -> int:
@@ -74,4 +80,11 @@ def main(args: argparse.Namespace) -> int:
 
 if __name__ == '__main__':
   os.environ.update(tpu.ENVIRONMENT)
-  cli.run(main, doc=__doc__, flags=add_flags, use_gin=True, preload=['seqio'])
+  cli.run(
+    main,
+    doc=__doc__,
+    flags=add_flags,
+    use_gin=True,
+    preload=['seqio'],
+    check=check,
+  )

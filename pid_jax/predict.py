@@ -16,26 +16,60 @@ its results are in OUTPUT.parts, from which the same command resumes.
 """
 
 import argparse
+import logging
 
+from pid_jax import checks
 from pid_jax import cli
+from pid_jax import files
+from pid_jax import flag_types
 from pid_jax.subtasks import examples
+
+logger = logging.getLogger('pid_jax.predict')  # As a command, __main__.
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
   """Adds the flags of the command."""
   add = parser.add_argument
   cli.add_model_flags(parser)
+  cli.add_vocabulary_flags(parser)
+  cli.add_layout_flag(parser)
   cli.add_mesh_flags(parser)
-  add('--input', metavar='FILE', required=True, help='JSONL to answer')
-  add('--output', metavar='FILE', required=True, help='JSONL to write')
+  add(
+    '--input',
+    type=flag_types.path,
+    metavar='FILE',
+    required=True,
+    help='JSONL to answer',
+  )
+  add(
+    '--output',
+    type=flag_types.path,
+    metavar='FILE',
+    required=True,
+    help='JSONL to write',
+  )
   cli.add_decoding_flags(parser)
   add('--scores', action='store_true', help='write log-probabilities, too')
-  add('--batch_size', type=int, default=16, help='inputs together; default: 16')
+  add(
+    '--batch_size',
+    type=flag_types.integer(1, checks.MOST_INPUTS),
+    default=16,
+    metavar='N',
+    help='inputs together; default: 16',
+  )
   add(
     '--long_inputs',
     choices=examples.LONG_INPUTS,
     help='what to do with an input that is too long; default: as in training',
   )
+
+
+def check(args: argparse.Namespace) -> None:
+  """Finds what is missing before JAX is loaded."""
+  cli.check_decoding_flags(args)
+  cli.check_model_dir(args.model_dir)
+  source = files.check_regular(args.input, '--input')
+  files.check_output(args.output, [source])
 
 
 def main(args: argparse.Namespace) -> None:
@@ -44,23 +78,30 @@ def main(args: argparse.Namespace) -> None:
   from pid_jax import inference
 
   options = cli.decoding_options(args)
+  vocabulary = cli.vocabulary(args)
   model = checkpoints.open_checkpoint(args.model_dir, args.step)
+  logger.info('the model is %s', model.describe())
   num_lines = inference.answer_file(
     lambda: inference.PromptInDecoder.from_pretrained(
       model,
+      vocabulary=vocabulary,
       param_dtype=args.param_dtype,
       num_partitions=args.num_partitions,
       long_inputs=args.long_inputs,
+      layout=args.layout,
     ),
     args.input,
     args.output,
     options,
     batch_size=args.batch_size,
     with_scores=args.scores,
-    model_name=f'{model.path} {model.fingerprint()} {args.param_dtype}',
+    model_name=(
+      f'{model.path} {model.fingerprint()} {args.param_dtype} {args.layout} '
+      f'{vocabulary and (vocabulary.sha256, vocabulary.extra_ids)}'
+    ),
   )
   cli.say(f'{num_lines} examples written to {args.output}')
 
 
 if __name__ == '__main__':
-  cli.run(main, doc=__doc__, flags=add_flags, join=True)
+  cli.run(main, doc=__doc__, flags=add_flags, check=check, join=True)

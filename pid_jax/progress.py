@@ -12,6 +12,7 @@ from collections.abc import Mapping
 import contextlib
 import os
 import sys
+import threading
 import time
 from typing import Any, TextIO
 
@@ -99,6 +100,10 @@ class Progress:
     if self._enabled and now - self._shown_at >= self._interval:
       self._show(now)
 
+  def restart_clock(self) -> None:
+    """Measures the speed from here on, without the compilation before."""
+    self._start, self._began = self._done, self._clock()
+
   def _show(self, now: float) -> None:
     values = ' '.join(f'{k} {_number(v)}' for k, v in self._values.items())
     if self._bar is not None:
@@ -107,9 +112,13 @@ class Progress:
     else:
       total = '' if self._total is None else f'/{self._total}'
       speed = (self._done - self._start) / max(now - self._began, 1e-9)
+      left = ''
+      if speed and self._total is not None and self._done < self._total:
+        seconds = (self._total - self._done) / speed
+        left = f', {tqdm.tqdm.format_interval(seconds)} left'
       line = (
         f'{self._label} {self._done}{total} {self._unit}s '
-        f'({_number(speed)}/s) {values}'
+        f'({_number(speed)}/s{left}) {values}'
       )
       print(line.rstrip(), file=self._stream, flush=True)
     self._shown, self._shown_at = self._done, now
@@ -117,6 +126,23 @@ class Progress:
 
 def _number(value: Any) -> str:
   return f'{float(value):.4g}'
+
+
+@contextlib.contextmanager
+def announced(line: str, seconds: float = 3.0) -> Iterator[None]:
+  """Writes a line to standard error if what is within takes long.
+
+  Args:
+    line: what takes its time.
+    seconds: that it may take in silence.
+  """
+  timer = threading.Timer(seconds, write_line, [line])
+  timer.daemon = True
+  timer.start()
+  try:
+    yield
+  finally:
+    timer.cancel()
 
 
 def write_line(line: str, stream: TextIO | None = None) -> None:

@@ -15,11 +15,13 @@ import json
 import os
 import shlex
 import statistics
-import subprocess
 import sys
 from typing import Any
 
 from pid_jax import cli
+from pid_jax import files
+from pid_jax import interrupts
+from pid_jax import strict_json
 
 GIN_FILE = 'runs/quickstart.gin'
 TASK = 'bookings_short'
@@ -33,11 +35,16 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
   cli.add_model_dir_flag(parser, default='models/quickstart')
 
 
+def check(args: argparse.Namespace) -> None:
+  """Finds a folder that cannot be made before TensorFlow is loaded."""
+  cli.check_new_folder(args.model_dir, '--model_dir')
+
+
 def main(args: argparse.Namespace) -> None:
   """Runs the commands, times both layouts and prints the table."""
   from pid_jax import inference
 
-  model_dir = args.model_dir
+  model_dir = str(files.path(args.model_dir, '--model_dir'))
   test, questions, answers = (
     os.path.join(model_dir, name)
     for name in ('test', 'questions.jsonl', 'answers.jsonl')
@@ -56,8 +63,9 @@ def main(args: argparse.Namespace) -> None:
   print('\nTiming prompt-in-decoder against prompt-in-encoder ...', flush=True)
   model = inference.PromptInDecoder.from_pretrained(model_dir)
   seconds = time_layouts(model, turns[:NUM_TIMED])
-  with open(os.path.join(test, 'metrics.json')) as f:
-    results = json.load(f)
+  results = strict_json.read_object(
+    os.path.join(test, 'metrics.json'), 'the results'
+  )
   print(report(model_dir, results, seconds))
 
 
@@ -74,9 +82,9 @@ def command(name: str, *flags: str) -> None:
   line = ['-m', f'pid_jax.{name}', *flags]
   shown = ' '.join(_quoted(arg) for arg in line)
   print(f'\n$ python {shown}', flush=True)
-  status = subprocess.run([sys.executable, *line], check=False).returncode
+  status = interrupts.run_child([sys.executable, *line])
   if status:
-    sys.exit(status if status > 0 else 128 - status)
+    sys.exit(status)
 
 
 def _quoted(arg: str) -> str:
@@ -108,8 +116,8 @@ def write_questions(path: str) -> list[dict]:
     }
     for example in bookings.examples(TASK, 'test', NUM_DIALOGUES)
   ]
-  with open(path, 'w') as f:
-    f.writelines(json.dumps(turn) + '\n' for turn in turns)
+  text = ''.join(json.dumps(turn) + '\n' for turn in turns)
+  files.write(path, text.encode())
   return turns
 
 
@@ -220,4 +228,4 @@ def joint_goal_accuracy(metrics: dict[str, float]) -> float:
 
 
 if __name__ == '__main__':
-  cli.run(main, doc=__doc__, flags=add_flags, preload=['seqio'])
+  cli.run(main, doc=__doc__, flags=add_flags, preload=['seqio'], check=check)

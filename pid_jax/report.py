@@ -14,27 +14,43 @@ dialogues turn by turn.
 """
 
 import argparse
+import os
 
 from pid_jax import cli
+from pid_jax import files
+from pid_jax import flag_types
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
   """Adds the flags of the command."""
   add = parser.add_argument
-  add('source', metavar='SOURCE', help='a file or folder of predictions')
+  add(
+    'source',
+    type=flag_types.path,
+    metavar='SOURCE',
+    help='a file or folder of predictions',
+  )
   add(
     '--output',
+    type=flag_types.path,
     metavar='FILE',
     help='default: SOURCE.html beside a file, report.html inside a folder',
   )
   add(
     '--empty',
     action='extend',
-    type=cli.comma_separated('word'),
+    type=flag_types.comma_separated('word'),
     default=[],
     metavar='WORD,WORD',
     help='targets that say "nothing here", besides none and unanswerable',
   )
+
+
+def check(args: argparse.Namespace) -> None:
+  """Finds what cannot be read or written."""
+  if args.output is not None:
+    is_file = os.path.isfile(args.source)
+    files.check_output(args.output, [args.source] if is_file else [])
 
 
 def main(args: argparse.Namespace) -> None:
@@ -54,4 +70,4 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == '__main__':
-  cli.run(main, doc=__doc__, flags=add_flags, use_jax=False)
+  cli.run(main, doc=__doc__, flags=add_flags, check=check, use_jax=False)

@@ -6,14 +6,54 @@ Example:
   python -m pid_jax.train --gin_file=runs/quickstart.gin \
     --gin.MODEL_DIR="'/tmp/model'"
 
-MODEL_DIR receives checkpoints, TensorBoard events and the configuration. The
-same command again resumes after the last checkpoint. SIGTERM and Ctrl-C write
-one first, and end the command with status 143 and 130.
+MODEL_DIR receives checkpoints, TensorBoard events and the configuration,
+config.gin. The same command again resumes after the last checkpoint. Settings
+that differ are named, and refused or kept as config-STEP.gin. SIGTERM and
+Ctrl-C write a checkpoint first, and end the command with status 143 and 130.
 """
 
 import argparse
+import os
+import re
 
 from pid_jax import cli
+from pid_jax import errors
+from pid_jax import files
+
+# Files that the run files of the package name; '' and None are none.
+_FILES = ('TRAIN_FILE', 'VALIDATION_FILE', 'TEST_FILE', 'VOCABULARY')
+
+
+def check(args: argparse.Namespace) -> None:
+  """Finds what is missing before TensorFlow is loaded."""
+  text = cli.check_gin(args)
+  for name in _FILES:
+    value = text.value(name)
+    if isinstance(value, str) and value and not files.is_remote(value):
+      files.check_regular(value, name)
+  initial = text.value('INITIAL_CHECKPOINT_PATH')
+  if isinstance(initial, str):
+    path = files.path(initial, 'INITIAL_CHECKPOINT_PATH')
+    if not files.is_remote(path) and not path.exists():
+      raise errors.UserError(f'INITIAL_CHECKPOINT_PATH {path} does not exist')
+  model_dir = text.value('MODEL_DIR')
+  if isinstance(model_dir, str):
+    cli.check_new_folder(model_dir, 'MODEL_DIR')
+
+
+_NO_FILE = (
+  '',
+  'None',
+)  # As flags may write it; `train` refuses them elsewhere.
+# Of the run files, and arguments of what they call, that are paths.
+_PATHS = (
+  *('MODEL_DIR', 'INITIAL_CHECKPOINT_PATH', 'VOCABULARY'),
+  *('TRAIN_FILE', 'VALIDATION_FILE', 'TEST_FILE'),
+  *(f'jsonl.register.{x}' for x in ('train', 'validation', 'test')),
+  *('jsonl.register.vocabulary', 'vocabulary.model_file.path'),
+  *('trainer.train.model_dir', 'trainer.train.initial_checkpoint_path'),
+  'setup.checkpoint_config.path',
+)
 
 
 def main(args: argparse.Namespace) -> None:
@@ -23,21 +63,62 @@ def main(args: argparse.Namespace) -> None:
   from pid_jax import trainer
 
   cli.parse_gin(args)
+  make_paths_absolute()
   cli.check_configured(trainer.train, 'runs/train_base.gin')
   train = gin.get_configurable(trainer.train)
   train(summarize_config_fn=write_config)
 
 
+def make_paths_absolute() -> None:
+  """Rebinds all paths of the gin configuration, so that MODEL_DIR/config.gin
+  means the same in any folder; '~' is expanded, too.
+
+  Raises:
+    UserError: a path is empty or none.
+  """
+  import gin
+
+  from pid_jax import files
+
+  with gin.unlock_config():
+    for name in _PATHS:
+      key = name if '.' in name else f'{name}/gin.macro.value'
+      try:
+        value = gin.query_parameter(key)
+      except ValueError:  # Nothing binds it.
+        continue
+      if isinstance(value, str | os.PathLike) and value not in _NO_FILE:
+        gin.bind_parameter(key, str(files.absolute(value, name)))
+
+
 def write_config(model_dir: str, writer, step: int) -> None:
-  """Writes the gin configuration to MODEL_DIR/config.gin and TensorBoard."""
+  """Writes the gin configuration to MODEL_DIR and TensorBoard.
+
+  To config.gin if the run is new; to config-STEP.gin if a run goes on with
+  another configuration than the one written last.
+  """
   from etils import epath
   import gin
   import jax
 
+  from pid_jax import files
+
   text = gin.config_str()
-  if jax.process_index() == 0:
-    (epath.Path(model_dir) / 'config.gin').write_text(text)
   writer.write_texts(step, {'config': gin.markdown(text)})
+  if jax.process_index():
+    return
+  folder = epath.Path(model_dir)
+  path = folder / 'config.gin'
+  if step and path.exists():
+    names = (
+      re.fullmatch(r'config-(\d+)\.gin', p.name) for p in folder.iterdir()
+    )
+    later = [int(name[1]) for name in names if name]
+    last = folder / f'config-{max(later)}.gin' if later else path
+    if last.read_text() == text:
+      return
+    path = folder / f'config-{step}.gin'
+  files.write(path, text.encode())
 
 
 if __name__ == '__main__':
@@ -46,6 +127,7 @@ if __name__ == '__main__':
     doc=__doc__,
     use_gin=True,
     preload=['seqio'],
+    check=check,
     join=True,
     stops_on_preemption=True,
   )

@@ -12,6 +12,7 @@ import os
 import re
 
 from pid_jax import errors
+from pid_jax import files
 from pid_jax.subtasks import examples
 
 _FAMILIES = ('aci_bench', 'bookings', 'multiwoz', 'reading', 'sgd', 'todsum')
@@ -21,6 +22,11 @@ def register_families() -> None:
   """Registers all tasks of this package; repeated calls are no-ops."""
   for name in _FAMILIES:
     importlib.import_module(f'{__name__}.{name}')
+
+
+def use_vocabulary(path: str | os.PathLike) -> None:
+  """Gives the tasks of this package another SentencePiece model than T5's."""
+  os.environ['PID_JAX_VOCABULARY'] = os.fspath(path)
 
 
 def find(name: str, vocabulary: str | None = None) -> list[str]:
@@ -38,8 +44,11 @@ def find(name: str, vocabulary: str | None = None) -> list[str]:
   Raises:
     UserError: there is no such task.
   """
-  if os.path.isfile(name):
-    return [_register_file(name, vocabulary)]
+  if vocabulary is not None:
+    vocabulary = str(files.check_regular(vocabulary, 'the vocabulary'))
+  if name.endswith('.jsonl') or '/' in name or os.path.isfile(name):
+    path = files.check_regular(name, 'the examples')
+    return [_register_file(str(path), vocabulary)]
   seqio = importlib.import_module('seqio')
   register_families()
   importlib.import_module(f'{__name__}.mixtures')
@@ -51,15 +60,30 @@ def find(name: str, vocabulary: str | None = None) -> list[str]:
     base = base.removesuffix(suffix)
   if base not in known:
     raise errors.unknown('task', name, known)
+  tasks = seqio.get_subtasks(seqio.get_mixture_or_task(base))
   if vocabulary is not None:
-    os.environ['PID_JAX_VOCABULARY'] = vocabulary
-  return [t.name for t in seqio.get_subtasks(seqio.get_mixture_or_task(base))]
+    lazy = importlib.import_module(f'{__name__}.vocabulary')
+    for task in tasks:
+      if task.output_features['targets'].vocabulary != lazy.default():
+        raise errors.UserError(
+          f'the task {task.name} has a vocabulary of its own: leave '
+          '--vocabulary out'
+        )
+    use_vocabulary(vocabulary)
+  return [task.name for task in tasks]
 
 
 def _register_file(path: str, vocabulary: str | None) -> str:
   jsonl = importlib.import_module('pid_jax.tasks.jsonl')
   lazy = importlib.import_module('pid_jax.tasks.vocabulary')
   name = re.sub(r'\W', '_', os.path.basename(path).removesuffix('.jsonl'))
+  name = name or 'examples'
+  if vocabulary is None:
+    try:
+      lazy.model_file()
+    except errors.UserError as e:
+      line = str(e).partition('\n')[0]  # Gin adds the name of the function.
+      raise errors.UserError(f'{line}; or name one by --vocabulary') from e
   return jsonl.register(
     name, train=path, vocabulary=vocabulary or lazy.default(), metrics=()
   )

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 import contextlib
 import io
 import itertools
-import os
 import textwrap
 
 from etils import epath
@@ -17,6 +16,8 @@ import seqio
 import tensorflow_datasets as tfds
 
 from pid_jax import errors
+from pid_jax import files
+from pid_jax import scratch
 from pid_jax.tasks import builder as builder_lib
 from pid_jax.tasks import prepared
 
@@ -67,27 +68,52 @@ def prepare(
     UserError: files are missing or invalid.
   """
   if manual_dir is not None:
-    manual_dir = epath.Path(manual_dir).expanduser()
-    if '://' not in str(manual_dir):
-      manual_dir = epath.Path(os.path.abspath(manual_dir))
+    manual_dir = files.absolute(manual_dir, '--manual_dir')
     if not manual_dir.is_dir():
       what = 'is not a folder' if manual_dir.exists() else 'is missing'
       raise errors.UserError(
         f"--manual_dir={manual_dir} {what}; it must be the distributor's "
         f'folder of {builder.name}'
       )
-  made = builder(data_dir=prepared.data_dir())
-  if made.is_prepared() and not overwrite:
-    return False
-  with _backup(made.data_path), _silence():
-    builder(data_dir=prepared.data_dir()).download_and_prepare(
-      download_config=tfds.download.DownloadConfig(
-        manual_dir=manual_dir,
-        compute_stats=tfds.download.ComputeStatsMode.SKIP,
-        try_download_gcs=False,
-      )
+  data_dir = files.absolute(prepared.data_dir(), 'the folder of prepared data')
+  made = builder(data_dir=data_dir)
+  with files.explained(f'cannot prepare {builder.name} in {data_dir}'):
+    target = made.data_path
+    work = scratch.ScratchFolder(
+      target, '.incomplete', 'new|old', 'TFDS_DATA_DIR'
     )
+    if work.path.exists():
+      with work:
+        _recover(work, target)
+        work.remove()
+    if builder(data_dir=data_dir).is_prepared() and not overwrite:
+      return False
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with work:
+      try:
+        new = builder(data_dir=work.path / 'new')
+        with _silence():
+          new.download_and_prepare(
+            download_dir=data_dir / 'downloads',
+            download_config=tfds.download.DownloadConfig(
+              manual_dir=manual_dir,
+              compute_stats=tfds.download.ComputeStatsMode.SKIP,
+              try_download_gcs=False,
+            ),
+          )
+        if target.exists():
+          target.rename(work.path / 'old')
+        new.data_path.rename(target)
+      finally:
+        _recover(work, target)
+        work.remove()
   return True
+
+
+def _recover(work: scratch.ScratchFolder, target: epath.Path) -> None:
+  """Puts the old data back, unless the new data is in its place."""
+  if (work.path / 'old').exists() and not target.exists():
+    (work.path / 'old').rename(target)
 
 
 def report(builder: type[builder_lib.Builder]) -> str:
@@ -182,22 +208,6 @@ def _skipped(splits: dict, names: Sequence[str]) -> Iterator[str]:
 
 def _wrapped(text: str) -> list[str]:
   return textwrap.wrap(text, _WIDTH, subsequent_indent='  ')
-
-
-@contextlib.contextmanager
-def _backup(path: epath.Path) -> Iterator[None]:
-  """Moves a folder away; restores it if the block fails, else removes it."""
-  if not path.exists():
-    yield
-    return
-  backup = path.parent / f'{path.name}.old-{os.getpid()}'
-  path.rename(backup)
-  try:
-    yield
-  except BaseException:
-    backup.rename(path)
-    raise
-  backup.rmtree()
 
 
 @contextlib.contextmanager

@@ -20,6 +20,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from pid_jax import errors
+from pid_jax import files
 from pid_jax import subtasks
 from pid_jax.subtasks import postprocessors
 from pid_jax.tasks import builder as builder_lib
@@ -74,9 +75,13 @@ def data_dir() -> str:
   In order of precedence: the argument of seqio.set_tfds_data_dir_override
   (T5X's --tfds_data_dir), the environment variable TFDS_DATA_DIR,
   ~/tensorflow_datasets.
+
+  Raises:
+    UserError: there is no home folder.
   """
   override = seqio.utils.LazyTfdsLoader().data_dir
-  return str(override or tfds.core.constants.DATA_DIR)
+  folder = override or tfds.core.constants.DATA_DIR
+  return str(files.path(folder, 'the folder of prepared data, TFDS_DATA_DIR,'))
 
 
 def records(

@@ -16,14 +16,20 @@ import contextlib
 import csv
 import dataclasses
 import io
-import json
 import os
 from typing import Any
 import zipfile
 
 from etils import epath
 
+from pid_jax import checks
 from pid_jax import errors
+from pid_jax import files
+from pid_jax import strict_json
+
+_MAX_BYTES = 1 << 30  # Of a file; the largest that is published has a quarter.
+
+_MAX_NAME = 80  # Characters of a record's name in messages.
 
 # Of a file, or of a member of an archive.
 Path = epath.Path | zipfile.Path
@@ -75,16 +81,22 @@ class ReadReport:
     Raises:
       UserError: the block raised an error that an invalid record causes.
     """
+    record = ' '.join(record[:_MAX_NAME].split())
     try:
       yield
     except errors.UserError:
       raise
     except KeyError as e:
-      raise errors.UserError(f'{path}, {record}: lacks {e.args[0]!r}') from e
-    except (IndexError, TypeError, ValueError, AttributeError) as e:
+      raise errors.UserError(
+        f'{path}, {record}: lacks {checks.shown(e.args[0])}'
+      ) from e
+    except (
+      *(ArithmeticError, AttributeError, LookupError),
+      *(RecursionError, TypeError, ValueError),
+    ) as e:
       raise errors.UserError(
         f'{path}, {record}: is not of the form that the distributor publishes '
-        f'({type(e).__name__}: {e})'
+        f'({type(e).__name__}: {_reason(e)})'
       ) from e
 
 
@@ -99,20 +111,12 @@ def read_json(path: Path, kind: type = list) -> Any:
     UserError: the file is truncated, malformed or of another type.
   """
   text = read_text(path)
-  try:
-    value = json.loads(text)
-  except (json.JSONDecodeError, RecursionError) as e:
-    where = (
-      f' at line {e.lineno}, column {e.colno}' if hasattr(e, 'lineno') else ''
-    )
-    raise errors.UserError(
-      f'{path}: malformed JSON{where} ({getattr(e, "msg", e)}); is the file, '
-      f'of {len(text)} characters, complete?'
-    ) from e
+  hint = f'; is the file, of {len(text)} characters, complete?'
+  value = strict_json.parse(text, str(path), hint=hint)
   if not isinstance(value, kind):
     raise errors.UserError(
       f'{path}: must hold a JSON {"list" if kind is list else "object"}, not '
-      f'{type(value).__name__}'
+      f'{strict_json.kind(value)}'
     )
   return value
 
@@ -171,11 +175,17 @@ def read_text(path: Path) -> str:
   """Reads a file in UTF-8.
 
   Raises:
-    UserError: the file cannot be read, is not UTF-8, or is a Git LFS pointer.
+    UserError: the file cannot be read, is not UTF-8, is a Git LFS pointer, or
+      is larger than what is published.
   """
   try:
-    content = path.read_bytes()
-  except (OSError, zipfile.BadZipFile) as e:
+    if isinstance(path, zipfile.Path):
+      content = _read_member(path)
+    else:
+      content = files.read_bytes(path, 'the file', _MAX_BYTES)
+  except errors.UserError:
+    raise
+  except Exception as e:  # Of each kind of compression, and of encryption.
     raise errors.UserError(f'cannot read {path}: {_reason(e)}') from e
   if content.startswith(b'version https://git-lfs'):
     raise errors.UserError(
@@ -193,16 +203,34 @@ def open_archive(path: epath.PathLike) -> zipfile.Path:
   Raises:
     UserError: the file cannot be read, or is not a zip file.
   """
+  name = os.fspath(path)
+  if isinstance(path, zipfile.Path):
+    raise errors.UserError(f'{name}: an archive inside an archive')
   try:
-    archive = zipfile.ZipFile(io.BytesIO(epath.Path(path).read_bytes()))
-    archive.filename = os.fspath(path)  # For messages.
-  except (OSError, zipfile.BadZipFile) as e:
+    content = files.read_bytes(path, 'the archive', _MAX_BYTES)
+    archive = zipfile.ZipFile(io.BytesIO(content))
+    archive.filename = name  # For messages.
+  except errors.UserError:
+    raise
+  except Exception as e:  # Damage shows in many ways.
     raise errors.UserError(
-      f'cannot read the archive {os.fspath(path)} ({_reason(e)}); is it '
-      'complete?'
+      f'cannot read the archive {name} ({_reason(e)}); is it complete?'
     ) from e
   return zipfile.Path(archive)
 
 
+def _read_member(path: zipfile.Path) -> bytes:
+  """Reads a member of an archive, no more of it than it may have."""
+  with path.open('rb') as file:
+    content = file.read(_MAX_BYTES + 1)
+  if len(content) > _MAX_BYTES:
+    raise errors.UserError(
+      f'cannot read {path}: it has more than the {_MAX_BYTES:,} bytes that '
+      'such a file can have'
+    )
+  return content
+
+
 def _reason(error: Exception) -> str:
-  return str(getattr(error, 'strerror', None) or error)
+  text = ' '.join(str(getattr(error, 'strerror', None) or error).split())
+  return text[:200] or type(error).__name__

@@ -16,16 +16,21 @@ credentials first, and retries for minutes if there are none.
 
 from __future__ import annotations
 
+import atexit
 import functools
+import logging
 import os
+import shutil
+import tempfile
 from typing import Any
 
 from etils import epath
 import gin
 import seqio
-import tensorflow as tf
 
 from pid_jax import errors
+from pid_jax import files
+from pid_jax import vocabulary as vocabulary_lib
 from pid_jax.tasks import web
 
 # Its sibling cc_all.32000.100extra has the extra ids among its pieces.
@@ -39,7 +44,9 @@ SEPARATOR = ' <extra_id_98> '
 ENVIRONMENT = 'PID_JAX_VOCABULARY'
 
 _URL = PUBLIC_FILE.replace('gs://', 'https://storage.googleapis.com/')
-_CACHED = 'pid_jax/t5.cc_all.32000.model'  # In the user's cache folder.
+_CACHED = 't5.cc_all.32000.model'  # In the user's cache folder.
+
+logger = logging.getLogger('pid_jax')
 
 
 @gin.configurable(module='pid_jax.tasks.vocabulary')
@@ -50,16 +57,16 @@ def model_file(path: str | None = None) -> str:
     path: bound by gin, or None.
 
   Raises:
-    UserError: the file is missing, or the public one cannot be downloaded.
+    UserError: the file is no vocabulary of a T5, or the public one cannot be
+      downloaded.
   """
   path = path or os.environ.get(ENVIRONMENT)
   if path is None:
     return _public_file()
-  if not tf.io.gfile.exists(path):
-    raise errors.UserError(
-      f'the vocabulary {path}, given by gin or by {ENVIRONMENT}, is missing'
-    )
-  return path
+  try:
+    return str(vocabulary_lib.Vocabulary(path, EXTRA_IDS).path)
+  except errors.UserError as e:
+    raise errors.UserError(f'{e} (given by gin or by {ENVIRONMENT})') from e
 
 
 class LazyVocabulary(seqio.SentencePieceVocabulary):
@@ -98,20 +105,38 @@ def default() -> seqio.SentencePieceVocabulary:
 
 
 def _public_file() -> str:
-  folder = os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache')
-  cached = epath.Path(folder) / _CACHED
+  folder = files.cache_folder()
+  if folder is None:
+    return _temporary_file()
+  cached = folder / _CACHED
   if not cached.exists():
     try:
-      content = web.fetch(_URL)
-    except OSError as e:
-      raise errors.UserError(
-        f"cannot download T5's vocabulary {e}. Copy it to this machine (T5 on "
-        f'Hugging Face has it as spiece.model) and set {ENVIRONMENT} to its '
-        'path'
-      ) from e
-    cached.parent.mkdir(parents=True, exist_ok=True)
-    # Other processes may download too.
-    partial = cached.parent / f'{cached.name}.{os.getpid()}'
-    partial.write_bytes(content)
-    partial.replace(cached)
+      files.check_folder(folder, "the cache of T5's vocabulary")
+    except errors.UserError as e:
+      logger.warning('%s: it is downloaded each time', e)
+      return _temporary_file()
+    content = _download()  # Other processes may do so, too.
+    with files.explained(f"cannot keep T5's vocabulary in {folder}"):
+      folder.mkdir(parents=True, exist_ok=True)
+    files.write(cached, content)
   return str(cached)
+
+
+@functools.cache
+def _temporary_file() -> str:
+  """Downloads for this process alone."""
+  folder = tempfile.mkdtemp(prefix='pid_jax_vocabulary_')
+  atexit.register(shutil.rmtree, folder, ignore_errors=True)
+  file = epath.Path(folder) / _CACHED
+  file.write_bytes(_download())
+  return str(file)
+
+
+def _download() -> bytes:
+  try:
+    return web.fetch(_URL)
+  except OSError as e:
+    raise errors.UserError(
+      f"cannot download T5's vocabulary {e}. Copy it to this machine (T5 on "
+      f'Hugging Face has it as spiece.model) and set {ENVIRONMENT} to its path'
+    ) from e

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from pid_jax import config as config_lib
 from pid_jax import network
 from pid_jax.config import T5Config
 from pid_jax.network import axes as axes_lib
@@ -95,7 +96,7 @@ def test_every_parameter_has_the_axes_that_its_shape_shows(
 
 
 @pytest.mark.parametrize('is_tied', [False, True])
-@pytest.mark.parametrize('param_dtype', quantization.PARAM_DTYPES)
+@pytest.mark.parametrize('param_dtype', config_lib.PARAM_DTYPES)
 def test_quantized_parameters_have_axes_too(param_dtype, is_tied):
   config = make_config(True, is_tied, True, False)
   module = network.Transformer(config)

@@ -86,3 +86,14 @@ def test_limits_are_kept():
   chosen = shapes.fit((3, 100, 2, 5, 0, 0), 4, 128, 16)
   assert chosen == (3, 128, 2, 6, 0, 0)
   assert shapes.within(4, 128, 16) == [chosen]
+
+
+def test_one_giant_does_not_make_all_others_slow():
+  shapes = batching.Shapes(1)
+  giant = shapes.fit((1, 16, 100_000, 4, 0, 0), 8)
+  small = shapes.fit((3, 16, 2, 4, 0, 0), 8)
+  assert _tokens(small) < 100
+  # Nor do the others make it larger in each respect.
+  shapes = batching.Shapes(1, [(8, 512, 8, 64, 0, 0)])
+  assert shapes.fit((1, 16, 100_000, 4, 0, 0), 8) == giant
+  assert shapes.fit((4, 16, 8, 4, 0, 0), 8) == (8, 512, 8, 64, 0, 0)

@@ -211,10 +211,13 @@ def test_what_does_not_match_is_listed_with_both_names(folder):
 @pytest.mark.parametrize(
   'fields, words',
   [
-    ({'model_type': 'bart'}, "of type 'bart'"),
-    ({'feed_forward_proj': 'gelu'}, "feed_forward_proj = 'gelu'"),
-    ({'decoder_start_token_id': 5}, 'decoder_start_token_id = 5'),
-    ({'d_kv': '-'}, "lacks 'd_kv'"),
+    ({'model_type': 'bart'}, "model_type .*'t5', 'mt5'; got 'bart'"),
+    ({'feed_forward_proj': 'gelu'}, "feed_forward_proj .*got 'gelu'"),
+    (
+      {'decoder_start_token_id': 5},
+      'decoder_start_token_id must be one of 0; got 5',
+    ),
+    ({'d_kv': '-'}, 'lacks d_kv'),
     ({'relative_attention_max_distance': 3}, 'relpos_max_distance'),
   ],
 )

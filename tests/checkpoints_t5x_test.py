@@ -350,10 +350,10 @@ def test_legacy_files_that_are_gone_or_cut(tmp_path):
   chunk = path / f'target.{QUERY.replace("/", ".")}' / '0.0'
   content = chunk.read_bytes()
   chunk.write_bytes(content[:50])
-  with pytest.raises(errors.UserError, match=f'{QUERY} is damaged'):
+  with pytest.raises(errors.UserError, match=f'is damaged: target/{QUERY}'):
     checkpoints.load(path)
   chunk.unlink()
-  with pytest.raises(errors.UserError, match=f'{QUERY} is damaged'):
+  with pytest.raises(errors.UserError, match=f'is damaged: target/{QUERY}'):
     checkpoints.load(path)
   file = path / 'checkpoint'
   file.write_bytes(file.read_bytes()[:-30])

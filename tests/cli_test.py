@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What every command promises: one clear line and exit status 2."""
 
+import io
 import logging
 import os
 import pathlib
@@ -14,6 +15,7 @@ import pytest
 
 from pid_jax import cli
 from pid_jax import errors
+from pid_jax import flag_types
 
 _GIN = """\
 from __gin__ import dynamic_registration
@@ -24,6 +26,7 @@ textwrap.indent:
   text = %TEXT
   prefix = %PREFIX
 """
+_GIVEN = ('--gin_file=run.gin', "--gin.TEXT='a'")
 
 
 @pytest.fixture(autouse=True)
@@ -90,17 +93,17 @@ def test_gin_file_and_its_includes_may_be_remote(tmp_path, monkeypatch, capsys):
     (['--gin_file=rum.gin'], "unknown gin file 'rum.gin'"),
     (
       ['--gin_file=run.gin'],
-      'missing: give --gin.TEXT=VALUE',
+      'missing: give --gin.TEXT="\'VALUE\'"',
     ),
-    (['--gin_file=run.gin', '--gin.TEXT=a'], """needs quotes: "'a'\""""),
+    (['--gin_file=run.gin', '--gin.TEXT=a'], """quotes: --gin.TEXT="'a'\""""),
     (
       ['--gin_file=run.gin', '--gin.PREFIX=(1,'],
       'cannot read --gin.PREFIX=(1,',
     ),
     (['--gin_file=run.gin', '--gin.PERFIX=1'], 'did you mean PREFIX?'),
     (['--gin_file=run.gin', '--gin.PREFIX'], 'unrecognized arguments'),
-    (['--gin_file=run.gin', '--gin.textwrap.indent.wide=1'], "named 'wide'"),
-    (['--gin_file=run.gin', '--gin.textwrap.indnt.a=1'], 'textwrap.indnt'),
+    ([*_GIVEN, '--gin.textwrap.indent.wide=1'], "named 'wide'"),
+    ([*_GIVEN, '--gin.textwrap.indnt.a=1'], 'textwrap.indnt'),
     (['--gni_file=run.gin'], 'unrecognized arguments'),
   ],
 )
@@ -223,14 +226,15 @@ def test_a_failed_check_of_the_data_is_one_line(capsys):
 
 
 def test_a_reader_that_has_had_enough_is_no_error(monkeypatch, capsys):
+  class Closed(io.StringIO):
+    def flush(self):
+      raise BrokenPipeError
+
   redirected = []
   monkeypatch.setattr(os, 'dup2', lambda *fds: redirected.append(fds[1]))
-
-  def main(args):
-    raise BrokenPipeError
-
-  assert _run('--verbose', main=main, use_gin=False) == 141
-  assert capsys.readouterr() == ('', '') and redirected == [1]
+  monkeypatch.setattr(sys, 'stdout', Closed())
+  assert _run('--verbose', main=lambda args: print('a'), use_gin=False) == 141
+  assert capsys.readouterr().err == '' and redirected == [1]
 
 
 def test_flags_that_commands_share(capsys):
@@ -238,10 +242,13 @@ def test_flags_that_commands_share(capsys):
     cli.add_model_flags(parser)
     cli.add_mesh_flags(parser)
     add = parser.add_argument
-    names = cli.comma_separated('layout', ['pid', 'pie'])
+    names = flag_types.comma_separated('layout', ['pid', 'pie'])
     add('--layouts', type=names, default='pid,pie')
     add(
-      '--words', type=cli.comma_separated('word'), action='extend', default=[]
+      '--words',
+      type=flag_types.comma_separated('word'),
+      action='extend',
+      default=[],
     )
 
   def parse(*argv):

@@ -14,6 +14,7 @@ from pid_jax import config as config_lib
 from pid_jax import errors
 from pid_jax import network
 from pid_jax.config import T5Config
+from pid_jax.network import axes
 
 # Parameters of the released checkpoints in millions, embedding included.
 MILLIONS = {
@@ -47,6 +48,7 @@ def test_size_has_the_published_number_of_parameters(name):
   )
   count = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes))
   assert count / 1e6 == pytest.approx(MILLIONS[name], rel=2e-3)
+  assert config.num_parameters == count
 
 
 @pytest.mark.parametrize('name', config_lib.SIZES)
@@ -92,31 +94,45 @@ def test_json_round_trip():
 @pytest.mark.parametrize(
   'fields, words',
   [
-    ({'dtype': 'float16'}, r"dtype is 'float16'.*use bfloat16"),
+    ({'dtype': 'float16'}, r"dtype .*use bfloat16.*got 'float16'"),
+    ({'dtype': jnp.bfloat16}, 'dtype .*float32'),
     ({'num_tokens': 200}, 'raise vocab_size'),
-    ({'remat_policy': 'all'}, 'remat_policy.*none, minimal, full'),
+    ({'remat_policy': 'all'}, 'remat_policy.*none.*minimal.*full'),
+    ({'remat_policy': ['none']}, 'remat_policy.*none.*minimal.*full'),
+    ({'initializer': 1}, "initializer.*'copy'.*got 1"),
     ({'mlp_activations': ('gelu', 'liner')}, "mlp_activations.*'liner'"),
-    ({'mlp_activations': 'gelu'}, "mlp_activations is 'gelu'.*list"),
-    ({'mlp_activations': ()}, 'mlp_activations is '),
-    ({'relpos_max_distance': 16}, 'relpos_max_distance is 16.*more than half'),
-    ({'relpos_num_buckets': 3}, 'relpos_num_buckets is 3.*at least 4'),
-    ({'vocab_size': '640'}, "vocab_size is '640'.*an integer"),
-    ({'vocab_size': 640.0}, r'vocab_size is 640\.0.*an integer'),
-    ({'num_heads': 0}, 'num_heads is 0.*more than 0'),
-    ({'num_decoder_layers': -1}, 'num_decoder_layers is -1.*more than 0'),
-    ({'num_heads': True}, 'num_heads is True.*an integer'),
-    ({'logits_via_embedding': 1}, 'logits_via_embedding is 1.*true or false'),
-    ({'dropout_rate': 1.0}, r'dropout_rate is 1\.0.*below 1'),
-    ({'dropout_rate': math.nan}, 'dropout_rate is nan.*below 1'),
-    ({'dropout_rate': None}, 'dropout_rate is None.*a number'),
-    ({'layer_norm_epsilon': 0}, 'layer_norm_epsilon is 0.*more than 0'),
+    ({'mlp_activations': (['gelu'],)}, r"mlp_activations.*\['gelu'\]"),
+    ({'mlp_activations': 'gelu'}, "mlp_activations .*list.*got 'gelu'"),
+    ({'mlp_activations': ()}, 'mlp_activations .*at least 1'),
+    ({'mlp_activations': ['relu'] * 10**6}, 'mlp_activations .*got 1000000'),
+    ({'relpos_max_distance': 16}, 'relpos_max_distance.*at least 17; got 16'),
+    ({'relpos_num_buckets': 3}, 'relpos_num_buckets .*at least 4.*got 3'),
+    ({'vocab_size': '640'}, "vocab_size .*a whole number.*got '640'"),
+    ({'vocab_size': 640.0}, r'vocab_size .*a whole number.*got 640\.0'),
+    ({'vocab_size': [640]}, r'vocab_size .*a whole number.*got \[640\]'),
+    ({'vocab_size': 10**8}, 'vocab_size .*at most 1,048,576'),
+    ({'num_heads': 0}, 'num_heads .*at least 1.*got 0'),
+    ({'num_decoder_layers': -1}, 'num_decoder_layers .*at least 1.*got -1'),
+    ({'num_encoder_layers': 10**6}, 'num_encoder_layers .*at most 1,000'),
+    ({'num_heads': True}, 'num_heads .*a whole number.*got True'),
+    ({'emb_dim': 10**9}, 'emb_dim .*at most 1,048,576'),
+    ({'emb_dim': 10**6, 'mlp_dim': 10**6}, 'parameters.*emb_dim=1000000'),
+    ({'logits_via_embedding': 1}, 'logits_via_embedding .*True or False.*1'),
+    ({'scan_layers': 'yes'}, "scan_layers .*True or False.*'yes'"),
+    ({'dropout_rate': 1.0}, r'dropout_rate .*below 1; got 1\.0'),
+    ({'dropout_rate': math.nan}, 'dropout_rate .*finite.*got nan'),
+    ({'dropout_rate': None}, 'dropout_rate .*a finite number.*got None'),
+    ({'layer_norm_epsilon': 0}, 'layer_norm_epsilon .*above 0.*got 0'),
+    ({'layer_norm_epsilon': 10**400}, 'layer_norm_epsilon .*got 1000'),
     ({'size': 'flan_t5_bsae'}, 'flan_t5_base'),
+    ({'size': 5}, 'size must be a string; got 5'),
     ({'vocab_size': None}, 'size.*or a vocab_size'),
   ],
 )
 def test_refuses_what_cannot_work(fields, words):
-  with pytest.raises(errors.UserError, match=words):
+  with pytest.raises(errors.UserError, match=words) as caught:
     T5Config(**{'vocab_size': 128, **fields})
+  assert '\n' not in str(caught.value) and len(str(caught.value)) < 400
 
 
 @pytest.mark.parametrize(
@@ -124,11 +140,12 @@ def test_refuses_what_cannot_work(fields, words):
   [
     (None, 'configuration is None; it must be an object'),
     ([], 'must be an object'),
-    ({'vocab_size': '640'}, "vocab_size is '640'; it must be an integer"),
-    ({'vocab_size': 640, 'num_heads': 0}, 'num_heads is 0; it must be more'),
+    ({'vocab_size': '640'}, "vocab_size .*a whole number.*got '640'"),
+    ({'vocab_size': 640, 'num_heads': 0}, 'num_heads .*at least 1.*got 0'),
     ({'emb_dim': 8}, 'vocab_size'),
     ({'vocab_size': 128, 'd_model': 64}, 'd_model'),
-    ({'vocab_size': 128, 'size': 'tiny'}, 'unknown fields'),
+    ({'vocab_size': 128, 'num_head': 2}, 'did you mean num_heads'),
+    ({'vocab_size': 128, 'size': 'tiny'}, "unknown field.*'size'"),
   ],
 )
 def test_json_of_another_kind_is_one_line(fields, words):
@@ -146,3 +163,10 @@ def test_rows_beyond_the_ids_of_a_known_size_are_padding():
 def test_a_field_without_a_value_is_not_the_default():
   with pytest.raises(errors.UserError, match='num_heads'):
     config_lib.T5Config.from_dict({'vocab_size': 640, 'num_heads': None})
+
+
+def test_the_number_of_parameters_with_a_bias_in_each_layer():
+  config = T5Config(size='tiny', scan_layers=True, relpos_bias_per_layer=True)
+  params = axes.abstract_params(network.Transformer(config))
+  leaves = jax.tree.leaves(params)
+  assert config.num_parameters == sum(math.prod(x.shape) for x in leaves)

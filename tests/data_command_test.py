@@ -3,10 +3,12 @@
 """The command data: the figures and texts that it prints, and its errors."""
 
 import argparse
+import pathlib
 
 import pytest
 import seqio
 from toys import tasks_data
+from toys import vocabularies
 
 from pid_jax import data
 from pid_jax import errors
@@ -119,23 +121,46 @@ def test_a_file_of_json_lines(capsys):
   out = capsys.readouterr().out
   table = _table(out)
   assert table['train/inputs'] == ['3', '59.7', '73', '73', '10', '3']
-  # The targets contain the separator; the prompts leave no room for the input.
-  assert 'train/targets of _joint' not in table
-  assert 'example_joint is impossible: task example, example call-1' in out
+  # The prompts leave no room for the input.
+  assert table['train/targets of _joint'][0] == '3'
+  assert 'example_joint: 1 text-to-text example' in out
   assert 'example_pie is impossible: task example, example call-1' in out
   assert max(len(x) for x in out.splitlines() if '/' not in x) <= 80
   with pytest.raises(errors.UserError, match='example has no example 3'):
     _run('inspect', *flags, '--num=4')
 
 
+def test_layouts_that_a_vocabulary_cannot_write_are_left_out(tmp_path, capsys):
+  path = tmp_path / 'unwritable.jsonl'
+  path.write_bytes(pathlib.Path(jsonl.EXAMPLE_FILE).read_bytes())
+  flags = (path, f'--vocabulary={vocabularies.words("a", "b")}')
+  for action in ('prepare', 'inspect'):
+    _run(action, *flags)
+    out = ' '.join(capsys.readouterr().out.split())
+    assert 'unwritable_joint is impossible: the vocabulary cannot' in out
+    assert 'joint_separator' in out
+    assert 'unwritable: one input, 4 prompts' in out
+    assert 'unwritable_pie: 4 text-to-text examples' in out
+
+
+def test_a_file_without_a_vocabulary_names_the_flag(monkeypatch):
+  monkeypatch.setenv('PID_JAX_VOCABULARY', '/no/such.model')
+  with pytest.raises(errors.UserError, match='such.model.* --vocabulary'):
+    _run('inspect', jsonl.EXAMPLE_FILE)
+
+
 @pytest.mark.parametrize(
   'flags, message',
   [
     (['inspect', 'bookngs'], "unknown task 'bookngs'; did you mean bookings"),
-    (['inspect', 'no.jsonl'], "unknown task 'no.jsonl'"),
+    (['inspect', 'no.jsonl'], 'cannot read the examples no.jsonl: no such'),
+    (['inspect', 'bookings', '--lengths=inptus=9'], 'did you mean inputs'),
+    (
+      ['inspect', 'bookings', f'--vocabulary={bookings.VOCABULARY_FILE}'],
+      'a vocabulary of its own',
+    ),
+    (['inspect', 'bookings', '--vocabulary=no.model'], 'no.model: no such'),
     (['inspect', 'bookings', '--split=dev'], "unknown split of bookings 'dev'"),
-    (['inspect', 'bookings', '--lengths=inputs'], "feature length 'inputs'"),
-    (['inspect', 'bookings', '--lengths=inputs=0'], 'write NAME=TOKENS'),
     (
       ['prepare', 'bookings', '--lengths=input=9'],
       "unknown feature length 'input'; did you mean inputs",

@@ -9,6 +9,7 @@ import xla_options
 from pid_jax import decoding
 from pid_jax import network
 from pid_jax.config import T5Config
+from pid_jax.inference import memory
 
 B, S, P, T = 2, 256, 4, 6
 CONFIG = T5Config(
@@ -54,7 +55,15 @@ def test_memory_grows_with_prompts_by_their_cache_alone():
   scores = more_rows * (P + 1) * CONFIG.num_heads * S * 4
   copies = more_rows * S * keys_and_values
 
-  grown = _temporary_bytes(many) - _temporary_bytes(few)
+  whole = _temporary_bytes(many)
+  grown = whole - _temporary_bytes(few)
+
+  # The estimate of a batch is close to what the compiler says.
+  budget = memory.Budget(CONFIG, {}, max_new_tokens=T)
+  budget.num_bytes = 2 * whole
+  assert budget.fits((B, S, many, P, 0, 0))
+  budget.num_bytes //= 4
+  assert not budget.fits((B, S, many, P, 0, 0))
 
   assert grown <= cache + scores
   assert grown < copies / 4  # What a copy for each prompt would take.

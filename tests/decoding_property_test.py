@@ -64,6 +64,7 @@ def _generated(engine, params, case):
     *case.arrays(),
     max_new_tokens=decoding_cases.MAX_NEW_TOKENS,
     min_new_tokens=case.min_new_tokens,
+    token_limit=case.token_limit,
     sampler=engine.sampler,
     prompt_lookup=engine.lookup,
     rng=jax.random.key(case.seed),
@@ -102,7 +103,7 @@ def _streamed(engine, params, case):
   stream = slots_lib.Slots(
     tokens_engine.with_params(params),
     options.DecodingOptions(
-      max_new_tokens=decoding_cases.MAX_NEW_TOKENS,
+      max_new_tokens=case.token_limit,
       min_new_tokens=case.min_new_tokens,
       sampler=engine.sampler,
       prompt_lookup=engine.lookup,
@@ -190,7 +191,8 @@ def _check_generated(engine, case, counts):
   tokens = np.asarray(generated.tokens)
   for b, u, row in _rows(engine, params, case):
     ids = decoding_batch.without_padding(tokens[b, u])
-    assert len(ids) == decoding_cases.MAX_NEW_TOKENS or ids[-1] == 1
+    assert len(ids) == case.token_limit or ids[-1] == 1
+    assert not np.any(tokens[b, u, case.token_limit :])
     assert 1 not in ids[:-1]
     constraint = case.constraint(b, u)
     counts['ties'] += row.num_ties(
@@ -223,6 +225,7 @@ def _check_beams(engine, case, counts):
     beam_size=engine.beam_size,
     length_penalty=case.alpha,
     min_new_tokens=case.min_new_tokens,
+    token_limit=case.token_limit,
     row_mask=case.row_mask,
     **_constraint(engine, case),
   )
@@ -230,7 +233,7 @@ def _check_beams(engine, case, counts):
   for b, u, row in _rows(engine, params, case):
     constraint = case.constraint(b, u)
     want, margin = row.beams(
-      engine.beam_size, case.alpha, decoding_cases.MAX_NEW_TOKENS, **constraint
+      engine.beam_size, case.alpha, case.token_limit, **constraint
     )
     found = np.isfinite(beams.scores[b, u]).sum()
     got = [decoding_batch.without_padding(x) for x in tokens[b, u, :found]]

@@ -2,6 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Each process's part of the data and of a job, simulated in one process."""
 
+import contextlib
+import os
+
 import numpy as np
 import pytest
 import seqio
@@ -163,52 +166,77 @@ def answers(*arguments) -> list[list[int]]:
   return [own.tolist() for (own,) in engine.run_ahead(*arguments)]
 
 
-def open_parts(folder, job='a job'):
-  return partial_results.PartialResults(
-    folder,
-    {'job': job},
-    seconds_between_writes=0.0,
-    seconds_to_appear=0.0,
-  )
+@contextlib.contextmanager
+def open_parts(output, job='a job'):
+  with partial_results.PartialResults(
+    output, seconds_between_writes=0.0, seconds_to_appear=0.0
+  ) as parts:
+    parts.open({'job': job})
+    yield parts
 
 
 def test_a_job_goes_on_where_it_stopped(tmp_path):
-  folder = tmp_path / 'out.parts'
+  output = tmp_path / 'out'
   first = Worker(stop_before=5)
-  with pytest.raises(Stopped):
-    engine.run_ahead(first, batches(), None, open_parts(folder))
-  done = len(open_parts(folder).known)
-  assert 0 < done < len(first.ran)  # The last one had not been read.
+  with pytest.raises(Stopped), open_parts(output) as parts:
+    engine.run_ahead(first, batches(), None, parts)
+  with open_parts(output) as parts:
+    done = len(parts.known)
+    assert 0 < done < len(first.ran)  # The last one had not been read.
 
   second = Worker()
-  parts = open_parts(folder)
-  assert answers(second, batches(), None, parts) == EXPECTED
-  assert second.ran == list(range(done, 7))
-  parts.remove()
-  assert not folder.exists()
+  with open_parts(output) as parts:
+    assert answers(second, batches(), None, parts) == EXPECTED
+    assert second.ran == list(range(done, 7))
+    parts.remove()
+  assert not os.listdir(tmp_path)
 
 
 def test_another_job_begins_anew(tmp_path):
-  folder = tmp_path / 'out.parts'
-  engine.run_ahead(Worker(), batches(), None, open_parts(folder))
+  output = tmp_path / 'out'
+  with open_parts(output) as parts:
+    engine.run_ahead(Worker(), batches(), None, parts)
   worker = Worker()
-  assert open_parts(folder).known.keys() == set(range(7))
-  parts = open_parts(folder, 'another')
-  assert answers(worker, batches(), None, parts) == EXPECTED
+  with open_parts(output) as parts:
+    assert parts.known.keys() == set(range(7))
+  with open_parts(output, 'another') as parts:
+    assert answers(worker, batches(), None, parts) == EXPECTED
   assert worker.ran == list(range(7))
 
 
 def test_processes_share_a_job(tmp_path, monkeypatch):
   """One after the other: the first does not find what the second will do."""
-  folder = tmp_path / 'out.parts'
+  output, workers = tmp_path / 'out', []
   monkeypatch.setattr(distributed, 'process_count', lambda: 2)
-  opened, workers = [open_parts(folder) for _ in range(2)], []
-  for me, parts in enumerate(opened):
-    monkeypatch.setattr(distributed, 'process_index', lambda me=me: me)
-    workers.append(Worker())
-    if me == 0:
-      with pytest.raises(errors.UserError, match='must be on a file system'):
-        engine.run_ahead(workers[0], batches(), None, parts)
-    else:
-      assert answers(workers[1], batches(), None, parts) == EXPECTED
+  with contextlib.ExitStack() as stack:
+    opened = []
+    for me in range(2):
+      monkeypatch.setattr(distributed, 'process_index', lambda me=me: me)
+      opened.append(stack.enter_context(open_parts(output)))
+    for me, parts in enumerate(opened):
+      monkeypatch.setattr(distributed, 'process_index', lambda me=me: me)
+      workers.append(Worker())
+      if me == 0:
+        with pytest.raises(errors.UserError, match='must be on a file system'):
+          engine.run_ahead(workers[0], batches(), None, parts)
+      else:
+        assert answers(workers[1], batches(), None, parts) == EXPECTED
   assert [worker.ran for worker in workers] == [[0, 2, 4, 6], [1, 3, 5]]
+
+
+def test_two_runs_of_one_job(tmp_path):
+  output = tmp_path / 'out'
+  with open_parts(output) as parts:
+    with pytest.raises(errors.UserError, match=f'in use .*pid {os.getpid()}'):
+      partial_results.PartialResults(output)
+    assert answers(Worker(), batches(), None, parts) == EXPECTED
+
+
+def test_damaged_results_are_named(tmp_path):
+  output = tmp_path / 'out'
+  with open_parts(output) as parts:
+    engine.run_ahead(Worker(), batches(), None, parts)
+  (tmp_path / 'out.parts' / '00000003-0.npz').write_bytes(b'PK\x03\x04')
+  with pytest.raises(errors.UserError, match='00000003-0.npz is damaged'):
+    with open_parts(output):
+      pass

@@ -276,8 +276,7 @@ def test_libtpu_is_asked_for_where_it_is_missing(monkeypatch):
     (('--gin_file=pods/scanned.gin',), 'do not configure trainer.train'),
     (
       (*_QUICKSTART, '--gin.NUM_PARTITIONS=8'),
-      '4 devices cannot be split into groups of num_fsdp_partitions=1 x '
-      'num_partitions=8',
+      '4 devices cannot be split into groups of num_partitions=8',
     ),
     (
       (

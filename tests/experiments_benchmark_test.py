@@ -230,7 +230,8 @@ def test_what_is_missing_is_named(monkeypatch):
 @pytest.fixture(scope='module')
 def written(tmp_path_factory):
   """A report of a small job and of a sweep's point, without baselines."""
-  folder = report.check_folder(tmp_path_factory.mktemp('benchmark') / 'new')
+  folder = tmp_path_factory.mktemp('benchmark')
+  report.check_folder(folder)
   variants = (workloads.PID, workloads.PIE, workloads.INT8)
   job = dataclasses.replace(DST, variants=variants)
   point = dataclasses.replace(

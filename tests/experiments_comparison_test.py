@@ -284,7 +284,7 @@ def test_updates_are_timed_in_turns(monkeypatch):
     ({'layouts': ('pie', 'joint')}, 'pid among them'),
     ({'layouts': ('pid', 'pid')}, 'each layout once'),
     ({'equal': 'hours'}, "unknown kind of equality 'hours'"),
-    ({'num_seeds': 0}, 'at least 1. Got 0'),
+    ({'num_seeds': 0}, 'seeds must be .* at least 1 .* got 0'),
   ],
 )
 def test_settings_that_make_no_sense(settings, message):

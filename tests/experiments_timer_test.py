@@ -6,7 +6,11 @@ No test looks at a duration.
 """
 
 import itertools
+from unittest import mock
 
+import pytest
+
+from pid_jax.experiments import machine
 from pid_jax.experiments import timer
 
 STEADY = timer.Speed(1e9, 1e9)
@@ -120,3 +124,27 @@ def test_spread():
     'num': 5,
   }
   assert timer.spread([2.0])['quartile_3'] == 2.0
+
+
+def test_a_slow_library_is_measured_as_far_as_time_allows(capsys):
+  """1e9 operations a second, of which a row needs 67 million."""
+  now = [0.0]
+  rows = []
+
+  def multiply(x):
+    rows.append(x[0])
+    now[0] += x[0] * 2 * 512 * 1024 * 64 / 1e9
+
+  def median(run, repeats):
+    before = now[0]
+    for _ in range(repeats):
+      run()
+    return (now[0] - before) / repeats
+
+  with mock.patch.object(timer, 'median_seconds', median):
+    rates = machine._gflops_by_rows(
+      'Slow', multiply, lambda shape: shape, lambda: now[0]
+    )
+  assert rates == {'1': pytest.approx(1.0), '6': pytest.approx(1.0)}
+  assert set(rows) == {1, 6} and now[0] < 4
+  assert '30, 240' in capsys.readouterr().out

@@ -15,6 +15,8 @@ from pid_jax import checkpoints
 from pid_jax import cli
 from pid_jax import errors
 from pid_jax import network
+from pid_jax import train
+from pid_jax import trainer
 from pid_jax.config import SIZES
 from pid_jax.config import T5Config
 
@@ -107,6 +109,45 @@ def test_run_lacks_nothing_but_what_it_requires(file):
     assert name in header
     gin.parse_config(f"{name} = 'given'")
   gin.finalize()
+
+
+def test_own_data_by_absolute_paths_and_without_a_validation_file(
+  tmp_path, monkeypatch
+):
+  monkeypatch.setenv('HOME', '/home/somebody')
+  _parse('runs/jsonl.gin')
+  for binding in (
+    "TRAIN_FILE = 'a b.jsonl'",
+    "TEST_FILE = '~/test.jsonl'",
+    "VOCABULARY = 'gs://bucket/spiece.model'",
+    'VALIDATION_FILE = None',
+    "MODEL_DIR = '../model'",
+    "MIXTURE_OR_TASK_NAME = 'jsonl'",
+  ):
+    gin.parse_config(binding)
+  gin.finalize()
+  train.make_paths_absolute()
+  for name, path in (
+    ('TRAIN_FILE', tmp_path / 'a b.jsonl'),
+    ('TEST_FILE', '/home/somebody/test.jsonl'),
+    ('VOCABULARY', 'gs://bucket/spiece.model'),
+    ('MODEL_DIR', tmp_path.parent / 'model'),
+    ('VALIDATION_FILE', None),
+  ):
+    expected = path and str(path)
+    assert gin.query_parameter(f'{name}/gin.macro.value') == expected
+
+  def evaluated():
+    scopes = ('train_eval', 'infer_eval')
+    found = gin.get_bindings(trainer.train, resolve_references=False)
+    return [
+      found[f'{scope}_dataset_cfg'].scoped_configurable_fn() for scope in scopes
+    ]
+
+  assert evaluated() == [None, None]
+  with gin.unlock_config():
+    gin.bind_parameter('VALIDATION_FILE/gin.macro.value', 'dev.jsonl')
+  assert [cfg.split for cfg in evaluated()] == ['validation'] * 2
 
 
 def test_a_model_file_after_a_run_leaves_nothing_of_the_runs_model():

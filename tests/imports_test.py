@@ -40,10 +40,12 @@ _FLOORS = (
   ('network',),
   ('config',),
   ('compilation', 'distributed', 'progress', 'vocabulary'),
-  ('strict_json',),
-  ('files',),
-  ('checks',),
-  ('errors',),
+  ('scratch',),
+  ('messages',),
+  ('flag_types', 'locks', 'strict_json'),
+  ('files', 'gin_text'),
+  ('checks', 'file_errors'),
+  ('errors', 'interrupts'),
 )
 _HEIGHT = {
   part: height for height, floor in enumerate(_FLOORS[::-1]) for part in floor

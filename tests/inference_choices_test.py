@@ -132,11 +132,11 @@ def test_other_choices_need_no_other_program(weights):
   model.generate(INPUTS[:1], [['hen']], 5)  # Also what is small.
   before, compilations = model.num_programs, compilation_counter.Compilations()
   for strings in (['ant'], ['bee', 'cat dog'], NAMES[:200]):
-    model.generate(INPUTS[:1], [['hen']], 6, choices=[[strings]])
+    model.generate(INPUTS[:1], [['hen']], 20, choices=[[strings]])
   assert model.num_programs - before == 1 == compilations.count
   # Nothing is constrained.
-  model.generate(INPUTS[:1], [['hen']], 6, choices=[[None]])
-  model.generate(INPUTS[:1], [['hen']], 6)
+  model.generate(INPUTS[:1], [['hen']], 20, choices=[[None]])
+  model.generate(INPUTS[:1], [['hen']], 20)
   assert model.num_programs - before == 2 == compilations.count
 
 
@@ -145,7 +145,8 @@ def test_other_choices_need_no_other_program(weights):
   [
     ([[[]]], r'choices\[0\]\[0\] is empty'),
     ([[['ant', 'bee', 'ant']]], r"\[0\]\[0\] holds a string twice: 'ant'"),
-    ([['ant']], r'choices\[0\]\[0\] must be a list of strings'),
+    ([[['ant', 'bee', 'ant ']]], r"\[0\]\[0\] holds 'ant' and 'ant '.* same"),
+    ([[['ant', 3]]], r'choices\[0\]\[0\]\[1\] must be a string; got 3'),
     ([[None, ['ant']]], r'prompts\[0\] holds 1 strings, choices\[0\] 2'),
     ([], '1 inputs and 0 lists of choices'),
     (

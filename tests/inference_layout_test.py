@@ -26,7 +26,7 @@ def test_inference_lays_out_what_evaluation_does(layout, monkeypatch):
   vocabulary = Vocabulary(seqio_vocabulary.sentencepiece_model_file)
   model = inference.PromptInDecoder(
     T5Config(vocab_size=vocabulary.size),
-    None,  # Nothing is computed.
+    {},  # Nothing is computed.
     vocabulary,
     {
       'layout': layout,

@@ -135,7 +135,7 @@ def test_results_say_all_of_a_request(model):
 def test_characters_that_are_lost_are_told_with_their_number(model, caplog):
   model.generate(['ant {bee} zoo'], [['cat\ndog\nhen']], 2)
   (message,) = (
-    r.getMessage() for r in caplog.records if 'vocabulary does not' in r.msg
+    text for text in caplog.messages if 'vocabulary does not' in text
   )
   assert message.startswith('2 of 2 texts have characters')
   assert "'\\n' (2)" in message and "'{' (1)" in message

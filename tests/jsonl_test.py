@@ -3,18 +3,22 @@
 """JSONL files: reading, errors and registration."""
 
 import json
+import os
 import subprocess
 import sys
 
 import gin
 import pytest
 import seqio
+import tensorflow as tf
 from toys import subtasks_data
 from toys import tasks_data
 
 from pid_jax import errors
 from pid_jax import subtasks
 from pid_jax import trainer
+from pid_jax.inference import predict_file
+from pid_jax.subtasks import examples as examples_lib
 from pid_jax.tasks import bookings
 from pid_jax.tasks import jsonl
 from pid_jax.trainer import setup
@@ -69,12 +73,45 @@ def test_blank_lines_byte_order_marks_and_other_keys_are_ignored(tmp_path):
   assert examples[1]['targets'] == ['six', '']
 
 
+def test_keys_that_nobody_reads_are_named_once(tmp_path, caplog):
+  path = tmp_path / 'a.jsonl'
+  record = json.loads(json.dumps(GOOD))
+  for subtask in record['subtasks']:
+    subtask.update(answer='x', prediction='y', score=-0.5)
+  record.update(input='z', inputs_truncated=True)
+  path.write_text(json.dumps(record) + '\n' + _changed(['note'], 'x'))
+  subtasks.read_examples(path)
+  (warning,) = [r.getMessage() for r in caplog.records]
+  assert '"note" in 1 line' in warning
+  assert '"input" in 1 line (did you mean "inputs"?)' in warning
+  assert '"answer" in 2 subtasks (did you mean "answers"?)' in warning
+  assert not any(x in warning for x in ('prediction', 'score', 'truncated'))
+
+
+def test_several_answers(tmp_path):
+  path = tmp_path / 'a.jsonl'
+  lines = [
+    _changed(['subtasks', 0, 'answers'], ['6', 'six']),
+    _changed(['subtasks', 0], dict(name='s', prompt='p', answers=['6', '5'])),
+    _changed(['inputs'], 'x'),
+  ]
+  path.write_text('\n'.join(lines))
+  first, second, third = subtasks.read_examples(path)
+  assert first['targets'] == ['six', ''] and second['targets'] == ['6', '']
+  assert first['answers'] == [['6', 'six'], None]
+  assert second['answers'] == [['6', '5'], None]
+  assert 'answers' not in third
+  first, _, third = subtasks.read_examples(path, require_targets=False)
+  assert first['answers'] == [['6', 'six'], None]
+  assert third['answers'] == [None, None]
+
+
 def test_predictions_need_no_targets(tmp_path):
   path = tmp_path / 'a.jsonl'
   path.write_text(_changed(['subtasks', 0, 'target'], None))
   (example,) = subtasks.read_examples(path, require_targets=False)
   assert example['targets'] == [None, '']
-  assert example['choices'] == [None, None]
+  assert example['choices'] == example['answers'] == [None, None]
   with pytest.raises(errors.UserError, match='lacks "target"'):
     subtasks.read_examples(path)
 
@@ -118,6 +155,29 @@ _WRONG = [
     '"id" must be a string or .*, not a list',
   ),
   (_changed(['id'], '1'), "the id '1' occurs on line 1 too"),
+  (_changed(['id'], 'x\ud800'), '"id" has an unpaired surrogate'),
+  (
+    _changed(['subtasks', 1, 'name'], 'x\udc00'),
+    r'"subtasks\[1\].name" has an unpaired surrogate',
+  ),
+  ('{"id": ' + '9' * 5000 + '}', '"id" is a number of 5,000 digits'),
+  ('{"id": 1, "id": 2}', "'id' twice"),
+  ('{"id": NaN}', '"id" is NaN'),
+  (
+    _changed(['subtasks', 0, 'prompt'], ' \u200b\ufeff'),
+    r"subtasks\[0\] \('s0'\): \"prompt\" has no visible character",
+  ),
+  (
+    _changed(['subtasks', 0, 'answers'], 'six'),
+    r'subtasks\[0\]: "answers" must be a list .* not a string',
+  ),
+  (_changed(['subtasks', 0, 'answers'], []), '"answers" .* an empty one'),
+  (_changed(['subtasks', 0, 'answers'], ['six', 6]), r'"answers\[1\]" must'),
+  (
+    _changed(['subtasks', 0, 'answers'], ['seven']),
+    '"target" \'six\' is none of "answers"',
+  ),
+  (_changed(['subtasks', 0, 'choices'], {'a': 1}), '"choices" must be a list'),
 ]
 
 
@@ -135,12 +195,12 @@ def test_an_invalid_line_is_named(tmp_path, line, message):
 
 def test_files_that_are_empty_or_missing(tmp_path):
   path = tmp_path / 'a.jsonl'
-  with pytest.raises(errors.UserError, match='No such file'):
+  with pytest.raises(errors.UserError, match='no such file'):
     subtasks.read_examples(path)
   path.write_text('\n')
   with pytest.raises(errors.UserError, match='is empty'):
     subtasks.read_examples(path)
-  with pytest.raises(errors.UserError, match='directory'):
+  with pytest.raises(errors.UserError, match='not a regular file'):
     subtasks.read_examples(tmp_path)
 
 
@@ -208,6 +268,59 @@ def test_lines_and_empty_targets_reach_the_metrics(tmp_path):
   assert figures['whole_rouge1'] == pytest.approx(2 * (2 / 3) / (1 + 2 / 3))
 
 
+def test_an_empty_input_is_eos_and_a_prompt_has_tokens(tmp_path):
+  path = tmp_path / 'x.jsonl'
+  path.write_text(_changed(['inputs'], ''))
+  vocabulary = bookings.VOCABULARY_FILE
+  name = jsonl.register('jsonl_blank', train=path, vocabulary=vocabulary)
+  for suffix, inputs in (('', [1]), ('_joint', [1])):
+    (row,) = seqio.TaskRegistry.get(name + suffix).get_dataset(shuffle=False)
+    assert row['inputs'].numpy().tolist() == inputs
+  first = next(
+    iter(seqio.TaskRegistry.get(f'{name}_pie').get_dataset(shuffle=False))
+  )
+  assert first['inputs'].numpy()[-1] == 1 and len(first['inputs']) > 1
+  # A source other than JSON lines has the same rule.
+  for prompt in ('', ' \u3000', '\u200b', '\u00ad\ufeff'):
+    assert examples_lib.is_blank(prompt)
+    name = subtasks_data.register(
+      {
+        'train': [
+          {
+            'example_id': 'one',
+            'inputs': 'x',
+            'prompts': ['a', prompt],
+            'targets': ['', ''],
+            'subtasks': ['m', 'n'],
+          }
+        ]
+      },
+      vocabulary=seqio.ByteVocabulary(),
+    )
+    with pytest.raises(tf.errors.InvalidArgumentError) as error:
+      list(seqio.TaskRegistry.get(name).get_dataset(shuffle=False))
+    assert 'subtask n: the prompt is empty' in str(
+      subtasks.user_error(error.value)
+    )
+  assert not examples_lib.is_blank('\u200bx')
+
+
+def test_predict_finds_mistakes_before_the_model_is_loaded(tmp_path):
+  for line in (
+    '{"id": ' + '9' * 5000 + ', "inputs": "a", "subtasks": []}',
+    '{"id": "x\\ud800", "inputs": "a", "subtasks": []}',
+    _changed(['subtasks', 0, 'prompt'], '\u200b'),
+  ):
+    (tmp_path / 'in.jsonl').write_text(json.dumps(GOOD) + '\n' + line)
+    with pytest.raises(errors.UserError, match='in.jsonl, line 2'):
+      predict_file.answer_file(
+        lambda: pytest.fail('loaded'),
+        tmp_path / 'in.jsonl',
+        tmp_path / 'out.jsonl',
+      )
+    assert [p.name for p in tmp_path.iterdir()] == ['in.jsonl']
+
+
 def test_registered_by_gin(tmp_path):
   files = _files(tmp_path)
   bindings = [
@@ -226,6 +339,54 @@ def test_registered_by_gin(tmp_path):
   finally:
     gin.clear_config()
   assert 'jsonl_by_gin_joint' in seqio.TaskRegistry.names()
+
+
+def test_several_answers_reach_the_metrics_of_all_layouts(tmp_path):
+  path = tmp_path / 'x.jsonl'
+  path.write_text(
+    _changed(['subtasks', 0, 'answers'], ['6', 'six', 'half a dozen'])
+  )
+  name = jsonl.register(
+    'jsonl_answers',
+    test=path,
+    vocabulary=bookings.VOCABULARY_FILE,
+    metrics='squad',
+  )
+  for suffix in ('', '_pie', '_joint'):
+    for text, exact in (('6', 1), ('six', 1), ('half a dozen', 1), ('7', 0.5)):
+      figures = tasks_data.score(name + suffix, 'test', {'1': [text, '']})
+      assert figures['squad_exact_match'] == exact, (suffix, text)
+
+
+def test_a_file_that_has_changed_is_read_again(tmp_path):
+  files = _files(tmp_path)
+  targets = lambda name: [
+    row['targets_pretokenized']
+    for row in seqio.TaskRegistry.get(name)
+    .get_dataset(shuffle=False)
+    .as_numpy_iterator()
+  ]
+  name = jsonl.register('jsonl_again', **files)
+  source = seqio.TaskRegistry.get(name).source
+  assert targets(name)[0].tolist() == [b'six', b'']
+  # Of the same size, and at the same time.
+  path = tmp_path / 'train.jsonl'
+  stat = path.stat()
+  path.write_text(path.read_text().replace('six', 'red'))
+  os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+  jsonl.register(name, **files)
+  assert targets(name)[0].tolist() == [b'red', b'']
+  assert targets(f'{name}_pie') == [b'red', b'']
+  assert seqio.TaskRegistry.get(name).source is not source
+  # Another form of the same path changes nothing.
+  source = seqio.TaskRegistry.get(name).source
+  jsonl.register(name, **{**files, 'train': tmp_path / 'x/../train.jsonl'})
+  assert seqio.TaskRegistry.get(name).source is source
+  # A mixture would keep what the file was.
+  seqio.MixtureRegistry.add('jsonl_mixture', [name], default_rate=1)
+  path.write_text(path.read_text().replace('red', 'six'))
+  with pytest.raises(errors.UserError, match="mixture 'jsonl_mixture'"):
+    jsonl.register(name, **files)
 
 
 def test_an_invalid_line_stops_the_task(tmp_path):
@@ -262,16 +423,34 @@ def test_a_task_without_targets_can_be_timed_but_not_trained_on(tmp_path):
 @pytest.mark.parametrize(
   'change, message',
   [
-    (dict(train='no.jsonl'), "train file of the task 'jsonl_b' is missing: no"),
+    (dict(train='no.jsonl'), 'train file .*/no.jsonl: no such'),
+    (dict(train='None'), 'no data: give it at least one of train'),
+    (dict(train='', test=''), 'no data: give it at least one of train'),
+    (dict(train=3), "train file of the task 'jsonl_b' must be a path"),
+    (dict(train='/dev/null'), 'not a regular file'),
+    (dict(name='a b'), 'name must be of letters'),
+    (dict(vocabulary=None), 'vocabulary must be the path'),
+    (dict(extra_ids=-1), 'extra_ids must be a whole number'),
+    (dict(metrics=[3]), 'a metric must be a string'),
+    (dict(metrics=None), 'metrics must be a list'),
+    (dict(metrics=['squad', 'squad']), 'metrics holds one twice'),
+    (dict(empty_target=3), 'empty_target must be a string'),
+    (dict(long_inputs='cut'), "unknown long_inputs 'cut'"),
+    (dict(newline=' x'), 'newline must be a sentinel'),
     (dict(train=None), 'no data: give it at least one of train'),
-    (dict(vocabulary='no.model'), 'Cannot read the vocabulary no.model'),
+    (dict(vocabulary='no.model'), 'no.model: no such file'),
     (dict(metrics=['rogue']), "unknown metric 'rogue'; did you mean rouge"),
     (dict(layout='both'), 'unknown layout'),
+    (dict(layout=[]), 'layout must be a string'),
+    (dict(long_inputs=0), 'long_inputs must be a string'),
+    (dict(empty_target='\ud800'), 'empty_target must be a string'),
+    (dict(vocabulary='/dev/zero'), 'not a regular file'),
+    (dict(metrics='x' * 5000), 'unknown metric .{60,90}; known'),
   ],
 )
 def test_invalid_arguments(tmp_path, change, message):
   with pytest.raises(errors.UserError, match=message):
-    jsonl.register('jsonl_b', **{**_files(tmp_path), **change})
+    jsonl.register(**{'name': 'jsonl_b', **_files(tmp_path), **change})
   assert 'jsonl_b' not in seqio.TaskRegistry.names()
 
 

@@ -164,7 +164,7 @@ def test_average_per_sequence(params, one_by_one):
 
 
 def test_unknown_loss_normalizing_factor():
-  with pytest.raises(errors.UserError, match="'NUM_TOKENS'; choose"):
+  with pytest.raises(errors.UserError, match="one of .* got 'NUM_TOKENS'"):
     make(loss_normalizing_factor='NUM_TOKENS')
 
 

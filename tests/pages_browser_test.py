@@ -135,7 +135,7 @@ def test_texts_stay_texts(browser, tmp_path):
         'target': NASTY,
         'prediction': f'{NASTY}!',
       },
-      {'name': 'half', 'prompt': 'h', 'target': 'a', 'prediction': 'x\ud83d'},
+      {'name': 'other', 'prompt': 'h', 'target': 'a', 'prediction': 'x'},
     ],
   }
   browser.log('browser')

@@ -22,7 +22,8 @@ Kind = comparing.Kind
   ('golds', 'prediction', 'kind'),
   [
     (['north'], 'north', Kind.RIGHT),
-    (['wild  fox'], ' wild fox\n', Kind.RIGHT),  # White space.
+    (['wild fox'], ' wild fox\n', Kind.RIGHT),  # White space at the ends.
+    (['wild  fox'], 'wild fox', Kind.NEAR_MISS),  # And inside.
     (['north'], 'north ', Kind.RIGHT),
     (['none'], 'none', Kind.RIGHT),
     ([''], '', Kind.RIGHT),

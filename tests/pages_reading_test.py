@@ -111,6 +111,20 @@ def _line(**changes):
   return {**line, **changes}
 
 
+def _evaluated(**changes):
+  return json.dumps(_line(**changes))
+
+
+def _row(**changes):
+  row = {'example_id': 'a', 'index': 0, 'num_subtasks': 2, 'prediction': 'a'}
+  return json.dumps({**row, 'subtask': 's', 'target': 't', **changes})
+
+
+def _predicted(**changes):
+  subtask = {'name': 'n', 'prompt': 'p', 'target': 't', 'prediction': 't'}
+  return json.dumps({'inputs': 'a', 'subtasks': [{**subtask, **changes}]})
+
+
 def _read(tmp_path, *lines):
   return records.read(pages_data.write(tmp_path / 'x.jsonl', list(lines)))
 
@@ -133,6 +147,13 @@ def test_groups_of_slots_are_right_in_any_order(tmp_path, prediction, kind):
   )
   (kinds,) = tables.compare([example], comparing.EMPTY_WORDS).kinds
   assert kinds == [kind, Kind.RIGHT]
+
+
+def test_groups_of_slots_need_no_alternatives_to_be_right(tmp_path):
+  example, of_text = _read(tmp_path, _line(pairs=['', '']), _line())
+  kinds = tables.compare([example, of_text], comparing.EMPTY_WORDS).kinds
+  assert kinds[0] == [Kind.RIGHT, Kind.RIGHT]
+  assert kinds[1][0].is_error  # Of a text, order counts.
 
 
 def test_a_joint_output_with_too_few_parts_lacks_predictions(tmp_path):
@@ -165,6 +186,16 @@ def test_a_task_without_subtasks_has_one(tmp_path):
       'line 1: the subtask \'who\' has no "prediction"',
     ),
     ('\n{"inputs":"a","subtasks":[{"prediction":"b"}]}', 'line 2: not a line'),
+    ('{"inputs": "a", "subtasks": []}', 'not a line'),
+    (_predicted(score='x'), 'not a line'),
+    (_predicted(answers='t'), 'not a line'),
+    (_predicted(answers_as_written=[None]), 'not a line'),
+    (_evaluated(prediction={}), 'not a line'),
+    (_evaluated(prompts=['p']), 'not a line'),
+    (_evaluated(answers=['[' * 2000, '']), 'line 1: malformed JSON'),
+    (_row(num_subtasks=10**9), 'num_subtasks" must be'),
+    (_row(index=-1), 'index" must be'),
+    (_row(target=3), 'not a line'),
   ],
 )
 def test_invalid_files_are_named(tmp_path, text, message):
@@ -296,7 +327,7 @@ def test_the_page_is_written_atomically(tmp_path, monkeypatch):
   output = tmp_path / 'x.html'
   output.write_text('from before')
   monkeypatch.setattr(os, 'replace', full)
-  with pytest.raises(errors.UserError, match='x.html: No space left'):
+  with pytest.raises(errors.UserError, match='x.html: no space left'):
     viewer.write_report(source, output)
   assert sorted(os.listdir(tmp_path)) == ['x.html', 'x.jsonl']
   assert output.read_text() == 'from before'

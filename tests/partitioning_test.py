@@ -150,9 +150,16 @@ def test_batch_must_be_divisible():
     sizes(2, 2).check_batch_size(6)
 
 
-@pytest.mark.parametrize('num, num_fsdp', [(3, 1), (1, 3), (4, 4), (2, 0)])
-def test_devices_must_be_divisible(num, num_fsdp):
-  message = f'8 devices .*num_fsdp_partitions={num_fsdp} x num_partitions={num}'
+@pytest.mark.parametrize(
+  'num, num_fsdp, message',
+  [
+    (3, 1, '8 devices .* groups of num_partitions=3'),
+    (1, 3, '8 devices .* groups of num_fsdp_partitions=3'),
+    (4, 4, '8 devices .*num_fsdp_partitions=4 x num_partitions=4'),
+    (2, 0, 'num_fsdp_partitions must be a whole number, at least 1'),
+  ],
+)
+def test_devices_must_be_divisible(num, num_fsdp, message):
   with pytest.raises(errors.UserError, match=message):
     _ = sizes(num, num_fsdp).mesh
 

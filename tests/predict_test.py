@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -13,15 +14,17 @@ import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
 import pytest
+from toys import buckets
 from toys import configs
 from toys import vocabularies
 from toys import weights
 
 from pid_jax import checkpoints
 from pid_jax import errors
-from pid_jax import files
 from pid_jax import inference
+from pid_jax import viewer
 from pid_jax import vocabulary
+from pid_jax.checkpoints import native
 
 LINES = [
   {
@@ -90,7 +93,7 @@ def test_the_command(model_dir, tmp_path):
     '--scores',
   )
   assert done.returncode == 0, done.stderr
-  assert done.stdout == f'2 examples written to {answers}\n'
+  assert done.stdout.endswith(f'2 examples written to {answers}\n')
   assert 'warning: 1 of 2 inputs have more than 8 tokens' in done.stderr
   assert 'inputs[1]' in done.stderr
 
@@ -170,23 +173,140 @@ def test_one_line_and_status_2_for_a_missing_model(tmp_path):
 
 
 def test_an_output_that_cannot_be(tmp_path):
+  """And what stands where results are kept is left alone."""
   questions = _write(tmp_path / 'questions.jsonl', LINES)
   for output in (tmp_path, tmp_path / 'none' / 'answers.jsonl'):
     with pytest.raises(errors.UserError, match='cannot write'):
       inference.answer_file(lambda: None, questions, output)
+  with pytest.raises(errors.UserError, match='the command reads it'):
+    inference.answer_file(lambda: None, questions, questions)
+  parts = tmp_path / 'answers.jsonl.parts'
+  parts.mkdir()
+  inner = _write(parts / 'mine.jsonl', LINES)
+  for path in (questions, inner):
+    with pytest.raises(errors.UserError, match="'mine.jsonl'"):
+      inference.answer_file(lambda: None, path, tmp_path / 'answers.jsonl')
+  assert [json.loads(x) for x in inner.read_text().splitlines()] == LINES
+  assert sorted(os.listdir(tmp_path)) == [parts.name, 'questions.jsonl']
 
 
-def test_a_full_disk_leaves_nothing(tmp_path, monkeypatch):
-  """The scratch file goes, what was there before stays."""
+def _load_small(model_dir):
+  return inference.PromptInDecoder.from_pretrained(model_dir)
+
+
+def test_the_second_run_of_a_job_ends(model_dir, tmp_path):
+  questions = _write(tmp_path / 'questions.jsonl', LINES)
   answers = tmp_path / 'answers.jsonl'
-  answers.write_text('from before')
+  (tmp_path / 'link.jsonl').symlink_to(answers)
 
-  def full(*unused_args, **unused_kwargs):
-    raise OSError(28, 'No space left on device')
+  def load():
+    for output in (answers, tmp_path / 'link.jsonl'):
+      with pytest.raises(errors.UserError, match=f'in use .*pid {os.getpid()}'):
+        inference.answer_file(lambda: None, questions, output)
+    return _load_small(model_dir)
 
-  # The scratch file is written by then.
-  monkeypatch.setattr(os, 'replace', full)
-  with pytest.raises(errors.UserError, match='answers.jsonl: No space left'):
-    files.write(answers, b'new')
-  assert os.listdir(tmp_path) == ['answers.jsonl']
-  assert answers.read_text() == 'from before'
+  assert inference.answer_file(load, questions, answers) == len(LINES)
+  names = ['answers.jsonl', 'link.jsonl', 'questions.jsonl']
+  assert sorted(os.listdir(tmp_path)) == names
+
+  def fail():
+    raise errors.UserError('no such model')
+
+  with pytest.raises(errors.UserError, match='no such model'):
+    inference.answer_file(fail, questions, answers)
+  assert sorted(os.listdir(tmp_path)) == names
+
+
+@pytest.fixture(name='small_disk')
+def _small_disk(tmp_path):
+  """A file system of 64 kB, with room for 4 kB."""
+  folder = tmp_path / 'disk'
+  folder.mkdir()
+  mount = ['mount', '-t', 'tmpfs', '-o', 'size=64k', 'tmpfs', str(folder)]
+  if subprocess.run(mount, capture_output=True, check=False).returncode:
+    pytest.skip('needs the right to mount')
+  try:
+    (folder / 'other').write_bytes(b'x' * (60 << 10))
+    yield folder
+  finally:
+    subprocess.run(['umount', str(folder)], check=True)
+
+
+def test_a_disk_that_fills(model_dir, small_disk, tmp_path):
+  """Of predict, convert and report; each can be run again."""
+  lines = [{**LINES[0], 'id': str(n)} for n in range(40)]
+  questions = _write(tmp_path / 'questions.jsonl', lines)
+  answers, target = small_disk / 'answers.jsonl', small_disk / 'model'
+  page = small_disk / 'page.html'
+  answered = _write(tmp_path / 'old.jsonl', lines)
+  calls = {
+    'predict': lambda: inference.answer_file(
+      lambda: _load_small(model_dir), questions, answers
+    ),
+    'convert': lambda: checkpoints.convert(model_dir, target),
+    'report': lambda: viewer.write_report(answered, page),
+  }
+  for line in lines:
+    for subtask in line['subtasks']:
+      subtask['prediction'] = 'ant'
+  _write(answered, lines)
+  for name, call in calls.items():
+    with pytest.raises(errors.UserError, match='no space left') as e:
+      call()
+    assert str(small_disk) in str(e.value) and '\n' not in str(e.value)
+    left = {*os.listdir(small_disk)} - {'other'}
+    assert left <= ({'answers.jsonl.parts'} if name == 'predict' else set())
+    subprocess.run(
+      ['rm', '-r', *map(str, small_disk.glob('answers*'))], check=False
+    )
+  subprocess.run(['mount', '-o', 'remount,ro', str(small_disk)], check=True)
+  for call in calls.values():
+    with pytest.raises(errors.UserError, match='read-only'):
+      call()
+  subprocess.run(
+    ['mount', '-o', 'remount,rw,size=8m', str(small_disk)], check=True
+  )
+  for call in calls.values():
+    call()
+  names = ['answers.jsonl', 'model', 'other', 'page.html']
+  assert sorted(os.listdir(small_disk)) == names
+
+
+def test_in_a_bucket(model_dir, tmp_path, monkeypatch):
+  """Questions, answers, configurations, predictions and pages."""
+  local = _write(tmp_path / 'questions.jsonl', LINES)
+  expected = tmp_path / 'expected.jsonl'
+  inference.answer_file(lambda: _load_small(model_dir), local, expected)
+  bucket = tmp_path / 'bucket'
+  shutil.copytree(model_dir, bucket / 'model')
+  # As orbax marks steps that are complete where renaming is not atomic.
+  (bucket / 'model' / 'checkpoints' / '7' / 'commit_success.txt').touch()
+  _write(bucket / 'questions.jsonl', LINES)
+  monkeypatch.chdir(tmp_path)
+  with buckets.fake(tmp_path, monkeypatch):
+    name = 'gs://bucket/answers.jsonl'
+    inference.answer_file(
+      lambda: _load_small(model_dir), 'gs://bucket/questions.jsonl', name
+    )
+    with pytest.raises(errors.UserError, match='the command reads it'):
+      inference.answer_file(lambda: None, name, name)
+    summary = viewer.write_report(name, viewer.default_output(name))
+    assert summary.num_examples == len(LINES)
+    there = checkpoints.read_config('gs://bucket/model')
+    assert there == checkpoints.read_config(model_dir)
+    assert checkpoints.steps('gs://bucket/model') == [7]
+    opened = native.read_vocabulary('gs://bucket/model', there)
+    checkpoints.write_config(
+      'gs://bucket/new/model',
+      config=configs.T5_1_1,
+      task=there['task'],
+      vocabulary=opened,
+    )
+  assert (bucket / 'answers.jsonl').read_bytes() == expected.read_bytes()
+  assert sorted(os.listdir(bucket)) == [
+    *('answers.html', 'answers.jsonl', 'model', 'new', 'questions.jsonl'),
+  ]
+  assert sorted(os.listdir(bucket / 'new' / 'model')) == [
+    *('config.json', 'vocabulary.model'),
+  ]
+  assert not (tmp_path / 'gs:').exists()

@@ -34,8 +34,25 @@ def test_plain_lines_come_now_and_then_and_at_the_end():
         step, {'loss': 1 / step if step in (24, 30) else _Unfinished()}
       )
   assert stream.getvalue() == (
-    'train 24/30 steps (0.6667/s) loss 0.04167\n'
+    'train 24/30 steps (0.6667/s, 00:09 left) loss 0.04167\n'
     'train 30/30 steps (0.6667/s) loss 0.03333\n'
+  )
+
+
+def test_time_left_is_without_what_came_before_the_clock():
+  now = [0.0]
+  stream = io.StringIO()
+  with progress.Progress(
+    101, label='train', stream=stream, clock=lambda: now[0]
+  ) as bar:
+    now[0] = 19.0  # Compiles.
+    bar.update(1)
+    bar.restart_clock()
+    now[0] = 21.0
+    bar.update(2)  # Two seconds a step, 99 steps.
+    bar.update(101)
+  assert stream.getvalue().splitlines()[0] == (
+    'train 2/101 steps (0.5/s, 03:18 left)'
   )
 
 

@@ -161,7 +161,7 @@ def test_drafts_that_fail_are_tried_ever_more_rarely():
 
 
 def test_impossible_lookup():
-  with pytest.raises(ValueError, match='min_ngram at most max_ngram'):
+  with pytest.raises(ValueError, match='min_ngram must be at most max_ngram'):
     decoding.PromptLookup(min_ngram=3, max_ngram=2)
   with pytest.raises(ValueError, match='at least 1'):
     decoding.PromptLookup(max_draft_tokens=0)

@@ -116,10 +116,10 @@ def test_samplers_are_values():
 @pytest.mark.parametrize(
   'make, message',
   [
-    (lambda: decoding.TopK(0), 'at least 1 token, got 0'),
-    (lambda: decoding.TopP(0.0), r'\(0, 1\], got 0.0'),
-    (lambda: decoding.TopP(1.5), r'\(0, 1\], got 1.5'),
-    (lambda: decoding.Temperature(0.0), r'got 0.0; greedy.*Greedy\(\)'),
+    (lambda: decoding.TopK(0), 'top_k must be .* at least 1 .*; got 0'),
+    (lambda: decoding.TopP(0.0), 'top_p must be .* above 0 .*got 0.0'),
+    (lambda: decoding.TopP(1.5), 'top_p must be .* at most 1; got 1.5'),
+    (lambda: decoding.Temperature(0.0), r'got 0.0. Greedy.*Greedy\(\)'),
     (lambda: decoding.Temperature(float('nan')), 'got nan'),
   ],
 )

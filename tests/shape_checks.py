@@ -23,6 +23,7 @@ def typechecked(function):
 
   Constructors are checked only where all fields are JAX arrays: JAX rebuilds
   dataclasses with whatever `jax.tree.map` gives it, such as shardings.
+  Functions without arrays check the values of users themselves.
 
   Args:
     function: a stub with the signature to check, made by jaxtyping.
@@ -30,6 +31,9 @@ def typechecked(function):
   Returns:
     The function to call instead.
   """
+  annotations = function.__annotations__.values()
+  if not any('jaxtyping' in repr(x) for x in annotations):
+    return function
   checked = beartype.beartype(function, conf=_CONF)
 
   @functools.wraps(function)

@@ -215,11 +215,11 @@ def test_those_that_are_there_do_not_wait_for_others(model):
 
 
 BAD = {
-  'no input': (inference.Request(' ', ['ant']), r'inputs must be a text'),
-  'no text': (inference.Request(None, ['ant']), r'Got None'),
+  'no text': (inference.Request(None, ['ant']), r'inputs must be .* got None'),
   'no prompts': (inference.Request('ant', []), r'prompts is empty'),
   'one string': (inference.Request('ant', 'bee'), r'list of strings'),
   'empty prompt': (inference.Request('ant', ['bee', '']), r'prompts\[1\] is'),
+  'invisible prompt': (inference.Request('ant', ['\u200b']), r'no visible'),
   'long prompt': (
     inference.Request('ant', ['bee ' * 9]),
     r'prompts\[0\] has 9 tokens, and at most 8 .*max_prompt_tokens',
@@ -253,6 +253,18 @@ BAD = {
     inference.Request('ant', ['bee \ud800']),
     r"prompts\[0\] holds '.ud800', half of a surrogate pair",
   ),
+  'numbers': (inference.Request('ant', [3]), r'prompts\[0\] must be a string'),
+  'missing': (inference.Request(float('nan'), ['ant']), r'nan .float.*drop'),
+  'a set': (inference.Request('ant', {'bee'}), r'no order'),
+  'a function': (inference.Request('ant', len), r'prompts must be a list'),
+  'choices of numbers': (
+    inference.Request('ant', ['bee'], choices=[[1]]),
+    r'choices\[0\]\[0\] must be a string',
+  ),
+  'it raises': (
+    inference.Request('ant', (1 / 0 for _ in range(2))),
+    r'cannot be read: ZeroDivisionError',
+  ),
   'no request': ('ant', r'must be an inference.Request'),
 }
 
@@ -281,6 +293,116 @@ def test_bad_requests_fail_alone(model):
   assert [(r.id, r.outputs) for r in answered] == [
     (r.id, r.outputs) for r in expected
   ]
+
+
+def test_an_empty_input_is_answered_as_by_generate(model, caplog):
+  inputs, prompts = ['', 'ant', ' \u200b'], [['bee'], ['cat'], ['bee', 'cat']]
+  expected = model.generate(inputs, prompts, MAX_NEW_TOKENS)
+  assert '2 of 3 inputs are empty' in caplog.text
+  responses = model.stream(_requests(inputs, prompts), MAX_NEW_TOKENS, **SIZE)
+  assert [r.outputs for r in responses] == expected
+
+
+class _Unreadable(inference.Request):
+  @property
+  def prompts(self):
+    raise RuntimeError('not now')
+
+  def __init__(self):
+    pass
+
+  def __repr__(self):
+    raise RuntimeError('never')
+
+
+def test_whatever_comes_fails_alone(model):
+  good = inference.Request('ant', ['bee'])
+  odd = [
+    _Unreadable(), 3, object(), [good], {'inputs': 'ant'}, ('ant', ['bee']),
+    inference.Request(*[_Unreadable()] * 2), inference.Request, b'', 10**5000,
+    inference.Request([], [], []), inference.Request('ant', iter(())),
+  ]  # fmt: skip
+  mixed = [x for other in odd for x in (good, other)]
+  for in_order in (True, False):
+    responses = list(model.stream(mixed, 8, in_order=in_order, **SIZE))
+    failed = {r.id: r.error for r in responses if r.error is not None}
+    assert sorted(failed) == [2 * i + 1 for i in range(len(odd))]
+    answers = {tuple(r.outputs) for r in responses if r.error is None}
+    assert len(answers) == 1 and len(responses) == len(mixed)
+    assert not any('\n' in error for error in failed.values())
+
+
+def test_fields_may_be_any_iterables_and_ids_anything(model):
+  own = ['bee', 'cat']
+  requests = [
+    inference.Request('ant', own, id=[1]),
+    inference.Request('ant', (x for x in own), id={'a': 1}),
+    inference.Request(np.str_('ant'), np.array(own), id=np.zeros(2)),
+    inference.Request('ant', dict.fromkeys(own).keys(), id=float('nan')),
+  ]
+  responses = list(model.stream(requests, MAX_NEW_TOKENS, **SIZE))
+  assert len({tuple(r.outputs) for r in responses}) == 1
+  assert [r.id for r in responses[:2]] == [[1], {'a': 1}]
+  some = ['ant', 'dog']
+  one, each = model.stream(
+    [
+      inference.Request('ant', own, choices=some),
+      inference.Request('ant', own, choices=[some, some]),
+    ],
+    MAX_NEW_TOKENS,
+    **SIZE,
+  )
+  assert one.outputs == each.outputs and set(one.outputs) <= set(some)
+
+
+@pytest.mark.parametrize('failure', [ValueError('broken'), OSError(5, 'gone')])
+def test_a_source_that_breaks_loses_nothing_that_it_gave(model, failure):
+  inputs, prompts = _job(11)
+
+  def broken():
+    yield from _requests(inputs, prompts)
+    raise failure
+
+  answered = []
+  with pytest.raises(type(failure)) as e:
+    for response in model.stream(broken(), MAX_NEW_TOKENS, **SIZE):
+      answered.append(response)
+  assert e.value is failure
+  assert answered == list(
+    model.stream(_requests(inputs, prompts), MAX_NEW_TOKENS, **SIZE)
+  )
+
+
+def test_an_interrupted_call_leaves_the_model_as_it_was(model, monkeypatch):
+  inputs, prompts = _job(12)
+  expected = model.generate(inputs, prompts, MAX_NEW_TOKENS, batch_size=4)
+
+  def interrupt(*unused):
+    raise KeyboardInterrupt
+
+  for where in ('progress', 'device_get', 'source', 'early'):
+    stream = lambda: model.stream(
+      _requests(inputs, prompts), MAX_NEW_TOKENS, **SIZE
+    )
+    if where == 'early':
+      responses = stream()
+      next(responses)
+      responses.close()
+    elif where == 'progress':
+      with pytest.raises(KeyboardInterrupt):
+        model.generate(
+          inputs, prompts, MAX_NEW_TOKENS, batch_size=4, progress=interrupt
+        )
+    elif where == 'source':
+      with pytest.raises(KeyboardInterrupt):
+        list(model.stream(map(interrupt, inputs), MAX_NEW_TOKENS, **SIZE))
+    else:
+      with monkeypatch.context() as m, pytest.raises(KeyboardInterrupt):
+        m.setattr(jax, 'device_get', interrupt)
+        list(stream())
+    found = model.generate(inputs, prompts, MAX_NEW_TOKENS, batch_size=4)
+    assert found == expected
+    assert [r.outputs for r in stream()] == expected
 
 
 def test_what_good_requests_draw_does_not_depend_on_bad_ones(
@@ -318,9 +440,9 @@ def test_long_inputs_are_cut_and_marked(model):
 @pytest.mark.parametrize(
   'options, message',
   [
-    ({'batch_size': 8, 'num_slots': 4}, 'num_slots of no less'),
-    ({'num_rows': 0}, 'num_rows of at least 1'),
-    ({'max_new_tokens': 0}, 'max_new_tokens must be at least 1'),
+    ({'batch_size': 8, 'num_slots': 4}, 'num_slots must be at least'),
+    ({'num_rows': 0}, 'num_rows must be a whole number, at least 1'),
+    ({'max_new_tokens': 0}, 'max_new_tokens must be .* at least 1'),
   ],
 )
 def test_numbers_that_cannot_be(model, options, message):
@@ -355,10 +477,39 @@ def test_warming_up_compiles_everything_before(weights):
   model.shapes = batching.Shapes(1, [(4, 48, 8, 4, 0, 0)])
   inputs, prompts = _job(20)
   compilations = compilation_counter.Compilations()
-  responses = model.stream(_requests(inputs, prompts), 6, warm_up=True, **SIZE)
+  responses = model.stream(
+    _requests(inputs, prompts),
+    6,
+    warm_up=True,
+    max_prompt_tokens=4,
+    **SIZE,
+  )
   assert compilations.count > 0
   compilations.count = 0
   assert len(list(responses)) == 20
+  assert compilations.count == 0
+
+
+def test_a_fresh_model_is_warmed_up_for_all_that_may_come(weights):
+  config, params, vocabulary = weights
+  config = dataclasses.replace(config, relpos_max_distance=127)  # Its own.
+  model = inference.PromptInDecoder(config, params, vocabulary, animals.TASK)
+  compilations = compilation_counter.Compilations()
+  size = {'batch_size': 3, 'num_slots': 3, 'num_rows': 3}
+  start = lambda: model.stream(
+    _requests(*_job(20, most_prompts=3)),
+    6,
+    warm_up=True,
+    max_prompt_tokens=8,
+    **size,
+  )
+  responses = start()
+  # Of slots, a step, and a batch of one or three, of short or long inputs.
+  assert 0 < model.num_programs <= 6
+  compilations.count = 0
+  assert all(r.error is None for r in responses)
+  assert compilations.count == 0
+  list(start())
   assert compilations.count == 0
 
 

@@ -236,15 +236,14 @@ def test_messages_of_graphs():
   example = {
     **EXAMPLE,
     'prompts': ['', 's1'],
-    'subtasks': ['l\u00e4nge "1"', 'b'],
+    'subtasks': ['l\u00e4nge\n"1"' + 'x' * 200, 'b'],
   }
   name = subtasks_data.register({'train': [example]})
   with pytest.raises(tf.errors.InvalidArgumentError) as error:
     _list(_dataset(name))
   message = str(subtasks.user_error(error.value))
-  assert message.startswith(
-    f'task {name}, example one, subtask l\u00e4nge "1": '
-  )
+  name = f'task {name}, example one, subtask l\u00e4nge "1"' + 'x' * 71
+  assert message.startswith(f'{name}: ')
   assert subtasks.user_error(ValueError('another')) is None
 
 
@@ -261,6 +260,15 @@ def test_a_separator_that_the_vocabulary_lacks_is_refused():
   name = subtasks_data.register({'train': [EXAMPLE]}, joint_separator=' § ')
   with pytest.raises(ValueError, match="' § '"):
     _rows(f'{name}_joint')
+
+
+def test_targets_that_the_vocabulary_writes_with_a_separator_are_refused():
+  # SentencePiece's NFKC makes a semicolon of a full-width one.
+  name = subtasks_data.register({'train': [EXAMPLE]})
+  assert '\uff1b' not in subtasks_data.WORDS
+  message = _message(f'{name}_joint', targets=['two \uff1b nights', 'x'])
+  assert "contains the separator ';'" in message
+  assert _rows(f'{name}_joint', targets=['two nights', ''])
 
 
 def test_features_that_are_missing_or_of_another_type_are_named(name):

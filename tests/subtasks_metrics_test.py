@@ -9,12 +9,12 @@ from pid_jax import errors
 from pid_jax.subtasks import metrics
 
 TARGETS = [
-  {'targets': ['north', 'none', 'two  nights']},
+  {'targets': ['north', 'none', ' two nights']},
   {'targets': ['none', 'none']},
   {'targets': ['red', '']},
 ]
 PREDICTIONS = [
-  ['north', 'cheap', 'two nights'],
+  ['north', 'cheap', 'two nights\n'],
   ['none', 'none'],
   ['blue', None],
 ]
@@ -36,11 +36,12 @@ def test_state_tracking_by_hand():
   }
 
 
-def test_case_and_punctuation_count_in_state_tracking():
+def test_case_and_punctuation_count_except_by_the_rule_of_squad():
   targets = [{'targets': ['The Red Inn']}]
   for answer in ('the Red Inn', 'The Red Inn.', 'Red Inn'):
     assert metrics.slot_accuracy(targets, [[answer]])['slot_accuracy'] == 0
-    assert metrics.exact_match(targets, [[answer]])['exact_match'] == 1
+    assert metrics.exact_match(targets, [[answer]])['exact_match'] == 0
+    assert metrics.squad(targets, [[answer]])['squad_exact_match'] == 1
 
 
 @pytest.mark.parametrize(
@@ -77,15 +78,20 @@ def test_slot_f1_with_another_empty_target():
   ],
 )
 def test_answers_score_by_the_rule_of_squad(want, got, exact, f1):
-  targets = [{'targets': [want]}]
-  assert metrics.exact_match(targets, [[got]]) == {'exact_match': exact}
-  assert metrics.token_f1(targets, [[got]]) == {'token_f1': pytest.approx(f1)}
+  figures = metrics.squad([{'targets': [want]}], [[got]])
+  assert figures['squad_exact_match'] == exact
+  assert figures['squad_f1'] == pytest.approx(f1)
 
 
 def test_scores_are_means_over_all_subtasks():
   targets = [{'targets': ['red inn', 'x', 'y']}, {'targets': ['z']}]
   predictions = [['inn', 'x', 'no'], ['no']]
   assert metrics.exact_match(targets, predictions)['exact_match'] == 1 / 4
+  assert metrics.example_exact_match(targets, predictions) == {
+    'example_exact_match': 0
+  }
+  some = metrics.example_exact_match(targets, [['inn', 'x', 'no'], ['z']])
+  assert some['example_exact_match'] == 1 / 2
   f1 = metrics.token_f1(targets, predictions)['token_f1']
   assert f1 == pytest.approx((2 / 3 + 1) / 4)
 
@@ -98,8 +104,8 @@ def test_rouge_is_the_mean_over_subtasks():
   scorer = rouge_scorer.RougeScorer(list(figures), use_stemmer=False)
   assert set(figures) == {'rouge1', 'rouge2', 'rougeL', 'rougeLsum'}
   for name, score in scorer.score(want, got).items():
-    # Nothing wanted and nothing said is right; the other two are wrong.
-    assert figures[name] == pytest.approx((score.fmeasure + 1 + 0 + 0) / 4)
+    # Where nothing was wanted, ' . ' is something; the others are wrong too.
+    assert figures[name] == pytest.approx((score.fmeasure + 0 + 0 + 0) / 4)
   assert figures['rougeLsum'] > figures['rougeL']
   assert metrics.rouge(
     [{'targets': ['inns']}], [['inn']], use_stemmer=True

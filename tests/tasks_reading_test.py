@@ -177,7 +177,7 @@ def _broken(change):
       lambda: (FIXTURES / 'radqa/dev.json').read_text()[:500],
       'dev.json: malformed JSON .* 500',
     ),
-    (lambda: '[]', 'dev.json: must hold a JSON object, not list'),
+    (lambda: '[]', 'dev.json: must hold a JSON object, not a list'),
     (
       lambda: _broken(lambda whole, _: whole.pop('data')),
       "dev.json, the whole file: lacks 'data'",

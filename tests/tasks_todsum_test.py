@@ -161,7 +161,7 @@ def _broken(change):
       lambda: (FIXTURES / 'todsum/valid.json').read_text()[:900],
       'valid.json: malformed JSON .* 900',
     ),
-    (lambda: '{}', 'valid.json: must hold a JSON list, not dict'),
+    (lambda: '{}', 'valid.json: must hold a JSON list, not an object'),
     (lambda: '[]', 'no record of the split validation in .*valid.json comp'),
     (
       lambda: _broken(lambda d: d.pop('summary')),

@@ -4,6 +4,7 @@
 
 import copy
 import io
+import os
 import pickle
 import shutil
 import time
@@ -67,7 +68,9 @@ def test_the_file_is_found_on_first_use(tmp_path, monkeypatch):
 
 def test_gin_comes_before_the_environment(monkeypatch):
   monkeypatch.setenv(vocabulary.ENVIRONMENT, '/nowhere.model')
-  with pytest.raises(errors.UserError, match='the vocabulary /nowhere.model, '):
+  with pytest.raises(
+    errors.UserError, match='the vocabulary /nowhere.model.*PID_JAX_VOC'
+  ):
     _ = vocabulary.default().vocab_size
   gin.parse_config(
     'from __gin__ import dynamic_registration\n'
@@ -98,6 +101,25 @@ def test_the_public_file_is_fetched_once(monkeypatch, tmp_path):
   kept = vocabulary.default().sentencepiece_model_file
   assert kept == str(tmp_path / '.cache/pid_jax/t5.cc_all.32000.model')
   assert len(list((tmp_path / '.cache/pid_jax').iterdir())) == 1
+
+
+@pytest.mark.parametrize('home', [None, '/proc/none', 'a file'])
+def test_without_a_home(home, monkeypatch, tmp_path):
+  (tmp_path / 'file').write_text('x')
+  if home is None:
+    monkeypatch.setattr(os.path, 'expanduser', lambda path: path)
+  else:
+    monkeypatch.setenv('HOME', home.replace('a file', f'{tmp_path}/file'))
+  with open(FILE, 'rb') as f:
+    content = f.read()
+  fetched = []
+  monkeypatch.setattr(web, 'fetch', lambda url: fetched.append(url) or content)
+  vocabulary._temporary_file.cache_clear()
+  monkeypatch.chdir(tmp_path)
+  for _ in range(2):
+    assert vocabulary.default().vocab_size == 712
+  assert len(fetched) == 1
+  assert os.listdir(tmp_path) == ['file']
 
 
 def test_without_a_network(monkeypatch, tmp_path):

@@ -5,6 +5,7 @@
 import json
 import pathlib
 import re
+import shutil
 
 import gin
 import jax
@@ -79,7 +80,8 @@ def test_train_then_evaluate(run, tmp_path):
   model_dir = pathlib.Path('model')  # As most users name it: relative.
   status, _, err = run(train, '--gin_file=toy.gin', "--gin.MODEL_DIR='model'")
   assert not status, err
-  assert 'training.register()' in (model_dir / 'config.gin').read_text()
+  text = (model_dir / 'config.gin').read_text()
+  assert 'training.register()' in text and str(tmp_path / 'model') in text
 
   # The task, its module and lengths come from config.gin.
   status, out, err = run(
@@ -105,6 +107,24 @@ def test_train_then_evaluate(run, tmp_path):
     for p, t in zip(line['prediction'], line['targets'], strict=True)
   )
   assert results['metrics']['toy/exact_match'] == pytest.approx(right / 20)
+
+  # What the model was trained with is not overwritten: by what would never be
+  # trained, and by what it goes on with.
+  before = (model_dir / 'config.gin').read_text()
+  flags = ('--gin_file=toy.gin', "--gin.MODEL_DIR='model'")
+  lower = '--gin.LEARNING_RATE=0.0005'
+  status, _, err = run(train, *flags, lower)
+  assert status == 2 and 'was 0.001, is now 0.0005' in err
+  assert err.count('\n') == 1 and not list(model_dir.glob('config-*'))
+  shutil.copytree(model_dir, 'longer')
+  flags = ('--gin_file=toy.gin', "--gin.MODEL_DIR='longer'")
+  status, _, err = run(train, *flags, lower, '--gin.TRAIN_STEPS=3')
+  assert not status, err
+  assert (
+    'LEARNING_RATE = 0.0005' in pathlib.Path('longer/config-2.gin').read_text()
+  )
+  for path in (model_dir, pathlib.Path('longer')):
+    assert (path / 'config.gin').read_text() == before
 
   # The report finds them, and the curves of the training.
   summary = viewer.write_report(model_dir, 'report.html')
@@ -160,10 +180,67 @@ def test_train_then_evaluate(run, tmp_path):
   assert status == 2 and 'beam_size and sampler exclude each other' in err
 
 
+_JSONL = """
+from __gin__ import dynamic_registration
+from pid_jax import trainer
+from pid_jax.tasks import jsonl
+
+MIXTURE_OR_TASK_NAME = @jsonl.register()
+jsonl.register:
+  name = 'of_a_file'
+  validation = %FILE
+  vocabulary = %VOCABULARY
+FILE = 'lines.jsonl'
+NUM_PARTITIONS = 1
+NUM_FSDP = 1
+infer_eval/trainer.DatasetConfig:
+  mixture_or_task_name = %MIXTURE_OR_TASK_NAME
+  task_feature_lengths = {
+    'inputs': 8, 'prompts': 2, 'targets': 2, 'subtasks': 2
+  }
+  split = 'test'
+  batch_size = 2
+  shuffle = False
+  pack = False
+"""
+
+
+def test_evaluate_says_which_file_of_the_configuration_is_missing(
+  run, tmp_path, monkeypatch
+):
+  toy.copy_finished(tmp_path / 'model')
+  vocabulary = toy.vocabulary().sentencepiece_model_file
+  (tmp_path / 'model' / 'config.gin').write_text(
+    f'VOCABULARY = {vocabulary!r}\n{_JSONL}'
+  )
+  line = {'inputs': 'a b', 'subtasks': []}
+  line['subtasks'].append({'name': 's', 'prompt': 'a', 'target': 'b'})
+  (tmp_path / 'lines.jsonl').write_text(json.dumps(line))
+  # The task has no test; so validation is read, and that is said.
+  status, out, err = run(evaluate, '--model_dir=model')
+  assert not status, err
+  assert 'of_a_file has no test split: validation is read' in out
+  assert 'of_a_file/exact_match' in out
+  assert 'predictions' not in out  # None is missing.
+  assert list((tmp_path / 'model/evaluation').glob('validation-2*'))
+  status, _, err = run(evaluate, '--model_dir=model', '--split=test')
+  assert status == 2 and "unknown split of of_a_file 'test'" in err
+
+  (tmp_path / 'elsewhere').mkdir()
+  monkeypatch.chdir(tmp_path / 'elsewhere')
+  status, _, err = run(evaluate, f'--model_dir={tmp_path}/model')
+  assert status == 2 and err.startswith('error: ') and err.count('\n') == 1
+  assert 'elsewhere/lines.jsonl' in err and 'model/config.gin' in err
+  assert '--input=FILE.jsonl' in err
+  flag = f"--gin.FILE='{tmp_path}/lines.jsonl'"
+  status, _, err = run(evaluate, f'--model_dir={tmp_path}/model', flag)
+  assert not status, err
+
+
 @pytest.mark.parametrize(
   'flags, message',
   [
-    (('--gin.TRAIN_STEPS=%gin.REQUIRED',), 'give --gin.TRAIN_STEPS=VALUE'),
+    (('--gin.TRAIN_STEPS=%gin.REQUIRED',), 'give --gin.TRAIN_STEPS=NUMBER'),
     (("--gin.MIXTURE_OR_TASK_NAME='toi'",), "unknown task 'toi'; did you mean"),
     (
       ('--gin.BATCH_SIZE=5', '--gin.trainer.train.num_microbatches=2'),
@@ -234,7 +311,7 @@ def test_documented_command_of_a_baseline(run, layout):
 def test_evaluate_needs_a_model(run, tmp_path):
   status, _, err = run(evaluate, f'--model_dir={tmp_path}/none')
   assert status == 2
-  assert 'none is not the MODEL_DIR of a trained model' in err
+  assert 'none does not exist' in err
 
 
 def test_scores_and_text_to_text():

@@ -10,7 +10,10 @@ from toys import vocabularies
 import transformers
 
 from pid_jax import errors
+from pid_jax.inference import text as text_lib
+from pid_jax.subtasks import newlines
 from pid_jax.vocabulary import ByteVocabulary
+from pid_jax.vocabulary import RoundTripCounter
 from pid_jax.vocabulary import Vocabulary
 
 TEXTS = [
@@ -84,6 +87,83 @@ def test_lost_characters_are_counted(model_file):
   assert lost == {'{': 2, '}': 2, '\n': 2, '\u732b': 1, '\U0001f600': 1}
 
 
+@pytest.fixture(scope='module', name='letters')
+def _letters():
+  """Every letter and sign below has a piece, once it is normalised."""
+  signs = 'abcdefghijklmnopqrstuvwxyz0123456789/.() \u00e9'
+  return Vocabulary(vocabularies.train(tuple(signs * 3), vocab_size=99), 9)
+
+
+@pytest.mark.parametrize(
+  'text, written',
+  [
+    ('31 kg/m\u00b2', '31 kg/m2'),
+    ('a tm\u2026', 'a tm...'),
+    ('3\u00ba \ufb01b', '3o fib'),
+    ('\uff41\uff42', 'ab'),
+    ('e\u0301', '\u00e9'),
+    ('\u00bd', '1\u20442'),  # The slash has no piece.
+    ('a\u200bb', 'a b'),
+    (' a \u00a0 b\t', 'a b'),
+    ('\u2460 <extra_id_3> a', '1 <extra_id_3> a'),
+  ],
+)
+def test_texts_as_the_vocabulary_writes_them(letters, text, written):
+  """By NFKC, looked up in the Unicode standard."""
+  assert letters.normalize(text) == written
+  if '\u2044' not in written:
+    assert letters.rewrite(text) == written
+    assert newlines.rewrite(f'{text}\n', '<extra_id_8>', letters) == (
+      f'{written}\n'
+    )
+  assert ByteVocabulary().rewrite(text) == text
+  counter = RoundTripCounter(letters)
+  counter.count(text)
+  assert counter.num_rewritten == (text.split() != written.split())
+  assert counter.num_unknown == ('\u2044' in written)
+
+
+def test_texts_that_do_not_return_are_counted(letters):
+  counter = RoundTripCounter(letters, 'targets')
+  for text in (
+    'a  b ', 'ab', 'bmi 31 kg/m\u00b2', 'bmi 40 kg/m\u00b2', '{a} \u00b2',
+    'a\nb',
+  ):  # fmt: skip
+    counter.count(text, letters.encode(text))
+  assert counter.num_texts == 6
+  assert (counter.num_unknown, counter.num_rewritten) == (2, 3)
+  assert counter.unknown == {'{': 1, '}': 1, '\n': 1}
+  assert counter.rewritten == {
+    ('kg/m\u00b2', 'kg/m2'): 2,
+    ('\u00b2', '2'): 1,
+  }
+  unknown, rewritten = counter.lines()
+  assert '2 of 6 targets' in unknown and "'{' (1)" in unknown
+  assert '3 of 6' in rewritten and "'kg/m\u00b2' as 'kg/m2' (2)" in rewritten
+  assert not RoundTripCounter(letters).lines()
+
+
+@pytest.mark.parametrize(
+  'strings',
+  [
+    ('kg/m\u00b2', 'b', 'kg/m2'),
+    ('', 'a', ' '),
+    ('\u2460', '1'),
+    ('e\u0301', '\u00e9'),
+    ('{', '}'),  # Both unknown.
+  ],
+)
+@pytest.mark.parametrize('max_new_tokens', [None, 9])
+def test_choices_that_the_vocabulary_writes_the_same(
+  letters, strings, max_new_tokens
+):
+  tokenizer = text_lib.Tokenizer(letters)
+  with pytest.raises(errors.UserError) as error:
+    tokenizer.encode_choices(strings, 'choices[3][0]', max_new_tokens)
+  for words in ('choices[3][0]', repr(strings[0]), repr(strings[-1])):
+    assert words in str(error.value)
+
+
 def test_sha256_is_that_of_the_file(model_file):
   with open(model_file, 'rb') as f:
     assert Vocabulary(model_file, 9).sha256 == (
@@ -92,7 +172,7 @@ def test_sha256_is_that_of_the_file(model_file):
 
 
 def test_a_missing_file_is_named(tmp_path):
-  with pytest.raises(errors.UserError, match='none.model.*No such file'):
+  with pytest.raises(errors.UserError, match='none.model.*no such file'):
     Vocabulary(tmp_path / 'none.model')
 
 

@@ -13,6 +13,7 @@ code from a file.
 
 from pid_jax.checkpoints.formats import Pretrained
 from pid_jax.checkpoints.formats import abstract_params
+from pid_jax.checkpoints.formats import choose_vocabulary
 from pid_jax.checkpoints.formats import convert
 from pid_jax.checkpoints.formats import load
 from pid_jax.checkpoints.formats import load_for_inference
@@ -30,4 +31,7 @@ from pid_jax.checkpoints.native import read_config
 from pid_jax.checkpoints.native import read_metrics
 from pid_jax.checkpoints.native import resolve_step
 from pid_jax.checkpoints.native import steps
+from pid_jax.checkpoints.native import with_checksum
 from pid_jax.checkpoints.native import write_config
+from pid_jax.checkpoints.trees import TreeRestore
+from pid_jax.checkpoints.trees import TreeSave

@@ -2,8 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Loading, saving and converting, whatever the format."""
 
+from collections.abc import Iterable
 from collections.abc import Mapping
+import contextlib
 import dataclasses
+import logging
 import os
 from typing import Any
 
@@ -11,10 +14,13 @@ from etils import epath
 import jax
 import jax.numpy as jnp
 
+from pid_jax import checks
 from pid_jax import config as config_lib
 from pid_jax import errors
+from pid_jax import files
 from pid_jax import network
 from pid_jax import partitioning
+from pid_jax import scratch
 from pid_jax import vocabulary as vocabulary_lib
 from pid_jax.checkpoints import hugging_face
 from pid_jax.checkpoints import lazy_checkpoint
@@ -22,11 +28,13 @@ from pid_jax.checkpoints import names
 from pid_jax.checkpoints import native
 from pid_jax.checkpoints import t5x
 from pid_jax.checkpoints import tensors as tensors_lib
-from pid_jax.checkpoints import tensorstore_io
+from pid_jax.checkpoints import tokenizers
+from pid_jax.checkpoints import weight_files
 from pid_jax.network import axes as axes_lib
-from pid_jax.network import quantization
 
 PyTree = Any
+
+logger = logging.getLogger(__name__)
 
 # In the order in which they are tried.
 FORMATS = {'t5x': t5x, 'native': native, 'hugging_face': hugging_face}
@@ -73,18 +81,24 @@ def open_checkpoint(
   Raises:
     UserError: no such checkpoint, of no known format, or damaged.
   """
-  path = epath.Path(path)
-  if not path.is_dir():
-    raise errors.UserError(
-      f'{path} does not exist; give the folder of a checkpoint.'
-    )
-  if format is None:
+  path = files.path(path, 'the checkpoint')
+  with files.explained(f'cannot read {path}'):
+    if not path.is_dir():
+      is_file = path.exists()
+      raise errors.UserError(
+        f'{path} is a file; give the folder that it is in.'
+        if is_file
+        else f'{path} does not exist; give the folder of a checkpoint.'
+      )
     known = [name for name, m in FORMATS.items() if m.matches(path)]
+  if format is None:
     if not known:
+      weight_files.check_kind(path)
       raise errors.UserError(
         f'{path} is no checkpoint of a known format: it holds neither '
-        f'{native.CHECKPOINTS}/STEP (native) nor {t5x.PREFIX}STEP (T5X) nor a '
-        f'{hugging_face.CONFIG_FILE} with a model_type (Hugging Face).'
+        f'{native.CHECKPOINTS}/STEP (native) nor {t5x.PREFIX}STEP (T5X) nor '
+        f'{hugging_face.CONFIG_FILE} (Hugging Face).'
+        f'{weight_files.describe_others(path)}'
       )
     format = known[0]
   format = _find_format(format)
@@ -93,8 +107,61 @@ def open_checkpoint(
       raise errors.UserError(
         f'{path} is a folder of Hugging Face, which has no steps to choose.'
       )
-    return hugging_face.open_checkpoint(path)
-  return FORMATS[format].open_checkpoint(path, step)
+    opened = hugging_face.open_checkpoint(path)
+  else:
+    opened = FORMATS[format].open_checkpoint(path, step)
+  return dataclasses.replace(opened, format=format)
+
+
+def choose_vocabulary(
+  model: lazy_checkpoint.LazyCheckpoint,
+  given: vocabulary_lib.AnyVocabulary | None = None,
+  texts: Iterable[str] = (),
+) -> vocabulary_lib.AnyVocabulary | None:
+  """Returns the vocabulary of a checkpoint, or else the one given for it.
+
+  Args:
+    model: the checkpoint.
+    given: the vocabulary to use, which must encode texts as that of the
+      checkpoint. Where the latter's tokenizer is one that cannot be read
+      exactly, they cannot be compared, and a warning says so.
+    texts: to compare on, see `vocabulary.first_difference`.
+
+  Returns:
+    `given`, if there is one; None: the checkpoint has none either.
+
+  Raises:
+    UserError: they differ, `given` has more ids than the model embeds, or the
+      checkpoint's vocabulary cannot be read and no other is given.
+  """
+  if given is None:
+    return model.read_vocabulary()
+  try:
+    own = model.read_vocabulary()
+  except tokenizers.InexactTokenizerError as e:
+    logger.warning('The vocabulary %s is used unchecked: %s', given, e)
+    own = None
+  if own is not None:
+    path = own.path if isinstance(own, vocabulary_lib.Vocabulary) else None
+    remedy = (
+      'Use its own (VOCABULARY, --vocabulary): a model reads ids, and learned '
+      f'those of {own}.'
+    )
+    if path is not None and path.name == tokenizers.JSON_FILE:
+      remedy = (
+        f'Use its own: python -m pid_jax.convert writes it as '
+        f'{native.VOCABULARY_FILE}.'
+      )
+    vocabulary_lib.check_same_ids(
+      own, given, f'the vocabulary {given}', remedy, texts
+    )
+  if given.size > model.config.vocab_size:
+    raise errors.UserError(
+      f'the vocabulary {given} has {given.size:,} ids, and the model in '
+      f'{model.path} embeds {model.config.vocab_size:,}: give it its own, or '
+      'fewer extra_ids.'
+    )
+  return given
 
 
 def load(
@@ -147,7 +214,7 @@ def load_for_inference(
   Raises:
     UserError: see `load`; or no such param_dtype.
   """
-  quantization.check_param_dtype(param_dtype)
+  config_lib.check_dtype('param_dtype', param_dtype, config_lib.PARAM_DTYPES)
   # int8 is quantized from float32; bfloat16 is never held as float32.
   read_dtype = 'float32' if param_dtype == 'int8' else param_dtype
   loaded = load(path, step, partitioner, param_dtype=read_dtype)
@@ -206,6 +273,7 @@ def convert(
   step: int | str | None = None,
   dtype: str | None = None,
   vocabulary: vocabulary_lib.AnyVocabulary | None = None,
+  with_vocabulary: bool = True,
   with_optimizer: bool = False,
 ) -> lazy_checkpoint.LazyCheckpoint:
   """Writes a checkpoint in another format, to a folder that is then complete.
@@ -218,7 +286,8 @@ def convert(
     step: of a source with several.
     dtype: 'float32' or 'bfloat16', of the weights on disk; None: as in the
       source, float32 if in doubt.
-    vocabulary: for a source that has none.
+    vocabulary: for a source that has none, see `choose_vocabulary`.
+    with_vocabulary: False writes the weights alone.
     with_optimizer: whether to convert the moments of Adafactor too, between
       the native format and T5X's.
 
@@ -230,8 +299,10 @@ def convert(
       its format cannot hold the model. There is no target then.
   """
   target_format = _find_format(target_format)
+  if dtype is not None:
+    tensors_lib.parse_dtype(dtype)
   model = open_checkpoint(source, step, format=source_format)
-  found = vocabulary or model.read_vocabulary()
+  found = choose_vocabulary(model, vocabulary) if with_vocabulary else None
   model = dataclasses.replace(
     model,
     config=with_num_tokens(model.config, found),
@@ -282,12 +353,19 @@ def with_num_tokens(
   """
   if vocabulary is None or config.num_tokens < config.vocab_size:
     return config
+  if vocabulary.size > config.vocab_size:
+    raise errors.UserError(
+      f'The vocabulary {getattr(vocabulary, "path", "of bytes")} has '
+      f'{vocabulary.size} ids, {vocabulary.extra_ids} of them sentinels '
+      f'(extra_ids), but the model embeds {config.vocab_size}: it belongs to '
+      'another model, or has fewer sentinels.'
+    )
   return dataclasses.replace(config, num_tokens=vocabulary.size)
 
 
 def _find_format(name: str) -> str:
   """Returns a key of `FORMATS`; raises UserError for an unknown name."""
-  name = _ALIASES.get(name, name)
+  name = _ALIASES.get(checks.string('the format', name), name)
   if name not in FORMATS:
     raise errors.unknown('checkpoint format', name, FORMATS)
   return name
@@ -303,18 +381,36 @@ def _write(
   """Writes to a folder beside the target, and renames it when complete."""
   format = _find_format(format)
   tensors_lib.parse_dtype(dtype)
-  path = tensorstore_io.absolute(path)
-  if path.exists() and (not path.is_dir() or any(path.iterdir())):
-    raise errors.UserError(f'{path} exists already: choose another folder.')
-  scratch = path.with_name(f'{path.name}.tmp-{os.getpid()}')
-  try:
-    scratch.mkdir(parents=True)
-    FORMATS[format].write_checkpoint(scratch, model, dtype=dtype, **options)
-    if path.exists():
-      path.rmdir()
-    scratch.rename(path)
-  except BaseException as e:
-    scratch.rmtree(missing_ok=True)
-    if isinstance(e, OSError):
-      raise errors.UserError(f'cannot write {path}: {e.strerror or e}.') from e
-    raise
+  target = files.real(files.path(path, 'the target'))
+  work = scratch.ScratchFolder(target, '.incomplete', 'new', 'target')
+  with files.explained(f'cannot write {target}'):
+    work.sweep()
+    _check_new(target)
+    missing = [p for p in target.parents if not p.exists()]
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+      with work:
+        work.clear()
+        new = work.path / 'new'
+        try:
+          new.mkdir()
+          FORMATS[format].write_checkpoint(new, model, dtype=dtype, **options)
+          _check_new(target)
+          if target.exists():
+            target.rmdir()
+          new.rename(target)
+        finally:
+          work.remove()
+    finally:
+      for folder in missing:  # But for those that the target is in.
+        if not files.is_remote(folder):
+          with contextlib.suppress(OSError):
+            os.rmdir(folder)
+
+
+def _check_new(target: epath.Path) -> None:
+  if not files.is_remote(target):
+    with contextlib.suppress(FileNotFoundError):
+      os.stat(target)  # Raises if there cannot be such a path.
+  if target.exists() and (not target.is_dir() or any(target.iterdir())):
+    raise errors.UserError(f'{target} exists already: choose another folder.')

@@ -16,15 +16,17 @@ an untied head are no T5, and refused.
 """
 
 from collections.abc import Mapping
-import json
 from typing import Any
 
 from etils import epath
 
+from pid_jax import checks
 from pid_jax import config as config_lib
 from pid_jax import errors
+from pid_jax import strict_json
 from pid_jax.checkpoints import lazy_checkpoint
 from pid_jax.checkpoints import names
+from pid_jax.checkpoints import native
 from pid_jax.checkpoints import tensors as tensors_lib
 from pid_jax.checkpoints import tokenizers
 from pid_jax.checkpoints import weight_files
@@ -43,6 +45,31 @@ _ACTIVATIONS = {
   'gated-relu': ('relu', 'linear'),
   'gated-silu': ('silu', 'linear'),
 }
+# Fields of config.json that are numbers, and what they are here.
+_SHAPE = {
+  'vocab_size': 'vocab_size',
+  'd_model': 'emb_dim',
+  'num_heads': 'num_heads',
+  'd_kv': 'head_dim',
+  'd_ff': 'mlp_dim',
+  'num_layers': 'num_encoder_layers',
+  'num_decoder_layers': 'num_decoder_layers',
+  'dropout_rate': 'dropout_rate',
+  'relative_attention_num_buckets': 'relpos_num_buckets',
+  'relative_attention_max_distance': 'relpos_max_distance',
+  'layer_norm_epsilon': 'layer_norm_epsilon',
+}
+# transformers' own, of fields that old files lack.
+_DEFAULTS = {
+  'num_layers': 6,
+  'num_decoder_layers': None,  # As num_layers.
+  'dropout_rate': 0.1,
+  'relative_attention_num_buckets': 32,
+  'relative_attention_max_distance': 128,
+  'layer_norm_epsilon': 1e-6,
+}
+# Special tokens, which cannot be others.
+_TOKENS = {'pad_token_id': 0, 'eos_token_id': 1, 'decoder_start_token_id': 0}
 # Left in old checkpoints, and used by nothing.
 _UNUSED = (
   'decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight',
@@ -53,10 +80,7 @@ _WEIGHT_DTYPES = ('float32', 'bfloat16', 'float16')
 
 def matches(path: epath.Path) -> bool:
   """Whether a folder looks like a model of Hugging Face's."""
-  try:
-    return 'model_type' in json.loads((path / CONFIG_FILE).read_text())
-  except (OSError, ValueError, TypeError):
-    return False
+  return (path / CONFIG_FILE).exists()
 
 
 def open_checkpoint(path: epath.PathLike) -> lazy_checkpoint.LazyCheckpoint:
@@ -66,9 +90,15 @@ def open_checkpoint(path: epath.PathLike) -> lazy_checkpoint.LazyCheckpoint:
     UserError: no T5, or a damaged or incomplete folder.
   """
   path = epath.Path(path)
-  fields = weight_files.read_json(path / CONFIG_FILE)
+  file = path / CONFIG_FILE
+  weight_files.check_kind(path)
+  fields = strict_json.read_object(file, 'the configuration', allow_nan=True)
+  try:
+    config, tied = read_config(fields)
+    extra = _read_extra(fields.get('pid_jax') or {})
+  except errors.UserError as e:
+    raise errors.UserError(f'{file}: {e}') from e
   stored = weight_files.open_weights(path)
-  config, tied = read_config(fields, path / CONFIG_FILE)
   odd = {t.dtype.name for t in stored.values()} - set(_WEIGHT_DTYPES)
   if odd:
     raise errors.UserError(
@@ -84,11 +114,9 @@ def open_checkpoint(path: epath.PathLike) -> lazy_checkpoint.LazyCheckpoint:
     name = known.get(there, there)
     transpose = names.is_transposed(name)
     plain[name] = tensors_lib.transposed(tensor) if transpose else tensor
-  extra = _extra(fields, path / CONFIG_FILE)
-  config = _with_written_fields(config, extra)
   return lazy_checkpoint.LazyCheckpoint(
     path=str(path),
-    config=config,
+    config=_with_written_fields(config, extra['model']),
     tensors=plain,
     task=extra['task'],
     step=extra['step'],
@@ -97,62 +125,54 @@ def open_checkpoint(path: epath.PathLike) -> lazy_checkpoint.LazyCheckpoint:
   )
 
 
-def read_config(
-  fields: Mapping[str, Any], where: epath.PathLike
-) -> tuple[config_lib.T5Config, bool]:
+def read_config(fields: Mapping[str, Any]) -> tuple[config_lib.T5Config, bool]:
   """Translates transformers' T5Config.
 
   Args:
     fields: of config.json.
-    where: its path, for messages.
 
   Returns:
     Its configuration, with `logits_via_embedding` where logits are to be
     scaled; and whether config.json calls the head tied.
 
   Raises:
-    UserError: it describes another model than T5.
+    UserError: it describes another model than T5, or a field is not what it
+      may be.
   """
-  if fields.get('model_type') not in _MODEL_TYPES:
+  if 'model_type' not in fields:
     raise errors.UserError(
-      f'{where} is of a model of type {fields.get("model_type")!r}; only '
-      f'{_MODEL_TYPES} can be read.'
+      'it has no model_type, so it is not of a model of Hugging Face; and no '
+      f'{native.CHECKPOINTS}/STEP lies beside it, as in a MODEL_DIR.'
     )
-  activation = fields.get('feed_forward_proj', 'relu')
-  if activation not in _ACTIVATIONS:
-    raise errors.UserError(
-      f'{where} has feed_forward_proj = {activation!r}; known are '
-      f'{tuple(_ACTIVATIONS)}.'
-    )
-  for name, value in (
-    ('pad_token_id', 0),
-    ('eos_token_id', 1),
-    ('decoder_start_token_id', 0),
-  ):
-    if fields.get(name) not in (None, value):
-      raise errors.UserError(
-        f'{where} has {name} = {fields[name]!r}, and T5 has {value}.'
-      )
-  tied = fields.get('tie_word_embeddings') is not False
-  num_layers = fields.get('num_layers', 6)
-  try:
-    config = config_lib.T5Config(
-      vocab_size=fields['vocab_size'],
-      emb_dim=fields['d_model'],
-      num_heads=fields['num_heads'],
-      head_dim=fields['d_kv'],
-      mlp_dim=fields['d_ff'],
-      num_encoder_layers=num_layers,
-      num_decoder_layers=fields.get('num_decoder_layers') or num_layers,
-      mlp_activations=_ACTIVATIONS[activation],
-      dropout_rate=fields.get('dropout_rate', 0.1),
-      logits_via_embedding=fields.get('scale_decoder_outputs', tied),
-      relpos_num_buckets=fields.get('relative_attention_num_buckets', 32),
-      relpos_max_distance=fields.get('relative_attention_max_distance', 128),
-      layer_norm_epsilon=fields.get('layer_norm_epsilon', 1e-6),
-    )
-  except KeyError as e:
-    raise errors.UserError(f'{where} lacks {e.args[0]!r}.') from e
+  checks.one_of('model_type', fields['model_type'], _MODEL_TYPES)
+  activation = checks.one_of(
+    'feed_forward_proj',
+    fields.get('feed_forward_proj', 'relu'),
+    tuple(_ACTIVATIONS),
+  )
+  for name, value in _TOKENS.items():
+    if fields.get(name) is not None:
+      checks.one_of(name, fields[name], (value,))
+  tied = True
+  if fields.get('tie_word_embeddings') is not None:
+    tied = checks.boolean('tie_word_embeddings', fields['tie_word_embeddings'])
+  scaled = checks.boolean(
+    'scale_decoder_outputs', fields.get('scale_decoder_outputs', tied)
+  )
+  missing = [k for k in _SHAPE if k not in {**_DEFAULTS, **fields}]
+  if missing:
+    raise errors.UserError(f'it lacks {", ".join(missing)}.')
+  fields = {**_DEFAULTS, **fields}
+  if fields.get('num_decoder_layers') is None:
+    fields['num_decoder_layers'] = fields['num_layers']
+  config = config_lib.T5Config(
+    mlp_activations=_ACTIVATIONS[activation],
+    logits_via_embedding=scaled,
+    **{
+      here: config_lib.check_field(here, fields[there], there)
+      for there, here in _SHAPE.items()
+    },
+  )
   return config, tied
 
 
@@ -189,9 +209,7 @@ def write_config(
     'dropout_rate': config.dropout_rate,
     'is_encoder_decoder': True,
     'use_cache': True,
-    'pad_token_id': 0,
-    'eos_token_id': 1,
-    'decoder_start_token_id': 0,
+    **_TOKENS,
     'torch_dtype': dtype,
     # What transformers has no field for. It keeps and ignores this.
     'pid_jax': {
@@ -235,11 +253,7 @@ def write_checkpoint(
   weight_files.write_json(folder / CONFIG_FILE, config)
   weight_files.write_json(
     folder / 'generation_config.json',
-    {
-      'decoder_start_token_id': 0,
-      'eos_token_id': 1,
-      'pad_token_id': 0,
-    },
+    _TOKENS,
   )
   if vocabulary is not None:
     tokenizers.write(folder, vocabulary)
@@ -284,34 +298,30 @@ def _choose_head(
   return config
 
 
-def _extra(fields: Mapping[str, Any], where: epath.Path) -> dict[str, Any]:
-  """Returns what `write_config` adds for pid_jax: 'step', 'task', 'model'."""
-  extra = fields.get('pid_jax') or {}
+def _read_extra(extra: Any) -> dict[str, Any]:
+  """Checks what `write_config` adds for pid_jax: 'step', 'task', 'model'."""
   if not isinstance(extra, Mapping):
     raise errors.UserError(
-      f'{where} has pid_jax = {extra!r}; it must be an object.'
+      f'pid_jax must be an object; got {checks.shown(extra)}.'
     )
-  extra = {'step': 0, 'task': {}, **extra}
-  step, task = extra['step'], extra['task']
+  known = {'step': 0, 'task': {}, 'model': None}
+  for name in extra:
+    if name not in known:
+      raise errors.unknown('field of pid_jax', name, known)
+  extra = {**known, **extra}
   # The step names a folder where the checkpoint is converted.
-  if not isinstance(step, int) or isinstance(step, bool) or step < 0:
-    raise errors.UserError(
-      f'{where} has pid_jax.step = {step!r}; it must be an integer from 0 on.'
-    )
-  if not isinstance(task, Mapping):
-    raise errors.UserError(
-      f'{where} has pid_jax.task = {task!r}; it must be an object.'
-    )
+  checks.integer('pid_jax.step', extra['step'], 0, native.MAX_STEP)
+  native.check_task(extra['task'])
+  if extra['model'] is not None:
+    extra['model'] = config_lib.T5Config.from_dict(extra['model'])
   return extra
 
 
 def _with_written_fields(
-  config: config_lib.T5Config, extra: Mapping[str, Any]
+  config: config_lib.T5Config, written: config_lib.T5Config | None
 ) -> config_lib.T5Config:
   """Adds the fields under 'pid_jax', unless the others were changed since."""
-  try:
-    written = config_lib.T5Config.from_dict(extra['model'])
-  except (KeyError, TypeError, ValueError):
+  if written is None:
     return config
   # What transformers' own fields do not say.
   free = {*config_lib.FREE_FIELDS, 'num_tokens', 'relpos_bias_per_layer'}

@@ -7,6 +7,7 @@ writes one. So a conversion is `write_checkpoint(open_checkpoint(source))`, and
 a model's parameters are restored from all formats by one function.
 """
 
+import collections
 from collections.abc import Callable
 from collections.abc import Collection
 from collections.abc import Mapping
@@ -17,9 +18,12 @@ from typing import Any
 
 from etils import epath
 from flax import traverse_util
+import numpy as np
 
+from pid_jax import checks
 from pid_jax import config as config_lib
 from pid_jax import errors
+from pid_jax import files
 from pid_jax.checkpoints import names
 from pid_jax.checkpoints import tensors as tensors_lib
 from pid_jax.checkpoints.tensors import Tensor
@@ -28,6 +32,20 @@ from pid_jax.vocabulary import AnyVocabulary
 PyTree = Any
 
 SET_CONFIG = 'Set the T5Config that it was trained with.'
+_ONE_PLACE = (
+  'Its configuration and its weights are of different models: get both from '
+  'one place.'
+)
+_MAX_LISTED = 3  # Of each kind of fault.
+# The fields of T5Config that axes of parameters have for sizes.
+_AXES = {
+  'vocab': 'vocab_size',
+  'embed': 'emb_dim',
+  'heads': 'num_heads',
+  'joined_kv': 'num_heads * head_dim',
+  'mlp': 'mlp_dim',
+  'relpos_buckets': 'relpos_num_buckets',
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +64,7 @@ class LazyCheckpoint:
     name_there: what the format calls a plain name, for messages.
     read_vocabulary: returns the vocabulary, or None if the checkpoint has none.
       Raises UserError if it cannot be read exactly; weights load even then.
+    format: 'native', 't5x' or 'hugging_face', where it is known.
     moments: of Adafactor, 'v', 'v_row' or 'v_col', then a slash and a plain
       name -> tensor; of models whose layers are not stacked; or empty.
   """
@@ -58,13 +77,27 @@ class LazyCheckpoint:
   assumed: tuple[str, ...] = ()
   name_there: Callable[[str], str] = lambda name: name
   read_vocabulary: Callable[[], AnyVocabulary | None] = lambda: None
+  format: str = ''
   moments: Mapping[str, Tensor] = dataclasses.field(default_factory=dict)
+
+  def __post_init__(self):
+    """Checks the step, which becomes the name of a folder."""
+    checks.integer(f'{self.path}: step', self.step, 0)
 
   @property
   def is_bfloat16(self) -> bool:
     """Whether all weights in the file are bfloat16."""
     half = tensors_lib.DTYPES['bfloat16']
     return all(tensor.dtype == half for tensor in self.tensors.values())
+
+  def describe(self) -> str:
+    """Says in a line which weights these are."""
+    parts = [
+      *([f'step {self.step}'] if self.step else []),
+      f'{self.config.num_parameters:,} parameters',
+      f'layout {self.task.get("layout", "not known")}',
+    ]
+    return f'{self.path} ({", ".join(parts)})'
 
   def fingerprint(self) -> str:
     """Hash of file names, sizes and times: changes if the files are replaced.
@@ -73,11 +106,8 @@ class LazyCheckpoint:
     the same sizes have the same fingerprint.
     """
     path = epath.Path(self.path)
-    files = sorted(path.iterdir()) if path.is_dir() else [path]
-    described = []
-    for file in files:
-      stat = file.stat()
-      described.append((os.fspath(file), stat.length, stat.mtime))
+    found = sorted(path.iterdir()) if path.is_dir() else [path]
+    described = [(os.fspath(file), *files.stat(file)) for file in found]
     return hashlib.sha256(repr(described).encode()).hexdigest()[:16]
 
   def check(self, config: config_lib.T5Config | None = None) -> None:
@@ -87,8 +117,9 @@ class LazyCheckpoint:
       config: of the model; None: the checkpoint's own.
 
     Raises:
-      UserError: listing what is missing, unexpected or of another shape, with
-        both names, at most eight of each kind; or what else differs.
+      UserError: naming the fields that differ, or else what is missing,
+        unexpected or of another shape, with both names, at most three of each
+        kind.
     """
     config = config or self.config
     self.fitted(config)
@@ -106,6 +137,13 @@ class LazyCheckpoint:
     Raises:
       UserError: see `check`.
     """
+    remedy = SET_CONFIG if config.differences(self.config) else _ONE_PLACE
+    faults = _differing_sizes(self.tensors, config)
+    if faults:
+      raise errors.UserError(
+        f'The checkpoint {self.path} does not fit the model: '
+        f'{"; ".join(faults)}. {remedy}'
+      )
     saved = names.arrange_biases(self.tensors, config.relpos_bias_per_layer)
     check_shapes(
       {name: tensor.shape for name, tensor in saved.items()},
@@ -113,6 +151,7 @@ class LazyCheckpoint:
       self.path,
       {name: tensor.name for name, tensor in saved.items()},
       self.name_there,
+      remedy,
     )
     return saved
 
@@ -128,11 +167,21 @@ class LazyCheckpoint:
       The same with arrays, cast to the wanted dtype.
 
     Raises:
-      UserError: see `check`. Nothing has been allocated by then.
+      UserError: see `check`, and nothing has been allocated by then; or a
+        parameter is damaged, or not finite.
     """
     sources = names.from_plain(self.fitted(config), config)
     flat = tensors_lib.flatten(wanted)
-    arrays = tensors_lib.read_to_devices(sources, flat)
+
+    def check(name: str, part: np.ndarray) -> None:
+      if not tensors_lib.is_finite(part):
+        raise errors.UserError(
+          f'The checkpoint {self.path} holds NaN or infinity in '
+          f'{sources[name].name}: its training diverged, or a file is damaged. '
+          'Use another step of the model, or another copy.'
+        )
+
+    arrays = tensors_lib.read_to_devices(sources, flat, check)
     return traverse_util.unflatten_dict(arrays, sep='/')
 
 
@@ -155,10 +204,14 @@ def check_shapes(
     remedy: ends the message.
 
   Raises:
-    UserError: naming all parameters that differ, at most eight of each kind.
+    UserError: naming parameters that differ, at most three of each kind.
   """
 
   def both(name, there):
+    name, there = (
+      x if x.isprintable() and len(x) < 100 else checks.shown(x)
+      for x in (name, there)
+    )
     return name if there == name else f'{name} ({there} there)'
 
   saved_names = saved_names or {}
@@ -225,5 +278,36 @@ def check_same_function(
 def _list_some(what: str, items: list[str]) -> str:
   if not items:
     return ''
-  more = f' and {len(items) - 8} more' if len(items) > 8 else ''
-  return f'{len(items)} {what}: {", ".join(items[:8])}{more}'
+  more = len(items) - _MAX_LISTED
+  more = f' and {more} more' if more > 0 else ''
+  return f'{len(items)} {what}: {", ".join(items[:_MAX_LISTED])}{more}'
+
+
+def _differing_sizes(
+  tensors: Mapping[str, Tensor], config: config_lib.T5Config
+) -> list[str]:
+  """Describes the sizes in which tensors and a configuration differ.
+
+  Args:
+    tensors: plain name -> tensor.
+    config: of the model.
+
+  Returns:
+    'FIELD is N there, M here' for each; empty also where no field explains it.
+  """
+  plain = dataclasses.replace(config, scan_layers=False)
+  here, axes = names.plain_shapes(plain), names.param_axes(plain)
+  found: dict[str, tuple[int, int]] = {}
+  for stack in names.STACKS:
+    field = f'num_{stack}_layers'
+    found[field] = names.num_layers(tensors, stack), getattr(config, field)
+  sizes = collections.defaultdict(set)
+  for name, tensor in tensors.items():
+    if len(tensor.shape) == len(here.get(name, ())):
+      for axis, *both in zip(axes[name], tensor.shape, here[name], strict=True):
+        sizes[_AXES.get(axis, axis)].add(tuple(both))
+  if any(len(pairs) > 1 for pairs in sizes.values()):
+    return []  # Not one size of a model, but a broken parameter.
+  found.update((field, pair) for field, (pair,) in sizes.items())
+  found = {k: pair for k, pair in found.items() if 0 < pair[0] != pair[1]}
+  return [f'{k} is {there} there, {m} here' for k, (there, m) in found.items()]

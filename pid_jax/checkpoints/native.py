@@ -2,7 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The native format of checkpoints: what a trained model is on disk.
 
-    MODEL_DIR/config.json             shape of the model, vocabulary, task
+    MODEL_DIR/config.json             shape of the model, vocabulary, task, and
+                                      a checksum of these
+    MODEL_DIR/training.json           settings of the training
     MODEL_DIR/vocabulary.model        SentencePiece, a copy
     MODEL_DIR/checkpoints/STEP/params     the parameters to serve (orbax)
     MODEL_DIR/checkpoints/STEP/state      optimizer state (orbax)
@@ -16,8 +18,11 @@ MODEL_DIR of a model in another format.
 
 from collections.abc import Mapping
 import json
+import math
+import os
 import re
 from typing import Any
+import zlib
 
 from etils import epath
 from flax import traverse_util
@@ -27,14 +32,18 @@ import optax
 import orbax.checkpoint as ocp
 
 from pid_jax import adafactor
+from pid_jax import checks
 from pid_jax import config as config_lib
 from pid_jax import errors
 from pid_jax import files
+from pid_jax import strict_json
 from pid_jax import vocabulary as vocabulary_lib
 from pid_jax.checkpoints import lazy_checkpoint
 from pid_jax.checkpoints import names
 from pid_jax.checkpoints import tensors as tensors_lib
 from pid_jax.checkpoints import tensorstore_io
+from pid_jax.checkpoints import trees
+from pid_jax.subtasks import examples
 
 PyTree = Any
 
@@ -43,6 +52,9 @@ VOCABULARY_FILE = 'vocabulary.model'
 CHECKPOINTS = 'checkpoints'
 PARAMS = 'params'
 STATE = 'state'
+_CHECKSUM = 'checksum'  # Of the others in config.json, and of metrics.
+MAX_STEP = 2**31 - 1  # Steps are int32.
+_FIELDS = ('model', 'vocabulary', 'task', 'selection')  # Of config.json.
 
 
 def matches(path: epath.Path) -> bool:
@@ -124,8 +136,9 @@ def write_checkpoint(
     vocabulary=model.read_vocabulary(),
   )
   for name, item in items.items():
-    with ocp.StandardCheckpointer() as checkpointer:
-      checkpointer.save(folder / CHECKPOINTS / str(model.step) / name, item)
+    with ocp.Checkpointer(trees.TreeHandler()) as checkpointer:
+      target = folder / CHECKPOINTS / str(model.step) / name
+      checkpointer.save(target, args=trees.TreeSave(item))
 
 
 def check_saved(path: epath.PathLike, wanted: PyTree) -> None:
@@ -136,19 +149,21 @@ def check_saved(path: epath.PathLike, wanted: PyTree) -> None:
     wanted: a tree of arrays or ShapeDtypeStructs.
 
   Raises:
-    UserError: there is no such tree, or it is damaged; or naming all parameters
-      that differ, at most eight of each kind.
+    UserError: there is no such tree, or it is damaged; or naming parameters
+      that differ, at most three of each kind.
   """
   shapes = lambda flat: {name: tuple(x.shape) for name, x in flat.items()}
   wanted = shapes(tensors_lib.flatten(wanted))
+  saved = shapes(tensorstore_io.open_tree(path))
   remedy = lazy_checkpoint.SET_CONFIG
   if any(name.startswith('opt_state/') for name in wanted):
+    has_ema = [any(k.startswith('params/') for k in x) for x in (saved, wanted)]
+    what = 'optimizer' if has_ema[0] == has_ema[1] else 'ema_decay'
     remedy = (
-      'Set the optimizer that it was trained with. To begin with its '
+      f'Set the {what} that it was trained with. To begin with its '
       'parameters alone, choose another MODEL_DIR, and let '
       'INITIAL_CHECKPOINT_PATH name this one.'
     )
-  saved = shapes(tensorstore_io.open_tree(path))
   lazy_checkpoint.check_shapes(saved, wanted, str(path), remedy=remedy)
 
 
@@ -198,9 +213,35 @@ def resolve_step(
 
 
 def read_metrics(model_dir: epath.PathLike, step: int) -> dict[str, float]:
-  """Metrics of the evaluation at a step; empty where there was none."""
+  """Returns the metrics of a step's evaluation; empty where there was none.
+
+  Raises:
+    UserError: the file is damaged.
+  """
   path = checkpoints_path(model_dir) / str(step) / 'metrics/metrics'
-  return json.loads(path.read_text()) if path.exists() else {}
+  if not path.exists():
+    return {}
+  # Of a metric that is not finite, as Python writes it.
+  metrics = strict_json.read_object(path, 'the metrics', allow_nan=True)
+  recorded = metrics.pop(_CHECKSUM, None)
+  for name, value in metrics.items():
+    if isinstance(value, bool) or not isinstance(value, int | float):
+      raise errors.UserError(
+        f'{path}: {checks.shown(name)} must be a number; got '
+        f'{checks.shown(value)}.'
+      )
+  if recorded not in (None, with_checksum(metrics)[_CHECKSUM]):
+    raise errors.UserError(
+      f'{path} is damaged: its checksum differs. Use another copy, or '
+      'delete it: the step then has no metrics.'
+    )
+  return metrics
+
+
+def with_checksum(metrics: Mapping[str, float]) -> dict[str, float]:
+  """Returns metrics as they are written, so that `read_metrics` can check."""
+  values = {name: float(value) for name, value in metrics.items()}
+  return {**values, _CHECKSUM: int(_checksum(values), 16)}
 
 
 def read_config(model_dir: epath.PathLike) -> dict[str, Any]:
@@ -210,35 +251,89 @@ def read_config(model_dir: epath.PathLike) -> dict[str, Any]:
     UserError: there is none, or it is not what `write_config` writes; of the
       model every field is checked.
   """
-  path = epath.Path(model_dir) / CONFIG_FILE
+  path = files.path(model_dir, 'MODEL_DIR') / CONFIG_FILE
   if not path.exists():
     raise errors.UserError(
       f'{path} does not exist: {model_dir} is not the MODEL_DIR of a trained '
       'model.'
     )
-  try:
-    description = json.loads(path.read_text())
-  except ValueError as e:
-    raise errors.UserError(
-      f'{path} is damaged: {type(e).__name__}: {e}.'
-    ) from e
-  if not isinstance(description, Mapping):
-    raise errors.UserError(f'{path} is damaged: it must hold an object.')
+  description = strict_json.read_object(path, 'the configuration')
   if 'model_type' in description:
     raise errors.UserError(
       f"{model_dir} is a model of Hugging Face's, not the MODEL_DIR of a "
       'training here: python -m pid_jax.convert makes one of it.'
     )
+  recorded = description.pop(_CHECKSUM, None)
   try:
-    config_lib.T5Config.from_dict(description.get('model'))
+    _check_description(description)
+    if recorded not in (None, _checksum(description)):
+      raise errors.UserError(
+        'its content does not have its "checksum", so the file is damaged or '
+        'was edited. Use another copy; or, if you edited it, delete the line '
+        'with "checksum".'
+      )
   except errors.UserError as e:
     raise errors.UserError(f'{path}: {e}') from e
-  if not isinstance(description.get('task'), Mapping):
-    raise errors.UserError(
-      f'{path} is damaged: "task" is {description.get("task")!r}; it must be '
-      'an object.'
-    )
   return description
+
+
+def _check_description(description: Mapping[str, Any]) -> None:
+  """Checks every field of config.json by type and range."""
+  for name in description:
+    if name not in _FIELDS:
+      raise errors.unknown('field', name, [*_FIELDS, _CHECKSUM])
+  config_lib.T5Config.from_dict(description.get('model'))
+  check_task(description.get('task'))
+  selection = _object('selection', description.get('selection') or {})
+  if selection:
+    checks.string('selection.metric', selection.get('metric'))
+    checks.one_of('selection.mode', selection.get('mode'), ('max', 'min'))
+  entry = _object('vocabulary', description.get('vocabulary') or {})
+  if not entry:
+    return
+  checks.integer(
+    'vocabulary.extra_ids', entry.get('extra_ids'), 0, config_lib.MAX_DIM
+  )
+  if entry.get('kind') == 'bytes':
+    name = 'vocabulary.sentinels_in_text'
+    checks.boolean(name, entry.get('sentinels_in_text'))
+    return
+  # Its name only: no field may lead out of the folder.
+  checks.one_of('vocabulary.file', entry.get('file'), (VOCABULARY_FILE,))
+  checks.string('vocabulary.sha256', entry.get('sha256'))
+
+
+def check_task(task: Any) -> Mapping[str, Any]:
+  """Checks what a checkpoint says of its training; returns it.
+
+  Raises:
+    UserError: a field is not of its type.
+  """
+  task = _object('task', task)
+  for name in ('name', 'layout', 'long_inputs', 'newline'):
+    if name in task:
+      checks.string(f'task.{name}', task[name])
+  if 'long_inputs' in task:
+    ways = examples.LONG_INPUTS
+    checks.one_of('task.long_inputs', task['long_inputs'], ways)
+  lengths = _object('task.feature_lengths', task.get('feature_lengths', {}))
+  for name, length in lengths.items():
+    label = f'task.feature_lengths.{name}'
+    checks.integer(label, length, 1, config_lib.MAX_DIM)
+  return task
+
+
+def _object(name: str, value: Any) -> Mapping[str, Any]:
+  if not isinstance(value, Mapping):
+    raise errors.UserError(
+      f'{name} must be an object; got {checks.shown(value)}.'
+    )
+  return value
+
+
+def _checksum(description: Mapping[str, Any]) -> str:
+  content = json.dumps(description, sort_keys=True).encode()
+  return f'{zlib.crc32(content):08x}'
 
 
 def read_vocabulary(
@@ -256,8 +351,14 @@ def read_vocabulary(
     return vocabulary_lib.ByteVocabulary(
       entry['extra_ids'], sentinels_in_text=entry['sentinels_in_text']
     )
+  file = entry['file']
+  if not isinstance(file, str) or file != os.path.basename(file) or not file:
+    raise errors.UserError(
+      f'{model_dir}/{CONFIG_FILE}: the file of the vocabulary must be the name '
+      f'of a file beside it; got {checks.shown(file)}.'
+    )
   vocabulary = vocabulary_lib.Vocabulary(
-    epath.Path(model_dir) / entry['file'], extra_ids=entry['extra_ids']
+    files.path(model_dir) / file, extra_ids=entry['extra_ids']
   )
   if vocabulary.sha256 != entry['sha256']:
     raise errors.UserError(
@@ -289,8 +390,9 @@ def write_config(
     UserError: the directory belongs to a model of another shape, vocabulary or
       task.
   """
-  model_dir = epath.Path(model_dir)
-  model_dir.mkdir(parents=True, exist_ok=True)
+  model_dir = files.path(model_dir, 'MODEL_DIR')
+  with files.explained(f'cannot write to MODEL_DIR {model_dir}'):
+    model_dir.mkdir(parents=True, exist_ok=True)
   description = {'model': config.to_dict(), 'vocabulary': None, 'task': task}
   if selection:
     description['selection'] = dict(selection)
@@ -307,11 +409,28 @@ def write_config(
       'sha256': vocabulary.sha256,
     }
   if steps(model_dir):
-    _check_same_run(model_dir, read_config(model_dir), description)
+    old = read_config(model_dir)
+    if _has_same_ids(model_dir, old, description, vocabulary):
+      # What the weights were trained with stays.
+      description['vocabulary'], vocabulary = old['vocabulary'], None
+    _check_same_run(model_dir, old, description)
   if isinstance(vocabulary, vocabulary_lib.Vocabulary):
     files.write(model_dir / VOCABULARY_FILE, vocabulary.model_bytes)
+  description[_CHECKSUM] = _checksum(description)
   text = json.dumps(description, indent=2) + '\n'
   files.write(model_dir / CONFIG_FILE, text.encode())
+
+
+def _has_same_ids(model_dir, old, new, vocabulary) -> bool:
+  """Whether a vocabulary is another file with the ids of the old one."""
+  entries = old.get('vocabulary'), new['vocabulary']
+  if None in entries or entries[0] == entries[1]:
+    return False
+  own = read_vocabulary(model_dir, old)
+  return (
+    own.extra_ids == vocabulary.extra_ids
+    and vocabulary_lib.first_difference(own, vocabulary) is None
+  )
 
 
 # A resumed run reads its whole state, and whether its arrays are stacked must
@@ -348,14 +467,15 @@ def _best_step(model_dir, available) -> int | None:
   values = {}
   for step in available:
     value = read_metrics(model_dir, step).get(selection['metric'])
-    if value is not None:
+    if value is not None and not math.isnan(value):
       values[step] = sign * value
   # Of equals the last, which is also the one that the trainer keeps.
   return max(values, key=lambda s: (values[s], s)) if values else None
 
 
 def _is_step(path: epath.Path) -> bool:
-  return path.parent.name == CHECKPOINTS and path.name.isdigit()
+  is_step = re.fullmatch('[0-9]+', path.name) is not None
+  return is_step and path.parent.name == CHECKPOINTS
 
 
 def _open_moments(

@@ -10,7 +10,6 @@ against the size of the file before any of it is believed.
 https://github.com/huggingface/safetensors describes the format.
 """
 
-from collections.abc import Iterable
 from collections.abc import Mapping
 import json
 import math
@@ -22,7 +21,10 @@ from etils import epath
 import jax.numpy as jnp
 import numpy as np
 
+from pid_jax import checks
 from pid_jax import errors
+from pid_jax import files
+from pid_jax import strict_json
 from pid_jax.checkpoints import tensors as tensors_lib
 
 DTYPES = {
@@ -53,33 +55,34 @@ def open_file(path: epath.PathLike) -> dict[str, tensors_lib.Tensor]:
   Raises:
     UserError: the header is damaged, or does not agree with the file.
   """
-  path = epath.Path(path)
-  try:
-    size = path.stat().length
+  path = files.check_regular(path, 'the weights')
+  with files.explained(f'cannot read {path}'):
+    size, _ = files.stat(path)
     with path.open('rb') as f:
       start = f.read(8)
       length = struct.unpack('<Q', start)[0] if len(start) == 8 else None
       if length is None or length > min(_MAX_HEADER, size - 8):
         raise _damaged(path, 'the header is longer than the file')
       content = f.read(length)
-  except OSError as e:
-    raise errors.UserError(f'cannot read {path}: {e.strerror or e}.') from e
   try:
-    header = json.loads(content, object_pairs_hook=_no_duplicates)
+    header = strict_json.parse(content, 'the header')
+    if not isinstance(header, dict):
+      raise errors.UserError(f'the header is {strict_json.kind(header)}')
     header.pop('__metadata__', None)
     entries = sorted(
       (_parse(name, entry) for name, entry in header.items()),
       key=lambda entry: entry[3:],
     )
-  except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as e:
-    raise _damaged(path, f'the header cannot be understood ({e})') from e
+  except errors.UserError as e:
+    raise _damaged(path, str(e).rstrip('.')) from e
   end = 0
   for name, dtype, shape, first, last in entries:
     if first != end or last - first != math.prod(shape) * dtype.itemsize:
       raise _damaged(
         path,
-        f'{name} is said to be {dtype} {list(shape)} in bytes {first} to '
-        f'{last} of the data, which begin at {end}',
+        f'{checks.shown(name)} is said to be {dtype} '
+        f'{checks.shown(list(shape))} in bytes {first} to {last} of the data, '
+        f'which begin at {end}',
       )
     end = last
   if 8 + length + end != size:
@@ -125,23 +128,20 @@ def write_file(
       os.fsync(f.fileno())
 
 
-def _parse(name: str, entry: Mapping[str, Any]) -> tuple[Any, ...]:
-  dtype = DTYPES[entry['dtype']]
-  shape = tuple(entry['shape'])
-  first, last = entry['data_offsets']
-  for number in (*shape, first, last):
-    if type(number) is not int or number < 0:
-      raise ValueError(f'{name} has {number!r} for a size')
-  return name, dtype, shape, first, last
-
-
-def _no_duplicates(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
-  found: dict[str, Any] = {}
-  for key, value in pairs:
-    if key in found:
-      raise ValueError(f'{key} occurs twice')
-    found[key] = value
-  return found
+def _parse(name: str, entry: Any) -> tuple[Any, ...]:
+  """Returns name, dtype, shape, start and end of a tensor, checked."""
+  where = checks.shown(name)
+  if not isinstance(entry, dict):
+    raise errors.UserError(f'{where} is {strict_json.kind(entry)}')
+  kind = checks.one_of(f'the dtype of {where}', entry.get('dtype'), [*DTYPES])
+  shape, offsets = entry.get('shape'), entry.get('data_offsets')
+  if not isinstance(shape, list) or not isinstance(offsets, list):
+    raise errors.UserError(f'{where} has no list for its shape or its offsets')
+  if len(offsets) != 2:
+    raise errors.UserError(f'{where} has {len(offsets)} offsets')
+  for number in (*shape, *offsets):
+    checks.integer(f'a size or offset of {where}', number, 0)
+  return name, DTYPES[kind], tuple(shape), *offsets
 
 
 def _damaged(path: epath.Path, what: str) -> errors.UserError:

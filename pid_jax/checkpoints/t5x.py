@@ -31,8 +31,10 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from pid_jax import adafactor
+from pid_jax import checks
 from pid_jax import config as config_lib
 from pid_jax import errors
+from pid_jax import files
 from pid_jax.checkpoints import lazy_checkpoint
 from pid_jax.checkpoints import names
 from pid_jax.checkpoints import native
@@ -65,7 +67,7 @@ def steps(path: epath.PathLike) -> list[int]:
   path = epath.Path(path)
   if not path.is_dir():
     return []
-  found = (re.fullmatch(rf'{PREFIX}(\d+)', p.name) for p in path.iterdir())
+  found = (re.fullmatch(rf'{PREFIX}([0-9]+)', p.name) for p in path.iterdir())
   return sorted(int(match[1]) for match in found if match)
 
 
@@ -289,7 +291,7 @@ def write_checkpoint(
 
 
 def _is_step(path: epath.Path) -> bool:
-  return re.fullmatch(rf'{PREFIX}\d+', path.name) is not None and (
+  return re.fullmatch(rf'{PREFIX}[0-9]+', path.name) is not None and (
     (path / STATE).is_dir() or (path / LEGACY_FILE).is_file()
   )
 
@@ -351,14 +353,22 @@ def _moment_shapes(
 
 
 def _read_step(stored: Mapping[str, Tensor], path: epath.Path) -> int:
-  if 'state/step' in stored:
-    return int(stored['state/step'].read())
-  return int(path.name.removeprefix(PREFIX))
+  """Returns the number of updates; it names a folder where it is converted."""
+  step = int(path.name.removeprefix(PREFIX))
+  tensor = stored.get('state/step')
+  if tensor is not None:
+    if tensor.shape or tensor.dtype.kind not in 'iu':
+      raise tensorstore_io.damaged(
+        path, f'state/step is {tensor.dtype.name} {tensor.shape}, no integer'
+      )
+    step = int(tensor.read())
+  return checks.integer(f'The step of {path}', step, 0, native.MAX_STEP)
 
 
 def _open_legacy(path: epath.Path) -> dict[str, Tensor]:
   """Opens a checkpoint of T5X's legacy format, from before it used orbax."""
   file = path / LEGACY_FILE
+  tensorstore_io.check_regular(path)
   try:
     # Flax's msgpack holds numbers, strings and arrays, and nothing that runs.
     content = flax.serialization.msgpack_restore(file.read_bytes())
@@ -378,7 +388,7 @@ def _open_legacy(path: epath.Path) -> dict[str, Tensor]:
       specs[name] = _legacy_spec(path, name, leaf)
     elif leaf is not None:
       found[name] = tensors_lib.of_array(name, np.asarray(leaf))
-  return {**found, **tensorstore_io.open_arrays(specs)}
+  return {**found, **tensorstore_io.open_arrays(specs, path)}
 
 
 def _walk(node: Any, name: str = '') -> Iterator[tuple[str, Any]]:
@@ -402,16 +412,21 @@ def _legacy_spec(
     folder = path_there.rstrip('/').rsplit('/')[-1]
   except (KeyError, TypeError, AttributeError) as e:
     raise errors.UserError(
-      f'{path / LEGACY_FILE} does not say where {name} is: {spec}.'
+      f'{path / LEGACY_FILE} does not say where {name} is: '
+      f'{checks.shown(spec)}.'
     ) from e
-  if path_there.strip('/') != folder or folder in ('..', '.', ''):
+  is_name = path_there.strip('/') == folder and '\0' not in folder
+  if not is_name or folder in ('..', '.', ''):
     raise errors.UserError(
       f'{path / LEGACY_FILE} names a path outside its folder for {name}: '
-      f'{path_there}.'
+      f'{checks.shown(path_there)}.'
     )
-  if not (path / folder / '.zarray').exists():
+  with files.explained(f'cannot read {path}'):
+    is_there = (path / folder / '.zarray').exists()
+  if not is_there:
     raise errors.UserError(
-      f'{path} lacks {folder}, which {LEGACY_FILE} names for {name}.'
+      f'{path} lacks {checks.shown(folder)}, which {LEGACY_FILE} names for '
+      f'{name}.'
     )
   # Moments that are all zero may have no file.
   is_moment = not name.startswith('target/')

@@ -24,6 +24,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from pid_jax import config
 from pid_jax import errors
 
 PyTree = Any
@@ -176,13 +177,16 @@ def equal(a: Tensor, b: Tensor) -> bool:
 
 
 def read_to_devices(
-  sources: Mapping[str, Tensor], wanted: Mapping[str, jax.ShapeDtypeStruct]
+  sources: Mapping[str, Tensor],
+  wanted: Mapping[str, jax.ShapeDtypeStruct],
+  check: Callable[[str, np.ndarray], None] = lambda name, part: None,
 ) -> dict[str, jax.Array]:
   """Reads tensors to the devices that are to hold them, and no more of them.
 
   Args:
     sources: name -> tensor of the wanted shape.
     wanted: name -> shape, dtype and sharding.
+    check: called with a name and the part that was read of it; may raise.
 
   Returns:
     name -> array. Each process has read the part that its devices hold.
@@ -203,6 +207,7 @@ def read_to_devices(
       for axis in zip(*boxes, strict=True)
     )
     part = source.read(around, struct.dtype)
+    check(name, part)
 
     def shard(index: Box) -> np.ndarray:
       inside = tuple(
@@ -230,6 +235,14 @@ def read_all(
     return dict(zip(sources, arrays, strict=True))
 
 
+def is_finite(array: np.ndarray) -> bool:
+  """Whether no number of a float32 or bfloat16 array is NaN or infinite."""
+  if array.dtype == DTYPES['bfloat16']:  # NumPy adds these slowly.
+    return not (array.view(np.uint16) & 0x7F80 == 0x7F80).any()
+  with np.errstate(over='ignore', invalid='ignore'):
+    return bool(np.isfinite(array.sum())) or bool(np.isfinite(array).all())
+
+
 def flatten(tree: PyTree) -> dict[str, Any]:
   """Nested dicts (and lists) to 'a/b/c' -> leaf."""
   return {
@@ -244,12 +257,7 @@ def parse_dtype(name: str) -> np.dtype:
   Raises:
     UserError: neither 'float32' nor 'bfloat16'.
   """
-  if name not in DTYPES:
-    hint = ' T5 overflows in float16.' if name == 'float16' else ''
-    raise errors.UserError(
-      f'weights cannot be {name!r}; choose one of {tuple(DTYPES)}.{hint}'
-    )
-  return DTYPES[name]
+  return DTYPES[config.check_dtype('the dtype of weights', name)]
 
 
 def _pread(path: epath.Path, offset: int, count: int) -> bytes | memoryview:

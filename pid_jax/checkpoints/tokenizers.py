@@ -2,36 +2,69 @@
 # SPDX-License-Identifier: Apache-2.0
 """Converts the tokenizer of a Hugging Face model to a vocabulary, and back.
 
-`spiece.model` is a SentencePiece file, read unchanged. transformers 5 no
-longer writes it: its `tokenizer.json` has the same pieces, scores and table of
-characters, which are converted to SentencePiece's form here. That is exact for
-the tokenizers of T5 and mT5; others are refused.
+A folder may hold `spiece.model`, a SentencePiece file, and `tokenizer.json`,
+which transformers prefers: a tokenizer that was retrained or changed may be in
+the latter alone. Its Unigram pieces, scores and table of characters are
+converted to SentencePiece's form here, and what else it does must be what
+SentencePiece does. Where both files are there, they are compared on texts.
 
-transformers finds sentinels next to other characters, and SentencePiece (and so
-SeqIO, T5X and pid_jax) does not: 'a<extra_id_0>b' has a sentinel in
-transformers alone. Sentinels that are words by themselves are the same in all.
+What is not exact is refused, on the way in and out, but for texts of five
+kinds, in which transformers' T5 tokenizers find other ids than SentencePiece
+(and so SeqIO, T5X and pid_jax):
+  - sentinels next to other characters: 'a<extra_id_0>b' has one in
+    transformers alone. Sentinels that are words by themselves are the same;
+  - the words '</s>', '<pad>' and '<unk>', and other control pieces, which are
+    the special ids in transformers;
+  - words that begin with the mark of spaces, U+2581, itself;
+  - sequences of characters that Unicode composes, but for letters with accents
+    (half-width katakana with sound marks, Hangul in parts), and U+0085;
+  - words with two segmentations of exactly the same score ('0' '00', '00' '0').
 """
 
 import base64
+import binascii
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 import json
+import logging
 import re
 from typing import Any
 
 from etils import epath
+from sentencepiece import sentencepiece_model_pb2
 
+from pid_jax import checks
 from pid_jax import errors
+from pid_jax import strict_json
 from pid_jax import vocabulary as vocabulary_lib
-from pid_jax.checkpoints import weight_files
 
 SENTENCEPIECE_FILE = 'spiece.model'
 JSON_FILE = 'tokenizer.json'
 CONFIG_FILE = 'tokenizer_config.json'
+_ADDED_FILE = 'added_tokens.json'
 
-_SENTINEL = r'<extra_id_(\d+)>'
+_SENTINEL = re.compile(r'<extra_id_(0|[1-9]\d*)>')
+_SPACE = vocabulary_lib.SPACE
+_SENTINEL_PIECE = re.compile(_SPACE + _SENTINEL.pattern)
+# Unicode's White_Space, at which transformers splits; without U+0085.
+_WHITE_SPACE = (
+  '\t\n\v\f\r\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008'
+  '\u2009\u200a\u2028\u2029\u202f\u205f\u3000'
+)
 _SPECIAL = ('<pad>', '</s>', '<unk>')
+_BYT5_SIZE = 384
+# Lists of tokens in tokenizer_config.json, of transformers 4 and 5.
+_TOKEN_LISTS = ('additional_special_tokens', 'extra_special_tokens')
+
+_Piece = sentencepiece_model_pb2.ModelProto.SentencePiece
+_Trainer = sentencepiece_model_pb2.TrainerSpec
+
+logger = logging.getLogger(__name__)
+
+
+class InexactTokenizerError(errors.UserError):
+  """A tokenizer that no vocabulary of pid_jax encodes exactly as."""
 
 
 def read(
@@ -47,53 +80,81 @@ def read(
     None if the folder has no tokenizer.
 
   Raises:
-    UserError: there is one, but it cannot be converted exactly.
+    InexactTokenizerError: there is one, but it cannot be converted exactly.
+    UserError: a file is damaged, or has more ids than the model embeds.
   """
   folder = epath.Path(folder)
-  config = _read_json(folder / CONFIG_FILE)
-  kind = str(config.get('tokenizer_class', ''))
-  has_file = (folder / SENTENCEPIECE_FILE).exists()
-  content = _read_json(folder / JSON_FILE)
-  if kind.startswith('ByT5') or not (has_file or content or kind):
-    if not kind and vocab_size != 384:  # A ByT5 needs no file.
+  config, content, added = (
+    strict_json.read_object(folder / name, 'the tokenizer')
+    if (folder / name).exists()
+    else {}
+    for name in (CONFIG_FILE, JSON_FILE, _ADDED_FILE)
+  )
+  where = f'{folder / CONFIG_FILE}:'
+  kind = config.get('tokenizer_class') or ''
+  checks.string(f'{where} tokenizer_class', kind, allow_empty=True)
+  extra_ids = config.get('extra_ids')
+  if extra_ids is not None:
+    checks.integer(f'{where} extra_ids', extra_ids, 0, vocab_size)
+  has_model = (folder / SENTENCEPIECE_FILE).exists()
+  tokens = [
+    *_config_tokens(config, where),
+    *_json_tokens(content, f'{folder / JSON_FILE}:'),
+    *_added_ids(added, f'{folder / _ADDED_FILE}:'),
+  ]
+  _check_not_added(folder, [token for token, _ in tokens])
+  sentinels = {token for token, _ in tokens if _SENTINEL.fullmatch(token)}
+  found: vocabulary_lib.AnyVocabulary
+  if kind.startswith('ByT5') or not (has_model or content or kind):
+    if not kind and vocab_size != _BYT5_SIZE:  # A ByT5 needs no file.
       return None
     # transformers 5 writes 'extra_ids': 0 beside the sentinels themselves.
-    sentinels = _sentinels(folder, config, content)
-    extra_ids = len(sentinels) or config.get('extra_ids', 125)
-    found = vocabulary_lib.ByteVocabulary(extra_ids)
-    return _checked(found, vocab_size, folder)
-  _check_added(folder, config, content)
-  if has_file:
-    path = folder / SENTENCEPIECE_FILE
-    plain = vocabulary_lib.Vocabulary(path)
-    extra_ids = config.get('extra_ids')
-    if not isinstance(extra_ids, int):
-      extra_ids = (
-        len(_sentinels(folder, config, content)) or 100
-      )  # The default.
-      if plain.unk_id not in plain.encode('<extra_id_0>'):
-        extra_ids = 0  # mT5's model has sentinels among its pieces.
-    found = vocabulary_lib.Vocabulary(path, extra_ids, plain.model_bytes)
+    number = len(sentinels) or (125 if extra_ids is None else extra_ids)
+    found = vocabulary_lib.ByteVocabulary(number)
   elif content:
-    model, extra_ids = from_json(content, str(folder / JSON_FILE))
-    found = vocabulary_lib.Vocabulary(folder / JSON_FILE, extra_ids, model)
+    found = _read_json(folder, content, config)
+    if has_model:
+      plain = vocabulary_lib.Vocabulary(folder / SENTENCEPIECE_FILE)
+      found = _chosen(plain, found)
+  elif has_model:
+    plain = vocabulary_lib.Vocabulary(folder / SENTENCEPIECE_FILE)
+    if extra_ids is None:
+      extra_ids = len(sentinels) or 100  # The default.
+      if _is_one_token('<extra_id_0>', plain):
+        extra_ids = 0  # mT5's model has sentinels among its pieces.
+    _check_size(plain.size + extra_ids, vocab_size, folder)
+    found = vocabulary_lib.Vocabulary(plain.path, extra_ids)
+    fault = export_fault(found)
+    if fault:
+      logger.warning(
+        '%s: %s, so that transformers may find other ids than SentencePiece, '
+        'whose ids are used here.',
+        found,
+        fault,
+      )
   else:
     raise errors.UserError(
-      f'{folder} has a {CONFIG_FILE} (of {kind}), but neither '
+      f'{folder} has a {CONFIG_FILE} (of {kind:.40}), but neither '
       f'{SENTENCEPIECE_FILE} nor {JSON_FILE}.'
     )
-  return _checked(found, vocab_size, folder)
+  _check_size(found.size, vocab_size, folder)
+  _check_tokens(folder, config, tokens, found)
+  return found
 
 
 def write(
   folder: epath.PathLike, vocabulary: vocabulary_lib.AnyVocabulary
 ) -> None:
-  """Writes the files that transformers makes the same tokenizer of."""
+  """Writes the files that transformers makes the same tokenizer of.
+
+  Raises:
+    UserError: it would make another one of them.
+  """
   folder = epath.Path(folder)
   config: dict[str, Any] = {
-    'pad_token': '<pad>',
-    'eos_token': '</s>',
-    'unk_token': '<unk>',
+    'pad_token': _SPECIAL[0],
+    'eos_token': _SPECIAL[1],
+    'unk_token': _SPECIAL[2],
     'extra_ids': vocabulary.extra_ids,
     'additional_special_tokens': [
       f'<extra_id_{i}>' for i in range(vocabulary.extra_ids)
@@ -101,9 +162,62 @@ def write(
     'tokenizer_class': 'ByT5Tokenizer',
   }
   if isinstance(vocabulary, vocabulary_lib.Vocabulary):
+    fault = export_fault(vocabulary)
+    if fault:
+      raise errors.UserError(
+        f"the vocabulary {vocabulary} cannot be written for Hugging Face's "
+        f'transformers: {fault}, so that its T5Tokenizer would find other ids '
+        'in texts than the model was trained with. Write the weights alone '
+        '(--no_vocabulary) and tokenise with SentencePiece, or convert to '
+        'another format.'
+      )
     config['tokenizer_class'] = 'T5Tokenizer'
     (folder / SENTENCEPIECE_FILE).write_bytes(vocabulary.model_bytes)
   (folder / CONFIG_FILE).write_text(json.dumps(config, indent=2) + '\n')
+
+
+def export_fault(vocabulary: vocabulary_lib.Vocabulary) -> str | None:
+  """Says what of a vocabulary transformers' T5Tokenizer would do otherwise.
+
+  It makes a Unigram tokenizer of the pieces, scores and table of characters of
+  a SentencePiece model, with a space before the text and none doubled. All
+  other settings of the model it does not read.
+
+  Returns:
+    None if there is nothing.
+  """
+  proto = vocabulary.proto()
+  trainer, normalizer = proto.trainer_spec, proto.normalizer_spec
+  if trainer.model_type not in (_Trainer.UNIGRAM, _Trainer.CHAR):
+    name = _Trainer.ModelType.Name(trainer.model_type)
+    return f'its model type is {name}, not UNIGRAM'
+  if trainer.byte_fallback:
+    return 'it has byte_fallback'
+  if trainer.treat_whitespace_as_suffix:
+    return 'it has treat_whitespace_as_suffix'
+  if not normalizer.precompiled_charsmap:
+    return 'it does not normalise characters (identity)'
+  for name in (
+    'add_dummy_prefix',
+    'remove_extra_whitespaces',
+    'escape_whitespaces',
+  ):
+    if not getattr(normalizer, name):
+      return f'it has {name}=false'
+  names = tuple(piece.piece for piece in proto.pieces[: len(_SPECIAL)])
+  if names != _SPECIAL:
+    return f'its special pieces are {names}, not {_SPECIAL}'
+  for piece in proto.pieces:
+    if piece.type in (_Piece.USER_DEFINED, _Piece.UNUSED, _Piece.BYTE):
+      if not _SENTINEL_PIECE.fullmatch(piece.piece):
+        name = _Piece.Type.Name(piece.type)
+        return f'its piece {checks.shown(piece.piece)} is {name}'
+    elif _SPACE in piece.piece[1:] and piece.piece.strip(_SPACE):
+      return f'its piece {checks.shown(piece.piece)} spans words'
+  for space in _WHITE_SPACE:
+    if space in vocabulary.normalize(f'a{space}b'):
+      return f'it keeps the white space U+{ord(space):04X}'
+  return None
 
 
 def from_json(content: Mapping[str, Any], where: str) -> tuple[bytes, int]:
@@ -117,130 +231,376 @@ def from_json(content: Mapping[str, Any], where: str) -> tuple[bytes, int]:
     The serialised ModelProto, without sentinels at its end, and their number.
 
   Raises:
-    UserError: the tokenizer does something that SentencePiece does not.
+    InexactTokenizerError: the tokenizer does something that SentencePiece does
+      not.
+    UserError: the content is not that of a tokenizer.json.
   """
-  model = content.get('model', {})
-  vocab = model.get('vocab', [])
-  table, fault = _normalizer_table(content.get('normalizer'))
-  if model.get('type') != 'Unigram' or model.get('byte_fallback'):
-    fault = 'its model is not a Unigram one without bytes'
-  elif model.get('unk_id') != 2 or tuple(p for p, _ in vocab[:3]) != _SPECIAL:
-    fault = f'it does not begin with {_SPECIAL}'
-  elif not _splits_at_spaces(content.get('pre_tokenizer')):
-    fault = 'it does not split as SentencePiece does'
+  table, collapses, fault = _normalizer(content.get('normalizer'))
   if fault:
-    raise errors.UserError(
-      f'{where} cannot be read exactly: {fault}. Put the {SENTENCEPIECE_FILE} '
-      'of the model beside it.'
+    raise _inexact(where, 'normalizer', fault)
+  fault = _pre_tokenizer_fault(content.get('pre_tokenizer'), collapses)
+  if fault:
+    raise _inexact(where, 'pre_tokenizer', fault)
+  if fault := _post_processor_fault(content.get('post_processor')):
+    raise _inexact(where, 'post_processor', fault)
+  if fault := _decoder_fault(content.get('decoder')):
+    raise _inexact(where, 'decoder', fault)
+  model = content.get('model')
+  if not isinstance(model, Mapping):
+    raise errors.UserError(f'{where}: model must be an object.')
+  # Old files do not name the type.
+  kind = _kind(model if 'type' in model else {'type': 'Unigram'})
+  if kind != 'Unigram':
+    raise _inexact(where, 'model', f'it is {kind}, not Unigram')
+  if model.get('byte_fallback'):
+    raise _inexact(where, 'model', 'it has byte_fallback')
+  vocab = _vocab(model.get('vocab'), where)
+  if model.get('unk_id') != 2 or tuple(p for p, _ in vocab[:3]) != _SPECIAL:
+    raise _inexact(where, 'model', f'it does not begin with {_SPECIAL}')
+  num_pieces = len(vocab)
+  while _SENTINEL.fullmatch(vocab[num_pieces - 1][0]):
+    num_pieces -= 1
+  tail = [piece for piece, _ in vocab[num_pieces:]]
+  added = {
+    i: token
+    for token, i in _json_tokens(content, f'{where}:')
+    if i is not None and i >= num_pieces
+  }
+  if not set(tail) <= set(added.values()):
+    raise _inexact(where, 'added_tokens', 'its sentinels are not among them')
+  tail = [added.get(num_pieces + i, '') for i in range(len(added))]
+  if tail != [f'<extra_id_{i}>' for i in reversed(range(len(tail)))]:
+    raise _inexact(
+      where,
+      'added_tokens',
+      'its sentinels are not numbered as those of T5, <extra_id_0> last',
     )
-  extra_ids = 0
-  while re.fullmatch(_SENTINEL, vocab[-1 - extra_ids][0]):
-    extra_ids += 1
-  tail = [piece for piece, _ in vocab[len(vocab) - extra_ids :]]
-  if tail != [f'<extra_id_{i}>' for i in reversed(range(extra_ids))]:
-    raise errors.UserError(
-      f'{where} does not number its sentinels as T5 does, <extra_id_0> last.'
+  return _model_proto(vocab[:num_pieces], table), len(tail)
+
+
+def _read_json(
+  folder: epath.Path, content: Mapping[str, Any], config: Mapping[str, Any]
+) -> vocabulary_lib.Vocabulary:
+  """Reads tokenizer.json."""
+  path = folder / JSON_FILE
+  model, extra_ids = from_json(content, str(path))
+  found = vocabulary_lib.Vocabulary(path, extra_ids, model)
+  if fault := export_fault(found):
+    raise _inexact(path, 'model', fault)
+  if config.get('add_prefix_space') is False:
+    raise InexactTokenizerError(
+      f'{folder / CONFIG_FILE} has add_prefix_space = false, which versions of '
+      'transformers read otherwise. Give the SentencePiece model that the '
+      'model was trained with (--vocabulary).'
     )
-  return _model_proto(vocab[: len(vocab) - extra_ids], table), extra_ids
+  return found
 
 
-def _checked(vocabulary, vocab_size, folder):
-  if vocabulary.size > vocab_size:
-    raise errors.UserError(
-      f'The tokenizer in {folder} has {vocabulary.size} ids, but the model '
-      f'embeds only {vocab_size}.'
-    )
-  return vocabulary
+def _chosen(
+  plain: vocabulary_lib.Vocabulary, of_json: vocabulary_lib.Vocabulary
+) -> vocabulary_lib.Vocabulary:
+  """Chooses between spiece.model, without sentinels, and tokenizer.json."""
+  found = vocabulary_lib.first_difference(plain, of_json)
+  if found is None:
+    return vocabulary_lib.Vocabulary(plain.path, of_json.extra_ids)
+  text, plain_ids, ids = found
+  logger.warning(
+    '%s and %s differ: %s is %s in one and %s in the other. The other is used, '
+    'as transformers does.',
+    plain,
+    of_json.path.name,
+    checks.shown(text),
+    checks.shown(plain_ids),
+    checks.shown(ids),
+  )
+  return of_json
 
 
-def _added_tokens(
-  folder: epath.Path, config: Mapping[str, Any], content: Mapping[str, Any]
-) -> Iterator[str]:
-  """Yields every token that is kept outside the vocabulary's pieces."""
-  for token in content.get('added_tokens', []):
-    yield token['content']
-  for token in config.get('added_tokens_decoder', {}).values():
-    yield token['content'] if isinstance(token, Mapping) else str(token)
-  yield from _read_json(folder / 'added_tokens.json')
-  for key in ('additional_special_tokens', 'extra_special_tokens'):
-    for token in config.get(key) or ():
-      yield token['content'] if isinstance(token, Mapping) else str(token)
-
-
-def _check_added(folder, config, content):
-  """Raises UserError at tokens that a user added to SentencePiece's."""
+def _check_not_added(folder: epath.Path, tokens: Sequence[str]) -> None:
+  """Raises InexactTokenizerError at tokens that a user added."""
   foreign = sorted(
-    {
-      token
-      for token in _added_tokens(folder, config, content)
-      if token not in _SPECIAL and not re.fullmatch(_SENTINEL, token)
-    }
+    token
+    for token in set(tokens) - set(_SPECIAL)
+    if not _SENTINEL.fullmatch(token)
   )
   if foreign:
-    raise errors.UserError(
+    raise InexactTokenizerError(
       f'The tokenizer in {folder} has added tokens, which SentencePiece '
-      f'cannot have: {", ".join(map(repr, foreign[:8]))}. Its weights can be '
-      'loaded, but not its vocabulary.'
+      f'cannot have: {", ".join(map(checks.shown, foreign[:8]))}. Its weights '
+      'can be loaded, but not its vocabulary.'
     )
 
 
-def _sentinels(folder, config, content) -> set[str]:
-  return {
-    token
-    for token in _added_tokens(folder, config, content)
-    if re.fullmatch(_SENTINEL, token)
-  }
+def _check_tokens(
+  folder: epath.Path,
+  config: Mapping[str, Any],
+  tokens: Sequence[tuple[str, Any]],
+  vocabulary: vocabulary_lib.AnyVocabulary,
+) -> None:
+  """Checks the ids of special tokens and sentinels.
+
+  Args:
+    folder: of the model.
+    config: tokenizer_config.json.
+    tokens: (token, id, or None where the file does not say).
+    vocabulary: as read.
+
+  Raises:
+    InexactTokenizerError: they are not those of a T5.
+  """
+  names = ('pad_token', 'eos_token', 'unk_token')
+  for name, expected in zip(names, _SPECIAL, strict=True):
+    token = config.get(name)
+    if token is None:
+      continue
+    token = _token(token, f'{folder / CONFIG_FILE}: {name}')
+    if token != expected:
+      raise InexactTokenizerError(
+        f'{folder / CONFIG_FILE} has {name} = {checks.shown(token)}, and T5 '
+        f'has {expected!r}. Its weights can be loaded, but not its vocabulary.'
+      )
+  for token, i in tokens:
+    if token in _SPECIAL:
+      fits = i in (None, _SPECIAL.index(token))
+    else:
+      ids = vocabulary.encode(token)
+      fits = _is_one_token(token, vocabulary) and i in (None, *ids)
+    if not fits:
+      raise InexactTokenizerError(
+        f'The tokenizer in {folder} gives {token!r} the id {i}, which T5 does '
+        'not. Its weights can be loaded, but not its vocabulary.'
+      )
 
 
-def _normalizer_table(normalizer: Any) -> tuple[bytes, str | None]:
-  """Returns SentencePiece's table of characters, and what is wrong, if so."""
-  steps = [normalizer]
-  if normalizer and normalizer.get('type') == 'Sequence':
-    steps = normalizer['normalizers']
-  table = b''
-  for step in steps:
-    kind = step and step.get('type')
-    if kind == 'Precompiled' and not table:
-      table = base64.b64decode(step['precompiled_charsmap'])
-    elif not (
-      kind == 'Strip'
-      or (kind == 'Replace' and step['pattern'] == {'Regex': ' {2,}'})
-    ):  # Those two SentencePiece does anyway.
-      return b'', f'it normalises with {kind}'
-  return table, None if table else 'it has no table of characters'
+def _check_size(size: int, vocab_size: int, folder: epath.Path) -> None:
+  if size > vocab_size:
+    raise errors.UserError(
+      f'The tokenizer in {folder} has {size} ids, but the model embeds only '
+      f'{vocab_size}.'
+    )
 
 
-def _splits_at_spaces(pre_tokenizer: Any) -> bool:
-  steps = [pre_tokenizer or {}]
-  if steps[0].get('type') == 'Sequence':
-    steps = steps[0]['pretokenizers']
-  kinds = [step.get('type') for step in steps]
-  return kinds in (['Metaspace'], ['WhitespaceSplit', 'Metaspace'])
+def _is_one_token(text: str, vocabulary: vocabulary_lib.AnyVocabulary) -> bool:
+  ids = vocabulary.encode(text)
+  return len(ids) == 1 and ids != [vocabulary.unk_id]
 
 
-def _read_json(path: epath.Path) -> dict[str, Any]:
-  """Reads a JSON object; empty if there is no file."""
-  return weight_files.read_json(path) if path.exists() else {}
+def _token(value: Any, name: str) -> str:
+  """Returns the text of a token, which files write in two ways."""
+  if isinstance(value, Mapping):
+    value = value.get('content')
+  return checks.string(name, value, allow_empty=True)
+
+
+def _config_tokens(
+  config: Mapping[str, Any], where: str
+) -> Iterator[tuple[str, int | None]]:
+  """Yields (token, id or None) of tokenizer_config.json."""
+  decoder = config.get('added_tokens_decoder') or {}
+  if not isinstance(decoder, Mapping):
+    raise _malformed(f'{where} added_tokens_decoder', decoder, 'an object')
+  for key, token in decoder.items():
+    if not re.fullmatch(r'\d{1,9}', key):
+      raise _malformed(f'{where} a key of added_tokens_decoder', key, 'an id')
+    yield _token(token, f'{where} added_tokens_decoder.{key}'), int(key)
+  for name in _TOKEN_LISTS:
+    tokens = config.get(name) or ()
+    if isinstance(tokens, Mapping):  # Name -> token.
+      tokens = tuple(tokens.values())
+    if isinstance(tokens, str) or not isinstance(tokens, Sequence):
+      raise _malformed(f'{where} {name}', tokens, 'a list')
+    for token in tokens:
+      yield _token(token, f'{where} {name}'), None
+
+
+def _added_ids(
+  added: Mapping[str, Any], where: str
+) -> Iterator[tuple[str, int]]:
+  """Yields (token, id) of added_tokens.json."""
+  for token, i in added.items():
+    yield token, checks.integer(f'{where} {checks.shown(token)}', i, 0)
+
+
+def _json_tokens(
+  content: Mapping[str, Any], where: str
+) -> Iterator[tuple[str, int | None]]:
+  """Yields (token, id or None) of tokenizer.json."""
+  tokens = content.get('added_tokens') or ()
+  if isinstance(tokens, str) or not isinstance(tokens, Sequence):
+    raise _malformed(f'{where} added_tokens', tokens, 'a list')
+  for token in tokens:
+    text = _token(token, f'{where} added_tokens')
+    i = token.get('id') if isinstance(token, Mapping) else None
+    if i is not None:
+      checks.integer(f'{where} added_tokens: id of {text!r:.40}', i, 0)
+    yield text, i
+
+
+def _kind(component: Mapping[str, Any]) -> str:
+  """Returns a component's type; short, whatever it is."""
+  kind = component.get('type')
+  return f'{kind:.40}' if isinstance(kind, str) else checks.shown(kind)
+
+
+def _steps(component: Any, key: str) -> list[Mapping[str, Any]]:
+  """Returns the steps of a component, which may be a sequence of some."""
+  steps = [component]
+  if isinstance(component, Mapping) and component.get('type') == 'Sequence':
+    steps = component.get(key)
+  if not isinstance(steps, list):
+    steps = [steps]
+  return [step if isinstance(step, Mapping) else {} for step in steps]
+
+
+def _normalizer(normalizer: Any) -> tuple[bytes, bool, str]:
+  """Reads a normaliser.
+
+  Returns:
+    SentencePiece's table of characters, whether spaces at the end and doubled
+    ones are removed, and what SentencePiece does otherwise, or ''.
+  """
+  steps = _steps(normalizer, 'normalizers')
+  kinds = [_kind(step) for step in steps]
+  if 'Precompiled' not in kinds:
+    known = ('Strip', 'Replace', 'None')
+    other = next((kind for kind in kinds if kind not in known), None)
+    fault = f'it is {other}' if other else 'it has no table of characters'
+    return b'', False, fault
+  if kinds[0] != 'Precompiled':
+    return b'', False, f'{kinds[0]} is before Precompiled'
+  # The order counts: Strip does not remove what Replace writes.
+  rest = steps[1:]
+  strips = bool(rest) and (
+    rest[0].get('type') == 'Strip' and rest[0].get('strip_right') is True
+  )
+  collapses = strips and len(rest) == 2 and _collapses_spaces(rest[1])
+  if len(rest) > strips + collapses:
+    return b'', False, f'{kinds[1 + strips]} is not as in a tokenizer of T5'
+  try:
+    table = base64.b64decode(steps[0]['precompiled_charsmap'], validate=True)
+  except (KeyError, TypeError, ValueError, binascii.Error):
+    table = b''
+  fault = '' if table else 'its precompiled_charsmap is not Base64'
+  return table, collapses, fault
+
+
+def _collapses_spaces(step: Mapping[str, Any]) -> bool:
+  return (
+    step.get('type') == 'Replace'
+    and step.get('pattern') == {'Regex': ' {2,}'}
+    and step.get('content') in (' ', _SPACE)
+  )
+
+
+def _pre_tokenizer_fault(pre_tokenizer: Any, collapses: bool) -> str:
+  """Says what of a pre-tokenizer SentencePiece does otherwise, or ''.
+
+  Args:
+    pre_tokenizer: a step, or a sequence of some.
+    collapses: whether spaces are already collapsed.
+  """
+  steps = _steps(pre_tokenizer, 'pretokenizers')
+  kinds = [_kind(step) for step in steps]
+  at_spaces = kinds == ['WhitespaceSplit', 'Metaspace']
+  if not at_spaces and kinds != ['Metaspace']:
+    names = ' and '.join(kinds[:8])
+    return f'it is {names}, not WhitespaceSplit and Metaspace'
+  if not at_spaces and not collapses:
+    return 'Metaspace without WhitespaceSplit keeps doubled spaces'
+  step = steps[-1]
+  if step.get('replacement') != _SPACE:
+    return f'Metaspace writes {checks.shown(step.get("replacement"))}'
+  # After WhitespaceSplit, the first word alone would have a space.
+  schemes = ('always',) if at_spaces else ('always', 'first')
+  if step.get('prepend_scheme', 'always') not in schemes or not step.get(
+    'add_prefix_space', True
+  ):
+    return 'Metaspace does not add a space before a text'
+  return ''
+
+
+def _post_processor_fault(processor: Any) -> str:
+  """Says how a text ends otherwise than in </s>, or ''."""
+  try:
+    (text, end) = processor['single']
+    if (
+      processor['type'] == 'TemplateProcessing'
+      and text['Sequence']['id'] == 'A'
+      and end['SpecialToken']['id'] == _SPECIAL[1]
+      and processor['special_tokens'][_SPECIAL[1]]['ids'] == [1]
+    ):
+      return ''
+  except (KeyError, TypeError, ValueError):
+    pass
+  return f'it does not put {_SPECIAL[1]} alone behind a text'
+
+
+def _decoder_fault(decoder: Any) -> str:
+  """Says what is no decoder of SentencePiece's pieces, or ''."""
+  for step in _steps(decoder, 'decoders'):
+    kind = _kind(step)
+    is_space = step.get('replacement') == _SPACE or (
+      step.get('pattern') == {'String': _SPACE} and step.get('content') == ' '
+    )
+    if not (
+      (kind in ('Metaspace', 'Replace') and is_space)
+      or kind == 'Fuse'
+      or (kind == 'Strip' and step.get('content') == ' ')
+    ):
+      return f'it is {kind}'
+  return ''
+
+
+def _vocab(vocab: Any, where: str) -> list[tuple[str, float]]:
+  """Checks the pieces of a Unigram model."""
+  if not isinstance(vocab, list) or len(vocab) < len(_SPECIAL):
+    raise _malformed(f'{where}: model.vocab', vocab, 'a list of pieces')
+  for i, entry in enumerate(vocab):
+    if not (
+      isinstance(entry, list)
+      and len(entry) == 2
+      and isinstance(entry[0], str)
+      and isinstance(entry[1], int | float)
+      and not isinstance(entry[1], bool)
+    ):
+      raise _malformed(
+        f'{where}: model.vocab[{i}]', entry, 'a piece and its score'
+      )
+  return [(piece, float(score)) for piece, score in vocab]
+
+
+def _inexact(
+  where: epath.PathLike, component: str, fault: str
+) -> InexactTokenizerError:
+  return InexactTokenizerError(
+    f'{where} cannot be read exactly: {component}: {fault}. Give a '
+    'SentencePiece model that encodes texts as it does (--vocabulary).'
+  )
+
+
+def _malformed(name: str, value: Any, allowed: str) -> errors.UserError:
+  return errors.UserError(
+    f'{name} must be {allowed}; got {checks.shown(value)}.'
+  )
 
 
 def _model_proto(vocab: Sequence[tuple[str, float]], table: bytes) -> bytes:
-  """Returns a serialised ModelProto; see `vocabulary.piece_proto`."""
-  field = vocabulary_lib.proto_field
-  special = (
-    vocabulary_lib.CONTROL,
-    vocabulary_lib.CONTROL,
-    vocabulary_lib.UNKNOWN,
-  )
-  proto = b''
+  """Returns a serialised ModelProto."""
+  special = (_Piece.CONTROL, _Piece.CONTROL, _Piece.UNKNOWN)
+  proto = sentencepiece_model_pb2.ModelProto()
   for i, (piece, score) in enumerate(vocab):
-    kind = special[i] if i < len(special) else vocabulary_lib.NORMAL
-    if re.fullmatch(f'{vocabulary_lib.SPACE}?{_SENTINEL}', piece):
-      kind = vocabulary_lib.USER_DEFINED  # Found before all others.
-    proto += vocabulary_lib.piece_proto(piece, score, kind)
-  trainer = field(3, 1) + field(4, len(vocab))  # UNIGRAM, vocab_size
-  for number, special_id in ((40, 2), (41, -1), (42, 1), (43, 0)):
-    trainer += field(number, special_id)  # unk_id, bos_id, eos_id, pad_id
-  normalizer = field(1, b'nmt_nfkc') + field(2, table)
-  for number in (3, 4, 5):  # add_dummy_prefix, remove_extra_whitespaces, escape
-    normalizer += field(number, 1)
-  return proto + field(2, trainer) + field(3, normalizer)
+    kind = special[i] if i < len(special) else _Piece.NORMAL
+    if _SENTINEL_PIECE.fullmatch(piece):
+      kind = _Piece.USER_DEFINED  # Found before all others.
+    proto.pieces.add(piece=piece, score=score, type=kind)
+  proto.trainer_spec.model_type = _Trainer.UNIGRAM
+  proto.trainer_spec.vocab_size = len(vocab)
+  proto.trainer_spec.pad_id, proto.trainer_spec.eos_id = 0, 1
+  proto.trainer_spec.unk_id, proto.trainer_spec.bos_id = 2, -1
+  proto.normalizer_spec.name = 'nmt_nfkc'
+  proto.normalizer_spec.precompiled_charsmap = table
+  # Without doubled spaces, with one before the text, all written as SPACE.
+  proto.normalizer_spec.add_dummy_prefix = True
+  proto.normalizer_spec.remove_extra_whitespaces = True
+  proto.normalizer_spec.escape_whitespaces = True
+  return proto.SerializeToString(deterministic=True)

@@ -7,13 +7,13 @@ tensors, so these files need PyTorch to be read; safetensors need nothing.
 """
 
 import os
-import pickle
 
 from etils import epath
 import jax.numpy as jnp
 import numpy as np
 
 from pid_jax import errors
+from pid_jax import files
 from pid_jax.checkpoints import tensors as tensors_lib
 
 
@@ -30,7 +30,7 @@ def open_file(path: epath.PathLike) -> dict[str, tensors_lib.Tensor]:
     UserError: PyTorch is not installed, the file is damaged, or it holds more
       than tensors.
   """
-  path = epath.Path(path)
+  path = files.check_regular(path, 'the weights')
   try:
     import torch
   except ImportError as e:
@@ -43,19 +43,15 @@ def open_file(path: epath.PathLike) -> dict[str, tensors_lib.Tensor]:
   try:
     state = _load(torch, path)
     tensors = {name: _tensor(torch, name, x) for name, x in state.items()}
-  except (
-    pickle.UnpicklingError,
-    RuntimeError,
-    EOFError,
-    OSError,
-    ValueError,
-    KeyError,
-    TypeError,
-    AttributeError,
-  ) as e:
-    reason = str(e).strip().split('\n')[0]
+  except Exception as e:  # Whatever a damaged file makes PyTorch raise.
+    # PyTorch's own words advise to switch weights_only off, which runs code.
+    reason = str(e).strip().split('\n')[0][:160]
+    is_told = reason and 'weights' not in reason.lower()
     raise errors.UserError(
-      f'{path} is damaged, or holds more than tensors ({reason}).'
+      f'{path} is damaged, or holds more than tensors'
+      f'{f" ({reason})" if is_told else ""}; what is not a tensor is never '
+      'loaded, since it could run code. Download it again, or get the '
+      'model.safetensors of the model.'
     ) from e
   return tensors
 
@@ -70,7 +66,7 @@ def _load(torch, path: epath.Path):
 
 
 def _tensor(torch, name: str, tensor) -> tensors_lib.Tensor:
-  if not isinstance(tensor, torch.Tensor):
+  if not isinstance(tensor, torch.Tensor) or not isinstance(name, str):
     raise TypeError(f'{name} is no tensor')
   if tensor.dtype == torch.bfloat16:  # NumPy has no such type.
     array = tensor.view(torch.int16).numpy().view(jnp.bfloat16)

@@ -40,7 +40,7 @@ class Beams:
 
   Attributes:
     tokens: int32 [B, U, W, T]; each ends with EOS, unless no beam of the prompt
-      reached EOS within T tokens; then 0. Zeros where there is no output.
+      reached EOS before the cut; then 0. Zeros where there is no output.
     scores: float32 [B, U, W], log-probability divided by the length penalty,
       falling along W; -inf where there is no output.
     log_probs: float32 [B, U, W], natural logarithm of the model's probability
@@ -107,6 +107,7 @@ def beam_search(
   beam_size: int,
   length_penalty: float | int | Float32[Array, ''] = 0.6,
   min_new_tokens: int | Int32[Array, ''] = 0,
+  token_limit: int | Int32[Array, ''] | None = None,
   row_mask: Bool[Array, 'B U'] | None = None,
   tries: constraints.Tries | None = None,
   roots: Int32[Array, 'B U'] | None = None,
@@ -124,6 +125,7 @@ def beam_search(
       ((5 + length) / 6)^alpha, where the length includes EOS: 0 favours the
       likeliest output, larger values favour longer ones.
     min_new_tokens: see `generation.generate`, also for the arguments below.
+    token_limit: where outputs are cut, at most T, or None: T.
     row_mask: bool [B, U], the rows to decode. None: see `tokens.present_rows`.
     tries: a table or None. The best string of a set of at most `beam_size` is
       always found.
@@ -158,6 +160,7 @@ def beam_search(
     beam_size,
     length_penalty,
     min_new_tokens,
+    max_new_tokens if token_limit is None else token_limit,
     tries,
   )
   state = search.start(
@@ -179,6 +182,7 @@ class _Search:
   beam_size: int
   length_penalty: float | int | Float32[Array, '']
   min_new_tokens: int | Int32[Array, '']
+  token_limit: int | Int32[Array, '']
   tries: constraints.Tries | None
 
   def start(
@@ -232,13 +236,13 @@ class _Search:
 
   def is_unfinished(self, state: State) -> Bool[Array, '']:
     """Whether a live sequence can still overtake a finished one."""
-    # Log-probabilities only fall, and no penalty exceeds that of T tokens.
+    # Log-probabilities only fall, and no penalty exceeds that of the longest.
     best = state.live_log_probs[:, 0]
     reachable = best / jnp.maximum(
-      self._penalty(self.max_new_tokens), self._penalty(state.step + 1)
+      self._penalty(self.token_limit), self._penalty(state.step + 1)
     )
     can_improve = _exists(best) & (reachable > state.finished_scores[:, -1])
-    return (state.step < self.max_new_tokens) & jnp.any(can_improve)
+    return (state.step < self.token_limit) & jnp.any(can_improve)
 
   def collect(self, state: State, num_inputs: int) -> Beams:
     """Returns the outputs of a search that has ended."""

@@ -33,7 +33,7 @@ class Generated:
   """The outputs of a batch.
 
   Attributes:
-    tokens: int32 [B, U, T]; ends with EOS unless cut at T tokens, then 0.
+    tokens: int32 [B, U, T]; ends with EOS unless it was cut, then 0.
       Masked rows hold 0 only.
     log_probs: float32 [B, U], natural logarithm of the probability of the
       tokens, EOS included, under the model's distribution, whichever sampler
@@ -62,6 +62,7 @@ def generate(
   *,
   max_new_tokens: int,
   min_new_tokens: int | Int32[Array, ''] = 0,
+  token_limit: int | Int32[Array, ''] | None = None,
   sampler: sampling.Sampler = sampling.GREEDY,
   prompt_lookup: prompt_lookup_lib.PromptLookup | None = None,
   rng: PRNGKeyArray | None = None,
@@ -82,10 +83,12 @@ def generate(
     prompt_tokens: int32 [B, U, P], padded with 0 on the right, without a start
       token. P may be 0: each sequence then begins at the start token, as in a
       stock T5.
-    max_new_tokens: T, at least 1, EOS included.
+    max_new_tokens: T, at least 1, EOS included. A program has a fixed T.
     min_new_tokens: number of tokens before which EOS is not allowed in
       unconstrained sequences; may be traced. With the value of
       `max_new_tokens`, every output has T tokens, for timing.
+    token_limit: where outputs are cut, EOS included: from 1 to T. It may be
+      traced, so that one program serves many lengths. None: T.
     sampler: chooses the tokens.
     prompt_lookup: how to draft tokens that the output may copy from the input
       or the prompt, or to which `tries` leave no alternative; None: no drafts.
@@ -117,6 +120,7 @@ def generate(
     encoder_input_tokens,
     prompt_tokens,
     min_new_tokens=min_new_tokens,
+    token_limit=token_limit,
     rng=rng,
     sequence_ids=sequence_ids,
     row_mask=row_mask,
@@ -130,9 +134,16 @@ def generate(
       state,
       max_unfinished=width,
       min_new_tokens=min_new_tokens,
+      token_limit=token_limit,
     )
     state = loop.compact(state, width)
-  state = loop.advance(settings, params, state, min_new_tokens=min_new_tokens)
+  state = loop.advance(
+    settings,
+    params,
+    state,
+    min_new_tokens=min_new_tokens,
+    token_limit=token_limit,
+  )
   return Generated(*state.output(), state.num_steps, state.num_row_steps)
 
 

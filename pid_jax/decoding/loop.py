@@ -78,8 +78,8 @@ class Sequences:
       last; prompt_lookup.NO_TOKEN where there are fewer. One token without
       prompt lookup.
     acceptance_rates: float32 [A], see prompt_lookup.update_rates.
-    done: bool [A], whether a sequence has its EOS or T tokens, or was masked
-      from the start.
+    done: bool [A], whether a sequence has its EOS or as many tokens as it may,
+      or was masked from the start.
     keys: random keys [A].
     sources: int32 [A, source], see prompt_lookup.sources; source is 0 without
       prompt lookup.
@@ -165,6 +165,7 @@ def start(
   prompt_tokens: Int32[Array, 'B U P'],
   *,
   min_new_tokens: int | Int32[Array, ''] = 0,
+  token_limit: int | Int32[Array, ''] | None = None,
   rng: PRNGKeyArray | None = None,
   sequence_ids: Int32[Array, ' B'] | None = None,
   row_mask: Bool[Array, 'B U'] | None = None,
@@ -179,6 +180,7 @@ def start(
     encoder_input_tokens: int32 [B, S].
     prompt_tokens: int32 [B, U, P].
     min_new_tokens: see `generation.generate`, also for the arguments below.
+    token_limit: at most T, or None: T.
     rng: random key or None.
     sequence_ids: int32 [B] or None.
     row_mask: bool [B, U] or None.
@@ -238,7 +240,12 @@ def start(
   # The last logits of the prompts give the first tokens; from then on each step
   # reads the newest token.
   return _choose(
-    settings, state, logits[:, None], min_new_tokens, *_no_drafts(state)
+    settings,
+    state,
+    logits[:, None],
+    min_new_tokens,
+    settings.max_new_tokens if token_limit is None else token_limit,
+    *_no_drafts(state),
   )
 
 
@@ -251,6 +258,7 @@ def advance(
   max_active: int | Int32[Array, ''] = 0,
   lockstep: bool = True,
   min_new_tokens: int | Int32[Array, ''] = 0,
+  token_limit: int | Int32[Array, ''] | None = None,
 ) -> State:
   """Takes steps until few sequences of each input, or few inputs, are left.
 
@@ -265,10 +273,13 @@ def advance(
     lockstep: whether all unfinished sequences have equally many tokens, which
       `start` and steps without drafts guarantee.
     min_new_tokens: see `generation.generate`.
+    token_limit: see `generation.generate`.
 
   Returns:
     The state with the same A sequences.
   """
+  if token_limit is None:
+    token_limit = settings.max_new_tokens
 
   def is_needed(state: State) -> Bool[Array, '']:
     left = jnp.sum(~state.sequences.done.reshape(state.num_inputs, -1), axis=1)
@@ -297,7 +308,13 @@ def advance(
     )
     state = state.replace(cache=cache)
     return _choose(
-      settings, state, logits, min_new_tokens, drafts, draft_lengths
+      settings,
+      state,
+      logits,
+      min_new_tokens,
+      token_limit,
+      drafts,
+      draft_lengths,
     )
 
   def take_step(state: State) -> State:
@@ -321,7 +338,7 @@ def advance(
         sequences.nodes, tokens, lengths
       )
     # The token after a draft costs nothing more, and needs a position.
-    room = settings.max_new_tokens - sequences.counts - 1
+    room = token_limit - sequences.counts - 1
     lengths = jnp.where(sequences.done, 0, jnp.minimum(lengths, room))
     return state, tokens, lengths
 
@@ -366,6 +383,7 @@ def _choose(
   state: State,
   logits: Float32[Array, 'A Q V'],
   min_new_tokens: int | Int32[Array, ''],
+  token_limit: int | Int32[Array, ''],
   drafts: Int32[Array, 'A Q-1'],
   draft_lengths: Int32[Array, ' A'],
 ) -> State:
@@ -376,6 +394,7 @@ def _choose(
     state: before.
     logits: float32 [A, Q, V], after the newest token and Q - 1 drafted ones.
     min_new_tokens: see `generation.generate`.
+    token_limit: see `generation.generate`.
     drafts: int32 [A, Q - 1], the drafted tokens.
     draft_lengths: int32 [A], the length of each draft.
 
@@ -444,7 +463,7 @@ def _choose(
       ),
       done=sequences.done
       | jnp.any(ends & is_new, axis=1)
-      | (counts >= settings.max_new_tokens),
+      | (counts >= token_limit),
     ),
   )
 

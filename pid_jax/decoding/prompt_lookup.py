@@ -22,6 +22,7 @@ import dataclasses
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float32, Int32
 
+from pid_jax import checks
 from pid_jax import errors
 from pid_jax.decoding import tokens as tokens_lib
 
@@ -32,6 +33,14 @@ NO_TOKEN = -1  # Matches nothing.
 # adds to the estimate, up to the initial one.
 FIRST_RATE = 0.4
 _RECOVERY = 1 / 256
+
+# Greatest values. Each token of an n-gram is a part of the program.
+_MOST = {
+  'max_draft_tokens': 1 << 10,
+  'min_ngram': 64,
+  'max_ngram': 64,
+  'tokens_per_step': 1 << 20,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +59,8 @@ class PromptLookup:
       small, float32): 28. Accelerators should need more; that was not measured.
 
   Raises:
-    UserError: a number is below 1, or min_ngram above max_ngram.
+    UserError: no whole number, out of range (1,024 drafted tokens and n-grams
+      of 64 at most), or min_ngram above max_ngram.
   """
 
   max_draft_tokens: int = 8
@@ -59,10 +69,13 @@ class PromptLookup:
   tokens_per_step: int = 32
 
   def __post_init__(self):
-    if min(dataclasses.astuple(self)) < 1 or self.min_ngram > self.max_ngram:
+    for name, most in _MOST.items():
+      value = checks.integer(name, getattr(self, name), 1, most)
+      object.__setattr__(self, name, value)
+    if self.min_ngram > self.max_ngram:
       raise errors.UserError(
-        'All numbers of a PromptLookup must be at least 1, and min_ngram at '
-        f'most max_ngram. Got {self}.'
+        f'min_ngram must be at most max_ngram, {self.max_ngram}; got '
+        f'{self.min_ngram}.'
       )
 
   def pays(self, num_rows: int) -> bool:

@@ -13,13 +13,16 @@ All work on the logits of one position, float32 [V], where forbidden tokens are
 token.
 """
 
+from collections.abc import Hashable
 import dataclasses
+import inspect
 from typing import Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float32, Int32, PRNGKeyArray
 
+from pid_jax import checks
 from pid_jax import errors
 
 
@@ -77,11 +80,21 @@ class Sample:
 
   Attributes:
     filters: applied one after another; none: the model's distribution.
+
+  Raises:
+    UserError: a filter is not a function that can be hashed.
   """
 
   filters: tuple[Filter, ...]
 
   def __init__(self, *filters: Filter):
+    for f in filters:
+      is_value = callable(f) and isinstance(f, Hashable)
+      if not is_value or inspect.isclass(f):
+        raise errors.UserError(
+          'A filter of Sample must be a decoding.Filter, such as TopK(40); got '
+          f'{checks.shown(f)}.'
+        )
     object.__setattr__(self, 'filters', filters)
 
   def __call__(
@@ -100,20 +113,23 @@ class Temperature:
   """Divides the logits: below 1 sharpens the distribution, above 1 flattens it.
 
   Attributes:
-    temperature: positive; for 0 use `Greedy`.
+    temperature: from 1e-6 to 1e6; for 0 use `Greedy`.
 
   Raises:
-    UserError: the temperature is not positive.
+    UserError: the temperature is out of range.
   """
 
   temperature: float
 
   def __post_init__(self):
-    if not self.temperature > 0:
+    # Beyond these, logits overflow or vanish in float32.
+    value = checks.number('temperature', self.temperature, 0, 1e6)
+    if value < 1e-6:
       raise errors.UserError(
-        f'temperature must be positive, got {self.temperature}; greedy '
-        'decoding is the sampler Greedy().'
+        f'temperature must be at least 1e-06; got {self.temperature}. Greedy '
+        'decoding is the sampler Greedy(), the default.'
       )
+    object.__setattr__(self, 'temperature', value)
 
   def __call__(self, logits: Float32[Array, ' V']) -> Float32[Array, ' V']:
     """See `Filter`."""
@@ -125,17 +141,16 @@ class TopK:
   """Keeps the k likeliest tokens, and all as likely as the last of them.
 
   Attributes:
-    k: at least 1; more than there are tokens keeps all.
+    k: at least 1 (and below 2^31); more than there are tokens keeps all.
 
   Raises:
-    UserError: k is below 1.
+    UserError: k is no whole number, or out of range.
   """
 
   k: int
 
   def __post_init__(self):
-    if self.k < 1:
-      raise errors.UserError(f'top-k must keep at least 1 token, got {self.k}.')
+    object.__setattr__(self, 'k', checks.integer('top_k', self.k, 1, 2**31 - 1))
 
   def __call__(self, logits: Float32[Array, ' V']) -> Float32[Array, ' V']:
     """See `Filter`."""
@@ -160,8 +175,8 @@ class TopP:
   p: float
 
   def __post_init__(self):
-    if not 0 < self.p <= 1:
-      raise errors.UserError(f'top-p must be in (0, 1], got {self.p}.')
+    value = checks.number('top_p', self.p, most=1, above=0)
+    object.__setattr__(self, 'p', value)
 
   def __call__(self, logits: Float32[Array, ' V']) -> Float32[Array, ' V']:
     """See `Filter`."""

@@ -98,6 +98,7 @@ def insert(
   prompt_tokens: Int32[Array, 'B U P'],
   *,
   min_new_tokens: int | Int32[Array, ''] = 0,
+  token_limit: int | Int32[Array, ''] | None = None,
   rng: PRNGKeyArray | None = None,
   sequence_ids: Int32[Array, ' B'] | None = None,
   row_mask: Bool[Array, 'B U'] | None = None,
@@ -112,6 +113,7 @@ def insert(
     encoder_input_tokens: int32 [B, S], S at most that of the slots.
     prompt_tokens: int32 [B, U, P], P at most that of the slots; any U.
     min_new_tokens: see `generation.generate`, also for the arguments below.
+    token_limit: at most T, or None: T.
     rng: random key or None.
     sequence_ids: int32 [B] or None.
     row_mask: bool [B, U] or None.
@@ -129,6 +131,7 @@ def insert(
     encoder_input_tokens,
     prompt_tokens,
     min_new_tokens=min_new_tokens,
+    token_limit=token_limit,
     rng=rng,
     sequence_ids=sequence_ids,
     row_mask=row_mask,
@@ -142,6 +145,7 @@ def insert(
       batch,
       max_unfinished=num_rows,
       min_new_tokens=min_new_tokens,
+      token_limit=token_limit,
     )
     batch = loop.compact(batch, num_rows)
   is_active = jnp.any(~batch.sequences.done.reshape(num_inputs, -1), axis=1)
@@ -167,6 +171,7 @@ def generate_step(
   *,
   max_active: int | Int32[Array, ''],
   min_new_tokens: int | Int32[Array, ''] = 0,
+  token_limit: int | Int32[Array, ''] | None = None,
 ) -> tuple[loop.State, Bool[Array, ' G'], loop.Output]:
   """Takes steps until few slots are active.
 
@@ -177,6 +182,7 @@ def generate_step(
     max_active: the loop stops when no more slots than this have unfinished
       sequences. It may be traced.
     min_new_tokens: see `generation.generate`.
+    token_limit: see `generation.generate`.
 
   Returns:
     The state; bool [G], whether a slot has no unfinished sequences; and the
@@ -189,6 +195,7 @@ def generate_step(
     max_active=max_active,
     lockstep=False,
     min_new_tokens=min_new_tokens,
+    token_limit=token_limit,
   )
   has_ended = jnp.all(
     state.sequences.done.reshape(state.num_inputs, -1), axis=1

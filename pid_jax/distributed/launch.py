@@ -11,7 +11,9 @@ import logging
 import os
 import re
 
+from pid_jax import checks
 from pid_jax import errors
+from pid_jax import flag_types
 
 logger = logging.getLogger('pid_jax.distributed')
 
@@ -20,6 +22,9 @@ _ENVIRONMENT = {  # JAX itself reads the first only.
   'num_processes': 'JAX_NUM_PROCESSES',
   'process_id': 'JAX_PROCESS_ID',
 }
+_MOST_PROCESSES = 1 << 20
+_MOST_SECONDS = 10 * 24 * 3600
+
 # Flags that may differ between the processes of a run.
 FLAGS = (
   *_ENVIRONMENT,
@@ -32,7 +37,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
   """Adds the flags of a command that runs on many hosts; named as in JAX."""
   flags = parser.add_argument_group(
     'many hosts',
-    'The same command on every host; TPU pods, SLURM, Open MPI and indexed '
+    'The same command on every host; TPU pods, SLURM, Open MPI and indexed\n'
     'jobs of Kubernetes need no flags (docs/launch.md).',
   )
   add = flags.add_argument
@@ -43,26 +48,26 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
   )
   add(
     '--num_processes',
-    type=int,
+    type=flag_types.integer(1, _MOST_PROCESSES),
     metavar='N',
     help='in all; or $JAX_NUM_PROCESSES; 1: run alone, whatever the cluster',
   )
   add(
     '--process_id',
-    type=int,
+    type=flag_types.integer(0, _MOST_PROCESSES),
     metavar='I',
     help='of this one, from 0; or $JAX_PROCESS_ID',
   )
   add(
     '--initialization_timeout',
-    type=int,
+    type=flag_types.integer(1, _MOST_SECONDS),
     default=300,
     metavar='SECONDS',
     help='to wait for all processes to connect; default: 300',
   )
   add(
     '--heartbeat_timeout_seconds',
-    type=int,
+    type=flag_types.integer(1, _MOST_SECONDS),
     default=30,
     metavar='SECONDS',
     help='of silence, after which a process counts as lost; default: 30',
@@ -133,8 +138,10 @@ def _given(args: argparse.Namespace, name: str) -> str | int | None:
   value = os.environ[variable]
   if name == 'coordinator_address':
     return value
-  if not value.isdigit():
-    raise errors.UserError(f'${variable} is {value!r}, not a number')
+  if not re.fullmatch('[0-9]{1,9}', value):
+    raise errors.UserError(
+      f'${variable} is {checks.shown(value)}, not a number'
+    )
   return int(value)
 
 

@@ -54,22 +54,12 @@ _FORMAT = 3
 _UNSTEADY = 'UNSURE: the machine changed its speed'
 
 
-def check_folder(folder: str) -> epath.Path:
-  """Makes the folder of a report.
-
-  Raises:
-    UserError: it holds a report, or cannot be written.
-  """
-  path = epath.Path(folder)
-  if (path / FILE).exists():
+def check_folder(folder: epath.Path) -> None:
+  """Raises UserError if a folder holds a report."""
+  if (folder / FILE).exists():
     raise errors.UserError(
-      f'{path / FILE} exists; name another --output, or remove it'
+      f'{folder / FILE} exists; name another --output, or remove it'
     )
-  try:
-    path.mkdir(parents=True, exist_ok=True)
-  except OSError as e:
-    raise errors.UserError(f'cannot write to --output={folder}: {e}') from e
-  return path
 
 
 def write(

@@ -26,8 +26,10 @@ from etils import epath
 import gin
 import jax
 
+from pid_jax import checks
 from pid_jax import compilation
 from pid_jax import errors
+from pid_jax import strict_json
 from pid_jax import trainer
 from pid_jax.experiments import answering
 from pid_jax.experiments import costs
@@ -80,8 +82,14 @@ class Settings:
       )
     if self.equal not in EQUAL:
       raise errors.unknown('kind of equality', self.equal, EQUAL)
-    if self.num_seeds < 1:
-      raise errors.UserError(f'seeds must be at least 1. Got {self.num_seeds}.')
+    checks.integer('seeds', self.num_seeds, 1, 1000)
+    if not isinstance(self.granularities, Mapping):
+      raise errors.UserError(
+        'granularities must be a dictionary from task to feature lengths; got '
+        f'{checks.shown(self.granularities)}.'
+      )
+    for task, lengths in self.granularities.items():
+      data.DatasetConfig(task, lengths)  # Checks them.
 
   @classmethod
   def from_gin(cls, *args: Any) -> Settings:
@@ -275,7 +283,9 @@ class _State:
     self.results = {**asked, **{name: {} for name in parts}}
     if self._path.exists():
       try:
-        found = json.loads(self._path.read_text())
+        found = strict_json.read_object(
+          self._path, 'the comparison', allow_nan=True
+        )
         differing = [name for name in asked if found[name] != asked[name]]
       except (ValueError, KeyError, TypeError) as e:
         raise errors.UserError(f'{self._path} is damaged: {e}') from e
@@ -288,7 +298,7 @@ class _State:
       return
     try:
       folder.mkdir(parents=True, exist_ok=True)
-      is_empty = not any(folder.iterdir())
+      is_empty = all(p.name == output_lib.LOCK for p in folder.iterdir())
     except OSError as e:
       raise errors.UserError(f'cannot write to {folder}: {e.strerror}') from e
     if not is_empty:

@@ -8,17 +8,21 @@ hundredths of a second and runs before and after whatever is timed: times at
 different speeds must not be compared.
 """
 
+from collections.abc import Callable
 from concurrent import futures
 import functools
 import importlib.util
 import math
 import os
 import platform
+import time
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from pid_jax.experiments import output
 from pid_jax.experiments import timer
 
 # Of the product: some milliseconds long, and 12 MB in all.
@@ -29,6 +33,7 @@ _REPEATS = 3
 _ROWS = (1, 6, 30, 240)
 _MATRIX = (512, 1024)
 _NUM_MATRICES = 64  # 134 MB.
+_SECONDS = 2.0  # That the products of one number of rows may take.
 # Several times the last-level cache of most machines.
 _READ_BYTES = 128 << 20
 
@@ -68,12 +73,13 @@ def describe() -> dict:
   rows times matrices that come from memory, by library and number of rows.
   XLA's bound this library's programs: what is lost there is lost in every
   program. PyTorch's, where it is installed, show what the hardware can do.
+  Numbers of rows that would take long are left out.
   """
   multiply = jax.jit(_multiply_rows)
   matrices = [jnp.ones(_MATRIX) for _ in range(_NUM_MATRICES)]
   rates = {
     'xla_float32': _gflops_by_rows(
-      lambda x: multiply(x, matrices).block_until_ready(), jnp.ones
+      'XLA', lambda x: multiply(x, matrices).block_until_ready(), jnp.ones
     )
   }
   if importlib.util.find_spec('torch'):
@@ -82,7 +88,7 @@ def describe() -> dict:
     torch.set_num_threads(num_cores())
     matrices = [torch.ones(_MATRIX) for _ in range(_NUM_MATRICES)]
     rates['torch_float32'] = _gflops_by_rows(
-      lambda x: _multiply_rows(x, matrices), torch.ones
+      'PyTorch', lambda x: _multiply_rows(x, matrices), torch.ones
     )
   return {
     'cores': num_cores(),
@@ -108,14 +114,40 @@ def _multiply_rows(x, matrices):
   return x
 
 
-def _gflops_by_rows(multiply, ones) -> dict[str, float]:
-  """GFLOP/s of `_multiply_rows` by number of rows."""
-  rates = {}
+def _gflops_by_rows(
+  name: str,
+  multiply: Callable[[Any], Any],
+  ones: Callable[[tuple[int, int]], Any],
+  clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, float]:
+  """GFLOP/s of `_multiply_rows` by number of rows, as far as time allows.
+
+  Some libraries multiply a hundred times slower on some processors. Row counts
+  whose products would take more than `_SECONDS` are left out, and named.
+
+  Args:
+    name: of the library, for the message.
+    multiply: does the products of x [rows, K], and waits for them.
+    ones: returns such an x.
+    clock: seconds; replaced in tests.
+  """
+  rates: dict[str, float] = {}
   for rows in _ROWS:
-    x = ones((rows, _MATRIX[0]))
-    multiply(x)
     flops = 2 * rows * math.prod(_MATRIX) * _NUM_MATRICES
-    seconds = timer.median_seconds(functools.partial(multiply, x), _REPEATS)
+    known = list(rates.values())
+    if known and flops / known[-1] / 1e9 > _SECONDS:
+      left_out = ', '.join(str(r) for r in _ROWS if r >= rows)
+      output.say(
+        f'{name} makes {known[-1]:.2g} GFLOP/s: products of {left_out} rows '
+        'are not measured'
+      )
+      break
+    x = ones((rows, _MATRIX[0]))
+    before = clock()
+    multiply(x)  # Compiles, too.
+    seconds = clock() - before
+    if seconds < _SECONDS:
+      seconds = timer.median_seconds(functools.partial(multiply, x), _REPEATS)
     rates[str(rows)] = flops / seconds / 1e9
   return rates
 

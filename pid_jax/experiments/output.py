@@ -2,15 +2,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """What experiments print and write: progress, and JSON that explains itself."""
 
+from collections.abc import Iterator
+import contextlib
 import datetime
 import importlib.metadata
 import json
+import os
 from typing import Any
 
 from etils import epath
 
 from pid_jax import files
+from pid_jax import locks
 
+LOCK = 'run.lock'
 _PACKAGES = (
   'pid_jax', 'jax', 'jaxlib', 'flax', 'numpy', 'torch', 'transformers',
   'ctranslate2', 'libtpu',
@@ -29,6 +34,28 @@ def stamp(command: str) -> dict[str, Any]:
     'date': now.isoformat(timespec='seconds'),
     'versions': dict(_versions()),
   }
+
+
+@contextlib.contextmanager
+def reserved(folder: epath.PathLike) -> Iterator[epath.Path]:
+  """Yields a folder, made if need be, that no other run writes to meanwhile.
+
+  Args:
+    folder: of --output; local, or gs://.
+
+  Raises:
+    UserError: another run writes to it, or it cannot be written to.
+  """
+  path = files.check_folder(folder, '--output')
+  with files.explained(f'cannot write to --output {path}'):
+    path.mkdir(parents=True, exist_ok=True)
+  try:
+    with locks.Lock(path / LOCK, str(path), '--output'):
+      yield path
+  finally:
+    if not files.is_remote(path):
+      with contextlib.suppress(OSError):  # It holds something by now.
+        os.rmdir(path)
 
 
 def say(line: str) -> None:

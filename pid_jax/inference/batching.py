@@ -19,10 +19,11 @@ from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Sequence
 import dataclasses
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
+from pid_jax import checks
 from pid_jax import errors
 from pid_jax.subtasks import prompt_in_encoder
 
@@ -30,15 +31,21 @@ from pid_jax.subtasks import prompt_in_encoder
 SMALLEST_INPUT = 16
 SMALLEST_PROMPT = 4
 SMALLEST_TARGET = 4
+SMALLEST_OUTPUT = 16
 
 Tokens = Sequence[int]
 # The strings that an output is one of, as ids without EOS.
 TokenSequences = tuple[tuple[int, ...], ...]
 Shape = tuple[int, int, int, int, int, int]  # B, S, U, P, K, T.
 
+MOST_INPUTS = 1 << 20  # Of a batch.
+_MOST = 1 << 24  # Of each size; memory ends before.
 # A known shape serves another batch if it costs at most this factor more than
 # the buckets of that batch.
 _MAX_COST_RATIO = 1.25
+# A shape of more tokens than this, which few jobs ever need, serves no batch
+# that costs less by this factor, whatever number of shapes is known.
+_MANY_TOKENS, _MAX_WASTE = 1 << 16, 4
 # Compiling a program takes about as long as running this many batches.
 _BATCHES_PER_PROGRAM = 16
 
@@ -94,6 +101,16 @@ class Batch:
     )
 
 
+class Budget(Protocol):
+  """Says whether batches fit into memory, see `memory.Budget`."""
+
+  def fits(self, shape: Shape) -> bool:
+    """Whether a batch can run."""
+
+  def check(self, needed: Shape) -> None:
+    """Raises UserError unless a batch can run."""
+
+
 def bucket(size: int, smallest: int = 1) -> int:
   """Rounds up to `smallest` times 1, 2, 3, 4, 6, 8, 12, 16, 24, ...; 0 is 0."""
   if size == 0:
@@ -106,6 +123,11 @@ def bucket(size: int, smallest: int = 1) -> int:
   return power
 
 
+def output_length(max_new_tokens: int) -> int:
+  """Returns T of the program whose outputs are cut at `max_new_tokens`."""
+  return bucket(max_new_tokens, SMALLEST_OUTPUT)
+
+
 class Shapes:
   """A few shapes of buckets, into which batches of any size fit.
 
@@ -113,7 +135,7 @@ class Shapes:
     known: all shapes so far.
     max_shapes: with this many known, a batch gets the cheapest that holds it.
       One that none of them holds still adds a shape, on each axis as large as
-      the largest.
+      the largest. Shapes of more than 2^16 tokens serve large batches only.
     batch_multiple: divides every B: the number of a mesh's data shards.
   """
 
@@ -123,9 +145,20 @@ class Shapes:
     known: Iterable[Shape] = (),
     batch_multiple: int = 1,
   ):
-    self.max_shapes = max_shapes
-    self.known = set(known)
-    self.batch_multiple = batch_multiple
+    """Takes shapes, such as those that another program needed.
+
+    Raises:
+      UserError: a value of the wrong type or out of range.
+    """
+    self.max_shapes = checks.integer('max_shapes', max_shapes, 1, _MOST)
+    if not isinstance(known, Iterable):
+      raise errors.UserError(
+        f'known must be a list of shapes; got {checks.shown(known)}.'
+      )
+    self.known = {_checked_shape(shape) for shape in known}
+    self.batch_multiple = checks.integer(
+      'batch_multiple', batch_multiple, 1, _MOST
+    )
 
   @classmethod
   def planned(
@@ -160,7 +193,7 @@ class Shapes:
 
     def total(known: Iterable[Shape]) -> int:
       return sum(
-        count * min(_cost(shape) for shape in known if _holds(shape, needed))
+        count * min(_cost(shape) for shape in known if holds(shape, needed))
         for needed, count in counts.items()
       )
 
@@ -215,6 +248,7 @@ class Shapes:
     batch_size: int,
     input_length: int | None = None,
     prompt_length: int | None = None,
+    budget: Budget | None = None,
   ) -> Shape:
     """Returns a shape of no less on every axis.
 
@@ -223,6 +257,7 @@ class Shapes:
       batch_size: the largest B.
       input_length: the largest S, a bucket, or None: any.
       prompt_length: the largest P, a bucket, or None: any.
+      budget: of memory, or None: any.
 
     Returns:
       One of `known`.
@@ -235,7 +270,11 @@ class Shapes:
       if all((x == 0) == (y == 0) for x, y in zip(shape, rounded, strict=True))
       and shape[0] % self.batch_multiple == 0
     ]
-    large = [shape for shape in same_kind if _holds(shape, rounded)]
+    large = [
+      shape
+      for shape in same_kind
+      if holds(shape, rounded) and not _is_wasteful(shape, rounded)
+    ]
     best = min(large, key=_cost, default=None)
     if best is not None and (
       _cost(best) <= _MAX_COST_RATIO * _cost(rounded)
@@ -243,11 +282,29 @@ class Shapes:
     ):
       return best
     if len(self.known) >= self.max_shapes:
-      rounded = tuple(
+      largest = tuple(
         max(sizes) for sizes in zip(rounded, *same_kind, strict=True)
       )
+      if not _is_wasteful(largest, rounded) and (
+        budget is None or budget.fits(largest)
+      ):
+        rounded = largest
     self.known.add(rounded)
     return rounded
+
+
+def _checked_shape(shape: Any) -> Shape:
+  sizes = shape if isinstance(shape, tuple | list) else ()
+  if len(sizes) != 6:
+    raise errors.UserError(
+      'known must hold shapes of six sizes, (B, S, U, P, K, T); got '
+      f'{checks.shown(shape)}.'
+    )
+  least = (1, 1, 1, 0, 0, 0)
+  return tuple(
+    checks.integer('a size of known', size, low, _MOST)
+    for size, low in zip(sizes, least, strict=True)
+  )
 
 
 def _cost(shape: Shape) -> int:
@@ -256,7 +313,13 @@ def _cost(shape: Shape) -> int:
   return inputs * (length + prompts * (prompt + 1 + targets * target))
 
 
-def _holds(shape: Shape, needed: Shape) -> bool:
+def _is_wasteful(shape: Shape, rounded: Shape) -> bool:
+  cost = _cost(shape)
+  return cost > max(_MANY_TOKENS, _MAX_WASTE * _cost(rounded))
+
+
+def holds(shape: Shape, needed: Shape) -> bool:
+  """Whether a batch of the needed sizes fits into a shape."""
   return all(x >= y for x, y in zip(shape, needed, strict=True))
 
 
@@ -324,6 +387,7 @@ def make_batches(
   batch_size: int,
   shapes: Shapes,
   roots: Sequence[Sequence[int]] | None = None,
+  budget: Budget | None = None,
 ) -> Iterator[Batch]:
   """Groups requests of similar length, and pads each group.
 
@@ -332,16 +396,23 @@ def make_batches(
     batch_size: the largest B; fewer requests make a batch of a smaller bucket.
     shapes: to pad to; new ones are added.
     roots: for each request those of its rows, see `Batch`, or None.
+    budget: of memory, or None: any.
 
   Yields:
     Batches that hold every request once; not in order.
 
   Raises:
-    UserError: batch_size is below 1.
+    UserError: batch_size is out of range; or a batch does not fit into memory,
+      before the first one is made.
   """
-  for ids in _groups(requests, batch_size):
+  groups = list(_groups(requests, batch_size))
+  sizes = [needed_shape([requests[i] for i in ids]) for ids in groups]
+  if budget is not None:
+    for needed in sizes:
+      budget.check(needed)
+  for ids, needed in zip(groups, sizes, strict=True):
     group = [requests[i] for i in ids]
-    shape = shapes.fit(needed_shape(group), batch_size)
+    shape = shapes.fit(needed, batch_size, budget=budget)
     absent = len(requests) + np.arange(shape[0] - len(ids))
     group_roots = () if roots is None else [roots[i] for i in ids]
     yield pad(group, [*ids, *absent], shape, group_roots)
@@ -351,8 +422,7 @@ def _groups(
   requests: Sequence[TokenRequest], batch_size: int
 ) -> Iterator[list[int]]:
   """Yields the indices of each batch's requests."""
-  if batch_size < 1:
-    raise errors.UserError(f'batch_size must be at least 1, got {batch_size}.')
+  checks.integer('batch_size', batch_size, 1, MOST_INPUTS)
   # Neighbours in length, then in number of prompts, waste the least padding.
   order = sorted(
     range(len(requests)),

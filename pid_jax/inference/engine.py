@@ -37,12 +37,19 @@ import numpy as np
 from pid_jax import decoding
 from pid_jax import distributed
 from pid_jax import partitioning
+from pid_jax import progress as progress_lib
 from pid_jax.decoding import constraints
 from pid_jax.decoding import slots as slots_lib
 from pid_jax.decoding.loop import Output
 from pid_jax.inference import batching
+from pid_jax.inference import memory
 from pid_jax.inference import options as options_lib
 from pid_jax.inference import partial_results as partial_results_lib
+
+
+def trimmed(output: Output, max_new_tokens: int) -> Output:
+  """Cuts off the tokens that a program may hold and an output may not."""
+  return output._replace(tokens=output.tokens[..., :max_new_tokens])
 
 
 def scores(output: Output, normalize: bool) -> np.ndarray:
@@ -101,6 +108,7 @@ def _generate(
   *,
   key_data: jax.Array,
   min_new_tokens: jax.Array,
+  token_limit: jax.Array,
   length_penalty: jax.Array,
   max_new_tokens: int,
   sampler: decoding.Sampler,
@@ -113,6 +121,7 @@ def _generate(
   limits = dict(
     max_new_tokens=max_new_tokens,
     min_new_tokens=min_new_tokens,
+    token_limit=token_limit,
     row_mask=batch['row_mask'],
     tries=tries,
     roots=None if tries is None else batch['roots'],
@@ -148,6 +157,26 @@ def _score(
     row_mask=batch['row_mask'],
   )
   return (scored.log_probs,)
+
+
+def _compiling(kind: str, key: Sequence[Hashable]) -> str:
+  """Says what is compiled, and whether that is kept."""
+  shape = next((x for x in key if isinstance(x, tuple)), ())
+  sizes = ''
+  if shape:
+    inputs, length, prompts, prompt, targets, target = shape
+    sizes = f' for {inputs} x {length} tokens of inputs'
+    sizes += f', each with {prompts} x {prompt} of prompts'
+    sizes += f', each with {targets} x {target} of targets' * (targets > 0)
+  folder = jax.config.jax_compilation_cache_dir
+  kept = (
+    f'kept in {folder} for the next start'
+    if folder
+    else 'JAX_COMPILATION_CACHE_DIR=FOLDER keeps it for the next start'
+  )
+  return (
+    f'pid_jax: compiling {kind!r}{sizes}; this can take a minute, once ({kept})'
+  )
 
 
 class Engine:
@@ -195,9 +224,48 @@ class Engine:
     """Number of programs used so far, one for each shape."""
     return len(self._compiled)
 
-  def note(self, *program: Hashable) -> None:
-    """Counts a program that is about to run, if it is new."""
+  @contextlib.contextmanager
+  def running(self, kind: str, *key: Hashable) -> Iterator[None]:
+    """Context of running a program: on the mesh, counted if it is new.
+
+    A new one is compiled, which is said if it takes long.
+
+    Args:
+      kind: of program, such as 'generate'.
+      key: of its shapes and options.
+
+    Raises:
+      UserError: there is not enough memory.
+    """
+    program = kind, *key
+    is_known = program in self._compiled
+    said = contextlib.nullcontext()
+    if not is_known:
+      said = progress_lib.announced(_compiling(kind, key))
+    with self.scope(), said, memory.explained():
+      yield
     self._compiled.add(program)
+
+  def budget(
+    self, options: options_lib.DecodingOptions | None = None
+  ) -> memory.Budget:
+    """Returns what memory there is for batches.
+
+    Args:
+      options: of decoding, with max_new_tokens; None: targets are scored.
+    """
+    sizes = {}
+    if options is not None:
+      lookup = options.prompt_lookup
+      sizes = dict(
+        max_new_tokens=batching.output_length(options.max_new_tokens),
+        beam_size=options.beam_size,
+        num_draft_tokens=lookup.max_draft_tokens if lookup else 0,
+      )
+    num_devices = self.partitioner.mesh.size if self.partitioner else 1
+    return memory.Budget(
+      self.module.config, self.params, num_devices=num_devices, **sizes
+    )
 
   def with_params(self, params: Any) -> 'Engine':
     """Returns this engine with other parameters; the rest is shared."""
@@ -240,17 +308,18 @@ class Engine:
       An Output for each request.
 
     Raises:
-      UserError: batch_size is below 1, or not divisible by the mesh.
+      UserError: batch_size is out of range or not divisible by the mesh, or
+        there is not enough memory.
     """
     tries, roots = _tries(requests)
     start = functools.partial(
       self.start, options=options, tries=self._replicate(tries)
     )
     results = self._run(
-      start, requests, batch_size, shapes, progress, before_batch,
-      partial_results, roots,
+      start, requests, self.budget(options), batch_size, shapes, progress,
+      before_batch, partial_results, roots,
     )  # fmt: skip
-    return [Output(*arrays) for arrays in results]
+    return [trimmed(Output(*x), options.max_new_tokens) for x in results]
 
   def score(
     self,
@@ -276,12 +345,11 @@ class Engine:
     """
 
     def start(batch: batching.Batch) -> tuple[jax.Array, ...]:
-      self.note('score', batch.shape)
-      with self.scope():
+      with self.running('score', batch.shape):
         return self.programs.score(self.params, self._put(batch))
 
     results = self._run(
-      start, requests, batch_size, shapes, progress, before_batch
+      start, requests, self.budget(), batch_size, shapes, progress, before_batch
     )
     return [scores for (scores,) in results]
 
@@ -299,21 +367,23 @@ class Engine:
       tries: the table of the batch's roots, or None: all rows are free.
 
     Returns:
-      Output of arrays on the devices: [B, U, T], [B, U] and [B, U].
+      Output of arrays on the devices: [B, U, T], [B, U] and [B, U], with T the
+      bucket of max_new_tokens: tokens beyond those are 0.
     """
     static = {
       name: getattr(options, name)
-      for name in ('max_new_tokens', 'sampler', 'prompt_lookup', 'beam_size')
+      for name in ('sampler', 'prompt_lookup', 'beam_size')
     }
+    static['max_new_tokens'] = batching.output_length(options.max_new_tokens)
     table = None if tries is None else tries.tokens.size
-    self.note('generate', batch.shape, table, *static.values())
-    with self.scope():
+    with self.running('generate', batch.shape, table, *static.values()):
       return self.programs.generate(
         self.params,
         self._put(batch),
         tries,
         key_data=_key_data(options.seed),
         min_new_tokens=np.int32(options.min_new_tokens),
+        token_limit=np.int32(options.max_new_tokens),
         length_penalty=np.float32(options.length_penalty),
         **static,
       )
@@ -322,6 +392,7 @@ class Engine:
     self,
     start: Callable[[batching.Batch], tuple[jax.Array, ...]],
     requests: Sequence[batching.TokenRequest],
+    budget: memory.Budget,
     batch_size: int,
     shapes: batching.Shapes | None,
     progress: Callable[[int], None] | None,
@@ -333,7 +404,7 @@ class Engine:
     if self.partitioner is not None:
       self.partitioner.check_batch_size(batch_size)
     batches = batching.make_batches(
-      requests, batch_size, shapes or self.shapes, roots
+      requests, batch_size, shapes or self.shapes, roots, budget
     )
 
     def start_next(batch: batching.Batch) -> tuple[jax.Array, ...]:
@@ -446,7 +517,9 @@ def _results(
   for batch in itertools.chain(batches, [None]):
     before, ahead = ahead, None if batch is None else (batch, start(batch))
     if before is not None:
-      yield before[0], jax.device_get(before[1])
+      with memory.explained():
+        arrays = jax.device_get(before[1])
+      yield before[0], arrays
       num_done += int(before[0].row_mask.sum())
       if progress is not None:
         progress(num_done)

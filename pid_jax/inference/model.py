@@ -14,8 +14,9 @@ Inputs and prompts may differ in number and length from call to call: they are
 grouped and padded to few shapes (`batching`), each of which is compiled once
 (`num_programs` counts them). Needs neither TensorFlow nor SeqIO.
 
-Every call goes the same way: texts are checked and tokenised (`text`), decoded
-(`engine`), and made into texts again.
+Every call goes the same way: texts are checked (`arguments`) and tokenised
+(`text`), decoded (`engine`), and made into texts again. Texts may come in any
+iterable that has an order: lists, arrays, columns of tables, generators.
 """
 
 from collections.abc import Callable
@@ -24,6 +25,7 @@ from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
+import logging
 from typing import Any, TypeVar
 
 from etils import epath
@@ -31,11 +33,15 @@ import jax
 import numpy as np
 
 from pid_jax import checkpoints
+from pid_jax import checks
 from pid_jax import decoding
 from pid_jax import errors
+from pid_jax import files
 from pid_jax import network
 from pid_jax import partitioning
+from pid_jax.config import DTYPES
 from pid_jax.config import T5Config
+from pid_jax.inference import arguments
 from pid_jax.inference import batching
 from pid_jax.inference import engine as engine_lib
 from pid_jax.inference import options as options_lib
@@ -46,9 +52,14 @@ from pid_jax.inference import text as text_lib
 from pid_jax.subtasks import examples
 from pid_jax.subtasks import newlines
 from pid_jax.vocabulary import AnyVocabulary
+from pid_jax.vocabulary import RoundTripCounter
+
+logger = logging.getLogger(__name__)
 
 LAYOUTS = ('pid', 'pie')
 
+# The prompts of each input, or those of all inputs.
+Prompts = Iterable[Iterable[str]] | Iterable[str]
 Texts = list[list[str]]
 Scores = list[list[float]]
 _Self = TypeVar('_Self', bound='PromptInDecoder')
@@ -71,6 +82,7 @@ class PromptInDecoder:
       warning names truncated inputs; prompts are never truncated.
     newline: the sentinel that stands for newlines in texts and outputs; None:
       newlines are encoded as the vocabulary does. As in training.
+    step: of the checkpoint, or None.
     engine: decodes ids.
   """
 
@@ -93,8 +105,21 @@ class PromptInDecoder:
         split the batch; None: they are on one device.
 
     Raises:
-      UserError: the model was trained in a layout without prompts.
+      UserError: the model was trained in a layout without prompts, or an
+        argument is of the wrong type.
     """
+    for name, value, kind in (
+      ('config', config, T5Config),
+      ('params', params, Mapping),
+      ('task', task, Mapping | None),
+      ('partitioner', partitioner, partitioning.Partitioner | None),
+    ):
+      if not isinstance(value, kind):
+        raise errors.UserError(
+          f'{name} is {checks.shown(value)} ({type(value).__name__}); see '
+          '`PromptInDecoder` for what it must be.'
+        )
+    _check_vocabulary(vocabulary)
     self.config = config
     self.vocabulary = vocabulary
     self.task = dict(task or {})
@@ -108,12 +133,31 @@ class PromptInDecoder:
     self.max_input_tokens: int | None = lengths.get('inputs')
     self.long_inputs: str = self.task.get('long_inputs', 'keep_start')
     self.newline: str | None = self.task.get('newline')
+    self.step: int | None = None
     newlines.check(self.newline, vocabulary.encode, vocabulary.decode)
     self.engine = engine_lib.Engine(
       network.Transformer(config), params, partitioner
     )
 
+  def __repr__(self) -> str:
+    config = self.config
+    num_params = sum(x.size for x in jax.tree.leaves(self.engine.params))
+    parts = (
+      f'{num_params:,} parameters',
+      f'{config.num_encoder_layers}+{config.num_decoder_layers} layers of '
+      f'{config.emb_dim}',
+      config.dtype,
+      f'layout {self.layout!r}',
+      *([f'step {self.step}'] if self.step else []),
+      f'vocabulary of {config.num_tokens:,}',
+      f'inputs of up to {self.max_input_tokens} tokens'
+      if self.max_input_tokens
+      else 'inputs of any length',
+    )
+    return f'{type(self).__name__}({", ".join(parts)})'
+
   @classmethod
+  @options_lib.names_arguments
   def from_pretrained(
     cls: type[_Self],
     path: epath.PathLike | checkpoints.LazyCheckpoint,
@@ -124,6 +168,7 @@ class PromptInDecoder:
     param_dtype: str = 'float32',
     num_partitions: int = 1,
     long_inputs: str | None = None,
+    layout: str | None = None,
   ) -> _Self:
     """Loads a model that was trained here, or one of Hugging Face's or T5X's.
 
@@ -134,41 +179,69 @@ class PromptInDecoder:
       step: of a MODEL_DIR: a number, 'best', 'last', or None: best if known,
         else last.
       dtype: of the activations, 'float32' or 'bfloat16'; None: as in training.
-      vocabulary: for a checkpoint without one, such as T5X's public ones.
+      vocabulary: for a checkpoint without one, such as T5X's public ones; of
+        another it must encode texts as the checkpoint's own does.
       param_dtype: of the parameters in memory, and of products with them:
         'float32', or faster 'bfloat16' or 'int8', see `network.quantization`.
       num_partitions: devices of this process that share heads, feed-forward and
         vocabulary between them; for a model that does not fit on one.
       long_inputs: see the attribute; None: as in training.
+      layout: 'pid' or 'pie', of a checkpoint that does not say with which it
+        was trained; None: as in training, or 'pid' with a warning.
 
     Raises:
       UserError: no such model, step, vocabulary, param_dtype or long_inputs; or
-        too few devices, or a number of them that does not divide the model.
+        another layout than that of the training; or too few devices, or a
+        number of them that does not divide the model.
     """
-    if long_inputs not in (None, *examples.LONG_INPUTS):
-      raise errors.unknown('long_inputs', long_inputs, examples.LONG_INPUTS)
+    if not isinstance(path, checkpoints.LazyCheckpoint):
+      path = files.path(path, 'the path of the model')
+    if isinstance(step, str):
+      checks.one_of('step', step, ('best', 'last'))
+    elif step is not None:
+      step = checks.integer('step', step, 0, 2**63 - 1)
+    if dtype is not None:
+      checks.one_of('dtype', dtype, DTYPES)
+    if long_inputs is not None:
+      checks.one_of('long_inputs', long_inputs, examples.LONG_INPUTS)
+    if vocabulary is not None:
+      _check_vocabulary(vocabulary)
     partitioner = None
-    if num_partitions != 1:
+    checks.integer('num_partitions', num_partitions, 1, 1 << 20)
+    if num_partitions > 1:
+      if num_partitions > jax.local_device_count():
+        raise errors.UserError(
+          f'num_partitions is {num_partitions}, and there are '
+          f'{jax.local_device_count()} devices.'
+        )
       partitioner = partitioning.Partitioner(
         num_partitions, devices=jax.local_devices()[:num_partitions]
       )
-    loaded = checkpoints.load_for_inference(
-      path, step, partitioner, param_dtype=param_dtype
-    )
-    vocabulary = vocabulary or loaded.vocabulary
+    opened = path
+    if not isinstance(path, checkpoints.LazyCheckpoint):
+      opened = checkpoints.open_checkpoint(path, step)
+    task = _with_layout(opened.task, layout, opened.path)
+    vocabulary = checkpoints.choose_vocabulary(opened, vocabulary)
     if vocabulary is None:
-      where = getattr(path, 'path', path)
       raise errors.UserError(
-        f'The model in {where} has no SentencePiece vocabulary, so it cannot '
-        'read or write text: give it one (vocabulary).'
+        f'The model in {opened.path} has no SentencePiece vocabulary, so it '
+        'cannot read or write text: give it one (vocabulary; in a command '
+        '--vocabulary).'
       )
-    config = checkpoints.with_num_tokens(loaded.config, vocabulary)
+    loaded = checkpoints.load_for_inference(
+      dataclasses.replace(opened, read_vocabulary=lambda: vocabulary),
+      None,
+      partitioner,
+      param_dtype=param_dtype,
+    )
+    config = loaded.config
     if dtype is not None:
       config = dataclasses.replace(config, dtype=dtype)
-    task = dict(loaded.task)
     if long_inputs is not None:
       task['long_inputs'] = long_inputs
-    return cls(config, loaded.params, vocabulary, task, partitioner)
+    model = cls(config, loaded.params, vocabulary, task, partitioner)
+    model.step = loaded.step
+    return model
 
   @property
   def shapes(self) -> batching.Shapes:
@@ -180,6 +253,10 @@ class PromptInDecoder:
 
   @shapes.setter
   def shapes(self, shapes: batching.Shapes) -> None:
+    if not isinstance(shapes, batching.Shapes):
+      raise errors.UserError(
+        f'shapes must be inference.Shapes; got {checks.shown(shapes)}.'
+      )
     self.engine.shapes = shapes
 
   @property
@@ -187,18 +264,22 @@ class PromptInDecoder:
     """Number of programs compiled so far, one for each shape."""
     return self.engine.num_programs
 
+  @options_lib.names_arguments
   def generate(
     self,
-    inputs: Sequence[str],
-    prompts: Sequence[Sequence[str]],
+    inputs: Iterable[str],
+    prompts: Prompts,
     max_new_tokens: int = 32,
     *,
-    choices: Sequence[Sequence[Sequence[str] | None]] | None = None,
+    choices: Any = None,
     min_new_tokens: int = 0,
     return_scores: bool = False,
     return_results: bool = False,
     normalize_scores: bool = False,
     sampler: decoding.Sampler | None = None,
+    temperature: float | None = None,
+    top_k: int | None = None,
+    top_p: float | None = None,
     seed: int = 0,
     prompt_lookup: decoding.PromptLookup | None = None,
     beam_size: int | None = None,
@@ -209,19 +290,24 @@ class PromptInDecoder:
     """Answers the prompts of each input.
 
     Args:
-      inputs: N strings.
-      prompts: for each input its prompts, at least one, none of them empty.
+      inputs: N strings, in any ordered iterable.
+      prompts: for each input its prompts, at least one, none of them empty; or
+        one iterable of strings: the prompts of all inputs.
       max_new_tokens: where an output is cut, EOS included.
-      choices: for each prompt None, or the strings of which its output is one,
-        up to thousands. Each token is chosen among those that continue one of
-        them, which may miss the likeliest string; `choose` finds it.
+      choices: for each input, for each of its prompts, None, or the strings of
+        which its output is one, up to thousands; or one iterable of strings for
+        all prompts. Each token is chosen among those that continue one of them,
+        which may miss the likeliest string; `choose` finds it.
       min_new_tokens: tokens before which no output without choices may end.
       return_scores: whether to return log-probabilities, too.
       return_results: whether to return a Response for each input instead.
       normalize_scores: whether those of prompts with choices are taken among
         the tokens that these allow, step by step: the distribution from which
         `decoding.Sample()` draws. `choose` normalizes over whole strings.
-      sampler: chooses the tokens; None: decoding.Greedy().
+      sampler: chooses the tokens; None: as the next three say, or greedily.
+      temperature: draw from the model's distribution, sharpened below 1.
+      top_k: draw from the k likeliest tokens.
+      top_p: draw from the likeliest tokens of this total probability.
       seed: of samplers that draw. The outputs of an input depend on the seed
         and on the index of the input, not on how inputs are batched.
       prompt_lookup: draft tokens from the input and the prompt, for outputs
@@ -242,23 +328,30 @@ class PromptInDecoder:
       `outputs` and `scores` of an input and say whether it was `truncated`.
 
     Raises:
-      UserError: inputs and prompts do not match, a prompt is empty, a text
-        holds `newline`, an input is too long and `long_inputs` is 'error',
-        beams are asked for together with a sampler or prompt lookup, or a
-        prompt has no choices, or one that occurs twice, is too long, or cannot
-        be encoded.
+      UserError: an option is of the wrong type or out of range, inputs and
+        prompts do not match, one of them is no string, a prompt is empty, a
+        text holds `newline`, an input is too long and `long_inputs` is 'error',
+        there is not enough memory for a batch, beams are asked for together
+        with a sampler or prompt lookup, or a prompt has no choices, or one that
+        occurs twice, is too long, or cannot be encoded.
     """
+    if max_new_tokens is None:
+      checks.integer('max_new_tokens', max_new_tokens, 1)
     options = options_lib.DecodingOptions(
       max_new_tokens,
       min_new_tokens,
-      sampler or decoding.GREEDY,
+      options_lib.choose_sampler(sampler, temperature, top_k, top_p),
       prompt_lookup,
       beam_size,
       length_penalty,
       seed,
       normalize_scores,
     )
-    text_lib.check(inputs, prompts, choices=choices)
+    checks.boolean('return_scores', return_scores)
+    checks.boolean('return_results', return_results)
+    inputs, prompts = arguments.job(inputs, prompts)
+    if choices is not None:
+      choices = arguments.choices(choices, prompts)
     results = self.answer(
       inputs,
       prompts,
@@ -289,7 +382,7 @@ class PromptInDecoder:
 
     Args:
       inputs: N strings.
-      prompts: [N][U], see `text.check`.
+      prompts: [N][U], see `arguments.job`.
       options: of decoding; max_new_tokens None: as in training, else 32.
       choices: [N][U], or None.
       batch_size: see `generate`.
@@ -303,6 +396,7 @@ class PromptInDecoder:
     Raises:
       UserError: a text cannot be tokenised or is too long; see `generate`.
     """
+    _check_job(batch_size, progress)
     lengths = self.task.get('feature_lengths', {})
     options = options.resolved(lengths.get('targets', 32))
     processor = self._processor(max_new_tokens=options.max_new_tokens)
@@ -321,6 +415,7 @@ class PromptInDecoder:
       for i, parts in enumerate(text_lib.split(encoded, outputs))
     ]
 
+  @options_lib.names_arguments
   def stream(
     self,
     requests: Iterable[text_lib.Request | None],
@@ -329,6 +424,9 @@ class PromptInDecoder:
     min_new_tokens: int = 0,
     normalize_scores: bool = False,
     sampler: decoding.Sampler | None = None,
+    temperature: float | None = None,
+    top_k: int | None = None,
+    top_p: float | None = None,
     seed: int = 0,
     prompt_lookup: decoding.PromptLookup | None = None,
     in_order: bool = True,
@@ -342,9 +440,10 @@ class PromptInDecoder:
     """Answers a stream of requests by continuous batching.
 
     New requests begin as soon as others have ended, not when a whole batch has.
-    The outputs are those of `generate`. A request that cannot be answered (an
-    empty input or prompt, no prompts, a prompt that is too long, invalid
-    choices) gets a response with an `error`, and does not affect the others.
+    The outputs are those of `generate`. A request that cannot be answered (no
+    prompts, an empty one, one that is too long, invalid choices, whatever is no
+    request) gets a response with an `error`, and does not affect the others. If
+    `requests` raises an exception, what it gave before is answered first.
 
     Args:
       requests: read as they are needed, a few batches ahead, so they may be a
@@ -353,7 +452,10 @@ class PromptInDecoder:
       max_new_tokens: as in `generate`, like what follows.
       min_new_tokens: tokens before which no output without choices may end.
       normalize_scores: whether scores are taken among what choices leave.
-      sampler: chooses the tokens; None: decoding.Greedy().
+      sampler: chooses the tokens; None: as the next three say, or greedily.
+      temperature: as in `generate`.
+      top_k: as in `generate`.
+      top_p: as in `generate`.
       seed: of samplers that draw; a request's number in the stream counts, too.
       prompt_lookup: draft tokens from the input and the prompt.
       in_order: whether to yield responses in the order of their requests, or
@@ -367,35 +469,50 @@ class PromptInDecoder:
       max_input_tokens: length to which inputs are truncated, EOS included;
         None: the model's attribute of that name.
       max_prompt_tokens: length of the longest prompt.
-      warm_up: compile the programs for all `shapes.known` first, so that no
-        request waits for them; those for choices are compiled when needed.
+      warm_up: compile programs first, so that no request waits for them: those
+        for all `shapes.known`, and unless one of these holds any batch, four
+        more (single requests and full batches; inputs of the greatest length
+        and a quarter of it). Requests with choices or with more than `num_rows`
+        prompts may still compile one when they come.
 
     Returns:
       An iterator over the responses, one for each request.
 
     Raises:
-      UserError: a size is out of range, or max_input_tokens is None and the
-        model has none.
+      UserError: an option is of the wrong type or out of range, there is not
+        enough memory for the slots, or max_input_tokens is None and the model
+        has none.
     """
-    max_input_tokens = max_input_tokens or self.max_input_tokens
+    arguments.check_iterable('requests', requests, 'inference.Request')
+    checks.boolean('in_order', in_order)
+    checks.boolean('warm_up', warm_up)
+    options = options_lib.DecodingOptions(
+      checks.integer('max_new_tokens', max_new_tokens, 1),
+      min_new_tokens,
+      options_lib.choose_sampler(sampler, temperature, top_k, top_p),
+      prompt_lookup,
+      seed=seed,
+      normalize_scores=normalize_scores,
+    )
+    if max_input_tokens is None:
+      max_input_tokens = self.max_input_tokens
     if max_input_tokens is None:
       raise errors.UserError(
         'The model does not say how long inputs may be: give max_input_tokens.'
       )
+    processor = self._processor(
+      max_input_tokens=max_input_tokens,
+      max_prompt_tokens=max_prompt_tokens,
+      max_new_tokens=options.max_new_tokens,
+    )
     is_pid = self.layout == 'pid'
     slots = slots_lib.Slots(
       self.engine,
-      options_lib.DecodingOptions(
-        max_new_tokens=max_new_tokens,
-        min_new_tokens=min_new_tokens,
-        sampler=sampler or decoding.GREEDY,
-        prompt_lookup=prompt_lookup,
-        seed=seed,
-      ),
+      options,
       slots_lib.Capacity.rounded_up(
         batch_size=batch_size,
         num_slots=num_slots,
-        num_rows=num_rows if is_pid else 1,
+        num_rows=num_rows if is_pid else min(num_rows, 1),
         input_length=max_input_tokens,
         prompt_length=max_prompt_tokens if is_pid else 0,
       ),
@@ -406,21 +523,18 @@ class PromptInDecoder:
       stream_lib.ResponseStream(
         requests,
         slots,
-        self._processor(
-          max_input_tokens=max_input_tokens,
-          max_prompt_tokens=max_prompt_tokens,
-          max_new_tokens=max_new_tokens,
-        ),
+        processor,
         in_order=in_order,
-        normalize_scores=normalize_scores,
+        normalize_scores=options.normalize_scores,
       )
     )
 
+  @options_lib.names_arguments
   def score(
     self,
-    inputs: Sequence[str],
-    prompts: Sequence[Sequence[str]],
-    targets: Sequence[Sequence[str]],
+    inputs: Iterable[str],
+    prompts: Prompts,
+    targets: Iterable[Iterable[str]],
     *,
     batch_size: int = 16,
     progress: Callable[[int], None] | None = None,
@@ -428,9 +542,10 @@ class PromptInDecoder:
     """Returns the log-probabilities of given outputs.
 
     Args:
-      inputs: N strings.
+      inputs: N strings, in any ordered iterable.
       prompts: as in `generate`.
-      targets: for each prompt one output; it is scored with its EOS.
+      targets: for each input, for each of its prompts, one output; it is scored
+        with its EOS.
       batch_size: encoded inputs that are scored together, at most.
       progress: called from time to time with the number of prompts scored.
 
@@ -440,18 +555,20 @@ class PromptInDecoder:
     Raises:
       UserError: as in `generate`, or targets and prompts do not match.
     """
-    text_lib.check(inputs, prompts, targets=targets)
+    inputs, prompts = arguments.job(inputs, prompts)
+    targets = arguments.targets(targets, prompts)
     alone = [[[text] for text in texts] for texts in targets]
     scores = self._score(
       inputs, prompts, alone, 'targets', batch_size, progress
     )
     return [[float(row[0]) for row in rows] for rows in scores]
 
+  @options_lib.names_arguments
   def choose(
     self,
-    inputs: Sequence[str],
-    prompts: Sequence[Sequence[str]],
-    choices: Sequence[Sequence[Sequence[str]]],
+    inputs: Iterable[str],
+    prompts: Prompts,
+    choices: Iterable[Iterable[Iterable[str]]] | Iterable[str],
     *,
     batch_size: int = 16,
     progress: Callable[[int], None] | None = None,
@@ -462,10 +579,11 @@ class PromptInDecoder:
     likeliest one.
 
     Args:
-      inputs: N strings.
+      inputs: N strings, in any ordered iterable.
       prompts: as in `generate`.
-      choices: for each prompt the strings to choose from, at least one, all
-        different. Prompts may differ in their number.
+      choices: for each input, for each of its prompts, the strings to choose
+        from, at least one, all different; prompts may differ in their number.
+        Or one iterable of strings for all prompts.
       batch_size: encoded inputs that are scored together, at most.
       progress: called from time to time with the number of prompts scored.
 
@@ -477,7 +595,8 @@ class PromptInDecoder:
     Raises:
       UserError: as in `generate`, or a prompt has no choices, or one twice.
     """
-    text_lib.check(inputs, prompts, choices=choices)
+    inputs, prompts = arguments.job(inputs, prompts)
+    choices = arguments.choices(choices, prompts, required=True)
     scores = self._score(
       inputs, prompts, choices, 'choices', batch_size, progress
     )
@@ -499,6 +618,7 @@ class PromptInDecoder:
     progress: Callable[[int], None] | None,
   ) -> list[list[np.ndarray]]:
     """Returns for each input and prompt the log-probabilities [K]."""
+    _check_job(batch_size, progress)
     processor = self._processor(targets_name=targets_name)
     encoded = processor.encode_all(inputs, prompts, targets=targets)
     scored = self.engine.score(
@@ -523,7 +643,7 @@ class PromptInDecoder:
     tokenizer = text_lib.Tokenizer(
       self.vocabulary,
       self.newline,
-      text_lib.UnknownCharacterCounter(self.vocabulary),
+      RoundTripCounter(self.vocabulary),
     )
     return text_lib.RequestProcessor(
       tokenizer,
@@ -536,7 +656,59 @@ class PromptInDecoder:
     )
 
 
+def _check_vocabulary(vocabulary: Any) -> None:
+  if not (hasattr(vocabulary, 'encode') and hasattr(vocabulary, 'decode')) or (
+    isinstance(vocabulary, str | bytes)
+  ):
+    raise errors.UserError(
+      'vocabulary must be a Vocabulary, such as '
+      f"pid_jax.Vocabulary('spiece.model'); got {checks.shown(vocabulary)}."
+    )
+
+
+def _check_job(batch_size: Any, progress: Any) -> None:
+  """Checks the options of a job before its texts are tokenised."""
+  checks.integer('batch_size', batch_size, 1, batching.MOST_INPUTS)
+  if progress is not None and not callable(progress):
+    raise errors.UserError(
+      'progress must be a function of the number of prompts answered; got '
+      f'{checks.shown(progress)}.'
+    )
+
+
 def _normalized(log_probs: np.ndarray) -> np.ndarray:
   """Divides probabilities by their sum: float64 [K]."""
   weights = np.exp(log_probs.astype(np.float64) - log_probs.max())
   return weights / weights.sum()
+
+
+def _with_layout(
+  task: Mapping[str, Any], layout: str | None, where: str
+) -> dict[str, Any]:
+  """Adds the layout to what is known of a model's training.
+
+  Args:
+    task: see `checkpoints.Pretrained`.
+    layout: that the user wants; None: that of the training.
+    where: names the checkpoint in messages.
+
+  Raises:
+    UserError: the model was trained with another one.
+  """
+  trained = task.get('layout')
+  if layout is not None:
+    checks.one_of('layout', layout, LAYOUTS)
+    if trained not in (None, layout):
+      raise errors.UserError(
+        f'{where} was trained with the layout {trained!r}, so its answers in '
+        f'the layout {layout!r} would mean nothing; leave the layout out.'
+      )
+  elif trained is None:
+    logger.warning(
+      '%s does not say with which layout it was trained: prompts go into the '
+      'decoder, which only a model that was fine-tuned so can answer; the '
+      "layout 'pie' (--layout=pie) puts them into the encoder, as Flan-T5 was "
+      'trained',
+      where,
+    )
+  return {**task, 'layout': layout or trained or LAYOUTS[0]}

@@ -6,12 +6,47 @@
 the engine take the same options, which check themselves.
 """
 
+from collections.abc import Callable
+from collections.abc import Hashable
 import dataclasses
-import numbers
+import functools
+import inspect
 from typing import Any
 
+import jax
+import jax.numpy as jnp
+
+from pid_jax import checks
 from pid_jax import decoding
 from pid_jax import errors
+
+# Far beyond what is of use; the memory of a batch is checked where it is known.
+MOST_TOKENS = 1 << 20
+MOST_BEAMS = 1 << 12
+MOST_SEED = (1 << 32) - 1
+# A penalty of 1e5 would turn all scores into infinities.
+_PENALTIES = (-2.0, 5.0)
+
+# Other libraries' names of what users ask for -> how to ask for it here.
+_OTHER_NAMES = {
+  'num_beams': 'beam_size',
+  'num_beam_groups': 'beam_size',
+  'max_length': 'max_new_tokens',
+  'max_tokens': 'max_new_tokens',
+  'min_length': 'min_new_tokens',
+  'do_sample': 'temperature=1.0',
+  'length_penalty_alpha': 'length_penalty',
+  'output_scores': 'return_scores',
+  'generator': 'seed',
+  'torch_dtype': 'dtype',
+  'tokenizer': 'vocabulary',
+  'text': 'inputs',
+  'texts': 'inputs',
+  'input': 'inputs',
+  'prompt': 'prompts',
+  'questions': 'prompts',
+  'max_batch_size': 'batch_size',
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,8 +54,8 @@ class DecodingOptions:
   """What to decode, and how.
 
   Attributes:
-    max_new_tokens: T, length at which outputs are cut, EOS included. None: that
-      of the model's or task's targets, which the caller fills in (`resolved`).
+    max_new_tokens: length at which outputs are cut, EOS included. None: that of
+      the model's or task's targets, which the caller fills in (`resolved`).
     min_new_tokens: tokens before which no output without choices may end.
     sampler: chooses the tokens.
     prompt_lookup: draft tokens from the input and the prompt (n-gram
@@ -28,9 +63,10 @@ class DecodingOptions:
       depend on it.
     beam_size: beams of a search for the output of the highest score; None: no
       search, the sampler chooses token by token.
-    length_penalty: of the beam search, see `decoding.beam_search`.
-    seed: of samplers that draw. Outputs depend on the seed and on the index of
-      a request, not on how requests are batched.
+    length_penalty: of the beam search, see `decoding.beam_search`; from -2 to
+      5.
+    seed: of samplers that draw, from 0 to 2^32 - 1. Outputs depend on the seed
+      and on the index of a request, not on how requests are batched.
     normalize_scores: whether the score of an output with choices is taken among
       the tokens that these allow, step by step.
     use_choices: whether evaluations constrain outputs to the choices that a
@@ -53,25 +89,28 @@ class DecodingOptions:
 
   def __post_init__(self):
     if self.max_new_tokens is not None:
-      _check_int('max_new_tokens', self.max_new_tokens, 1)
-    _check_int('min_new_tokens', self.min_new_tokens, 0)
-    _check_int('seed', self.seed, None)
-    if not callable(self.sampler):
-      raise errors.UserError(
-        f'sampler must be a decoding.Sampler. Got {self.sampler!r}.'
-      )
+      self._check('max_new_tokens', checks.integer, 1, MOST_TOKENS)
+    self._check('min_new_tokens', checks.integer, 0, MOST_TOKENS)
+    self._check('length_penalty', checks.number, *_PENALTIES)
+    self._check('seed', checks.integer, 0, MOST_SEED)
+    self._check('normalize_scores', checks.boolean)
+    self._check('use_choices', checks.boolean)
+    if self.beam_size is not None:
+      self._check('beam_size', checks.integer, 1, MOST_BEAMS)
+    _check_sampler(self.sampler)
     if not isinstance(self.prompt_lookup, decoding.PromptLookup | None):
       raise errors.UserError(
-        'prompt_lookup must be a decoding.PromptLookup or None. Got '
-        f'{self.prompt_lookup!r}.'
+        'prompt_lookup must be a decoding.PromptLookup or None; got '
+        f'{checks.shown(self.prompt_lookup)}.'
       )
-    if not isinstance(self.length_penalty, numbers.Real):
+    limit = self.max_new_tokens
+    if limit is not None and self.min_new_tokens > limit:
       raise errors.UserError(
-        f'length_penalty must be a number, got {self.length_penalty!r}.'
+        f'min_new_tokens must be at most max_new_tokens, {limit}; got '
+        f'{self.min_new_tokens}.'
       )
     if self.beam_size is None:
       return
-    _check_int('beam_size', self.beam_size, 1)
     if self.sampler != decoding.GREEDY:
       raise errors.UserError(
         'beam_size and sampler exclude each other: a beam search draws nothing.'
@@ -80,6 +119,11 @@ class DecodingOptions:
       raise errors.UserError(
         'beam_size and prompt_lookup exclude each other: beams read no drafts.'
       )
+
+  def _check(self, name: str, check: Callable[..., Any], *limits: Any) -> None:
+    """Replaces a field by its value as a plain Python type."""
+    value = check(name, getattr(self, name), *limits)
+    object.__setattr__(self, name, value)
 
   def resolved(self, max_new_tokens: int) -> 'DecodingOptions':
     """Returns the options with `max_new_tokens` filled in where it is None."""
@@ -96,8 +140,75 @@ class DecodingOptions:
     }
 
 
-def _check_int(name: str, value: Any, least: int | None) -> None:
-  if isinstance(value, bool) or not isinstance(value, numbers.Integral):
-    raise errors.UserError(f'{name} must be a whole number, got {value!r}.')
-  if least is not None and value < least:
-    raise errors.UserError(f'{name} must be at least {least}, got {value}.')
+def choose_sampler(
+  sampler: decoding.Sampler | None,
+  temperature: float | None,
+  top_k: int | None,
+  top_p: float | None,
+) -> decoding.Sampler:
+  """Returns the sampler that a user asks for in one of two ways.
+
+  Args:
+    sampler: one, or None.
+    temperature: see `decoding.make_sampler`, like what follows.
+    top_k: int or None.
+    top_p: float or None.
+
+  Raises:
+    UserError: a value is out of range, or both ways are used.
+  """
+  made = decoding.make_sampler(temperature, top_k, top_p)
+  if sampler is None:
+    return made
+  if made != decoding.GREEDY:
+    raise errors.UserError(
+      'sampler and temperature, top_k or top_p exclude each other: give one, '
+      'such as sampler=decoding.Sample(decoding.Temperature(0.7)).'
+    )
+  return sampler
+
+
+def _check_sampler(sampler: Any) -> None:
+  """Raises UserError unless a sampler can be one; computes nothing."""
+  if isinstance(sampler, decoding.Greedy | decoding.Sample):
+    return
+  wrong = errors.UserError(
+    'sampler must be a decoding.Sampler, such as decoding.Sample(); got '
+    f'{checks.shown(sampler)}.'
+  )
+  if (
+    not callable(sampler)
+    or inspect.isclass(sampler)
+    or not isinstance(sampler, Hashable)
+  ):
+    raise wrong
+  try:
+    token = jax.eval_shape(
+      sampler,
+      jax.ShapeDtypeStruct((8,), jnp.float32),
+      jax.eval_shape(lambda: jax.random.key(0)),
+    )
+  except Exception as e:  # Whatever the user's function raises.
+    raise wrong from e
+  if getattr(token, 'shape', None) != () or token.dtype != jnp.int32:
+    raise wrong
+
+
+def names_arguments(function: Callable[..., Any]) -> Callable[..., Any]:
+  """Decorates a function of users: an unknown argument is named with a remedy.
+
+  Raises:
+    UnknownArgument: in calls, which is a TypeError, too.
+  """
+  known = list(inspect.signature(function).parameters)
+
+  @functools.wraps(function)
+  def wrapper(*args, **kwargs):
+    for name in kwargs:
+      if name not in known:
+        raise errors.unknown_argument(
+          function.__name__, name, known[1:], _OTHER_NAMES
+        )
+    return function(*args, **kwargs)
+
+  return wrapper

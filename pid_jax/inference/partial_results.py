@@ -2,13 +2,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Results of a long job, stored batch by batch by each process.
 
-    OUTPUT.parts/job.json             what the job is
-    OUTPUT.parts/FIRST-PROCESS.npz    results of some batches, FIRST the first
+    OUTPUT.parts/pid_jax_scratch.json   whose the folder is, see `scratch`
+    OUTPUT.parts/job.json               what the job is
+    OUTPUT.parts/FIRST-PROCESS.npz      results of some batches, FIRST the first
 
 A stopped job resumes with the batches that no file holds, on any number of
 processes: each computes its share of them, and reads those of the others when
 all have finished. A job with other inputs, options or model starts from the
-beginning.
+beginning. Two runs of one job at a time are refused.
 """
 
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ import io
 import json
 import logging
 import time
+import zipfile
 
 from etils import epath
 import numpy as np
@@ -23,6 +25,7 @@ import numpy as np
 from pid_jax import distributed
 from pid_jax import errors
 from pid_jax import files
+from pid_jax import scratch
 
 Arrays = tuple[np.ndarray, ...]
 
@@ -33,29 +36,58 @@ _SUFFIX = '.npz'
 
 
 class PartialResults:
-  """The folder of a job's results, shared by its processes."""
+  """A context that has the folder of a job's results, for all its processes."""
 
   def __init__(
     self,
-    folder: epath.PathLike,
-    job: Mapping[str, str],
+    output: epath.PathLike,
     seconds_between_writes: float = 30.0,
     seconds_to_appear: float = 90.0,
   ):
-    """Opens the folder, or makes it; all processes must do so.
+    """Creates nothing yet.
 
     Args:
-      folder: beside the output; local, or gs://.
-      job: what results depend on.
+      output: of the job; local, or gs://. The folder is beside it.
       seconds_between_writes: results of at most this time can be lost.
       seconds_to_appear: time within which files of other processes must be
         visible.
+
+    Raises:
+      UserError: the folder is not ours, or in use.
     """
-    self._folder = epath.Path(folder)
+    self._scratch = scratch.ScratchFolder(
+      output,
+      '.parts',
+      r'job\.json|\d+-\d+\.npz',
+      'output',
+      enabled=distributed.process_index() == 0,
+    )
+    self._folder = self._scratch.path
     self._seconds = seconds_between_writes
     self._patience = seconds_to_appear
     self._pending: dict[int, Arrays] = {}
     self._written_at = time.monotonic()
+    self._scratch.check()
+
+  def __enter__(self) -> 'PartialResults':
+    self._scratch.__enter__()
+    return self
+
+  def __exit__(self, *error) -> None:
+    """Keeps results that are there for the next run, and no empty folder."""
+    try:
+      if error[0] is not None and distributed.process_index() == 0:
+        if not list(self._folder.glob(f'*{_SUFFIX}')):
+          self._scratch.remove()
+    finally:
+      self._scratch.__exit__(*error)
+
+  def open(self, job: Mapping[str, str]) -> None:
+    """Reads the results that there are; all processes must do so.
+
+    Args:
+      job: what results depend on; those of another one are deleted.
+    """
     if distributed.process_index() == 0:
       self._prepare(json.dumps(dict(job), indent=2, sort_keys=True) + '\n')
     distributed.barrier('partial_results')
@@ -67,14 +99,13 @@ class PartialResults:
 
   def _prepare(self, job: str) -> None:
     path = self._folder / _JOB
-    if self._folder.is_dir():
-      if path.exists() and path.read_text() == job:
+    if path.exists():
+      if path.read_bytes() == job.encode():
         return
       logger.info(
         '%s is of another job: starts from the beginning', self._folder
       )
-      self._folder.rmtree()
-    self._folder.mkdir()
+    self._scratch.clear()
     files.write(path, job.encode())
 
   def add(self, number: int, results: Arrays) -> None:
@@ -94,6 +125,7 @@ class PartialResults:
       }
       np.savez(content, **arrays)
       name = f'{min(self._pending):08d}-{distributed.process_index()}{_SUFFIX}'
+      self._scratch.check_held()
       files.write(self._folder / name, content.getvalue())
     self._pending = {}
     self._written_at = time.monotonic()
@@ -121,17 +153,24 @@ class PartialResults:
   def remove(self) -> None:
     """Deletes the folder, when all processes are done with it."""
     distributed.barrier('partial_results')
-    if distributed.process_index() == 0:
-      self._folder.rmtree()
+    self._scratch.remove()
 
   def _read(self) -> dict[int, Arrays]:
     results: dict[int, dict[int, np.ndarray]] = {}
     for path in self._folder.iterdir():
       if path.name.endswith(_SUFFIX):
-        with np.load(io.BytesIO(path.read_bytes())) as arrays:
-          for name, array in arrays.items():
-            number, i = map(int, name.split('/'))
-            results.setdefault(number, {})[i] = array
+        content = files.read_bytes(path, 'the partial results')
+        try:
+          with np.load(io.BytesIO(content)) as arrays:
+            found = {name: arrays[name] for name in arrays}
+        except (ValueError, OSError, EOFError, zipfile.BadZipFile) as e:
+          raise errors.UserError(
+            f'{path} is damaged ({e}): delete it, and run the same command '
+            'again.'
+          ) from e
+        for name, array in found.items():
+          number, i = map(int, name.split('/'))
+          results.setdefault(number, {})[i] = array
     return {
       number: tuple(arrays[i] for i in sorted(arrays))
       for number, arrays in results.items()

@@ -9,13 +9,17 @@ on a file system that all of them see. subtasks.examples describes the input's
 lines. An output line is
   {"id": "...", "inputs": "...", "subtasks": [{"name": "...", "prompt": "...",
                                                "prediction": "..."}, ...]}
-with the "target" of a subtask where the input has one, a "score" (natural
-logarithm of the prediction's probability) on request, and "inputs_truncated":
-true where the model could not read all of an input.
+with the "target" and "answers" of a subtask where the input has them (and
+"answers_as_written", what predictions are compared with, where the vocabulary
+writes these otherwise), a "score" (natural logarithm of the prediction's
+probability) on request, and "inputs_truncated": true where the model could not
+read all of an input.
 """
 
 from collections.abc import Callable
 from collections.abc import Iterator
+from collections.abc import Sequence
+import functools
 import hashlib
 import json
 from typing import Any
@@ -27,14 +31,15 @@ from pid_jax import distributed
 from pid_jax import files
 from pid_jax import progress
 from pid_jax import subtasks
-from pid_jax.inference import model
+from pid_jax.inference import model as model_lib
 from pid_jax.inference import options as options_lib
 from pid_jax.inference import partial_results as partial_results_lib
 from pid_jax.inference import text as text_lib
+from pid_jax.subtasks import postprocessors
 
 
 def answer_file(
-  load: Callable[[], model.PromptInDecoder],
+  load: Callable[[], model_lib.PromptInDecoder],
   input_file: epath.PathLike,
   output_file: epath.PathLike,
   options: options_lib.DecodingOptions | None = None,
@@ -60,30 +65,62 @@ def answer_file(
     The number of lines written.
 
   Raises:
-    UserError: a line of the input is wrong, or the output cannot be written.
-      There is no output then, or the one from before.
+    UserError: a line of the input is wrong, the output cannot be written, or
+      another run is writing it. There is no output then, or the one from
+      before.
   """
-  examples = subtasks.read_examples(input_file, require_targets=False)
+  input_file = files.path(input_file, 'the input')
   output_file = files.check_output(output_file, [input_file])
+  partial_results = partial_results_lib.PartialResults(output_file)
+  examples = subtasks.read_examples(input_file, require_targets=False)
   options = options or options_lib.DecodingOptions()
-  model = load()
+  with partial_results:
+    model = load()
+    partial_results.open(
+      {
+        'model': model_name,
+        'version': pid_jax.__version__,  # Batching may change between versions.
+        'input': hashlib.sha256(json.dumps(examples).encode()).hexdigest(),
+        'options': repr((options, batch_size)),
+      }
+    )
+    responses = _answer(model, examples, options, batch_size, partial_results)
+    as_written = functools.partial(
+      postprocessors.as_written,
+      vocabulary=model.vocabulary,
+      newline=model.newline,
+    )
+    lines = []
+    for example, response in zip(examples, responses, strict=True):
+      record = {'id': example['example_id'], 'inputs': example['inputs']}
+      if response.truncated:
+        record['inputs_truncated'] = True
+      record['subtasks'] = list(
+        _subtasks(example, response, with_scores, as_written)
+      )
+      lines.append(json.dumps(record, ensure_ascii=False) + '\n')
+    if distributed.process_index() == 0:
+      files.write(output_file, ''.join(lines).encode())
+    partial_results.remove()
+  return len(lines)
+
+
+def _answer(
+  model: model_lib.PromptInDecoder,
+  examples: Sequence[dict[str, Any]],
+  options: options_lib.DecodingOptions,
+  batch_size: int,
+  partial_results: partial_results_lib.PartialResults,
+) -> list[text_lib.Response]:
+  """Answers examples, which were checked when they were read."""
   prompts = [example['prompts'] for example in examples]
-  partial_results = partial_results_lib.PartialResults(
-    output_file.with_name(output_file.name + '.parts'),
-    {
-      'model': model_name,
-      'version': pid_jax.__version__,  # Batching may change between versions.
-      'input': hashlib.sha256(json.dumps(examples).encode()).hexdigest(),
-      'options': repr((options, batch_size)),
-    },
-  )
   with progress.Progress(
     sum(map(len, prompts)) // distributed.process_count(),
     label='predict',
     unit='prompt',
     enabled=distributed.process_index() == 0,
   ) as shown:
-    responses = model.answer(  # The lines were checked when they were read.
+    return model.answer(
       [example['inputs'] for example in examples],
       prompts,
       options,
@@ -92,27 +129,26 @@ def answer_file(
       progress=shown.update,
       partial_results=partial_results,
     )
-  lines = []
-  for example, response in zip(examples, responses, strict=True):
-    record = {'id': example['example_id'], 'inputs': example['inputs']}
-    if response.truncated:
-      record['inputs_truncated'] = True
-    record['subtasks'] = list(_subtasks(example, response, with_scores))
-    lines.append(json.dumps(record, ensure_ascii=False) + '\n')
-  if distributed.process_index() == 0:
-    files.write(output_file, ''.join(lines).encode())
-  partial_results.remove()
-  return len(lines)
 
 
 def _subtasks(
-  example: dict[str, Any], response: text_lib.Response, with_scores: bool
+  example: dict[str, Any],
+  response: text_lib.Response,
+  with_scores: bool,
+  as_written: Callable[[str], str],
 ) -> Iterator[dict[str, Any]]:
   """Yields the subtasks of an output line."""
   for u, text in enumerate(response.outputs):
     subtask = {'name': example['subtasks'][u], 'prompt': example['prompts'][u]}
-    if example['targets'][u] is not None:
-      subtask['target'] = example['targets'][u]
+    target, answers = example['targets'][u], example['answers'][u]
+    if target is not None:
+      subtask['target'] = target
+      golds = list(dict.fromkeys([target, *(answers or ())]))
+      written = [as_written(gold) for gold in golds]
+    if answers is not None:
+      subtask['answers'] = answers
+    if target is not None and written != golds:
+      subtask['answers_as_written'] = written
     subtask['prediction'] = text
     if with_scores:
       subtask['score'] = round(response.scores[u], 6)

@@ -13,19 +13,28 @@ one that takes steps, and one that makes the empty slots. Letters as in
 
 from collections.abc import Hashable
 from collections.abc import Sequence
+import contextlib
 import dataclasses
 from typing import Any
 
 import jax
 import numpy as np
 
+from pid_jax import checks
 from pid_jax import errors
 from pid_jax.decoding import constraints
 from pid_jax.decoding import loop
 from pid_jax.inference import batching
 from pid_jax.inference import engine as engine_lib
+from pid_jax.inference import memory
 from pid_jax.inference import options as options_lib
 
+_MOST = 1 << 24  # Of each size; memory ends before.
+# What users call the lengths.
+_NAMES = {
+  'input_length': 'max_input_tokens',
+  'prompt_length': 'max_prompt_tokens',
+}
 # A larger table of tries is emptied when no slot is in use.
 _MAX_NODES = 1 << 16
 
@@ -53,11 +62,19 @@ class Capacity:
   prompt_length: int
 
   def __post_init__(self):
-    if not 1 <= self.batch_size <= self.num_slots or self.num_rows < 1:
+    least = {'input_length': 1, 'prompt_length': 0}
+    for field in dataclasses.fields(self):
+      value = checks.integer(
+        _NAMES.get(field.name, field.name),
+        getattr(self, field.name),
+        least.get(field.name, 1),
+        _MOST,
+      )
+      object.__setattr__(self, field.name, value)
+    if self.batch_size > self.num_slots:
       raise errors.UserError(
-        'A stream needs a batch_size of at least 1, num_slots of no less, and '
-        f'num_rows of at least 1. Got {self.batch_size}, {self.num_slots} and '
-        f'{self.num_rows}.'
+        f'num_slots must be at least batch_size, {self.batch_size}; got '
+        f'{self.num_slots}.'
       )
 
   @classmethod
@@ -132,7 +149,8 @@ class Slots:
       capacity: of the slots.
 
     Raises:
-      UserError: beams are asked for, or the mesh splits the batch.
+      UserError: beams are asked for, the mesh splits the batch, or there is not
+        enough memory.
     """
     if options.beam_size is not None:
       raise errors.UserError('A stream cannot search with beams (beam_size).')
@@ -143,15 +161,27 @@ class Slots:
       )
     self.capacity = capacity
     self._engine = engine
+    self._budget = engine.budget(options)
+    self._budget.check_slots(
+      capacity.num_slots,
+      capacity.num_rows,
+      capacity.input_length,
+      capacity.prompt_length,
+    )
+    self._shapes = engine.shapes
+    self._max_new_tokens = options.max_new_tokens
     self._settings = loop.Settings(
       engine.module,
-      options.max_new_tokens,
+      batching.output_length(options.max_new_tokens),
       options.sampler,
       options.prompt_lookup,
     )
-    self._limits = {'min_new_tokens': np.int32(options.min_new_tokens)}
+    self._limits = {
+      'min_new_tokens': np.int32(options.min_new_tokens),
+      'token_limit': np.int32(options.max_new_tokens),
+    }
     self._rng = jax.random.key(options.seed)
-    with engine.scope():
+    with engine.running('init_slots', self._settings, capacity):
       self._state = engine.programs.init_slots(
         self._settings,
         engine.params,
@@ -160,7 +190,6 @@ class Slots:
         input_length=capacity.input_length,
         prompt_length=capacity.prompt_length,
       )
-    self._note('init_slots')
     self._tries = constraints.TriesBuilder()
     self._waiting: list[_Waiting] = []
     self._open: dict[int, _Open] = {}  # By slot.
@@ -185,9 +214,13 @@ class Slots:
       key: returned with the output.
       sequence_id: seeds the random numbers of the output, with the options'
         seed.
-      request: no longer than the capacity's lengths.
+      request: no longer than the capacity's lengths, which `check` passes.
     """
     self._waiting.append(_Waiting(key, sequence_id, request))
+
+  def check(self, request: batching.TokenRequest) -> None:
+    """Raises UserError unless there is enough memory for a request."""
+    self._budget.check(batching.needed_shape([request]))
 
   def begin(self) -> None:
     """Starts a batch if there is room for it, else the next steps, if any."""
@@ -215,24 +248,47 @@ class Slots:
     if begun is None:
       return []
     group, results = begun
-    results = jax.device_get(results)
+    with memory.explained():
+      results = jax.device_get(results)
     if group is None:
       return self._collect(*results)
     return self._open_slots(group, results)
 
   def warm_up(self) -> None:
-    """Compiles the programs of all known shapes before they are needed."""
+    """Compiles programs before they are needed, and then uses these.
+
+    Those of all known shapes; and unless one of these holds any batch, those of
+    one request and of full batches, for inputs of the greatest length and of a
+    quarter of it. Later batches use the cheapest that holds them. Only one with
+    more than `num_rows` prompts to an input may compile another one.
+    """
     capacity = self.capacity
-    for shape in self._engine.shapes.within(
-      capacity.batch_size, capacity.input_length, capacity.prompt_length
+    limits = capacity.batch_size, capacity.input_length, capacity.prompt_length
+    known = [
+      shape
+      for shape in self._engine.shapes.within(*limits)
+      if shape[4] == 0 and (shape[3] == 0) == (capacity.prompt_length == 0)
+    ]
+    if not any(
+      batching.holds(shape, (*limits[:2], capacity.num_rows, limits[2], 0, 0))
+      for shape in known
     ):
-      if shape[4] == 0 and (shape[3] == 0) == (capacity.prompt_length == 0):
-        self._run(batching.pad([], range(shape[0]), shape))
+      known += [
+        self._engine.shapes.buckets(
+          (size, length, capacity.num_rows, capacity.prompt_length, 0, 0),
+          capacity.batch_size,
+        )
+        for size in (1, capacity.batch_size)
+        for length in (-(-capacity.input_length // 4), capacity.input_length)
+      ]
+    self._engine.shapes.known.update(known)
+    self._shapes = batching.Shapes(len(set(known)), known)
+    for shape in sorted(self._shapes.known):
+      self._run(batching.pad([], range(shape[0]), shape))
     self._generate_step(max_active=0)
 
   def _generate_step(self, max_active: int) -> tuple[jax.Array, Any]:
-    self._note('generate_step')
-    with self._engine.scope():
+    with self._running('generate_step'):
       self._state, *results = self._engine.programs.generate_step(
         self._settings,
         self._engine.params,
@@ -272,24 +328,28 @@ class Slots:
     ]
     if self._tries.num_nodes != num_nodes:
       self._state = self._state.replace(tries=self._tries.table())
-    shape = self._engine.shapes.fit(
+    shape = self._shapes.fit(
       batching.needed_shape(requests),
       self.capacity.batch_size,
       self.capacity.input_length,
       self.capacity.prompt_length,
+      self._budget,
     )
     sequence_ids = [waiting.sequence_id for waiting in group]
     sequence_ids += [0] * (shape[0] - len(group))
     return self._run(batching.pad(requests, sequence_ids, shape, roots))
 
-  def _note(self, kind: str, *shape: int) -> None:
-    """Counts the program that is about to run."""
+  def _running(
+    self, kind: str, *shape: int
+  ) -> contextlib.AbstractContextManager[None]:
+    """Context of running a program."""
     table = self._state.tries.tokens.size if self._state.tries else 0
-    self._engine.note(kind, self._settings, self.capacity, table, shape)
+    return self._engine.running(
+      kind, shape, self._settings, self.capacity, table
+    )
 
   def _run(self, batch: batching.Batch) -> Any:
-    self._note('insert', *batch.shape)
-    with self._engine.scope():
+    with self._running('insert', *batch.shape):
       self._state, inserted = self._engine.programs.insert(
         self._settings,
         self._engine.params,
@@ -316,7 +376,7 @@ class Slots:
       )
       slot = int(inserted.slots[b])
       if slot == self.capacity.num_slots:
-        finished.append(Finished(waiting.key, output))
+        finished.append(self._finished(waiting.key, output))
       else:
         self._open[slot] = _Open(waiting.key, output, inserted.prompts[b])
     return finished
@@ -332,5 +392,8 @@ class Slots:
       rows = np.flatnonzero(ended.prompts < len(ended.output.tokens))
       for into, new in zip(ended.output, output, strict=True):
         into[ended.prompts[rows]] = new[slot, rows]
-      finished.append(Finished(ended.key, ended.output))
+      finished.append(self._finished(ended.key, ended.output))
     return finished
+
+  def _finished(self, key: Hashable, output: loop.Output) -> Finished:
+    return Finished(key, engine_lib.trimmed(output, self._max_new_tokens))

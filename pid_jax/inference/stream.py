@@ -4,17 +4,24 @@
 
 Reads ahead, so that requests can be batched by length, and joins the parts of a
 response. A request that cannot be answered gets a response with an `error`, and
-does not affect the others.
+does not affect the others: also where its fields cannot be read, or are of any
+other type. If the iterable of requests raises, what it gave before is answered
+first.
 """
 
 from collections.abc import Iterable
 from collections.abc import Iterator
 import dataclasses
+import logging
 
+from pid_jax import checks
 from pid_jax import errors
+from pid_jax.inference import arguments
 from pid_jax.inference import engine as engine_lib
 from pid_jax.inference import slots as slots_lib
 from pid_jax.inference import text as text_lib
+
+logger = logging.getLogger(__name__)
 
 # Batches of requests that are read ahead, to be grouped by length.
 _BATCHES_AHEAD = 4
@@ -65,6 +72,7 @@ class ResponseStream:
     self._num_ahead = _BATCHES_AHEAD * slots.capacity.batch_size
     self._in_order, self._normalize_scores = in_order, normalize_scores
     self._has_more = True
+    self._failure: Exception | None = None  # Of the iterable.
     self._num_requests = self._num_parts = 0
     self._pending: dict[int, _Pending] = {}  # By number of the request.
     self._ready: dict[int, text_lib.Response] = {}
@@ -83,8 +91,9 @@ class ResponseStream:
           break
         yield self._ready.pop(number)
         num_yielded += 1
-    if self._processor.tokenizer.unknown is not None:
-      self._processor.tokenizer.unknown.warn()
+    self._processor.tokenizer.log_counts()
+    if self._failure is not None:
+      raise self._failure
 
   def _read_ahead(self) -> None:
     """Reads requests until enough wait to be grouped by length."""
@@ -96,6 +105,9 @@ class ResponseStream:
       except StopIteration:
         self._has_more = False
         return
+      except Exception as e:
+        self._has_more, self._failure = False, e
+        return
       if request is None:
         return
       self._submit(request)
@@ -103,12 +115,17 @@ class ResponseStream:
   def _submit(self, request: text_lib.Request) -> None:
     number = self._num_requests
     self._num_requests += 1
-    name = getattr(request, 'id', None)
-    name = number if name is None else name
+    name = number
     try:
+      if isinstance(request, text_lib.Request) and request.id is not None:
+        name = request.id
       encoded = self._encode(request)
-    except errors.UserError as error:
-      self._ready[number] = text_lib.Response(name, error=str(error))
+    except Exception as e:  # Its fields may be of any type, and raise anything.
+      error = str(e)
+      if not isinstance(e, errors.UserError):
+        logger.warning('request %d cannot be read', number, exc_info=e)
+        error = f'The request cannot be read: {checks.shown(e)}.'
+      self._ready[number] = text_lib.Response(name, error=error)
       self._num_parts += 1  # So that later requests draw as they would.
       return
     self._pending[number] = _Pending(name, encoded)
@@ -124,15 +141,16 @@ class ResponseStream:
     """
     if not isinstance(request, text_lib.Request):
       raise errors.UserError(
-        f'A request must be an inference.Request. Got {request!r:.80}.'
+        'A request must be an inference.Request; got '
+        f'{checks.shown(request)} ({type(request).__name__}).'
       )
-    text_lib.check_input(request.inputs)
-    text_lib.check_prompts(request.prompts)
-    if request.choices is not None:
-      text_lib.check_choices(request.prompts, request.choices)
-    return self._processor.encode(
-      request.inputs, request.prompts, choices=request.choices
+    inputs, prompts, choices = arguments.request(
+      request.inputs, request.prompts, request.choices
     )
+    encoded = self._processor.encode(inputs, prompts, choices=choices)
+    for part in encoded.parts:
+      self._slots.check(part)
+    return encoded
 
   def _put(self, finished: slots_lib.Finished) -> None:
     """Adds what was decoded to its response."""

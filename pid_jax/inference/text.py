@@ -2,38 +2,40 @@
 # SPDX-License-Identifier: Apache-2.0
 """Text to ids and back: requests, responses, and the tokenizer between them.
 
-    Request -> check -> RequestProcessor.encode -> TokenRequests -> engine
+    Request -> arguments -> RequestProcessor.encode -> TokenRequests -> engine
             -> Outputs -> RequestProcessor.decode -> Response
 
 The same for `generate`, `stream`, `predict` and whatever else answers texts. In
 the layout 'pid' a request is one TokenRequest; in 'pie' it is one for each of
 its prompts, which the encoder reads before the input.
 
-Texts are checked and tokenised once, where they enter. Users make their first
-mistakes here: one list of prompts for all inputs, a string for a list, an empty
-prompt. Each has a message that names the entry, and so have characters that the
-vocabulary cannot encode.
+Texts are checked (`arguments`) and tokenised once, where they enter. Messages
+name the entry, also for characters that the vocabulary cannot encode.
 """
 
 import collections
 from collections.abc import Iterable
 from collections.abc import Sequence
 import dataclasses
-import functools
 import logging
 from typing import Any
 
+from pid_jax import checks
 from pid_jax import errors
+from pid_jax.inference import arguments
 from pid_jax.inference import batching
 from pid_jax.inference import engine as engine_lib
+from pid_jax.subtasks import examples
 from pid_jax.subtasks import newlines
 from pid_jax.vocabulary import AnyVocabulary
+from pid_jax.vocabulary import RoundTripCounter
 
 logger = logging.getLogger(__name__)
 
 # Lists of choices that are kept as ids: prompts that are asked again and again
 # have the same ones each time.
 _NUM_CHOICE_LISTS = 1024
+_MOST_TOKENS = 1 << 24  # Of an input or prompt; memory ends before.
 
 _Known = dict[int, tuple[Sequence[str], batching.TokenSequences]]
 
@@ -44,9 +46,9 @@ class Request:
 
   Attributes:
     inputs: the input.
-    prompts: at least one.
+    prompts: at least one, in any ordered iterable.
     choices: for each prompt None, or the strings of which its output is one;
-      None: all are free.
+      or the strings for all prompts; None: all are free.
     id: returned with the response; None: the request's number, from 0.
   """
 
@@ -75,139 +77,22 @@ class Response:
   error: str | None = None
 
 
-def check(
-  inputs: Sequence[str],
-  prompts: Sequence[Sequence[str]],
-  *,
-  targets: Sequence[Sequence[str]] | None = None,
-  choices: Sequence[Sequence[Sequence[str] | None]] | None = None,
-) -> None:
-  """Checks that each input has prompts, and these their targets or choices.
-
-  Args:
-    inputs: N strings.
-    prompts: N lists of at least one string, none of them blank.
-    targets: None, or as many strings for each input as it has prompts.
-    choices: None, or as many lists of strings (or None); what is in these is
-      checked when they are tokenised.
-
-  Raises:
-    UserError: saying which entry is wrong.
-  """
-  _check_strings('inputs', inputs)
-  for name, lists in (('prompts', prompts), ('targets', targets)):
-    if lists is None:
-      continue
-    if isinstance(lists, str) or len(lists) != len(inputs):
-      raise errors.UserError(
-        f'There are {len(inputs)} inputs and {len(lists)} lists of {name}: '
-        f'give each input its list of {name}.'
-      )
-    for i, texts in enumerate(lists):
-      _check_strings(f'{name}[{i}]', texts)
-  for i, texts in enumerate(prompts):
-    check_prompts(texts, f'[{i}]')
-    if targets is not None and len(targets[i]) != len(texts):
-      raise errors.UserError(
-        f'prompts[{i}] holds {len(texts)} strings, targets[{i}] '
-        f'{len(targets[i])}: give each prompt one target.'
-      )
-  if choices is None:
-    return
-  if isinstance(choices, str) or len(choices) != len(prompts):
-    raise errors.UserError(
-      f'There are {len(prompts)} inputs and {len(choices)} lists of choices: '
-      'give each input a list, with the choices of each of its prompts.'
-    )
-  for i, (texts, lists) in enumerate(zip(prompts, choices, strict=True)):
-    check_choices(texts, lists, f'[{i}]')
-
-
-def check_input(text: str) -> None:
-  """Raises UserError unless an input is a text that is not blank."""
-  if not isinstance(text, str) or not text.strip():
-    raise errors.UserError(
-      f'inputs must be a text that is not empty. Got {text!r:.80}.'
-    )
-
-
-def check_prompts(prompts: Sequence[str], index: str = '') -> None:
-  """Checks that an input has prompts, none of them blank.
-
-  Args:
-    prompts: of the input.
-    index: of the input among others, such as '[3]', for messages.
-
-  Raises:
-    UserError: saying which entry is wrong.
-  """
-  name = f'prompts{index}'
-  _check_strings(name, prompts)
-  if not prompts:
-    raise errors.UserError(
-      f'{name} is empty: give inputs{index} at least one prompt.'
-    )
-  for u, prompt in enumerate(prompts):
-    if not prompt.strip():
-      raise errors.UserError(
-        f'{name}[{u}] is empty: the model needs one to know what to do.'
-      )
-
-
-def check_choices(
-  prompts: Sequence[str],
-  choices: Sequence[Sequence[str] | None],
-  index: str = '',
-) -> None:
-  """Checks that each prompt of an input has an entry for its choices.
-
-  Args:
-    prompts: of the input, checked already.
-    choices: for each prompt a list or None; see `Tokenizer.encode_choices`.
-    index: of the input among others, such as '[3]', for messages.
-
-  Raises:
-    UserError: saying which entry is wrong.
-  """
-  if not isinstance(choices, Sequence):
-    raise errors.UserError(
-      f'choices{index} must be a list, with a list for each prompt. Got '
-      f'{choices!r:.80}.'
-    )
-  if isinstance(choices, str) or len(choices) != len(prompts):
-    raise errors.UserError(
-      f'prompts{index} holds {len(prompts)} strings, choices{index} '
-      f'{len(choices)}: give each prompt its list of choices.'
-    )
-
-
-def _check_strings(name: str, values: Sequence[str]) -> None:
-  if (
-    isinstance(values, str)
-    or not isinstance(values, Iterable)
-    or not all(isinstance(x, str) for x in values)
-  ):
-    raise errors.UserError(
-      f'{name} must be a list of strings. Got {values!r:.80}.'
-    )
-
-
 class Tokenizer:
   """Maps texts to ids and back, with a vocabulary and a newline sentinel.
 
   Attributes:
     vocabulary: of `pid_jax.vocabulary`, or one of SeqIO's.
     newline: the sentinel that stands for newlines, or None.
-    unknown: counts the characters that the vocabulary cannot encode, or None.
+    counter: counts the texts that the vocabulary does not give back, or None.
   """
 
   def __init__(
     self,
     vocabulary: AnyVocabulary,
     newline: str | None = None,
-    unknown: 'UnknownCharacterCounter | None' = None,
+    counter: RoundTripCounter | None = None,
   ):
-    self.vocabulary, self.newline, self.unknown = vocabulary, newline, unknown
+    self.vocabulary, self.newline, self.counter = vocabulary, newline, counter
     self._choices: dict[Any, batching.TokenSequences] = {}  # By strings.
 
   def encode(self, text: str, name: str = 'the text') -> list[int]:
@@ -229,13 +114,18 @@ class Tokenizer:
         'no character: decode the text again, or take it out.'
       ) from e
     ids = self.vocabulary.encode(text)
-    if self.unknown is not None:
-      self.unknown.count(text, ids)
+    if self.counter is not None:
+      self.counter.count(text, ids)
     return ids
 
   def decode(self, ids: Iterable[int]) -> str:
     """Returns the text of ids, up to EOS."""
     return newlines.restore(self.vocabulary.decode(ids), self.newline)
+
+  def log_counts(self) -> None:
+    """Warns of unknown characters so far, and tells of rewritten words."""
+    if self.counter is not None:
+      self.counter.log(rewritten=logging.INFO)
 
   def encode_choices(
     self,
@@ -255,11 +145,11 @@ class Tokenizer:
       The ids of each string, without EOS. The same object for equal lists.
 
     Raises:
-      UserError: there is no string, or one occurs twice; or one to be
-        generated is too long, or the vocabulary cannot write it.
+      UserError: there is no string, or two are the same, at least to the
+        vocabulary; or one to be generated is too long, or the vocabulary cannot
+        write it.
     """
-    _check_strings(name, strings)
-    strings = tuple(strings)
+    strings = tuple(arguments.strings(name, strings))
     key = strings, max_new_tokens
     if key not in self._choices:
       if len(self._choices) == _NUM_CHOICE_LISTS:
@@ -274,73 +164,38 @@ class Tokenizer:
       raise errors.UserError(f'{name} is empty: give at least one choice.')
     if len(set(strings)) < len(strings):
       twice, _ = collections.Counter(strings).most_common(1)[0]
-      raise errors.UserError(f'{name} holds a string twice: {twice!r}.')
+      raise errors.UserError(
+        f'{name} holds a string twice: {checks.shown(twice)}.'
+      )
     ids_of_strings = tuple(tuple(self.encode(text, name)) for text in strings)
+    first: dict[tuple[int, ...], str] = {}
+    for text, ids in zip(strings, ids_of_strings, strict=True):
+      if ids in first:
+        raise errors.UserError(
+          f'{name} holds {checks.shown(first[ids])} and {checks.shown(text)}, '
+          'which are the same to the vocabulary: it writes both '
+          f'{checks.shown(self.decode(ids))}. Take one out.'
+        )
+      first[ids] = text
     if max_new_tokens is None:
       return ids_of_strings
     for text, ids in zip(strings, ids_of_strings, strict=True):
       written = self.decode(ids)
       if written != text:
         raise errors.UserError(
-          f'{name} holds {text!r}, which the vocabulary cannot write: it would '
-          f'read {written!r}. Take it out, or put it in other characters.'
+          f'{name} holds {checks.shown(text)}, which the vocabulary cannot '
+          f'write: it would read {checks.shown(written)}. Take it out, or put '
+          'it in other characters.'
         )
     longest = max(range(len(strings)), key=lambda i: len(ids_of_strings[i]))
     needed = len(ids_of_strings[longest]) + 1
     if needed > max_new_tokens:
       raise errors.UserError(
-        f'{name} holds {strings[longest]!r}, which takes {needed} tokens with '
-        f'EOS: raise max_new_tokens, now {max_new_tokens}, or take it out.'
+        f'{name} holds {checks.shown(strings[longest])}, which takes {needed} '
+        f'tokens with EOS: raise max_new_tokens, now {max_new_tokens}, or take '
+        'it out.'
       )
     return ids_of_strings
-
-
-class UnknownCharacterCounter:
-  """Counts the characters of texts that a vocabulary cannot encode.
-
-  T5's has no braces, no newline and few letters of most scripts: the model does
-  not see them.
-  """
-
-  def __init__(self, vocabulary: AnyVocabulary):
-    self._vocabulary = vocabulary
-    self._lost: collections.Counter[str] = collections.Counter()
-    self._num_texts = self._num_with_unknown = 0
-
-  def count(self, text: str, ids: Sequence[int]) -> None:
-    """Adds a text to the count.
-
-    Args:
-      text: the text.
-      ids: of the text, by the vocabulary.
-    """
-    self._num_texts += 1
-    lost: collections.Counter[str] = collections.Counter()
-    if self._vocabulary.unk_id in ids:
-      lost = self._vocabulary.lost(text)  # Tokenises again, to name them.
-    elif self._loses_newlines and '\n' in text:
-      lost['\n'] = text.count('\n')
-    self._lost += lost
-    self._num_with_unknown += bool(lost)
-
-  @functools.cached_property
-  def _loses_newlines(self) -> bool:
-    return bool(self._vocabulary.lost('\n'))
-
-  def warn(self) -> None:
-    """Logs one warning if there were any."""
-    if not self._lost:
-      return
-    most = self._lost.most_common(8)
-    counts = [f'{character!r} ({times})' for character, times in most]
-    logger.warning(
-      '%d of %d texts have characters that the vocabulary does not: the model '
-      'does not see them. %s%s',
-      self._num_with_unknown,
-      self._num_texts,
-      ', '.join(counts),
-      ', ...' if len(self._lost) > 8 else '',
-    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -372,6 +227,9 @@ class RequestProcessor:
     max_new_tokens: where outputs are cut, which choices must fit; None if none
       is generated.
     targets_name: what to call the strings to be scored in messages.
+
+  Raises:
+    UserError: a length is out of range, or `long_inputs` is unknown.
   """
 
   tokenizer: Tokenizer
@@ -381,6 +239,15 @@ class RequestProcessor:
   max_prompt_tokens: int | None = None
   max_new_tokens: int | None = None
   targets_name: str = 'targets'
+
+  def __post_init__(self):
+    if self.max_input_tokens is not None:
+      checks.integer('max_input_tokens', self.max_input_tokens, 1, _MOST_TOKENS)
+    if self.max_prompt_tokens is not None:
+      checks.integer(
+        'max_prompt_tokens', self.max_prompt_tokens, 1, _MOST_TOKENS
+      )
+    checks.one_of('long_inputs', self.long_inputs, examples.LONG_INPUTS)
 
   def encode(
     self,
@@ -392,7 +259,7 @@ class RequestProcessor:
     index: str = '',
     known: _Known | None = None,
   ) -> EncodedRequest:
-    """Tokenises an input with its prompts, which were checked (see `text`).
+    """Tokenises an input with its prompts, which `arguments` has checked.
 
     Args:
       inputs: the input.
@@ -408,14 +275,15 @@ class RequestProcessor:
       The request, or the requests in the layout 'pie', as ids.
 
     Raises:
-      UserError: a text or prompt is too long, or a text or list of strings
-        cannot be tokenised; see `Tokenizer`.
+      UserError: a text or prompt is too long, a prompt has no tokens, or a text
+        or list of strings cannot be tokenised; see `Tokenizer`.
     """
     name = f'inputs{index}'
     ids = self.tokenizer.encode(inputs, name)
     prompt_ids = []
     for u, prompt in enumerate(prompts):
       tokens = self.tokenizer.encode(prompt, f'prompts{index}[{u}]')
+      examples.check_prompt(prompt, f'prompts{index}[{u}]', tokens)
       limit = self.max_prompt_tokens
       if limit is not None and len(tokens) > limit:
         raise errors.UserError(
@@ -509,8 +377,16 @@ class RequestProcessor:
         len(cut), len(inputs), self.max_input_tokens, self.long_inputs,
         ', '.join(cut[:5]) + (', ...' if len(cut) > 5 else ''),
       )  # fmt: skip
-    if self.tokenizer.unknown is not None:
-      self.tokenizer.unknown.warn()
+    empty = [
+      f'inputs[{i}]' for i, x in enumerate(inputs) if examples.is_blank(x)
+    ]
+    if empty:
+      logger.warning(
+        '%d of %d inputs are empty, and are answered all the same: %s',
+        len(empty), len(inputs),
+        ', '.join(empty[:5]) + (', ...' if len(empty) > 5 else ''),
+      )  # fmt: skip
+    self.tokenizer.log_counts()
     return encoded
 
   def decode(

@@ -29,8 +29,8 @@ import flax
 import jax
 import jax.numpy as jnp
 
+from pid_jax import config
 from pid_jax import errors
-from pid_jax.config import PARAM_DTYPES
 from pid_jax.network import axes as axes_lib
 from pid_jax.network.axes import Axes
 from pid_jax.network.axes import ParamAxes
@@ -49,25 +49,12 @@ _TINY = 1e-30
 _MIN_ROWS = 4
 
 
-def check_param_dtype(param_dtype: str) -> None:
-  """Checks a name.
-
-  Raises:
-    UserError: it is none of PARAM_DTYPES.
-  """
-  if param_dtype not in PARAM_DTYPES:
-    hint = ' T5 overflows in float16.' if param_dtype == 'float16' else ''
-    raise errors.UserError(
-      f'param_dtype is {param_dtype!r}; choose one of {PARAM_DTYPES}.{hint}'
-    )
-
-
 def quantized_axes(axes: ParamAxes, param_dtype: str) -> dict[str, Axes]:
   """Returns the axes of what `quantize_params` makes of parameters.
 
   Args:
     axes: of the parameters.
-    param_dtype: one of PARAM_DTYPES.
+    param_dtype: one of `config.PARAM_DTYPES`.
 
   Returns:
     Path -> axes: those given, and of what is added.
@@ -96,7 +83,7 @@ def quantize_params(
     params: float32 or bfloat16, nested dict, of `Transformer.init`; layers may
       be stacked.
     axes: of the parameters, from `param_axes`.
-    param_dtype: one of PARAM_DTYPES.
+    param_dtype: one of `config.PARAM_DTYPES`.
 
   Returns:
     A nested dict for the methods of Transformer; `quantized_axes` has its axes.
@@ -104,7 +91,7 @@ def quantize_params(
   Raises:
     UserError: no such form, or the parameters are in int8 already.
   """
-  check_param_dtype(param_dtype)
+  config.check_dtype('param_dtype', param_dtype, config.PARAM_DTYPES)
   flat = flax.traverse_util.flatten_dict(flax.core.unfreeze(params), sep='/')
   if any(name.endswith(SCALE) for name in flat):
     raise errors.UserError(

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
+import hashlib
 from typing import Any
 
 import numpy as np
@@ -33,7 +34,11 @@ Examples = Iterable[Mapping[str, Any]]
 class InMemoryDataSource(seqio.DataSource):
   """Examples in memory, fully shuffled, with any number of shards."""
 
-  def __init__(self, splits: Mapping[str, Examples | Callable[[], Examples]]):
+  def __init__(
+    self,
+    splits: Mapping[str, Examples | Callable[[], Examples]],
+    optional: Sequence[str] = (),
+  ):
     """Stores where the examples come from, without reading them.
 
     Args:
@@ -41,9 +46,11 @@ class InMemoryDataSource(seqio.DataSource):
         returns or yields them, called when the split is first used. All
         examples of a split have the same keys; a value is a str, int or float,
         or a list of these, of any length.
+      optional: keys of string features that a split is without where all
+        strings are empty.
     """
     super().__init__(splits=tuple(splits), performs_internal_shuffling=True)
-    self._examples = dict(splits)
+    self._examples, self._optional = dict(splits), tuple(optional)
     self._tables = {}
 
   def __getstate__(self):
@@ -59,6 +66,10 @@ class InMemoryDataSource(seqio.DataSource):
 
   def num_input_examples(self, split: str) -> int:
     return self._table(split).size
+
+  def fingerprint(self, split: str) -> str:
+    """Returns a SHA-256 of the examples of a split, in their order."""
+    return self._table(split).sha256
 
   def get_dataset(
     self,
@@ -84,14 +95,19 @@ class InMemoryDataSource(seqio.DataSource):
     if split not in self._tables:
       examples = self._examples[split]
       examples = examples() if callable(examples) else examples
-      self._tables[split] = _Table(examples, split)
+      self._tables[split] = _Table(examples, split, self._optional)
     return self._tables[split]
 
 
 class _Table:
-  """Examples by column; calling it with an index returns an example."""
+  """Examples by column; calling it with an index returns an example.
 
-  def __init__(self, examples: Examples, split: str):
+  Attributes:
+    size: number of examples.
+    sha256: of their names and values.
+  """
+
+  def __init__(self, examples: Examples, split: str, optional: Sequence[str]):
     columns, self.size = {}, 0
     for example in examples:
       if not self.size:
@@ -107,6 +123,14 @@ class _Table:
       self.size += 1
     if not self.size:
       raise errors.UserError(f'the split {split!r} has no examples')
+    for key in optional:
+      if key in columns and columns[key].is_empty:
+        del columns[key]
+    digest = hashlib.sha256()
+    for key, column in columns.items():
+      digest.update(f'{key}\0'.encode())
+      column.add_to(digest)
+    self.sha256 = digest.hexdigest()
     # On the host, since lookups run inside tf.data.
     with tf.device('/cpu:0'):
       self._columns = {key: column.freeze() for key, column in columns.items()}
@@ -141,6 +165,20 @@ class _Column:
     else:
       self._starts.append(self._starts[-1])
     self._sizes.append(len(values))
+
+  @property
+  def is_empty(self) -> bool:
+    """Whether all strings are ''."""
+    return self._type in (str, None) and self._index_of_string.keys() <= {''}
+
+  def add_to(self, digest: Any) -> None:
+    """Updates a hash of hashlib with all values."""
+    digest.update(f'{self._type} {self._is_list}'.encode())
+    for numbers in (self._values, self._starts, self._sizes):
+      digest.update(numbers.tobytes())
+    for text in self._index_of_string:
+      encoded = text if isinstance(text, bytes) else text.encode()
+      digest.update(len(encoded).to_bytes(8, 'little') + encoded)
 
   def freeze(self) -> Callable[[tf.Tensor], tf.Tensor]:
     """Returns a function from the index of an example to its value."""

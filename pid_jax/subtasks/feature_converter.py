@@ -16,8 +16,10 @@ import functools
 import seqio
 import tensorflow as tf
 
+from pid_jax import checks
 from pid_jax.subtasks import packing
 
+_MAX_INT = 2**31 - 1
 _Spec = seqio.FeatureConverter.FeatureSpec
 
 
@@ -103,8 +105,25 @@ class PromptInDecoderFeatureConverter(seqio.FeatureConverter):
       max_empty_subtasks: train on at most this many of an input's subtasks with
         the task's `empty_target`, sampled each time; None trains on all. Only
         for pack=True.
+
+    Raises:
+      UserError: a value of another type or out of its range.
     """
     del use_custom_packing_ops
+    name = 'PromptInDecoderFeatureConverter.{}'.format
+    checks.boolean(name('pack'), pack)
+    checks.boolean(name('apply_length_check'), apply_length_check)
+    checks.integer(name('bos_id'), bos_id, 0, _MAX_INT)
+    checks.integer(name('eos_id'), eos_id, 0, _MAX_INT)
+    checks.integer(name('window'), window, 1, 2**20)
+    if max_inputs_per_row is not None:
+      checks.integer(
+        name('max_inputs_per_row'), max_inputs_per_row, 1, _MAX_INT
+      )
+    if max_empty_subtasks is not None:
+      checks.integer(
+        name('max_empty_subtasks'), max_empty_subtasks, 0, _MAX_INT
+      )
     super().__init__(
       pack=pack,
       use_custom_packing_ops=True,

@@ -43,22 +43,13 @@ _ROWS = {
 Lengths = Mapping[str, int]
 
 
-def parse_lengths(text: str | None) -> dict[str, int]:
-  """Parses feature lengths such as 'inputs=512,targets=64'.
-
-  Raises:
-    UserError: the text is not of that form.
-  """
-  lengths = {}
-  for part in filter(None, (text or '').split(',')):
-    name, _, number = part.partition('=')
-    if not number.isdecimal() or not int(number):
-      raise errors.UserError(
-        f'cannot read the feature length {part!r}; write NAME=TOKENS, such as '
-        'inputs=512,targets=64'
-      )
-    lengths[name.strip()] = int(number)
-  return lengths
+def check_lengths(task: seqio.Task, lengths: Lengths) -> None:
+  """Raises UserError for a feature length that the task does not have."""
+  known = registration.TEXT_LENGTHS
+  if 'prompts' in task.output_features:
+    known += registration.PROMPT_LENGTHS
+  for name in sorted(set(lengths) - set(known)):
+    raise errors.unknown('feature length', name, known)
 
 
 def splits(task: seqio.Task) -> list[str]:
@@ -105,17 +96,13 @@ def lengths_table(
   Raises:
     UserError: an example is invalid.
   """
-  lengths, known = lengths or {}, registration.TEXT_LENGTHS
-  if 'prompts' in task.output_features:
-    known += registration.PROMPT_LENGTHS
-  unknown = sorted(set(lengths) - set(known))
-  if unknown:
-    raise errors.unknown('feature length', unknown[0], known)
+  lengths = lengths or {}
+  check_lengths(task, lengths)
   head = f'{"tokens":<26}{"count":>9}{"mean":>9}{"p95":>7}{"max":>7}'
   lines = [head + (f'{"length":>8}{"over":>8}' if lengths else '')]
   # Examples that exceed a decoder row are split.
   limits = {**lengths, 'example': lengths.get('decoder')}
-  stops, is_split = set(), False
+  stops, is_split, impossible = set(), False, ''
   for split in splits:
     found = _measure(task.name, split, limits, num_examples)
     count, total = found['inputs'].count, task.num_input_examples(split)
@@ -128,8 +115,8 @@ def lengths_table(
       try:
         joint = _measure(f'{task.name}_joint', split, {}, num_examples)
         rows.append(('targets of _joint', None, joint['targets']))
-      except errors.UserError:  # `show_example` shows it.
-        pass
+      except errors.UserError as e:
+        impossible = impossible or _impossible(f'{task.name}_joint', e)
     for label, name, row in rows:
       limit = limits.get(name)
       lines.append(
@@ -140,6 +127,8 @@ def lengths_table(
       is_split |= name == 'example' and row.over > 0
       if row.over and name not in (*_TRUNCATED, 'example'):
         stops.add(name)
+  if impossible:
+    lines.append(impossible)
   if is_split:
     lines.append(
       'Examples whose prompts and targets exceed a decoder row are split; '
@@ -193,8 +182,12 @@ def show_example(
       rows = _rows(layout, split, limits, index)
       lines += _text_to_text(layout, rows, decode)
     except errors.UserError as e:
-      lines += textwrap.wrap(f'{layout} is impossible: {e}', WIDTH)
+      lines.append(_impossible(layout, e))
   return '\n'.join(lines)
+
+
+def _impossible(layout: str, error: errors.UserError) -> str:
+  return textwrap.fill(f'{layout} is impossible: {error}', WIDTH)
 
 
 def _measure(

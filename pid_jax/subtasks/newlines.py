@@ -22,7 +22,9 @@ from collections.abc import Callable
 from collections.abc import Iterable
 import re
 
+from pid_jax import checks
 from pid_jax import errors
+from pid_jax import vocabulary as vocabulary_lib
 
 # Newlines of text and CSV files. Means the same to RE2, which tf.data uses.
 PATTERN = r'\r\n|\r|\n'
@@ -62,6 +64,22 @@ def restore(text: str, sentinel: str | None) -> str:
   return re.sub(f' ?{re.escape(sentinel)} ?', '\n', text)
 
 
+def rewrite(
+  text: str, sentinel: str | None, vocabulary: vocabulary_lib.AnyVocabulary
+) -> str:
+  """Returns a text as a vocabulary writes it, newlines included.
+
+  Args:
+    text: such as a target.
+    sentinel: see `mark`.
+    vocabulary: see `vocabulary.Vocabulary.rewrite`.
+
+  Raises:
+    UserError: see `mark`.
+  """
+  return restore(vocabulary.rewrite(mark(text, sentinel)), sentinel)
+
+
 def check(
   sentinel: str | None,
   encode: Callable[[str], Iterable[int]],
@@ -89,17 +107,29 @@ def check(
     )
 
 
-def check_name(sentinel: str | None, joint_separator: str) -> None:
-  """Raises ValueError for a sentinel that no vocabulary could restore."""
+def check_name(sentinel: str | None) -> None:
+  """Raises UserError for a sentinel that no vocabulary could restore."""
   if sentinel is None:
     return
-  if not sentinel or any(c.isspace() for c in sentinel):
-    raise ValueError(
-      f'newline must be a sentinel without white space. Got {sentinel!r}.'
+  checks.string('newline', sentinel)
+  if any(c.isspace() for c in sentinel):
+    raise errors.UserError(
+      'newline must be a sentinel without white space. Got '
+      f'{checks.shown(sentinel)}.'
     )
+
+
+def check_separator(sentinel: str | None, joint_separator: str) -> None:
+  """Checks that the joint layout's separator is not taken for a newline.
+
+  Raises:
+    UserError: one contains the other.
+  """
+  if sentinel is None:
+    return
   separator = joint_separator.strip()
   if separator and (separator in sentinel or sentinel in separator):
-    raise ValueError(
+    raise errors.UserError(
       f'the newline sentinel {sentinel!r} and the joint_separator '
       f'{joint_separator!r} must not contain each other'
     )

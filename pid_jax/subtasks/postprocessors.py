@@ -10,6 +10,11 @@ layout. The postprocessors and `combine_metrics` give all layouts one form:
                features of the example
   predictions  one list [U] per example, str, or None without a prediction;
                None is always wrong
+
+Outputs are as the vocabulary writes them: T5's has no '²', 'ﬁ' or runs of white
+space, and writes '2', 'fi' and one space. So here, and nowhere else, gold
+answers are rewritten likewise (`as_written`), or they could never be right.
+Where this changes targets, `original_targets` [U] keeps them.
 """
 
 from __future__ import annotations
@@ -17,15 +22,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
+import json
 from typing import Any
 
 import numpy as np
 
+from pid_jax import errors
+from pid_jax.subtasks import examples
 from pid_jax.subtasks import newlines
 
 Target = dict[str, Any]
 Prediction = list[str | None]
 MetricFn = Callable[[Sequence[Target], Sequence[Prediction]], Mapping[str, Any]]
+Rewrite = Callable[[str], str]
+
+# Features with a JSON list of gold texts for each subtask, or ''.
+_GOLD_FEATURES = frozenset({examples.ANSWERS, 'pairs'})
 
 # Features that preprocessors.py adds or renames; not for metrics.
 _LAYOUT_FEATURES = frozenset(
@@ -39,7 +51,7 @@ _LAYOUT_FEATURES = frozenset(
     'num_subtasks',
     'prompts',
     'prompts_pretokenized',
-    'subtask_choices',
+    examples.CHOICES,
     'subtask_index',
     'subtask_name',
     'subtask_weights',
@@ -58,10 +70,13 @@ def multi_prompt(
   example: Mapping[str, Any],
   is_target: bool = False,
   newline: str | None = None,
+  rewrite: Rewrite = str,
 ) -> Target | Prediction:
   """Postprocesses a row of NAME: a list of decoded strings, or the target."""
   if is_target:
-    return _target(example, 'inputs_pretokenized', 'targets_pretokenized')
+    return _target(
+      example, 'inputs_pretokenized', 'targets_pretokenized', rewrite
+    )
   # Predictions are padded to U; this example may have fewer subtasks.
   texts = list(output)[: len(example['subtasks_pretokenized'])]
   return [newlines.restore(text, newline) for text in texts]
@@ -74,22 +89,29 @@ def prompt_in_encoder(
   is_target: bool = False,
   subtask_features: Sequence[str] = (),
   newline: str | None = None,
+  rewrite: Rewrite = str,
 ) -> dict[str, Any] | str:
   """Postprocesses a row of NAME_pie: a string, or the target of a subtask."""
   if not is_target:
     return newlines.restore(output, newline)
+  if examples.ANSWERS in example:
+    subtask_features = dict.fromkeys((*subtask_features, examples.ANSWERS))
   index = int(example['subtask_index'])
   row = {
     'example_id': _text(example['example_id']),
     'index': index,
     'num_subtasks': int(example['num_subtasks']),
     'subtask': _text(example['subtask_name']),
-    'target': _text(example['targets_pretokenized']),
-    'features': {k: plain(example[k]) for k in subtask_features},
+    'target': rewrite(_text(example['targets_pretokenized'])),
+    'features': {
+      k: _feature(k, plain(example[k]), rewrite) for k in subtask_features
+    },
   }
   if index == 0:
     of_example = {k: v for k, v in example.items() if k not in subtask_features}
-    row['whole'] = _target(of_example, 'example_inputs', 'example_targets')
+    row['whole'] = _target(
+      of_example, 'example_inputs', 'example_targets', rewrite
+    )
   return row
 
 
@@ -100,13 +122,48 @@ def joint(
   is_target: bool = False,
   separator: str,
   newline: str | None = None,
+  rewrite: Rewrite = str,
 ) -> Target | Prediction:
   """Postprocesses a row of NAME_joint: splits the string, or the target."""
   if is_target:
-    return _target(example, 'inputs_pretokenized', 'example_targets')
+    return _target(example, 'inputs_pretokenized', 'example_targets', rewrite)
   parts = newlines.restore(output, newline).split(separator.strip())
   # Spaces belong to the separator, newlines to the target.
   return [part.strip(' ') for part in parts]
+
+
+def as_written(text: str, vocabulary: Any, newline: str | None = None) -> str:
+  """Returns a gold answer as a model can write it.
+
+  Args:
+    text: the gold answer.
+    vocabulary: of the outputs; `pid_jax.vocabulary`'s, or SeqIO's.
+    newline: the sentinel that stands for newlines, or None.
+
+  Returns:
+    What encoding and decoding make of `text`. A text that the vocabulary cannot
+    write is returned as it is: no output equals it, not even one with unknown
+    tokens in the same places.
+  """
+  if newline is not None and newline in text:
+    return text
+  ids = vocabulary.encode(newlines.mark(text, newline))
+  if vocabulary.unk_id in ids:
+    return text
+  return newlines.restore(vocabulary.decode(ids), newline)
+
+
+def rewritten(target: Mapping[str, Any]) -> list[tuple[str, str]]:
+  """Returns the targets that `as_written` changed, as (original, written).
+
+  Args:
+    target: postprocessed; of NAME_pie a row, the first of its example.
+  """
+  target = target.get('whole', target)
+  pairs = zip(
+    target.get('original_targets', ()), target.get('targets', ()), strict=False
+  )
+  return [(old, new) for old, new in pairs if old.strip() != new.strip()]
 
 
 def combine_metrics(
@@ -129,13 +186,14 @@ def combine_metrics(
   def metrics(targets, predictions):
     if group_rows:
       targets, predictions = group_by_example(targets, predictions)
-    predictions, figures = align(targets, predictions)
+    predictions, counts = align(targets, predictions)
+    figures = {}
     for metric_fn in metric_fns:
       for name, value in metric_fn(list(targets), predictions).items():
-        if name in figures:
-          raise ValueError(f'two metrics are called {name!r}')
+        if name in figures or name in counts:
+          raise errors.UserError(f'two metrics are called {name!r}')
         figures[name] = value
-    return figures
+    return figures | counts
 
   return metrics
 
@@ -157,7 +215,7 @@ def group_by_example(
     and name of each other subtask without a row are ''.
 
   Raises:
-    ValueError: an example id occurs twice.
+    UserError: an example id occurs twice.
   """
   targets, predictions = {}, {}
   for row, output in zip(rows, outputs, strict=True):
@@ -169,10 +227,12 @@ def group_by_example(
     )
     prediction = predictions.setdefault(name, [None] * size)
     if len(prediction) != size or prediction[index] is not None:
-      raise ValueError(
+      raise errors.UserError(
         f'the example id {name!r} occurs twice; ids must be unique in a split, '
         'or the subtasks of an example cannot be grouped'
       )
+    if {len(target['targets']), len(target['subtasks'])} != {size}:
+      raise ValueError(f'the rows of {name!r} differ in their subtasks')
     prediction[index] = output
     target['targets'][index] = row['target']
     target['subtasks'][index] = row['subtask']
@@ -212,15 +272,36 @@ def align(
 
 
 def _target(
-  example: Mapping[str, Any], inputs_key: str, targets_key: str
+  example: Mapping[str, Any],
+  inputs_key: str,
+  targets_key: str,
+  rewrite: Rewrite,
 ) -> Target:
-  return {
-    **{k: plain(v) for k, v in example.items() if k not in _LAYOUT_FEATURES},
+  originals = plain(example[targets_key])
+  target = {
+    **{
+      k: _feature(k, plain(v), rewrite)
+      for k, v in example.items()
+      if k not in _LAYOUT_FEATURES
+    },
     'inputs': _text(example[inputs_key]),
     'prompts': plain(example['prompts_pretokenized']),
     'subtasks': plain(example['subtasks_pretokenized']),
-    'targets': plain(example[targets_key]),
+    'targets': [rewrite(text) for text in originals],
   }
+  if target['targets'] != originals:
+    target['original_targets'] = originals
+  return target
+
+
+def _feature(name: str, value: Any, rewrite: Rewrite) -> Any:
+  """Rewrites the gold texts in a feature, [U] or of one subtask."""
+  if name not in _GOLD_FEATURES or not value:
+    return value
+  if isinstance(value, list):
+    return [_feature(name, x, rewrite) for x in value]
+  golds = [rewrite(text) for text in json.loads(value)]
+  return json.dumps(golds, ensure_ascii=False)
 
 
 def plain(value: Any) -> Any:

@@ -36,6 +36,7 @@ import re
 import seqio
 import tensorflow as tf
 
+from pid_jax import errors
 from pid_jax.subtasks import examples
 from pid_jax.subtasks import newlines
 from pid_jax.subtasks import prompt_in_encoder as pie
@@ -157,8 +158,8 @@ def prompt_in_encoder(
     texts = {k: example.pop(f'{k}_pretokenized') for k in ('inputs', 'targets')}
     of_subtask = {
       k: example.pop(k)
-      for k in (*subtask_features, examples.CHOICES)
-      if k in example or k != examples.CHOICES  # Few tasks have choices.
+      for k in dict.fromkeys((*subtask_features, *examples.OPTIONAL))
+      if k in example or k not in examples.OPTIONAL
     }
     of_example = {
       **example,
@@ -211,7 +212,7 @@ def joint(
     with `targets_pretokenized` joined and `example_targets` [U].
 
   Raises:
-    ValueError: the vocabulary cannot express the separator.
+    UserError: the vocabulary cannot express the separator.
   """
   limits = tf_assertions.Limits.from_lengths(sequence_length)
   ids = separator_ids(vocabulary, separator, newline)
@@ -221,9 +222,14 @@ def joint(
   def build(example: Example) -> Example:
     example = dict(example)
     texts = example.pop('targets_pretokenized')
-    has_separator = tf.strings.regex_full_match(texts, pattern)
-    tf_assertions.check_joint(task, example, has_separator, separator.strip())
     lengths = example.pop('targets_row_lengths')
+    rows = _ragged(example['targets'], lengths)
+    has_separator = tf.strings.regex_full_match(texts, pattern)
+    if isinstance(vocabulary, seqio.SentencePieceVocabulary):
+      # It may write what only resembles the separator as the separator.
+      written = vocabulary.tf_tokenizer.detokenize(rows)
+      has_separator |= tf.strings.regex_full_match(written, pattern)
+    tf_assertions.check_joint(task, example, has_separator, separator.strip())
     for key in (
       'prompts',
       'prompts_row_lengths',
@@ -232,7 +238,6 @@ def joint(
     ):
       del example[key]
 
-    rows = _ragged(example['targets'], lengths)
     separators = tf.tile([ids], [tf.size(texts), 1])
     targets = tf.concat([rows, separators], axis=1).flat_values
     targets = targets[: tf.size(targets) - len(ids)]
@@ -261,12 +266,14 @@ def separator_ids(
   """Encodes the separator of the joint layout.
 
   Raises:
-    ValueError: the vocabulary cannot express it.
+    UserError: the vocabulary cannot express it, or it and the sentinel cannot
+      be told apart.
   """
+  newlines.check_separator(newline, separator)
   ids = vocabulary.encode(newlines.mark(separator, newline))
   decoded = newlines.restore(vocabulary.decode(ids), newline)
   if not separator.strip() or decoded.strip() != separator.strip():
-    raise ValueError(
+    raise errors.UserError(
       f'the vocabulary cannot express the joint separator {separator!r}: it '
       f'decodes as {decoded!r}; choose another joint_separator'
     )

@@ -9,11 +9,14 @@ from collections.abc import Sequence
 import dataclasses
 import functools
 import inspect
+import tempfile
 from typing import Any
 
+from etils import epath
 import seqio
 import tensorflow as tf
 
+from pid_jax import checks
 from pid_jax import errors
 from pid_jax import vocabulary as vocabulary_lib
 from pid_jax.subtasks import examples
@@ -89,7 +92,7 @@ def register(
   name: str,
   *,
   source: seqio.DataSource,
-  vocabulary: seqio.Vocabulary | vocabulary_lib.Vocabulary,
+  vocabulary: seqio.Vocabulary | vocabulary_lib.AnyVocabulary,
   preprocessors: Sequence[Callable[..., tf.data.Dataset]] = (),
   metric_fns: Sequence[postprocessors.MetricFn] = (),
   has_targets: bool = True,
@@ -124,13 +127,16 @@ def register(
       trains on a sample of the subtasks with an empty target. An optional
       string [U] `subtask_choices` holds for each subtask a JSON list of the
       strings that its prediction is one of, or '': evaluations decode among
-      them.
+      them. An optional string [U] `answers` holds a JSON list of all its gold
+      answers, or '' where the target is the only one; see
+      `metrics.gold_answers`.
     metric_fns: functions of (targets, predictions), lists with one entry per
       whole example (see postprocessors.py); `subtasks.metrics` has some.
     has_targets: False if the targets are unknown: `targets` are placeholders,
       and no model may be trained on the task.
-    subtask_features: names of the further features with one entry per subtask;
-      `name`_pie gives each row the entry of its subtask.
+    subtask_features: names of the further features with one entry per subtask,
+      besides the optional ones above; `name`_pie gives each row the entry of
+      its subtask.
     empty_target: the target that means "nothing here", such as 'none', or None.
       Training may sample subtasks with this target.
     joint_separator: written between the targets of the joint layout.
@@ -149,13 +155,12 @@ def register(
       subtasks of an example are adjacent, has ten times SeqIO's.
 
   Raises:
-    ValueError: a name is taken, or an argument is invalid.
+    ValueError: a name is taken, or an argument is invalid (a UserError).
   """
+  checks.string('long_inputs', long_inputs)
   if long_inputs not in examples.LONG_INPUTS:
-    raise ValueError(
-      f'long_inputs must be one of {examples.LONG_INPUTS}. Got {long_inputs!r}.'
-    )
-  newlines.check_name(newline, joint_separator)
+    raise errors.unknown('long_inputs', long_inputs, examples.LONG_INPUTS)
+  newlines.check_name(newline)
   vocabulary = _as_seqio(vocabulary)
   if shuffle_buffer_size is None and not source.performs_internal_shuffling:
     shuffle_buffer_size = _SHUFFLE_BUFFER_SIZE
@@ -171,6 +176,7 @@ def register(
     seqio.CacheDatasetPlaceholder(),
   ]
   options = dict(task=name, vocabulary=vocabulary, long_inputs=long_inputs)
+  written = dict(newline=newline, rewrite=_rewriter(vocabulary, newline))
   layout = functools.partial(
     Layout,
     long_inputs=long_inputs,
@@ -189,9 +195,7 @@ def register(
       functools.partial(preprocessors_lib.multi_prompt, **options),
     ],
     output_features=_multi_prompt_features(vocabulary),
-    postprocess_fn=functools.partial(
-      postprocessors.multi_prompt, newline=newline
-    ),
+    postprocess_fn=functools.partial(postprocessors.multi_prompt, **written),
     metric_fns=_metrics(metric_fns),
     shuffle_buffer_size=shuffle_buffer_size,
     layout=layout('pid'),
@@ -211,7 +215,7 @@ def register(
     postprocess_fn=functools.partial(
       postprocessors.prompt_in_encoder,
       subtask_features=subtask_features,
-      newline=newline,
+      **written,
     ),
     metric_fns=_metrics(metric_fns, group_rows=True),
     shuffle_buffer_size=10 * _SHUFFLE_BUFFER_SIZE,
@@ -230,7 +234,7 @@ def register(
     ],
     output_features=_text_to_text_features(vocabulary),
     postprocess_fn=functools.partial(
-      postprocessors.joint, separator=joint_separator, newline=newline
+      postprocessors.joint, separator=joint_separator, **written
     ),
     metric_fns=_metrics(metric_fns),
     shuffle_buffer_size=shuffle_buffer_size,
@@ -308,6 +312,18 @@ class DecomposableTask(seqio.Task):
     return task
 
 
+def _rewriter(
+  vocabulary: seqio.Vocabulary, newline: str | None
+) -> postprocessors.Rewrite:
+  """Returns `postprocessors.as_written`, cached: most golds are repeated."""
+
+  @functools.lru_cache(1 << 14)
+  def rewrite(text: str) -> str:
+    return postprocessors.as_written(text, vocabulary, newline)
+
+  return rewrite
+
+
 def _metrics(
   metric_fns: Sequence[postprocessors.MetricFn], group_rows: bool = False
 ) -> list[postprocessors.MetricFn]:
@@ -318,13 +334,28 @@ def _metrics(
 
 
 def _as_seqio(
-  vocabulary: seqio.Vocabulary | vocabulary_lib.Vocabulary,
+  vocabulary: seqio.Vocabulary | vocabulary_lib.AnyVocabulary,
 ) -> seqio.Vocabulary:
+  if isinstance(vocabulary, vocabulary_lib.ByteVocabulary):
+    return seqio.ByteVocabulary(vocabulary.extra_ids)
   if isinstance(vocabulary, vocabulary_lib.Vocabulary):
-    return seqio.SentencePieceVocabulary(
-      str(vocabulary.path), vocabulary.extra_ids
-    )
+    path = str(vocabulary.path)
+    if not vocabulary.is_file:
+      path = _written(vocabulary.model_bytes)
+    return seqio.SentencePieceVocabulary(path, vocabulary.extra_ids)
   return vocabulary
+
+
+_folders: list[tempfile.TemporaryDirectory] = []  # Removed at the end.
+
+
+@functools.cache
+def _written(content: bytes) -> str:
+  """Returns a file of a model that was converted, which SeqIO can read."""
+  _folders.append(tempfile.TemporaryDirectory())
+  path = epath.Path(_folders[-1].name) / 'vocabulary.model'
+  path.write_bytes(content)
+  return str(path)
 
 
 def _multi_prompt_features(

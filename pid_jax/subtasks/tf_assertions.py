@@ -19,9 +19,11 @@ import re
 import tensorflow as tf
 
 from pid_jax import errors
+from pid_jax.subtasks import examples
 
 _MARK = '[pid_jax] '
 _END = ' [/pid_jax]'
+_MAX_NAME = 80  # Characters of a name in messages.
 
 Example = Mapping[str, tf.Tensor]
 Message = list[str | tf.Tensor]
@@ -38,7 +40,9 @@ def user_error(error: BaseException) -> errors.UserError | None:
   found = re.search(
     re.escape(_MARK) + '(.*?)' + re.escape(_END), str(error), re.DOTALL
   )
-  return errors.UserError(_unescape(found.group(1))) if found else None
+  if not found:
+    return None
+  return errors.UserError(' '.join(_unescape(found.group(1)).split()))
 
 
 @contextlib.contextmanager
@@ -92,7 +96,11 @@ def require(condition: tf.Tensor, message: Callable[[], Message]) -> tf.Tensor:
 
 def where(task: str, example: Example) -> Message:
   """Returns the beginning of each message about an example."""
-  return ['task ', task, ', example ', example['example_id']]
+  return ['task ', task, ', example ', _cut(example['example_id'])]
+
+
+def _cut(name: tf.Tensor) -> tf.Tensor:
+  return tf.strings.substr(name, 0, _MAX_NAME, unit='UTF8_CHAR')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,7 +139,8 @@ def check_multi_prompt(
 
   Args:
     task: name of the task.
-    example: with `example_id` and `subtasks_pretokenized` [U].
+    example: with `example_id`, `subtasks_pretokenized` and
+      `prompts_pretokenized` [U].
     prompt_lengths: int32 [U], in tokens.
     target_lengths: int32 [U], in tokens, with EOS.
     limits: of the run.
@@ -231,11 +240,16 @@ def check_input(
 def _check_prompts_not_empty(
   task: str, example: Example, prompt_lengths: tf.Tensor
 ) -> None:
+  """As `examples.check_prompt`."""
+  is_empty = (prompt_lengths == 0) | tf.strings.regex_full_match(
+    example['prompts_pretokenized'], examples.BLANK_PATTERN
+  )
   require(
-    tf.reduce_all(prompt_lengths > 0),
+    ~tf.reduce_any(is_empty),
     lambda: [
-      *_where_subtask(task, example, tf.argmin(prompt_lengths)),
-      ': the prompt is empty; every subtask needs at least one token',
+      *_where_subtask(task, example, tf.argmax(is_empty)),
+      ': the prompt is empty; every subtask needs at least one token, of a '
+      'visible character',
     ],
   )  # fmt: skip
 
@@ -261,4 +275,4 @@ def _check_longest(
 
 def _where_subtask(task: str, example: Example, index: tf.Tensor) -> Message:
   name = tf.gather(example['subtasks_pretokenized'], index)
-  return [*where(task, example), ', subtask ', name]
+  return [*where(task, example), ', subtask ', _cut(name)]

@@ -4,8 +4,8 @@
 
 from pid_jax.trainer.checkpointer import CheckpointConfig
 from pid_jax.trainer.data import DatasetConfig
+from pid_jax.trainer.evaluate_checkpoint import default_split
 from pid_jax.trainer.evaluate_checkpoint import evaluate
-from pid_jax.trainer.evaluate_checkpoint import table
 from pid_jax.trainer.loop import train
 from pid_jax.trainer.optimizers import Optimizer
 from pid_jax.trainer.step import TrainState

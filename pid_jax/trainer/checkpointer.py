@@ -20,8 +20,10 @@ import jax
 import orbax.checkpoint as ocp
 
 from pid_jax import checkpoints
+from pid_jax import checks
 from pid_jax import distributed
 from pid_jax import errors
+from pid_jax import file_errors
 from pid_jax import files
 from pid_jax.trainer import io_errors
 from pid_jax.trainer import reporting
@@ -39,12 +41,15 @@ class CheckpointConfig:
       evaluation and one at the end.
     keep: number of the newest checkpoints to keep; None for all.
     keep_best: number of the best checkpoints to keep besides.
-    best_metric: what 'best' means, 'TASK/METRIC'; None: no step is best. For a
-      run of TASK_pie or TASK_joint, 'TASK/METRIC' means that of the layout
-      which is trained.
+    best_metric: what 'best' means, 'TASK/METRIC'; 'first': the first metric of
+      the task that is evaluated; None: no step is best. For a run of TASK_pie
+      or TASK_joint, 'TASK/METRIC' means that of the layout which is trained.
     best_mode: 'max' or 'min'.
     save_dataset: whether to save the position in the training data, so that a
       run resumes with the next example.
+
+  Raises:
+    UserError: a value of another type or out of its range.
   """
 
   period: int = 1000
@@ -55,16 +60,15 @@ class CheckpointConfig:
   save_dataset: bool = True
 
   def __post_init__(self):
-    if self.best_mode not in ('max', 'min'):
-      raise errors.UserError(
-        f"CheckpointConfig.best_mode is {self.best_mode!r}; choose 'max' or "
-        "'min'."
-      )
-    if self.period < 1 or (self.keep is not None and self.keep < 1):
-      raise errors.UserError(
-        'CheckpointConfig.period and keep must be at least 1, got '
-        f'{self.period} and {self.keep}.'
-      )
+    name = 'CheckpointConfig.{}'.format
+    checks.integer(name('period (CHECKPOINT_PERIOD)'), self.period, 1)
+    if self.keep is not None:
+      checks.integer(name('keep'), self.keep, 1)
+    checks.integer(name('keep_best'), self.keep_best, 0)
+    if self.best_metric is not None:
+      checks.string(name('best_metric'), self.best_metric)
+    checks.one_of(name('best_mode'), self.best_mode, ('max', 'min'))
+    checks.boolean(name('save_dataset'), self.save_dataset)
 
   @property
   def selection(self) -> dict[str, str] | None:
@@ -129,6 +133,24 @@ def saved_files(model_dir: epath.PathLike) -> list[str]:
   return [path.name for path in folder.iterdir()] if folder.is_dir() else []
 
 
+def check_last(model_dir: epath.PathLike, shapes: step_lib.TrainState) -> None:
+  """Checks that the last step, if there is one, holds a state of these shapes.
+
+  Args:
+    model_dir: local, or gs://.
+    shapes: the run's state, as ShapeDtypeStructs.
+
+  Raises:
+    UserError: it is of another model or optimizer.
+  """
+  steps = checkpoints.steps(model_dir)
+  if steps:
+    folder = checkpoints.checkpoints_path(model_dir) / str(steps[-1])
+    served, rest = _split(shapes)
+    checkpoints.check_saved(folder / 'params', served)
+    checkpoints.check_saved(folder / 'state', rest)
+
+
 class _Manager(ocp.CheckpointManager):
   """Leaves JAX's preemption service to `interruption`.
 
@@ -169,6 +191,8 @@ class Checkpointer:
       cleanup_tmp_directories=True,
       save_root_metadata=False,
     )
+    for step in checkpoints.steps(model_dir):
+      checkpoints.read_metrics(model_dir, step)  # Orbax would not say where.
     self._manager = _Manager(self._path, options=options)
     self.last_saved = self._manager.latest_step()
 
@@ -197,8 +221,8 @@ class Checkpointer:
     has_best = metrics is None or best is None or best in metrics
     served, rest = _split(state)
     items = {
-      'params': ocp.args.StandardSave(served),
-      'state': ocp.args.StandardSave(rest),
+      'params': checkpoints.TreeSave(served),
+      'state': checkpoints.TreeSave(rest),
     }
     if data is not None:
       items['data'] = FilesSave(data)
@@ -206,7 +230,9 @@ class Checkpointer:
     self._manager.save(
       step,
       args=ocp.args.Composite(**items),
-      metrics=dict(metrics) if metrics and has_best else None,
+      metrics=(
+        checkpoints.with_checksum(metrics) if metrics and has_best else None
+      ),
       force=True,
     )
     self.last_saved = step
@@ -229,7 +255,7 @@ class Checkpointer:
     if jax.process_index() == 0:
       folder = self._path / str(step) / 'metrics'
       folder.mkdir(exist_ok=True)
-      content = json.dumps(dict(metrics)).encode()
+      content = json.dumps(checkpoints.with_checksum(metrics)).encode()
       files.write(folder / 'metrics', content)  # As orbax writes them.
     distributed.barrier('add_metrics')
     self._manager.reload()
@@ -242,7 +268,8 @@ class Checkpointer:
     """Restores the last step.
 
     Args:
-      shapes: the run's state as ShapeDtypeStructs with shardings.
+      shapes: the run's state as ShapeDtypeStructs with shardings, see
+        `check_last`.
       wanted: whether to read a file of the position in the data, by its name;
         none by default.
 
@@ -251,22 +278,23 @@ class Checkpointer:
       None if there is no checkpoint.
 
     Raises:
-      UserError: the checkpoint is of another model or optimizer.
+      UserError: the checkpoint is damaged, or of another model or optimizer.
     """
     step = self._manager.latest_step()
     if step is None:
       return None
     folder = self._path / str(step)
     served, rest = _split(shapes)
-    for name, tree in (('params', served), ('state', rest)):
-      checkpoints.check_saved(folder / name, tree)
     items = {
-      'params': ocp.args.StandardRestore(served),
-      'state': ocp.args.StandardRestore(rest),
+      'params': checkpoints.TreeRestore(served),
+      'state': checkpoints.TreeRestore(rest),
     }
     if self._cfg.save_dataset and (folder / 'data').exists():
       items['data'] = FilesRestore(wanted)
-    restored = self._manager.restore(step, args=ocp.args.Composite(**items))
+    try:
+      restored = self._manager.restore(step, args=ocp.args.Composite(**items))
+    except errors.UserError as e:  # Damage that only this process may have met.
+      raise io_errors.ReadError(str(e)) from e
     state = _join(restored['params'], restored['state'])
     return state, restored.get('data')
 
@@ -283,7 +311,7 @@ class Checkpointer:
     """
     if distributed.process_count() > 1 and not _is_common(error):
       return
-    if not io_errors.fault(error):
+    if not file_errors.fault(error):
       self._manager.close()
       return
     with contextlib.suppress(Exception):  # It would only repeat the fault.

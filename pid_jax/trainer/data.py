@@ -27,11 +27,15 @@ import numpy as np
 import seqio
 import tensorflow as tf
 
+from pid_jax import checks
 from pid_jax import errors
 from pid_jax import subtasks
 from pid_jax.subtasks import registration
 
 Lengths = Mapping[str, int]
+
+MAX_SEED = 2**31 - 1
+MAX_SIZE = 2**20  # Rows of a batch, tokens of a feature.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,6 +64,9 @@ class DatasetConfig:
       give their number.
     num_threads: of tf.data. None leaves half of the cores to a model that
       computes on them, else lets tf.data choose.
+
+  Raises:
+    UserError: a value of another type or out of its range.
   """
 
   mixture_or_task_name: str
@@ -74,6 +81,47 @@ class DatasetConfig:
   feature_converter: Callable[..., seqio.FeatureConverter] | None = None
   num_shards: int | None = None
   num_threads: int | None = None
+
+  def __post_init__(self):
+    name = 'DatasetConfig.{}'.format
+    checks.string(name('mixture_or_task_name'), self.mixture_or_task_name)
+    checks.string(name('split'), self.split)
+    _check_lengths(self.task_feature_lengths)
+    checks.integer(
+      name('batch_size (BATCH_SIZE, of evaluations EVAL_BATCH_SIZE)'),
+      self.batch_size,
+      *(1, MAX_SIZE),
+    )
+    checks.boolean(name('shuffle'), self.shuffle)
+    checks.boolean(name('use_cached (USE_CACHED_TASKS)'), self.use_cached)
+    checks.boolean(name('pack'), self.pack)
+    for field, least, most in (
+      ('seed', 0, MAX_SEED),
+      ('num_examples', 1, None),
+      ('num_shards', 1, MAX_SIZE),
+      ('num_threads', 1, 1024),
+    ):
+      value = getattr(self, field)
+      if value is not None:
+        checks.integer(name(field), value, least, most)
+    converter = self.feature_converter
+    if converter is not None and not callable(converter):
+      raise errors.UserError(
+        'DatasetConfig.feature_converter must be a function, such as '
+        '@subtasks.PromptInDecoderFeatureConverter without brackets; got '
+        f'{checks.shown(converter)}.'
+      )
+
+
+def _check_lengths(lengths: Lengths) -> None:
+  if not isinstance(lengths, Mapping):
+    raise errors.UserError(
+      'TASK_FEATURE_LENGTHS (task_feature_lengths) must be a dictionary from '
+      f'feature to number of tokens; got {checks.shown(lengths)}.'
+    )
+  for feature, length in lengths.items():
+    checks.string('a feature of TASK_FEATURE_LENGTHS', feature)
+    checks.integer(f'TASK_FEATURE_LENGTHS[{feature!r}]', length, 1, MAX_SIZE)
 
 
 def get_task(name: str) -> seqio.Task | seqio.Mixture:
@@ -93,6 +141,17 @@ def check_split(task: seqio.Task | seqio.Mixture, split: str) -> None:
   splits = sorted({s for t in seqio.get_subtasks(task) for s in t.splits})
   if split not in splits:
     raise errors.unknown(f'split of {task.name}', split, splits)
+
+
+def if_given(file: object, cfg: DatasetConfig) -> DatasetConfig | None:
+  """Returns what to evaluate on, or None where a run has no file for it.
+
+  Args:
+    file: that the task of `cfg` was given for the split; None, '' or 'None' (as
+      flags give it): none.
+    cfg: what to read.
+  """
+  return None if file in (None, '', 'None') else cfg
 
 
 def with_seed(cfg: DatasetConfig, seed: int) -> DatasetConfig:

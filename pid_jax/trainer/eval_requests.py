@@ -13,7 +13,6 @@ for all evaluations.
 from collections.abc import Sequence
 import dataclasses
 import functools
-import json
 
 import numpy as np
 import seqio
@@ -21,6 +20,7 @@ import tensorflow as tf
 
 from pid_jax import errors
 from pid_jax import model as model_lib
+from pid_jax import strict_json
 from pid_jax.inference import batching
 from pid_jax.inference import text
 from pid_jax.subtasks import examples as examples_lib
@@ -179,7 +179,7 @@ def _choices(
       name = f'choices of the task {task.name}'
       try:
         known[content] = tokenizer.encode_choices(
-          json.loads(content), name, max_new_tokens
+          strict_json.parse(content, name), name, max_new_tokens
         )
       except errors.UserError as e:
         raise errors.UserError(

@@ -1,24 +1,38 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Evaluates a model after its training."""
+"""Evaluates a model after its training, on a registered task."""
 
-from collections.abc import Mapping
-import json
+import dataclasses
 import os
-import re
 
 from etils import epath
 import jax
+import seqio
 
 from pid_jax import checkpoints
 from pid_jax import model as model_lib
 from pid_jax import network
 from pid_jax import partitioning
+from pid_jax import progress as progress_lib
+from pid_jax import vocabulary as vocabulary_lib
 from pid_jax.inference import options as options_lib
+from pid_jax.inference import results
 from pid_jax.trainer import data
 from pid_jax.trainer import evaluation
 from pid_jax.trainer import io_errors
 from pid_jax.trainer import reporting
+from pid_jax.trainer import setup
+
+
+def default_split(task_name: str) -> str:
+  """Returns 'test' if a task has such a split, else 'validation'.
+
+  Raises:
+    UserError: there is no such task.
+  """
+  subtasks = seqio.get_subtasks(data.get_task(task_name))
+  has_test = any('test' in task.splits for task in subtasks)
+  return 'test' if has_test else 'validation'
 
 
 def evaluate(
@@ -30,6 +44,8 @@ def evaluate(
   partitioner: partitioning.Partitioner | None = None,
   param_dtype: str = 'float32',
   options: options_lib.DecodingOptions | None = None,
+  quiet: bool = False,
+  vocabulary: vocabulary_lib.AnyVocabulary | None = None,
 ) -> tuple[dict[str, float], str]:
   """Computes a task's metrics for a trained model.
 
@@ -46,68 +62,68 @@ def evaluate(
     param_dtype: of the weights, see `network.quantization`.
     options: of decoding, as in `PromptInDecoder.generate`; max_new_tokens None:
       the task's length of targets. None: greedy.
+    quiet: show neither what is read nor progress.
+    vocabulary: of a checkpoint without one; see `checkpoints.load`.
 
   Returns:
     'TASK/METRIC' -> value, and the output directory.
 
   Raises:
-    UserError: no such model, step, task, split or param_dtype; a full disk.
+    UserError: no such model, step, task, split or param_dtype; a task whose
+      vocabulary is not that of the model; the results cannot be written.
   """
   options = options or options_lib.DecodingOptions()
   partitioner = partitioner or partitioning.Partitioner()
-  pretrained = checkpoints.load_for_inference(
-    model_dir, step, partitioner, param_dtype=param_dtype
-  )
-  step = pretrained.step
-  task = dataset_cfg.mixture_or_task_name
+  task, split = dataset_cfg.mixture_or_task_name, dataset_cfg.split
+  data.check_split(data.get_task(task), split)
+  opened = checkpoints.open_checkpoint(model_dir, step)
+  step = opened.step
+  vocabulary = checkpoints.choose_vocabulary(opened, vocabulary)
+  setup.check_task_vocabulary(vocabulary, task)
+  opened = dataclasses.replace(opened, read_vocabulary=lambda: vocabulary)
   if output_dir is None:
-    parts = [dataset_cfg.split, str(step)]
-    if task != pretrained.task.get('name', task):
+    parts = [split, str(step)]
+    if task != opened.task.get('name', task):
       parts.append(task)
     if dataset_cfg.num_examples is not None:
       parts.append(f'first-{dataset_cfg.num_examples}')
-    if param_dtype != 'float32':
-      parts.append(param_dtype)
-    parts += [_file_name(f'{k}-{v}') for k, v in options.changed().items()]
-    output_dir = epath.Path(model_dir) / 'evaluation' / '-'.join(parts)
-  output_dir = epath.Path(output_dir)
-  evaluator = evaluation.PredictionEvaluator(
-    model_lib.EncoderDecoderModel(network.Transformer(pretrained.config)),
-    dataset_cfg,
-    partitioner,
-    loggers=[evaluation.PredictionsWriter],
-    log_dir=os.fspath(output_dir),
-    options=options,
+    output_dir = results.output_folder(model_dir, parts, param_dtype, options)
+  output_dir = results.check_folder(output_dir)
+  pretrained = checkpoints.load_for_inference(
+    opened, None, partitioner, param_dtype=param_dtype
   )
+  with io_errors.reads_explained('the data to evaluate on'):
+    evaluator = evaluation.PredictionEvaluator(
+      model_lib.EncoderDecoderModel(network.Transformer(pretrained.config)),
+      dataset_cfg,
+      partitioner,
+      loggers=[evaluation.PredictionsWriter],
+      log_dir=os.fspath(output_dir),
+      options=options,
+    )
   reporting.warn_of_truncated(evaluator.truncated)
-  with io_errors.faults_explained(output_dir):
+  if not quiet:
+    reporting.logger.info(
+      '%s: step %d; the %s split of %s, %s prompts',
+      *(model_dir, step, split, task, f'{evaluator.num_prompts:,}'),
+    )
+  with progress_lib.Progress(
+    evaluator.num_prompts,
+    label='evaluate',
+    unit='prompt',
+    enabled=jax.process_index() == 0 and not quiet,
+  ) as progress:
+    evaluator.progress = progress.update
     values = evaluator.evaluate(pretrained.params, step)
-    results = {
-      'step': step,
-      'split': dataset_cfg.split,
-      'task': task,
-      'num_examples': dataset_cfg.num_examples,  # None: all.
-      'param_dtype': param_dtype,
-      'decoding': {k: str(v) for k, v in options.changed().items()},
-      'metrics': values,
-    }
-    if jax.process_index() == 0:
-      output_dir.mkdir(parents=True, exist_ok=True)
-      text = json.dumps(results, indent=2) + '\n'
-      (output_dir / 'metrics.json').write_text(text)
+  if jax.process_index() == 0:
+    results.write(
+      output_dir,
+      values,
+      step=step,
+      split=split,
+      task=task,
+      num_examples=dataset_cfg.num_examples,  # None: all.
+      param_dtype=param_dtype,
+      options=options,
+    )
   return values, os.fspath(output_dir)
-
-
-def _file_name(text: str) -> str:
-  """Writes a value of an option so that it can be part of a file's name."""
-  return re.sub(r'[^\w.]+', '-', text).strip('-')
-
-
-def table(values: Mapping[str, float]) -> str:
-  """Formats metrics in two columns."""
-  width = max(map(len, values), default=0)
-  # Counts are integers.
-  shown = (
-    (k, f'{x:.{0 if x.is_integer() else 4}f}') for k, x in values.items()
-  )
-  return '\n'.join(f'{name:<{width}}  {x}' for name, x in shown)

@@ -24,13 +24,17 @@ import numpy as np
 import seqio
 import tensorflow as tf
 
+from pid_jax import checks
 from pid_jax import decoding
 from pid_jax import errors
+from pid_jax import files
 from pid_jax import model as model_lib
 from pid_jax import partitioning
 from pid_jax.inference import batching
 from pid_jax.inference import engine as engine_lib
 from pid_jax.inference import options as options_lib
+from pid_jax.subtasks import postprocessors
+from pid_jax.subtasks import registration
 from pid_jax.trainer import data
 from pid_jax.trainer import eval_requests
 from pid_jax.trainer import reporting
@@ -49,6 +53,9 @@ class PredictionEvaluator:
   Attributes:
     truncated: 'TASK/inputs_truncated' and 'TASK/targets_truncated' -> how many
       do not fit the lengths, for tasks that tell.
+    num_prompts: to be predicted.
+    progress: called while predicting with the number of prompts done, of all
+      tasks together; None: nothing is called.
   """
 
   def __init__(
@@ -121,12 +128,63 @@ class PredictionEvaluator:
       for task, examples in self._examples.items()
       for name, count in examples.truncated.items()
     }
+    self._prompts = {
+      task: sum(len(request.prompts) for request in examples.requests)
+      for task, examples in self._examples.items()
+    }
+    self.num_prompts = sum(self._prompts.values())
+    self.progress: Callable[[int], None] | None = None
+    self._num_done = 0
+    for task in self._evaluator.eval_tasks:
+      _log_rewritten(task.name, self._targets(task))
 
   @property
   def tasks(self) -> list[str]:
     """Names of the tasks with metrics."""
     return [task.name for task in self._evaluator.eval_tasks]
 
+  def metrics_of(self, name: str) -> list[str] | None:
+    """Returns the names of a task's metrics, in order, without predictions.
+
+    Computes them on targets whose predictions are all missing, since some names
+    depend on the examples (of SQuAD: whether there are unanswerable questions).
+
+    Args:
+      name: of the task.
+
+    Returns:
+      None where that is not possible: for tasks that are not those of
+      `subtasks.register`, and metrics that raise an error.
+    """
+    task = seqio.TaskRegistry.get(name)
+    if not isinstance(task, registration.DecomposableTask):
+      return None
+    targets = self._targets(task)
+    missing = '' if task.layout.name == 'pie' else []
+    found = []
+    try:
+      for metric_fn in task.predict_metric_fns:
+        values = metric_fn(targets, [missing] * len(targets))
+        found += [k for k, x in values.items() if _number(x) is not None]
+    except errors.UserError:
+      raise
+    except Exception:  # pylint: disable=broad-except  # A function of a user's.
+      return None
+    prefix = f'{name}/'
+    counts = [x for x in self.truncated if x.startswith(prefix)]
+    return found + [x.removeprefix(prefix) for x in counts]
+
+  def _targets(self, task: seqio.Task) -> list[Any]:
+    """Postprocesses the targets of a task of `subtasks.register`."""
+    if not isinstance(task, registration.DecomposableTask):
+      return []
+    dataset = self._evaluator.cached_task_datasets[task.name]
+    return [
+      task.postprocess_fn(None, example=example, is_target=True)
+      for example in dataset.as_numpy_iterator()
+    ]
+
+  @errors.unwrapped  # SeqIO raises a ValueError from each.
   def evaluate(self, params: PyTree, step: int) -> dict[str, float]:
     """Predicts all examples and computes the metrics.
 
@@ -140,6 +198,7 @@ class PredictionEvaluator:
     Raises:
       Interrupted: `should_stop` said so.
     """
+    self._num_done = 0
     kinds = seqio.metrics.ModelOutputType
     engine = self._engine.with_params(params)
     predict = functools.cache(functools.partial(self._predict, engine))
@@ -174,8 +233,12 @@ class PredictionEvaluator:
     examples = self._examples[name]
     options = self._options.resolved(examples.target_length)
     outputs = engine.generate(
-      examples.requests, options, **self._batches(name, examples.requests)
+      examples.requests,
+      options,
+      progress=self.progress and (lambda n: self.progress(self._num_done + n)),
+      **self._batches(name, examples.requests),
     )
+    self._num_done += self._prompts[name]
     scores = [engine_lib.scores(x, options.normalize_scores) for x in outputs]
     return (
       list(enumerate(examples.restore([x.tokens for x in outputs]))),
@@ -314,29 +377,45 @@ class Evaluators:
     return self._loss is not None or self._prediction is not None
 
   def find_metric(self, name: str | None) -> str | None:
-    """Returns a metric's name as the evaluations give it.
+    """Returns a metric's name as the evaluations give it; checks that they do.
 
     What is configured for a task serves its baselines: of NAME_pie,
     'NAME/METRIC' means 'NAME_pie/METRIC'.
 
     Args:
-      name: 'TASK/METRIC', or None.
+      name: 'TASK/METRIC', 'first' (the first metric of the first task, None if
+        nothing is predicted), or None.
 
     Raises:
-      UserError: the task is not evaluated. (Which metrics it has
-        shows in the first evaluation.)
+      UserError: no evaluation has this metric, or there is none.
     """
-    if name is None or not self:
-      return name
-    task, _, metric = name.partition('/')
-    of_loss = [] if self._loss is None else self._loss.names
-    tasks = [] if self._prediction is None else self._prediction.tasks
+    if name is None:
+      return None
+    where = 'CheckpointConfig.best_metric'
+    if not self:
+      if name == 'first':
+        return None
+      raise errors.UserError(
+        f'{where} is {checks.shown(name)}, but nothing is evaluated: give '
+        'infer_eval_dataset_cfg or train_eval_dataset_cfg, or no best_metric'
+      )
+    known, open_tasks = [], []
+    for task in [] if self._prediction is None else self._prediction.tasks:
+      metrics = self._prediction.metrics_of(task)
+      if metrics is None:
+        open_tasks.append(task)
+      known += [f'{task}/{metric}' for metric in metrics or ()]
+    if name == 'first' and not open_tasks:
+      return known[0] if known else None
+    if self._loss is not None:
+      known += [*self._loss.names, *self._loss.truncated]
+    task, _, metric = str(name).partition('/')
     for suffix in ('', '_pie', '_joint'):
-      known = f'{task}{suffix}/{metric}'
-      if f'{task}{suffix}' in tasks or known in of_loss:
-        return known
-    known = [*of_loss, *(f'{task}/{metric}' for task in tasks)]
-    raise errors.unknown('CheckpointConfig.best_metric', name, known)
+      full = f'{task}{suffix}/{metric}'
+      if full in known or (metric and f'{task}{suffix}' in open_tasks):
+        return full
+    known += [f'{task}/METRIC' for task in open_tasks]
+    raise errors.unknown(where, str(name), known)
 
   def evaluate(self, params: PyTree, step: int) -> dict[str, float] | None:
     """Returns the metrics of all evaluations, 'TASK/METRIC' -> value.
@@ -365,8 +444,6 @@ class PredictionsWriter(seqio.Logger):
     if jax.process_index() or not inferences:
       return
     predictions = inferences.get('prediction', inferences.get('output'))
-    folder = epath.Path(self.output_dir)
-    folder.mkdir(parents=True, exist_ok=True)
     lines = []
     for example, target, prediction in zip(
       dataset.as_numpy_iterator(), targets, predictions, strict=True
@@ -375,7 +452,10 @@ class PredictionsWriter(seqio.Logger):
       line |= target if isinstance(target, dict) else {'target': target}
       line['prediction'] = prediction
       lines.append(json.dumps(line, default=_plain, ensure_ascii=False) + '\n')
-    (folder / f'{task_name}.jsonl').write_text(''.join(lines))
+    path = epath.Path(self.output_dir) / f'{task_name}.jsonl'
+    with files.explained(f'cannot write {path}'):
+      path.parent.mkdir(parents=True, exist_ok=True)
+    files.write(path, ''.join(lines).encode())
 
 
 def _local_rows(
@@ -391,6 +471,19 @@ def _local_rows(
     return np.pad(x, [(0, missing)] + [(0, 0)] * (x.ndim - 1))[rows]
 
   return {name: take(x) for name, x in batch.items()}
+
+
+def _log_rewritten(task: str, targets: Sequence[Any]) -> None:
+  """Says how many targets are compared as the vocabulary writes them."""
+  pairs = [x for target in targets for x in postprocessors.rewritten(target)]
+  if not pairs:
+    return
+  old, new = pairs[0]
+  reporting.logger.warning(
+    '%s: %s targets are compared as the vocabulary writes them, such as %s for '
+    '%s',
+    *(task, f'{len(pairs):,}', checks.shown(new), checks.shown(old)),
+  )
 
 
 def _text(value: bytes | None) -> str | None:

@@ -1,60 +1,26 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Explains a disk that is full or may not be used, in one line.
+"""Explains a disk that is full or may not be used, where a training meets it.
 
-Three libraries write checkpoints and events, each with its exceptions. The one
-that reaches the train loop becomes a UserError that says what is wrong, which
-checkpoint is complete, and what to do.
+An error that reaches the train loop becomes a UserError that says what is wrong
+(`file_errors` knows), which checkpoint is complete, and what to do.
 """
 
 from collections.abc import Iterator
 import contextlib
 import errno
 import logging
-import os
-import re
 import shutil
 
 from etils import epath
 
 from pid_jax import checkpoints
 from pid_jax import errors
-
-_FAULTS = {
-  errno.ENOSPC: 'no space left on the device',
-  errno.EDQUOT: 'the disk quota is exceeded',
-  errno.EFBIG: 'a file would be too large',
-  errno.EACCES: 'permission denied',
-  errno.EPERM: 'permission denied',
-  errno.EROFS: 'the file system is read-only',
-}
-# TensorFlow's and tensorstore's errors carry the system's as text.
-_TEXTS = {
-  r'No space left on device|Could not flush events file': errno.ENOSPC,
-  r'[Qq]uota exceeded': errno.EDQUOT,
-  r'File too large': errno.EFBIG,
-  r'Permission denied': errno.EACCES,
-  r'Read-only file system': errno.EROFS,
-}
+from pid_jax import file_errors
 
 
 class ReadError(errors.UserError):
   """This process cannot read its data; others may have read theirs."""
-
-
-def fault(error: BaseException | None) -> str | None:
-  """Returns what is wrong with the disk if that caused an error, else None.
-
-  A UserError has been explained before, so its causes are not looked at.
-  """
-  while error is not None and not isinstance(error, errors.UserError):
-    if isinstance(error, OSError) and error.errno in _FAULTS:
-      return _FAULTS[error.errno]
-    words = _fault_in(str(error))
-    if words:
-      return words
-    error = error.__cause__ or error.__context__
-  return None
 
 
 def check_space(path: epath.PathLike, num_bytes: int) -> None:
@@ -76,11 +42,9 @@ def faults_explained(model_dir: epath.PathLike) -> Iterator[None]:
     with _faults_not_logged():
       yield
   except Exception as e:
-    words = fault(e)
+    words = file_errors.fault(e)
     if words is None:
       raise
-    if isinstance(e, OSError) and e.strerror != os.strerror(e.errno):
-      words += f' ({e.strerror})'
     try:
       steps = checkpoints.steps(model_dir)
     except OSError:
@@ -104,13 +68,12 @@ def reads_explained(what: str) -> Iterator[None]:
   try:
     yield
   except Exception as e:
-    words = fault(e)
+    words = file_errors.explain(e)
     if words is None:
       raise
-    line = str(e).strip().partition('\n')[0]
     raise ReadError(
-      f'Cannot read {what}: {words} ({line}). Correct that and run the same '
-      'command again.'
+      f'Cannot read {what}: {words}. Correct that and run the same command '
+      'again.'
     ) from e
 
 
@@ -120,7 +83,8 @@ def _faults_not_logged() -> Iterator[None]:
 
   def is_other(record: logging.LogRecord) -> bool:
     error = record.exc_info[1] if record.exc_info else None
-    return not (fault(error) or _fault_in(record.getMessage()))
+    quoted = RuntimeError(record.getMessage())
+    return not (file_errors.fault(error) or file_errors.fault(quoted))
 
   loggers = [logging.getLogger(name) for name in ('absl', 'asyncio')]
   for logger in loggers:
@@ -130,10 +94,3 @@ def _faults_not_logged() -> Iterator[None]:
   finally:
     for logger in loggers:
       logger.removeFilter(is_other)
-
-
-def _fault_in(text: str) -> str | None:
-  for pattern, number in _TEXTS.items():
-    if re.search(pattern, text):
-      return _FAULTS[number]
-  return None

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from collections.abc import Iterator
 import contextlib
 import dataclasses
+import os
+import time
 from typing import Any
 
 from clu import metric_writers
@@ -18,6 +20,7 @@ import jax.numpy as jnp
 
 from pid_jax import checkpoints
 from pid_jax import errors
+from pid_jax import files
 from pid_jax import model as model_lib
 from pid_jax import partitioning
 from pid_jax import progress as progress_lib
@@ -30,6 +33,7 @@ from pid_jax.trainer import interruption as interruption_lib
 from pid_jax.trainer import io_errors
 from pid_jax.trainer import optimizers
 from pid_jax.trainer import reporting
+from pid_jax.trainer import run_record
 from pid_jax.trainer import setup
 from pid_jax.trainer import step as step_lib
 
@@ -60,6 +64,7 @@ def train(
 
   The run is a function of its arguments: however often it was stopped and
   resumed, it ends with the same parameters, bit by bit, on the same machine.
+  `run_record` says which arguments may change when it is resumed.
 
   Args:
     model: network and loss; with `initial_checkpoint_path` the network takes
@@ -90,23 +95,29 @@ def train(
       seed.
     log_period: steps from one report to the next.
     summarize_config_fn: called with (model_dir, writer, step) after the set-up,
-      to write the configuration down.
+      to write the configuration down; not if no step is left.
     quiet: report only the metrics of evaluations, and warnings.
 
   Returns:
     The state after the last step.
 
   Raises:
-    UserError: a configuration that cannot work, a full disk, a loss that is
-      not finite.
+    UserError: an argument that cannot work, or differs from those of the run
+      in MODEL_DIR; a full disk, a loss that is not finite.
     SystemExit: after SIGTERM (status 143) or SIGINT (130; of many processes
       143), with a checkpoint of the step at which the run stopped.
   """
   # --- Check the configuration: nothing is written before all of it is valid.
+  arguments, began = dict(locals()), time.monotonic()
+  setup.check_arguments(arguments)
+  model_dir = os.fspath(files.absolute(model_dir, 'MODEL_DIR'))
   run_lock = run_lock_lib.RunLock(model_dir, enabled=jax.process_index() == 0)
   run_lock.check()
   checkpoint_cfg = checkpoint_cfg or checkpointer_lib.CheckpointConfig()
   partitioner = partitioner or partitioning.Partitioner()
+  setup.check_datasets(
+    train_dataset_cfg, train_eval_dataset_cfg, infer_eval_dataset_cfg
+  )
   partitioner.check_batch_size(train_dataset_cfg.batch_size, num_microbatches)
   train_dataset_cfg = dataclasses.replace(
     data.with_seed(train_dataset_cfg, random_seed),
@@ -122,12 +133,39 @@ def train(
   if initial_checkpoint_path is not None:
     initial = setup.open_initial(initial_checkpoint_path)
     model = setup.fit_to_checkpoint(model, initial, train_dataset_cfg)
-  setup.find_vocabulary(model, train_dataset_cfg)
-  optimizer.learning_rate(0)  # Raises if the schedule cannot be.
+  setup.check_vocabularies(
+    model,
+    initial,
+    train_dataset_cfg,
+    train_eval_dataset_cfg,
+    infer_eval_dataset_cfg,
+  )
   setup.check_targets(train_dataset_cfg)
   shapes = step_lib.abstract_state(
     model, optimizer, partitioner, ema=ema_decay is not None
   )
+  setup.check_memory(
+    shapes,
+    model.module.config,
+    train_dataset_cfg,
+    partitioner,
+    num_microbatches,
+  )
+  with io_errors.reads_explained('the training data'):
+    record = run_record.Record(
+      model_dir,
+      run_record.settings(
+        arguments
+        | {
+          'model': model,
+          'train_dataset_cfg': train_dataset_cfg,
+          'checkpoint_cfg': checkpoint_cfg,
+          'partitioner': partitioner,
+        }
+      ),
+    )
+  with record.named_where_they_do_not_fit():
+    checkpointer_lib.check_last(model_dir, shapes)
 
   # --- Build the train step, the evaluators and the training data.
   train_step = step_lib.compile_train_step(
@@ -197,9 +235,15 @@ def train(
         iterator.restore(position)
     first_step = int(state.step)
 
-    # --- Report what is about to run.
-    if summarize_config_fn is not None:
-      summarize_config_fn(model_dir, writer, first_step)
+    # --- Record and report what is about to run.
+    if jax.process_index() == 0:
+      with io_errors.reads_explained('the training data'):
+        setup.warn_of_rewritten_targets(train_dataset_cfg)
+    record.report()
+    if first_step < total_steps:  # Else nothing is trained with the settings.
+      record.append(first_step)
+      if summarize_config_fn is not None:
+        summarize_config_fn(model_dir, writer, first_step)
     if not quiet:
       reporting.announce(
         model_dir, shapes, partitioner, first_step, total_steps
@@ -212,7 +256,7 @@ def train(
         enabled=jax.process_index() == 0 and not quiet,
       )
     )
-    reporter = reporting.Reporter(writer, progress, first_step)
+    reporter = reporting.Reporter(writer, progress, first_step, logs=not quiet)
     stack.enter_context(interruption)
     run = _Run(
       evaluators=evaluators,
@@ -249,6 +293,8 @@ def train(
       is_last = step == total_steps
       if is_last or step % log_period == 0:
         reporter.flush()
+      else:
+        reporter.show_first(step)
       if is_eval_step(step):
         _save(run, state, _evaluate(run, state))
         reporter.restart_clock()
@@ -266,6 +312,10 @@ def train(
       *(interruption.signal.name, int(state.step)),
     )
     raise SystemExit(interruption.exit_status)
+  if not quiet and jax.process_index() == 0:
+    step = int(state.step)
+    seconds = None if step == first_step else time.monotonic() - began
+    reporting.close(model_dir, step, seconds, checkpoint_cfg.best_metric)
   return state
 
 
@@ -339,7 +389,8 @@ def _errors_explained(model_dir: str) -> Iterator[None]:
       last = 'No checkpoint had been written before'
     raise errors.UserError(
       f'The loss, its gradient or a parameter is not finite at step {e.step}. '
-      f'{last}. Lower the learning rate or clip gradients (max_grad_norm).'
+      f'{last}. Lower LEARNING_RATE, which this MODEL_DIR may change, or clip '
+      'gradients (max_grad_norm of the optimizer) in another MODEL_DIR.'
     ) from e
 
 

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The optimizers, each with T5's defaults, all with clipping of gradients.
 
+All raise UserError for an argument of another type or out of its range.
+
 An `Optimizer` is configured before the model exists (gin calls its factory).
 Its `make` takes the logical axes of the model's parameters, from
 `network.param_axes`, so that each layer is optimized separately, also where the
@@ -19,11 +21,14 @@ import jax
 import optax
 
 from pid_jax import adafactor as adafactor_lib
+from pid_jax import checks
+from pid_jax import errors
 from pid_jax.network import axes as axes_lib
 from pid_jax.network.axes import ParamAxes
 from pid_jax.trainer import schedules
 
 PyTree = Any
+Schedule = Callable[[jax.Array | int], jax.Array | float]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,14 +38,25 @@ class Optimizer:
   Attributes:
     make: returns optax's transformation for parameters with the given axes.
     learning_rate: the schedule, for the logs.
+    settings: 'name' and the arguments that made it, for the record of a run;
+      empty: not known.
   """
 
   make: Callable[[ParamAxes], optax.GradientTransformationExtraArgs]
-  learning_rate: schedules.Schedule
+  learning_rate: Schedule
+  settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
+def _optimizer(make: Callable[..., Optimizer]) -> Callable[..., Optimizer]:
+  """Decorates the functions below, which return an `Optimizer`."""
+  return schedules.with_settings(
+    make, lambda made, found: dataclasses.replace(made, settings=found)
+  )
+
+
+@_optimizer
 def adafactor(
-  learning_rate: schedules.Schedule | float,
+  learning_rate: Schedule | float,
   *,
   decay_rate: float = 0.8,
   clipping_threshold: float | None = 1.0,
@@ -69,6 +85,18 @@ def adafactor(
     max_grad_norm: clips the global norm of the gradient; None does not.
   """
   schedule = _as_schedule(learning_rate)
+  checks.number('adafactor.decay_rate', decay_rate, above=0.0, most=1.0)
+  _positive('adafactor.clipping_threshold', clipping_threshold)
+  checks.boolean(
+    'adafactor.multiply_by_parameter_scale', multiply_by_parameter_scale
+  )
+  checks.integer(
+    'adafactor.min_dim_size_to_factor', min_dim_size_to_factor, least=1
+  )
+  if beta1 is not None:
+    checks.number('adafactor.beta1', beta1, 0.0, below=1.0)
+  if weight_decay is not None:
+    checks.number('adafactor.weight_decay', weight_decay, 0.0, below=1.0)
 
   def make(axes: ParamAxes) -> optax.GradientTransformation:
     return adafactor_lib.adafactor(
@@ -85,8 +113,9 @@ def adafactor(
   return _finish(make, schedule, max_grad_norm)
 
 
+@_optimizer
 def adamw(
-  learning_rate: schedules.Schedule | float,
+  learning_rate: Schedule | float,
   *,
   beta1: float = 0.9,
   beta2: float = 0.999,
@@ -118,6 +147,11 @@ def adamw(
       'encoder/relpos_bias/rel_embedding', it matches somewhere.
   """
   schedule = _as_schedule(learning_rate)
+  checks.number('adamw.beta1', beta1, 0.0, below=1.0)
+  checks.number('adamw.beta2', beta2, 0.0, below=1.0)
+  checks.number('adamw.eps', eps, above=0.0, most=1.0)
+  checks.number('adamw.weight_decay', weight_decay, 0.0, most=1e6)
+  checks.boolean('adamw.nesterov', nesterov)
 
   def make(axes: ParamAxes) -> optax.GradientTransformation:
     return optax.adamw(
@@ -133,8 +167,9 @@ def adamw(
   return _finish(make, schedule, max_grad_norm, multipliers)
 
 
+@_optimizer
 def muon(
-  learning_rate: schedules.Schedule | float,
+  learning_rate: Schedule | float,
   *,
   beta: float = 0.95,
   ns_steps: int = 5,
@@ -156,6 +191,12 @@ def muon(
   from optax import contrib
 
   schedule = _as_schedule(learning_rate)
+  checks.number('muon.beta', beta, 0.0, below=1.0)
+  checks.integer('muon.ns_steps', ns_steps, 1, 100)
+  checks.number('muon.weight_decay', weight_decay, 0.0, most=1e6)
+  _positive('muon.consistent_rms', consistent_rms)
+  checks.number('muon.adam_beta1', adam_beta1, 0.0, below=1.0)
+  checks.number('muon.adam_beta2', adam_beta2, 0.0, below=1.0)
 
   def make(axes: ParamAxes) -> optax.GradientTransformation:
     is_kernel = lambda a: axes_lib.role(a) is axes_lib.Role.KERNEL
@@ -282,11 +323,25 @@ def _multiply(multipliers: Mapping[str, float]) -> optax.GradientTransformation:
 
 def _finish(
   make: Callable[[ParamAxes], optax.GradientTransformation],
-  schedule: schedules.Schedule,
+  schedule: Schedule,
   max_grad_norm: float | None,
   multipliers: Mapping[str, float] | None = None,
 ) -> Optimizer:
-  """Adds what all optimizers have in common."""
+  """Adds what all optimizers have in common; checks its values."""
+  _positive('max_grad_norm', max_grad_norm)
+  if not isinstance(multipliers or {}, Mapping):
+    raise errors.UserError(
+      'multipliers must be a dictionary from a regular expression to a factor; '
+      f'got {checks.shown(multipliers)}.'
+    )
+  for pattern, factor in (multipliers or {}).items():
+    checks.number(f'multipliers[{checks.shown(pattern)}]', factor, 0.0, 1e6)
+    try:
+      re.compile(checks.string('a key of multipliers', pattern))
+    except re.error as e:
+      raise errors.UserError(
+        f'multipliers: {checks.shown(pattern)} is no regular expression: {e}.'
+      ) from e
 
   def make_all(axes: ParamAxes) -> optax.GradientTransformationExtraArgs:
     parts = [make(axes)]
@@ -299,9 +354,13 @@ def _finish(
   return Optimizer(make_all, schedule)
 
 
-def _as_schedule(
-  learning_rate: schedules.Schedule | float,
-) -> Callable[[Any], Any]:
+def _as_schedule(learning_rate: Schedule | float) -> Schedule:
   if callable(learning_rate):
     return learning_rate
   return schedules.constant(learning_rate)
+
+
+def _positive(name: str, value: float | None) -> None:
+  """Checks a number that is above 0, or None."""
+  if value is not None:
+    checks.number(name, value, above=0.0, most=1e30)

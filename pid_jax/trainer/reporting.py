@@ -11,6 +11,7 @@ from collections.abc import Mapping
 import logging
 import math
 import os
+import shlex
 import time
 
 from clu import metric_writers
@@ -19,6 +20,7 @@ from etils import epath
 import jax
 import numpy as np
 
+from pid_jax import checkpoints
 from pid_jax import model as model_lib
 from pid_jax import partitioning
 from pid_jax import progress as progress_lib
@@ -28,8 +30,10 @@ logger = logging.getLogger('pid_jax.trainer')
 
 # Counts that are rates, not overflow.
 RATES = ('examples', 'subtasks', 'tokens')
-# Suffixes of counts of what went wrong in an evaluation.
-_FAULT_SUFFIXES = ('_predictions', model_lib.TRUNCATED)
+# After so many updates of a run their loss is shown, whatever the log period.
+_FIRST_UPDATES = (1, 2, 5, 10, 20, 50, 100, 200, 500)
+# Of counts of what went wrong in an evaluation.
+_FAULT_SUFFIX = '_predictions'
 
 
 class NonFiniteError(Exception):
@@ -52,7 +56,17 @@ class Reporter:
     writer: metric_writers.MetricWriter,
     progress: progress_lib.Progress,
     first_step: int,
+    logs: bool = False,
   ):
+    """Starts the clock.
+
+    Args:
+      writer: to TensorBoard.
+      progress: shows the last values.
+      first_step: number of updates that were made before.
+      logs: whether to log the first update, too.
+    """
+    self._begin, self._logs = first_step, logs
     self._writer = writer
     self._progress = progress
     self._pending: list[tuple[int, Mapping[str, clu_metrics.Metric]]] = []
@@ -69,6 +83,33 @@ class Reporter:
     self._pending.append((step, metrics))
     if len(self._pending) > 2:
       _check_finite(*self._pending[-3])
+    self._progress.update(step, self.last)
+
+  def show_first(self, step: int) -> None:
+    """Shows the loss of the first updates; TensorBoard gets it by `flush`.
+
+    Waits for the update, after the first, the second, and then ever fewer: the
+    next report may be minutes away.
+
+    Args:
+      step: of the last update that was added.
+
+    Raises:
+      NonFiniteError: its loss or gradient is not finite.
+    """
+    count = step - self._begin
+    if count not in _FIRST_UPDATES:
+      return
+    _, metrics = self._pending[-1]
+    _check_finite(step, metrics)
+    self.last = {name: _value(metrics[name]) for name in ('loss', 'accuracy')}
+    if count == 1 and self._logs:
+      seconds = time.monotonic() - self._began
+      logger.info(
+        'step %d: loss %.4g (after %.0f s, mostly of compilation)',
+        *(step, self.last['loss'], seconds),
+      )
+      self._progress.restart_clock()
     self._progress.update(step, self.last)
 
   def flush(self) -> dict[str, float]:
@@ -96,12 +137,12 @@ class Reporter:
     seconds = now - self._began
     values['steps_per_second'] = (last - self._first) / seconds
     counts = [k for k, v in merged.items() if isinstance(v, model_lib.Count)]
-    for name in counts:
-      total = values.pop(name)
+    counts = {name: values.pop(name) for name in counts}
+    self._warn_of_truncated(counts)
+    for name, total in counts.items():
       if name in RATES:
         values[f'{name}_per_second'] = total / seconds
       else:
-        self._warn_of_overflow(name, int(total), last)
         values[f'overflow/{name}'] = total
     self._began, self._first = now, last
     self._writer.write_scalars(
@@ -110,7 +151,7 @@ class Reporter:
     self.last = {
       'loss': values['loss'],
       'accuracy': values['accuracy'],
-      'examples/s': values['examples_per_second'],
+      'inputs/s': values['examples_per_second'],
     }
     self._progress.update(last, self.last)
     return values
@@ -119,17 +160,17 @@ class Reporter:
     """Excludes the time since the last flush (an evaluation) from the rates."""
     self._began = time.monotonic()
 
-  def _warn_of_overflow(self, name: str, total: int, step: int) -> None:
+  def _warn_of_truncated(self, counts: Mapping[str, float]) -> None:
     """Warns the first time; TensorBoard shows the others."""
-    if (
-      total and name not in self._warned and name.endswith(model_lib.TRUNCATED)
-    ):
-      self._warned.add(name)
-      logger.warning(
-        'step %d: %s: %d in %d steps; see train/overflow/%s for each report. '
-        'Raise TASK_FEATURE_LENGTHS to keep them.',
-        *(step, name.replace('_', ' '), total, step - self._first, name),
-      )
+    new = {
+      name: total
+      for name, total in counts.items()
+      if total
+      and name.endswith(model_lib.TRUNCATED)
+      and name not in self._warned
+    }
+    self._warned.update(new)
+    warn_of_truncated(new, 'training')
 
 
 def _check_finite(step: int, metrics: Mapping[str, clu_metrics.Metric]) -> None:
@@ -172,18 +213,65 @@ def announce(
   if first_step >= total_steps:
     logger.info('%s: step %d, nothing left to do', model_dir, first_step)
   elif first_step:
-    logger.info('%s: resumes after step %d', model_dir, first_step)
+    path = checkpoints.checkpoints_path(model_dir) / str(first_step)
+    logger.info(
+      'resumes after step %d, with the weights of %s', first_step, path
+    )
   else:
     logger.info('%s: a new run', model_dir)
 
 
-def warn_of_truncated(counts: Mapping[str, float]) -> None:
-  """Warns of what an evaluation truncates, 'TASK/COUNTER' -> count."""
+def close(
+  model_dir: epath.PathLike,
+  step: int,
+  seconds: float | None,
+  metric: str | None,
+) -> None:
+  """Logs how a run ended, which step is best, and what to do next.
+
+  Args:
+    model_dir: of the run.
+    step: its last.
+    seconds: that it took, set-up included; None: no step was left.
+    metric: what 'best' means; None: no step is best.
+  """
+  if seconds is not None:
+    logger.info('finished at step %d, after %s', step, _duration(seconds))
+  best = checkpoints.resolve_step(model_dir)
+  value = checkpoints.read_metrics(model_dir, best).get(metric)
+  if value is not None:
+    logger.info('best is step %d: %s %.4g', best, metric, value)
+  flag = f'--model_dir={shlex.quote(os.fspath(model_dir))}'
+  logger.info(
+    'next: python -m pid_jax.predict %s --input=FILE --output=FILE', flag
+  )
+  # Without the configuration, `evaluate` cannot know the task.
+  task = (
+    '' if (epath.Path(model_dir) / 'config.gin').exists() else ' --input=FILE'
+  )
+  logger.info('      python -m pid_jax.evaluate %s%s', flag, task)
+
+
+def _duration(seconds: float) -> str:
+  if seconds < 100:
+    return f'{seconds:.0f} seconds'
+  return f'{seconds / 60:.0f} minutes'
+
+
+def warn_of_truncated(
+  counts: Mapping[str, float], where: str = 'evaluation'
+) -> None:
+  """Warns of what is truncated.
+
+  Args:
+    counts: COUNTER or 'TASK/COUNTER' -> count.
+    where: 'training' or 'evaluation'.
+  """
   found = [f'{name} {count:.0f}' for name, count in counts.items() if count]
   if found:
     logger.warning(
-      'evaluation: %s. Raise TASK_FEATURE_LENGTHS to keep them.',
-      ', '.join(found),
+      '%s: %s. Raise TASK_FEATURE_LENGTHS to keep them.',
+      *(where, ', '.join(found)),
     )
 
 
@@ -195,15 +283,17 @@ def write_evaluation(
   Args:
     writer: gets all finite values.
     step: of the parameters that were evaluated.
-    values: 'TASK/METRIC' -> value. Counts of missing predictions and truncated
-      examples are logged if they are not 0.
+    values: 'TASK/METRIC' -> value. Counts of missing predictions are logged if
+      they are not 0; those of truncated examples were told at the start.
   """
   finite = {k: v for k, v in values.items() if math.isfinite(v)}
   writer.write_scalars(step, {f'eval/{k}': v for k, v in finite.items()})
   by_task = collections.defaultdict(list)
   for name, value in values.items():
     task, _, metric = name.rpartition('/')
-    if value or not metric.endswith(_FAULT_SUFFIXES):
+    if metric.endswith(model_lib.TRUNCATED):
+      continue
+    if value or not metric.endswith(_FAULT_SUFFIX):
       # Counts are shown as integers, however large.
       shown = f'{value:.0f}' if value.is_integer() else f'{value:.4g}'
       by_task[task].append(f'{metric} {shown}')

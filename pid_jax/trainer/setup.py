@@ -6,7 +6,11 @@ Mistakes in a configuration are found here, before the first example is read and
 anything is compiled.
 """
 
+from collections.abc import Mapping
 import dataclasses
+import math
+import os
+from typing import Any
 
 from etils import epath
 import jax
@@ -14,15 +18,125 @@ import seqio
 import tensorflow as tf
 
 from pid_jax import checkpoints
+from pid_jax import checks
 from pid_jax import config as config_lib
 from pid_jax import errors
+from pid_jax import files
 from pid_jax import model as model_lib
 from pid_jax import partitioning
 from pid_jax import vocabulary as vocabulary_lib
+from pid_jax.inference import options as options_lib
+from pid_jax.subtasks import round_trip
 from pid_jax.trainer import checkpointer as checkpointer_lib
 from pid_jax.trainer import data
 from pid_jax.trainer import optimizers
+from pid_jax.trainer import schedules
 from pid_jax.trainer import step as step_lib
+
+
+def check_arguments(arguments: Mapping[str, Any]) -> None:
+  """Checks the types and ranges of the arguments of `trainer.train`.
+
+  Raises:
+    UserError: naming the argument.
+  """
+  for name, kind, words in (
+    ('model', model_lib.EncoderDecoderModel, '@model.EncoderDecoderModel()'),
+    ('optimizer', optimizers.Optimizer, '@optimizers.adafactor()'),
+    ('train_dataset_cfg', data.DatasetConfig, '@trainer.DatasetConfig()'),
+    ('train_eval_dataset_cfg', data.DatasetConfig, None),
+    ('infer_eval_dataset_cfg', data.DatasetConfig, None),
+    ('checkpoint_cfg', checkpointer_lib.CheckpointConfig, None),
+    ('decoding_options', options_lib.DecodingOptions, None),
+    ('partitioner', partitioning.Partitioner, None),
+  ):
+    value = arguments[name]
+    if not isinstance(value, kind) and (words or value is not None):
+      example = f', such as {words}' if words else ', or None'
+      raise errors.UserError(
+        f'{name} must be of type {kind.__name__}{example}; got '
+        f'{checks.shown(value)}.'
+      )
+  for name, most in (
+    ('eval_period', None),
+    ('eval_steps', None),
+    ('log_period', None),
+    ('num_microbatches', data.MAX_SIZE),
+  ):
+    checks.integer(name, arguments[name], 1, most)
+  checks.integer(
+    'total_steps (TRAIN_STEPS)',
+    *(arguments['total_steps'], 1, schedules.MAX_STEPS),
+  )
+  checks.integer('random_seed', arguments['random_seed'], 0, data.MAX_SEED)
+  if arguments['ema_decay'] is not None:
+    checks.number('ema_decay', arguments['ema_decay'], above=0.0, below=1.0)
+  checks.boolean('quiet', arguments['quiet'])
+  files.path(arguments['model_dir'], 'MODEL_DIR')
+  if arguments['initial_checkpoint_path'] is not None:
+    files.path(arguments['initial_checkpoint_path'], 'INITIAL_CHECKPOINT_PATH')
+
+
+def check_memory(
+  shapes: step_lib.TrainState,
+  config: config_lib.T5Config,
+  dataset_cfg: data.DatasetConfig,
+  partitioner: partitioning.Partitioner,
+  num_microbatches: int,
+) -> None:
+  """Refuses by arithmetic what no device can hold; allocates nothing.
+
+  Counts what a step needs at least: the state, the gradients, and the larger of
+  the logits and of the attention scores of one layer. What passes may still be
+  too large.
+
+  Args:
+    shapes: from `step.abstract_state`.
+    config: of the network.
+    dataset_cfg: of the training, its lengths complete.
+    partitioner: gives the mesh.
+    num_microbatches: see `trainer.train`.
+
+  Raises:
+    UserError: it is more than the memory of a device (of the machine, where the
+      CPU computes).
+  """
+
+  def num_bytes(tree) -> int:
+    return sum(
+      math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
+      for leaf in jax.tree.leaves(tree)
+    )
+
+  row = data.row_shapes(dataset_cfg)
+  (inputs,), _ = row['encoder_input_tokens']
+  (targets,), _ = row['decoder_input_tokens']
+  rows = dataset_cfg.batch_size / partitioner.num_data_shards / num_microbatches
+  split = partitioner.num_partitions  # Of heads and the vocabulary.
+  logits = rows * targets * config.vocab_size / split * 4
+  longest = max(inputs**2, targets**2, inputs * targets)
+  scores = rows * config.num_heads / split * longest * 2
+  state, gradients = num_bytes(shapes), num_bytes(shapes.params)
+  needed = state + gradients + max(logits, scores)
+  available = _device_memory()
+  if needed > available:
+    raise errors.UserError(
+      f'Training needs more than {needed / 1e9:,.4g} GB on each device, which '
+      f'has {available / 1e9:,.4g}: {(state + gradients) / 1e9:,.4g} for the '
+      'parameters, their gradients and the optimizer, '
+      f'{max(logits, scores) / 1e9:,.4g} for the '
+      f'{"logits" if logits > scores else "attention"} of {rows:,.0f} rows of '
+      f'{inputs:,} input and {targets:,} decoder tokens. Lower BATCH_SIZE or '
+      'TASK_FEATURE_LENGTHS, raise trainer.train.num_microbatches, or take a '
+      'smaller model or more devices (NUM_FSDP, NUM_PARTITIONS).'
+    )
+
+
+def _device_memory() -> int:
+  """Bytes of a device, or of the machine where the CPU computes."""
+  stats = jax.local_devices()[0].memory_stats() or {}
+  on_host = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
+  return stats.get('bytes_limit', on_host)
 
 
 def find_vocabulary(
@@ -54,6 +168,86 @@ def find_vocabulary(
   return vocabulary
 
 
+def check_datasets(
+  train_cfg: data.DatasetConfig,
+  loss_cfg: data.DatasetConfig | None,
+  infer_cfg: data.DatasetConfig | None,
+) -> None:
+  """Checks tasks, splits and packing.
+
+  Prompts are packed into the rows that a loss is computed on; text-to-text rows
+  may be packed or not.
+
+  Raises:
+    UserError: an unknown task or split, or a wrong value of `pack`.
+  """
+  for name, cfg, pack in (
+    ('train_dataset_cfg', train_cfg, True),
+    ('train_eval_dataset_cfg', loss_cfg, True),
+    ('infer_eval_dataset_cfg', infer_cfg, False),
+  ):
+    if cfg is None:
+      continue
+    task = data.get_task(cfg.mixture_or_task_name)
+    data.check_split(task, cfg.split)
+    if cfg.pack != pack and (not pack or data.layout(task) == 'pid'):
+      raise errors.UserError(f'DatasetConfig.pack of {name} must be {pack}.')
+
+
+def check_vocabularies(
+  model: model_lib.EncoderDecoderModel,
+  initial: checkpoints.LazyCheckpoint | None,
+  dataset_cfg: data.DatasetConfig,
+  *others: data.DatasetConfig | None,
+) -> None:
+  """Checks that a run has one vocabulary, that of its first weights.
+
+  Args:
+    model: the model.
+    initial: see `open_initial`; one without a vocabulary takes any.
+    dataset_cfg: what is trained on: some of its texts are compared.
+    *others: what is evaluated on.
+
+  Raises:
+    UserError: texts have other ids than those that the weights were trained
+      with, or than in training; or see `find_vocabulary`.
+  """
+  vocabulary = round_trip.plain_vocabulary(find_vocabulary(model, dataset_cfg))
+  name = dataset_cfg.mixture_or_task_name
+  if initial is not None and vocabulary is not None:
+    texts = round_trip.sample(
+      data.get_task(name), dataset_cfg.split, use_cached=dataset_cfg.use_cached
+    )
+    checkpoints.choose_vocabulary(initial, vocabulary, texts)
+  for other in others:
+    if other is not None and other.mixture_or_task_name != name:
+      check_task_vocabulary(vocabulary, other.mixture_or_task_name)
+
+
+def check_task_vocabulary(
+  own: vocabulary_lib.AnyVocabulary | None, task: str
+) -> None:
+  """Checks that a task is tokenised with the vocabulary of a model.
+
+  Args:
+    own: the model's; None: not known.
+    task: name of the task, registered.
+
+  Raises:
+    UserError: texts have other ids.
+  """
+  features = data.get_task(task).output_features
+  plain = round_trip.plain_vocabulary(features['targets'].vocabulary)
+  if own is None or plain is None:
+    return
+  vocabulary_lib.check_same_ids(
+    own,
+    plain,
+    f'{plain}, the vocabulary of the task {task!r},',
+    'Register the task with that of the model (VOCABULARY, --vocabulary).',
+  )
+
+
 def check_targets(dataset_cfg: data.DatasetConfig) -> None:
   """Raises UserError if a task has no targets to learn from."""
   whole = data.get_task(dataset_cfg.mixture_or_task_name)
@@ -64,6 +258,19 @@ def check_targets(dataset_cfg: data.DatasetConfig) -> None:
         f'{task.name!r} has no targets, so that there is nothing to learn: '
         'give each subtask a "target"'
       )
+
+
+def warn_of_rewritten_targets(dataset_cfg: data.DatasetConfig) -> None:
+  """Warns of targets that no output can equal; reads the first examples."""
+  task = data.get_task(dataset_cfg.mixture_or_task_name)
+  counters = round_trip.count(
+    task,
+    dataset_cfg.split,
+    features=['targets'],
+    use_cached=dataset_cfg.use_cached,
+  )
+  for counter in counters.values():
+    counter.log()
 
 
 def describe(
@@ -79,15 +286,6 @@ def describe(
   """
   task = data.get_task(dataset_cfg.mixture_or_task_name)
   vocabulary = find_vocabulary(model, dataset_cfg)
-  described = None
-  if isinstance(vocabulary, seqio.SentencePieceVocabulary):
-    described = vocabulary_lib.Vocabulary(
-      vocabulary.sentencepiece_model_file, vocabulary.extra_ids or 0
-    )
-  elif isinstance(vocabulary, seqio.ByteVocabulary):
-    described = vocabulary_lib.ByteVocabulary(
-      vocabulary.extra_ids, sentinels_in_text=False
-    )
   if jax.process_index() == 0:
     checkpoints.write_config(
       model_dir,
@@ -97,7 +295,7 @@ def describe(
         **task_layout(task),
         'feature_lengths': dict(dataset_cfg.task_feature_lengths),
       },
-      vocabulary=described,
+      vocabulary=round_trip.plain_vocabulary(vocabulary),
       selection=checkpoint_cfg.selection,
     )
 
@@ -183,7 +381,7 @@ def open_initial(path: epath.PathLike) -> checkpoints.LazyCheckpoint:
   Raises:
     UserError: there is no such checkpoint, or it is damaged.
   """
-  path = epath.Path(path)
+  path = files.path(path, 'INITIAL_CHECKPOINT_PATH')
   if not path.is_dir():
     raise errors.UserError(
       f'INITIAL_CHECKPOINT_PATH {path} does not exist; give the folder of a '
@@ -266,12 +464,21 @@ def describe_initial(
     configured: the configuration that the run was given.
     fitted: the one that `fit_to_checkpoint` returned.
   """
-  line = f'begins with the weights of {initial.path}'
+  size = sum(
+    math.prod(leaf.shape)
+    for leaf in jax.tree.leaves(checkpoints.abstract_params(fitted))
+  )
+  line = (
+    f'begins with the weights of {initial.path} ({initial.format}, step '
+    f'{initial.step}, {size / 1e6:.4g} million parameters)'
+  )
   different = configured.differences(fitted)
   if different:
-    fields = (f'{k} {new}, not {old}' for k, (old, new) in different.items())
+    fields = [f'{k} {new}, not {old}' for k, (old, new) in different.items()]
+    more = [f'and {len(fields) - 4} more'] * (len(fields) > 4)
     line += (
-      f', whose shape differs from the configured one: {"; ".join(fields)}'
+      '; the model has its shape, not the configured one: '
+      f'{"; ".join(fields[:4] + more)}'
     )
   if initial.assumed:
     fields = (f'{name}={getattr(fitted, name)}' for name in initial.assumed)

@@ -17,7 +17,6 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from pid_jax import errors
 from pid_jax import model as model_lib
 from pid_jax import partitioning
 from pid_jax.network import axes as axes_lib
@@ -242,10 +241,6 @@ def jit_train_step(
   Returns:
     What jax.jit returns of (state, batch) -> (state, metrics).
   """
-  if ema_decay is not None and not 0 < ema_decay < 1:
-    raise errors.UserError(
-      f'ema_decay is {ema_decay}; choose a number in (0, 1).'
-    )
 
   def step(state, batch):
     return train_step(

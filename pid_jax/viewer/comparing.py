@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Classifies predictions by kind of error.
 
-A prediction is right if it equals a gold value up to runs of white space, as in
-the strictest metrics. More lenient metrics (SQuAD's ignore case, punctuation
-and articles) may count a near miss as right.
+`metrics.is_right` decides what is right, as for `exact_match` and the metrics
+of slots, so that a report counts the errors that `evaluate` does. More lenient
+metrics (SQuAD's ignore case, punctuation and articles) may count a near miss as
+right.
 """
 
 from __future__ import annotations
@@ -61,10 +62,9 @@ def compare(
     return Kind.UNJUDGED
   if prediction is None:
     return Kind.ABSENT
-  words = prediction.split()
-  if any(words == gold.split() for gold in golds):
+  if metrics.is_right(golds, prediction):
     return Kind.RIGHT
-  is_empty = ' '.join(words) in empty_words
+  is_empty = ' '.join(prediction.split()) in empty_words
   has_value = ' '.join(golds[0].split()) not in empty_words
   if is_empty:  # An empty gold value is another empty word.
     return Kind.MISSED if has_value else Kind.NEAR_MISS

@@ -27,6 +27,7 @@ from xml.etree import ElementTree
 
 from etils import epath
 
+from pid_jax import files
 from pid_jax.viewer import markup
 
 INSTALL = "pip install 'pid_jax[experiments]'"
@@ -128,7 +129,7 @@ def save(
   names = [f'{name}.svg', f'{name}.png']
   for file in names:
     content = _render(panels, name, file.rpartition('.')[2])
-    (epath.Path(folder) / file).write_bytes(content)
+    files.write(epath.Path(folder) / file, content)
   return names
 
 

@@ -61,7 +61,9 @@ def write_report(
   Raises:
     UserError: there is nothing to report on, or the page cannot be written.
   """
-  files.check_output(output)
+  path = files.path(path, 'the predictions')
+  if path.exists():
+    files.check_output(output, sources.inputs(path))
   source = sources.load(path)
   table = tables.compare(source.examples, empty_words)
   files.write(output, report(source, table).encode())
@@ -74,7 +76,7 @@ def write_report(
 
 def default_output(path: epath.PathLike) -> epath.Path:
   """Returns a path beside a file of predictions, or inside a folder."""
-  path = epath.Path(path)
+  path = files.path(path, 'the predictions')
   if path.is_dir():
     return path / 'report.html'
   return path.with_name(path.name.removesuffix('.jsonl') + '.html')

@@ -13,15 +13,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
-import json
 from typing import Any
 
 from etils import epath
 
+from pid_jax import checks
 from pid_jax import errors
+from pid_jax import strict_json
 from pid_jax.subtasks import examples
+from pid_jax.subtasks import metrics
 from pid_jax.subtasks import postprocessors
-from pid_jax.subtasks import slot_strings
+
+_WRITERS = (
+  'that `python -m pid_jax.predict` or `python -m pid_jax.evaluate` writes'
+)
+# What reading a line of another form raises.
+_INVALID = (AttributeError, KeyError, TypeError, ValueError)
+_MAX_SUBTASKS = 10_000  # Of an example: more are a mistake.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +60,17 @@ class Example:
   scores: Sequence[float | None] | None = None
   is_truncated: bool = False
 
+  def __post_init__(self):
+    lists = (
+      self.prompts,
+      self.targets,
+      self.alternatives,
+      self.predictions,
+      self.names if self.scores is None else self.scores,
+    )
+    if not self.names or {len(x) for x in lists} != {len(self.names)}:
+      raise ValueError('the subtasks do not match')
+
   def golds(self, u: int) -> list[str]:
     """Returns all gold values of a subtask, the target first; [] if unknown."""
     if self.targets[u] is None:
@@ -80,27 +99,26 @@ def read(path: epath.PathLike, task: str = '') -> list[Example]:
       if 'prediction' not in record:
         found.append(_from_predict(record, task, number, where))
       elif 'num_subtasks' in record:
-        rows.append(record)
+        rows.append(_row(record, where))
         outputs.append(_text(record['prediction']))
       elif 'subtasks' in record:
-        found.append(_from_example(record, record['prediction'], task))
+        found.append(_from_example(record, record['prediction'], task, where))
       else:
         found.append(_from_text(record, task, number))
     except errors.UserError:
       raise
-    except (AttributeError, KeyError, TypeError, ValueError) as e:
-      raise errors.UserError(
-        f'{where}: not a line that `python -m pid_jax.predict` or '
-        '`python -m pid_jax.evaluate` writes'
-      ) from e
+    except _INVALID as e:
+      raise errors.UserError(f'{where}: not a line {_WRITERS}') from e
   if rows:
     try:
       for target, prediction in zip(
         *postprocessors.group_by_example(rows, outputs), strict=True
       ):
-        found.append(_from_example(target, prediction, task))
-    except (AttributeError, KeyError, TypeError, ValueError) as e:
+        found.append(_from_example(target, prediction, task, str(path)))
+    except errors.UserError as e:
       raise errors.UserError(f'{path}: {e}') from e
+    except _INVALID as e:
+      raise errors.UserError(f'{path} has no lines {_WRITERS}') from e
   if not found:
     raise errors.UserError(f'{path} is empty: there is nothing to show')
   return found
@@ -114,18 +132,19 @@ def _from_predict(
   for subtask in subtasks:
     if 'prediction' not in subtask:
       raise errors.UserError(
-        f'{where}: the subtask {subtask["name"]!r} has no "prediction"; pass '
-        'the --output of `python -m pid_jax.predict`'
+        f'{where}: the subtask {checks.shown(subtask["name"])} has no '
+        '"prediction"; pass the --output of `python -m pid_jax.predict`'
       )
-  scores = [subtask.get('score') for subtask in subtasks]
+  golds = [_golds(subtask) for subtask in subtasks]
+  scores = [_number_or_none(subtask.get('score')) for subtask in subtasks]
   return Example(
-    example_id=str(record.get('id', number)),
+    example_id=_id(record.get('id', number)),
     task=task,
     inputs=_text(record['inputs']),
     names=[_text(subtask['name']) for subtask in subtasks],
     prompts=[_text(subtask.get('prompt', '')) for subtask in subtasks],
-    targets=[_text_or_none(subtask.get('target')) for subtask in subtasks],
-    alternatives=[[]] * len(subtasks),
+    targets=[texts[0] if texts else None for texts in golds],
+    alternatives=[texts[1:] for texts in golds],
     predictions=[_text_or_none(subtask['prediction']) for subtask in subtasks],
     scores=None if scores.count(None) == len(scores) else scores,
     is_truncated=bool(record.get('inputs_truncated', False)),
@@ -133,13 +152,17 @@ def _from_predict(
 
 
 def _from_example(
-  target: Mapping[str, Any], prediction: Sequence[str | None], task: str
+  target: Mapping[str, Any],
+  prediction: Sequence[str | None],
+  task: str,
+  where: str,
 ) -> Example:
   """Reads a target and a prediction of subtasks/postprocessors.py."""
-  if isinstance(prediction, str):
-    raise ValueError('the prediction is a string')
+  if not isinstance(prediction, list):
+    raise TypeError('the prediction is no list')
   (prediction,), _ = postprocessors.align([target], [prediction])
   blank = [''] * len(target['targets'])
+  has_groups = 'pairs' in target
   alternatives = []
   for text, gold, answers, pairs in zip(
     prediction,
@@ -148,9 +171,11 @@ def _from_example(
     target.get('pairs') or blank,
     strict=True,
   ):
-    values = json.loads(answers) if answers else []
+    values = _texts(_parsed(answers, where))
     # A group of slots is right in any order, and with alternative values.
-    if pairs and _is_right_group(gold, json.loads(pairs), text):
+    if has_groups and metrics.is_right_group(
+      gold, _texts(_parsed(pairs, where)), text
+    ):
       values.append(text)
     alternatives.append(values)
   return Example(
@@ -179,19 +204,31 @@ def _from_text(record: Mapping[str, Any], task: str, number: int) -> Example:
   )
 
 
-def _is_right_group(
-  target: str, pairs: Sequence[str], prediction: str | None
-) -> bool:
-  """Whether all slots of a group are right; see metrics.for_slot_groups."""
-  if prediction is None:
-    return False
-  golds = slot_strings.gold_values(target, pairs)
-  values, invalid = slot_strings.parse_slots(prediction)
-  empty = slot_strings.EMPTY
-  return not invalid and all(
-    values.get(name, empty) in golds.get(name, [empty])
-    for name in {*golds, *values}
+def _row(record: Mapping[str, Any], where: str) -> Mapping[str, Any]:
+  """Checks a row of NAME_pie."""
+  for key in ('example_id', 'subtask', 'target'):
+    _text(record[key])
+  size = checks.integer(
+    f'{where}: "num_subtasks"', record['num_subtasks'], 1, _MAX_SUBTASKS
   )
+  checks.integer(f'{where}: "index"', record['index'], 0, size - 1)
+  return record
+
+
+def _golds(subtask: Mapping[str, Any]) -> list[str]:
+  """Returns the gold answers of a subtask of `predict`, the target first."""
+  if subtask.get('target') is None:
+    return []
+  texts = _texts(subtask.get('answers_as_written'))
+  if not texts:
+    texts = [_text(subtask['target']), *_texts(subtask.get('answers'))]
+  return list(dict.fromkeys(texts))
+
+
+def _id(value: Any) -> str:
+  if isinstance(value, bool) or not isinstance(value, str | int):
+    raise TypeError(f'not an id: {value!r}')
+  return str(value)
 
 
 def _text(value: Any) -> str:
@@ -202,3 +239,20 @@ def _text(value: Any) -> str:
 
 def _text_or_none(value: Any) -> str | None:
   return None if value is None else _text(value)
+
+
+def _number_or_none(value: Any) -> float | None:
+  if not isinstance(value, int | float | None) or isinstance(value, bool):
+    raise TypeError(f'not a number: {value!r}')
+  return value
+
+
+def _texts(values: Any) -> list[str]:
+  if not isinstance(values, list | None):
+    raise TypeError(f'not a list: {values!r}')
+  return [_text(value) for value in values or ()]
+
+
+def _parsed(content: Any, where: str) -> Any:
+  """Parses a feature that is a JSON list, or empty."""
+  return strict_json.parse(_text(content), where) if content else None

@@ -13,11 +13,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
-import json
+from typing import Any
 
 from etils import epath
 
 from pid_jax import errors
+from pid_jax import files
+from pid_jax import strict_json
 from pid_jax.viewer import curves as curves_lib
 from pid_jax.viewer import figures
 from pid_jax.viewer import records
@@ -57,7 +59,12 @@ def load(path: epath.PathLike) -> Source:
   Raises:
     UserError: there is nothing to report on, or a file is invalid.
   """
-  path = epath.Path(path)
+  path = files.path(path, 'the predictions')
+  with files.explained(f'cannot read {path}'):
+    return _load(path)
+
+
+def _load(path: epath.Path) -> Source:
   if path.is_file():
     return _file(path)
   if (path / _METRICS_FILE).is_file():
@@ -71,6 +78,18 @@ def load(path: epath.PathLike) -> Source:
     f'{path} is neither the MODEL_DIR of a training run, nor what `python -m '
     'pid_jax.evaluate` wrote, nor a JSONL file of predictions'
   )
+
+
+def inputs(path: epath.Path) -> list[epath.Path]:
+  """Returns the files at a path that a report could read, to keep them."""
+  if not path.is_dir():
+    return [path]
+  return [
+    file
+    for pattern in ('*', '*/*', '*/*/*')
+    for file in path.glob(pattern)
+    if file.suffix in ('.json', '.jsonl') or 'tfevents' in file.name
+  ]
 
 
 def _file(path: epath.Path) -> Source:
@@ -89,8 +108,8 @@ def _evaluation(
   """Reads the predictions of all tasks in metrics.json."""
   results = _results(folder)
   tasks = list(dict.fromkeys(map(_task_of, results['metrics'])))
-  files = [(task, folder / f'{task}.jsonl') for task in tasks]
-  missing = [path.name for _, path in files if not path.is_file()]
+  paths = [(task, folder / f'{task}.jsonl') for task in tasks]
+  missing = [path.name for _, path in paths if not path.is_file()]
   if missing:
     raise errors.UserError(
       f'{folder} has metrics but no predictions ({", ".join(missing)}): run '
@@ -98,7 +117,7 @@ def _evaluation(
     )
   return Source(
     f'{", ".join(tasks)}: {results["split"]} at step {results["step"]:,}',
-    [x for task, path in files for x in records.read(path, task)],
+    [x for task, path in paths for x in records.read(path, task)],
     results['metrics'],
     curves,
     notes,
@@ -110,7 +129,7 @@ def _model_dir(path: epath.Path) -> Source:
   curves, notes = _curves(path)
   found = [*path.glob(f'*/{_METRICS_FILE}')]
   found += path.glob(f'evaluation/*/{_METRICS_FILE}')
-  found.sort(key=lambda file: (file.stat().mtime, str(file)))
+  found.sort(key=lambda file: (files.stat(file)[1], str(file)))
   folders = [str(file.parent.relative_to(path)) for file in found]
   if folders:
     others = ', '.join(folders[:-1])
@@ -163,15 +182,17 @@ def _curves(
   return curves, []
 
 
-def _results(folder: epath.Path) -> dict:
+def _results(folder: epath.Path) -> dict[str, Any]:
   """Reads metrics.json: its `step`, `split` and `metrics`."""
   path = folder / _METRICS_FILE
-  try:
-    results = json.loads(path.read_text())
-    is_whole = {'step', 'split', 'metrics'} <= results.keys()
-  except (AttributeError, ValueError):  # Not an object, or not JSON.
-    is_whole = False
-  if not is_whole or not isinstance(results['metrics'], dict):
+  results = strict_json.read_object(path, 'the metrics', allow_nan=True)
+  metrics = results.get('metrics')
+  if (
+    not isinstance(results.get('step'), int)
+    or not isinstance(results.get('split'), str)
+    or not isinstance(metrics, dict)
+    or not all(isinstance(x, int | float) for x in metrics.values())
+  ):
     raise errors.UserError(
       f'{path} is not what `python -m pid_jax.evaluate` writes'
     )

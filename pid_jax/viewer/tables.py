@@ -23,7 +23,7 @@ Kind = comparing.Kind
 
 # Kind -> its name on the page, and its meaning.
 LABELS = {
-  Kind.RIGHT: ('right', 'equal to a gold value, up to white space'),
+  Kind.RIGHT: ('right', 'equal to a gold value, spaces at the ends aside'),
   Kind.MISSED: ('missed', 'gold has a value, the prediction is empty'),
   Kind.INVENTED: ('invented', 'gold is empty, the prediction has a value'),
   Kind.WRONG: ('wrong value', 'a value that is not gold'),

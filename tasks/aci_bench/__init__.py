@@ -55,8 +55,12 @@ subtasks.register(
   source=prepared.PreparedDataSource('aci_bench', reader.AciBench, examples),
   vocabulary=vocabulary.default(),
   metric_fns=[
-    functools.partial(metrics.rouge, empty_target=NONE, by_subtask=True),
-    functools.partial(metrics.rouge_of_whole, empty_target=NONE),
+    functools.partial(
+      metrics.rouge, ascii_words=True, empty_target=NONE, by_subtask=True
+    ),
+    functools.partial(
+      metrics.rouge_of_whole, ascii_words=True, empty_target=NONE
+    ),
   ],
   empty_target=NONE,
   joint_separator=vocabulary.SEPARATOR,

@@ -16,6 +16,7 @@ import string
 
 import sentencepiece
 
+from pid_jax import files
 from pid_jax.tasks.bookings import ontology
 from pid_jax.tasks.bookings import simulator
 
@@ -77,8 +78,7 @@ def main():
   parser = argparse.ArgumentParser(description=__doc__)
   parser.add_argument('--output', required=True, help='file to write')
   args = parser.parse_args()
-  with open(args.output, 'wb') as f:
-    f.write(train())
+  files.write(files.check_output(args.output), train())
 
 
 if __name__ == '__main__':

@@ -25,6 +25,7 @@ import dataclasses
 import re
 from typing import Any
 
+from pid_jax import checks
 from pid_jax import errors
 from pid_jax.tasks import records
 from pid_jax.tasks.multiwoz import ontology
@@ -192,12 +193,13 @@ def _read_lists(
     for number, name in enumerate(names, start=1):
       if name not in data:
         raise errors.UserError(
-          f'{path}, id {number}: {name!r} is not a dialogue of {data_file}; '
-          'are both of the same release, with one id per line of the list?'
+          f'{path}, id {number}: {checks.shown(name)} is not a dialogue of '
+          f'{data_file}; are both of the same release, with one id per line of '
+          'the list?'
         )
       if name in split_of:
         raise errors.UserError(
-          f'{path}, id {number}: {name!r} is already listed for '
+          f'{path}, id {number}: {checks.shown(name)} is already listed for '
           f'{split_of[name]}; a dialogue belongs to one split'
         )
       split_of[name] = split

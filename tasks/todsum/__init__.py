@@ -26,12 +26,12 @@ from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
 import functools
-import json
 from typing import Any
 
 from etils import epath
 
 from pid_jax import errors
+from pid_jax import strict_json
 from pid_jax import subtasks
 from pid_jax.subtasks import metrics
 from pid_jax.tasks import prepared
@@ -113,8 +113,12 @@ def register(
     ),
     vocabulary=vocabulary.default(),
     metric_fns=[
-      functools.partial(metrics.rouge, empty_target=NONE, by_subtask=True),
-      functools.partial(metrics.rouge_of_whole, empty_target=NONE),
+      functools.partial(
+        metrics.rouge, ascii_words=True, empty_target=NONE, by_subtask=True
+      ),
+      functools.partial(
+        metrics.rouge_of_whole, ascii_words=True, empty_target=NONE
+      ),
       consistency.slot_consistency,
     ],
     empty_target=NONE,
@@ -130,12 +134,8 @@ def _state_text(slots: Iterable[tuple[str, str, str]]) -> str:
 @functools.cache
 def _read_states(path: str) -> States:
   states, report = {}, records.ReadReport()
-  lines = records.read_text(epath.Path(path)).splitlines()
-  for number, line in enumerate(lines, start=1):
-    if not line.strip():
-      continue
+  for number, _, parsed in strict_json.read_lines(path, 'the states'):
     with report.reading(epath.Path(path), f'line {number}'):
-      parsed = json.loads(line)
       states[parsed['id']] = {
         domain: {slot: str(value) for slot, value in slots.items()}
         for domain, slots in parsed['state'].items()

@@ -87,6 +87,7 @@ class Case:
     inputs: [B] lists of ids.
     prompts: [B][U] lists of ids.
     row_mask: bool [B, U].
+    token_limit: where outputs are cut, at most MAX_NEW_TOKENS.
     min_new_tokens: tokens before EOS.
     alpha: of the length penalty.
     seed: of the sampler.
@@ -99,6 +100,7 @@ class Case:
   inputs: list
   prompts: list
   row_mask: np.ndarray
+  token_limit: int
   min_new_tokens: int
   alpha: float
   seed: int
@@ -149,6 +151,9 @@ def cases(draw, engine):
     rng.integers(0, len(sets), (NUM_INPUTS, NUM_PROMPTS)),
     -1,
   )
+  token_limit = draw(
+    st.one_of(st.just(MAX_NEW_TOKENS), st.integers(1, MAX_NEW_TOKENS))
+  )
   return Case(
     weights=dict(
       seed=draw(st.integers(0, 7)),
@@ -161,7 +166,8 @@ def cases(draw, engine):
       for _ in range(NUM_INPUTS)
     ],
     row_mask=flags() | flags(),
-    min_new_tokens=draw(st.one_of(st.just(0), st.integers(0, MAX_NEW_TOKENS))),
+    token_limit=token_limit,
+    min_new_tokens=draw(st.one_of(st.just(0), st.integers(0, token_limit))),
     alpha=draw(st.sampled_from([0.0, 0.6, 1.5])),
     seed=draw(st.integers(0, 2**31 - 1)),
     sequence_ids=rng.integers(0, 1000, NUM_INPUTS).astype(np.int32),

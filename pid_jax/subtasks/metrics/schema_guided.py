@@ -13,7 +13,6 @@ import difflib
 import re
 
 from pid_jax.subtasks import slot_strings
-from pid_jax.subtasks.metrics import answers
 from pid_jax.subtasks.metrics import base
 
 # The official scorer drops these characters on conversion to ASCII. Those above
@@ -109,7 +108,7 @@ def _scores(
   scores = []
   for gold, golds, is_categorical, text in zip(
     target['targets'],
-    answers.gold_answers(target, empty_target=None),
+    base.gold_answers(target, None),
     target.get('is_categorical') or [0] * len(prediction),
     prediction,
     strict=True,

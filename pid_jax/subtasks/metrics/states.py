@@ -12,7 +12,7 @@ targets and predictions into slots, so that the same metrics apply.
 
 Besides `targets`, an example may have `answers` [U]: all gold values of a slot
 that has several (empty may be one of them), as formatted by
-`answers.join_answers`; else '', and the target is the only gold value.
+`base.join_answers`; else '', and the target is the only gold value.
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ import itertools
 import json
 
 from pid_jax.subtasks import slot_strings
-from pid_jax.subtasks.metrics import answers
 from pid_jax.subtasks.metrics import base
 
 EMPTY = slot_strings.EMPTY
@@ -75,7 +74,7 @@ def joint_goal_accuracy_any_alternative(
   Returns:
     `joint_goal_accuracy_any_alternative`.
   """
-  examples = _with_alternatives(targets, predictions)
+  examples = base.pairs(targets, predictions)
   return {'joint_goal_accuracy_any_alternative': _joint_accuracy(examples)}
 
 
@@ -108,7 +107,7 @@ def slot_accuracy_any_alternative(
   Returns:
     `slot_accuracy_any_alternative`.
   """
-  examples = _with_alternatives(targets, predictions)
+  examples = base.pairs(targets, predictions)
   return {'slot_accuracy_any_alternative': _accuracy(examples)}
 
 
@@ -156,7 +155,7 @@ def slot_f1_any_alternative(
     `slot_precision_any_alternative`, `slot_recall_any_alternative` and
     `slot_f1_any_alternative`.
   """
-  examples = _with_alternatives(targets, predictions)
+  examples = base.pairs(targets, predictions)
   figures = _precision_recall_f1(examples, empty_target)
   return {f'{name}_any_alternative': x for name, x in figures.items()}
 
@@ -187,7 +186,7 @@ def active_domain_accuracy_any_alternative(
   """
   name = 'active_domain_accuracy_any_alternative'
   right = {}
-  examples = _with_alternatives(targets, predictions)
+  examples = base.pairs(targets, predictions)
   for target, slots in zip(targets, examples, strict=True):
     domains = {}
     for full_name, slot in zip(target['subtasks'], slots, strict=True):
@@ -200,7 +199,7 @@ def active_domain_accuracy_any_alternative(
         for golds, prediction in slots
       )
       if is_active:
-        is_right = all(_is_right(*slot) for slot in slots)
+        is_right = all(base.is_right(*slot) for slot in slots)
         right.setdefault(domain, []).append(is_right)
   return {
     name: base.mean([value for values in right.values() for value in values]),
@@ -219,7 +218,7 @@ def for_slot_groups(
   Subtasks have the names of groups, and their strings are those of
   slot_strings.py, with names of slots relative to the group. `pairs` [U] has
   all gold values of the slots that have several: 'name = value' strings, as
-  formatted by `answers.join_answers`. A slot that a prediction does not name
+  formatted by `base.join_answers`. A slot that a prediction does not name
   is predicted to be empty. Everything else in a prediction (a slot of another
   group, a repeated slot, words that are not a pair) is wrong: it counts as a
   further slot that should be empty and is not.
@@ -247,6 +246,26 @@ def for_slot_groups(
     return metric([target for target, _ in by_slot], [p for _, p in by_slot])
 
   return functools.update_wrapper(grouped, metric)
+
+
+def is_right_group(
+  target: str, pairs: Sequence[str], prediction: str | None
+) -> bool:
+  """Whether all slots of a group are right; see `for_slot_groups`.
+
+  Args:
+    target: of the group, from `slot_strings.format_slots`.
+    pairs: 'name = value' for each gold value of the slots that have several.
+    prediction: None is wrong.
+  """
+  if prediction is None:
+    return False
+  golds = slot_strings.gold_values(target, pairs)
+  values, invalid = slot_strings.parse_slots(prediction)
+  return not invalid and all(
+    base.is_right(golds.get(name, [EMPTY]), values.get(name, EMPTY))
+    for name in {*golds, *values}
+  )
 
 
 def _split_groups(
@@ -282,7 +301,7 @@ def _split_groups(
     **target,
     'subtasks': [name for name, _, _ in rows],
     'targets': [golds[0] for _, golds, _ in rows],
-    'answers': [answers.join_alternatives(golds) for _, golds, _ in rows],
+    'answers': [base.join_alternatives(golds) for _, golds, _ in rows],
   }
   return by_slot, [value for _, _, value in rows]
 
@@ -298,28 +317,15 @@ def _exact(
     ]
 
 
-def _with_alternatives(
-  targets: base.Targets, predictions: base.Predictions
-) -> Iterator[list[_Slot]]:
-  """Yields the slots of each example, with all their gold values."""
-  for target, prediction in zip(targets, predictions, strict=True):
-    golds = answers.gold_answers(target, empty_target=None)
-    yield list(zip(golds, prediction, strict=True))
-
-
 def _joint_accuracy(examples: Iterable[Sequence[_Slot]]) -> float:
   return base.mean(
-    [all(_is_right(*slot) for slot in slots) for slots in examples]
+    [all(base.is_right(*slot) for slot in slots) for slots in examples]
   )
 
 
 def _accuracy(examples: Iterable[Sequence[_Slot]]) -> float:
   slots = itertools.chain.from_iterable(examples)
-  return base.mean([_is_right(*slot) for slot in slots])
-
-
-def _is_right(golds: Sequence[str], prediction: str | None) -> bool:
-  return any(base.equal(gold, prediction) for gold in golds)
+  return base.mean([base.is_right(*slot) for slot in slots])
 
 
 def _precision_recall_f1(
@@ -328,7 +334,7 @@ def _precision_recall_f1(
   """Micro-averages over all slots."""
   right = predicted = gold = 0
   for golds, prediction in itertools.chain.from_iterable(examples):
-    is_right = _is_right(golds, prediction)
+    is_right = base.is_right(golds, prediction)
     is_predicted = prediction is not None and not base.equal(
       empty_target, prediction
     )

@@ -1,0 +1,188 @@
+# Copyright 2026 The pid_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Whether a batch fits into memory, by arithmetic, before it is compiled.
+
+Attention needs memory by the product of two lengths: a prompt of 250,000 tokens
+asks for hundreds of gigabytes, and on a CPU the system would end the process.
+The estimate counts the caches and the largest array besides, twice: XLA's
+programs for a CPU took 1.3 to 2.3 times these.
+
+Letters as in `batching`; T tokens of an output, W beams, C positions of the
+self-attention cache.
+"""
+
+from collections.abc import Iterator
+from collections.abc import Mapping
+import contextlib
+import os
+import pathlib
+from typing import Any
+
+import jax
+import numpy as np
+
+from pid_jax import errors
+from pid_jax.config import T5Config
+from pid_jax.inference import batching
+
+# Limits of a container (cgroups 2 and 1).
+_CONTAINER_LIMITS = (
+  '/sys/fs/cgroup/memory.max',
+  '/sys/fs/cgroup/memory/memory.limit_in_bytes',
+)
+_FLOAT32 = 4
+
+
+class Budget:
+  """What a model leaves of its devices' memory for batches.
+
+  Attributes:
+    num_bytes: of all devices of the model, without its parameters.
+  """
+
+  def __init__(
+    self,
+    config: T5Config,
+    params: Any,
+    *,
+    num_devices: int = 1,
+    max_new_tokens: int = 0,
+    beam_size: int | None = None,
+    num_draft_tokens: int = 0,
+  ):
+    """Looks up the memory of the devices.
+
+    Args:
+      config: of the network.
+      params: of the network.
+      num_devices: that share its batches.
+      max_new_tokens: T of generated outputs; 0: targets are scored.
+      beam_size: W, or None.
+      num_draft_tokens: that are read in a step.
+    """
+    self._config = config
+    self._num_new_tokens, self._num_beams = max_new_tokens, beam_size or 1
+    self._num_draft_tokens = num_draft_tokens
+    used = sum(x.nbytes for x in jax.tree.leaves(params))
+    self.num_bytes = num_devices * _device_bytes() - used
+
+  def fits(self, shape: batching.Shape) -> bool:
+    """Whether a batch can run."""
+    return self._batch_bytes(shape) <= self.num_bytes
+
+  def check(self, needed: batching.Shape) -> None:
+    """Raises UserError unless a batch of a shape can run."""
+    if not self.fits(needed):
+      inputs, length, prompts, prompt, targets, target = needed
+      raise self._too_large(
+        self._batch_bytes(needed),
+        {
+          'inputs': inputs,
+          'tokens of an input': length,
+          'prompts of an input': prompts,
+          'tokens of a prompt': prompt,
+          'targets of a prompt': targets,
+          'tokens of an output': self._num_new_tokens or target,
+          'beams': self._num_beams if self._num_beams > 1 else 0,
+        },
+        'Shorten the longest text, give fewer prompts or choices at a time, or '
+        'lower batch_size, beam_size or max_new_tokens.',
+      )
+
+  def check_slots(
+    self, num_slots: int, num_rows: int, input_length: int, prompt_length: int
+  ) -> None:
+    """Raises UserError unless slots of these sizes (`slots.Capacity`) fit."""
+    rows = num_slots * num_rows
+    size = self._cache_bytes(
+      num_slots, input_length, rows, self._cache_length(prompt_length)
+    )
+    if size > self.num_bytes:
+      raise self._too_large(
+        size,
+        {
+          'num_slots': num_slots,
+          'num_rows': num_rows,
+          'max_input_tokens': input_length,
+          'max_prompt_tokens': prompt_length,
+          'max_new_tokens': self._num_new_tokens,
+        },
+        'Lower one of them.',
+      )
+
+  def _too_large(
+    self, size: int, parts: Mapping[str, int], remedy: str
+  ) -> errors.UserError:
+    named = ', '.join(f'{name}: {n:,}' for name, n in parts.items() if n)
+    return errors.UserError(
+      f'There is not enough memory to decode this at once ({named}): it takes '
+      f'about {size / 1e9:,.1f} GB, and there are '
+      f'{max(self.num_bytes, 0) / 1e9:,.1f} GB. {remedy}'
+    )
+
+  def _cache_length(self, prompt_length: int) -> int:
+    return 1 + prompt_length + self._num_new_tokens + self._num_draft_tokens
+
+  def _cache_bytes(self, inputs: int, length: int, rows: int, c: int) -> int:
+    """Of keys and values of all layers, to inputs and to outputs."""
+    config = self._config
+    width = config.num_heads * config.head_dim
+    itemsize = np.dtype(jax.numpy.dtype(config.dtype)).itemsize
+    positions = inputs * length + rows * c
+    return 2 * config.num_decoder_layers * width * positions * itemsize
+
+  def _batch_bytes(self, shape: batching.Shape) -> int:
+    """About what a program of a batch needs."""
+    config = self._config
+    inputs, length, prompts, prompt, targets, target = shape
+    heads, vocab = config.num_heads, config.vocab_size
+    rows = inputs * prompts
+    encoder = (
+      inputs * length * max(heads * length, config.mlp_dim, config.emb_dim)
+    )
+    read = 1 + prompt  # With the start token.
+    prefill = rows * read * heads * max(length, read)
+    if self._num_new_tokens:
+      copies = rows * self._num_beams
+      logits = copies * (1 + self._num_draft_tokens) * vocab
+      c = self._cache_length(prompt)
+      chunk = copies * (1 + self._num_draft_tokens) * heads * max(length, c)
+    else:
+      copies = rows * targets
+      logits = copies * target * vocab
+      c = read + target
+      chunk = copies * target * heads * max(length, c)
+    caches = self._cache_bytes(inputs, length, copies, c)
+    arrays = max(
+      _FLOAT32 * encoder,
+      caches + _FLOAT32 * max(prefill, logits, chunk),
+    )
+    return 2 * arrays
+
+
+@contextlib.contextmanager
+def explained() -> Iterator[None]:
+  """Turns XLA's error of memory within the context into a UserError."""
+  try:
+    yield
+  except jax.errors.JaxRuntimeError as e:
+    if 'RESOURCE_EXHAUSTED' not in str(e):
+      raise
+    raise errors.UserError(
+      'There is not enough memory to decode this at once. Shorten the longest '
+      'text, give fewer prompts or choices at a time, or lower batch_size, '
+      'num_slots, beam_size or max_new_tokens.'
+    ) from e
+
+
+def _device_bytes() -> int:
+  """Returns the memory of a device, or of the machine where CPUs compute."""
+  device = jax.local_devices()[0]
+  stats = device.memory_stats() if device.platform != 'cpu' else None
+  if stats and 'bytes_limit' in stats:
+    return stats['bytes_limit']
+  sizes = [os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')]
+  for path in _CONTAINER_LIMITS:
+    with contextlib.suppress(OSError, ValueError):  # 'max' is no number.
+      sizes.append(int(pathlib.Path(path).read_text()))
+  return min(sizes) // max(jax.local_device_count(), 1)
