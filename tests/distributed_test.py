@@ -187,13 +187,13 @@ def test_trainings_that_differ_end_before_any_work(tmp_path):
 
 def test_one_run_a_model_dir(tmp_path):
   with run_lock.RunLock(tmp_path / 'new' / 'model') as held:
-    for attempt in (held.check, run_lock.RunLock(held._model_dir).__enter__):
+    for attempt in (held.check, run_lock.RunLock(held._folder).__enter__):
       with pytest.raises(errors.UserError) as e:
         attempt()
       assert f'in use by another run (pid {os.getpid()} on ' in str(e.value)
-    run_lock.RunLock(held._model_dir, enabled=False).__enter__()
+    run_lock.RunLock(held._folder, enabled=False).__enter__()
   held.check()
-  with run_lock.RunLock(held._model_dir):
+  with run_lock.RunLock(held._folder):
     pass
 
 
