@@ -19,6 +19,7 @@ from pid_jax import errors
 MOST_TOKENS = 1 << 20
 MOST_INPUTS = 1 << 20  # Of a batch.
 MOST_BEAMS = 1 << 12
+MOST_EXTRA_IDS = 100_000
 MOST_SEED = (1 << 32) - 1
 MOST_TEMPERATURE = 1e6
 # A penalty of 1e5 would turn all scores into infinities.

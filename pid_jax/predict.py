@@ -76,29 +76,26 @@ def main(args: argparse.Namespace) -> None:
   """Answers the file."""
   from pid_jax import checkpoints
   from pid_jax import inference
+  from pid_jax.inference import predict_file
 
   options = cli.decoding_options(args)
-  vocabulary = cli.vocabulary(args)
   model = checkpoints.open_checkpoint(args.model_dir, args.step)
   logger.info('the model is %s', model.describe())
+  load_options = {
+    'vocabulary': cli.vocabulary(args),
+    'param_dtype': args.param_dtype,
+    'num_partitions': args.num_partitions,
+    'long_inputs': args.long_inputs,
+    'layout': args.layout,
+  }
   num_lines = inference.answer_file(
-    lambda: inference.PromptInDecoder.from_pretrained(
-      model,
-      vocabulary=vocabulary,
-      param_dtype=args.param_dtype,
-      num_partitions=args.num_partitions,
-      long_inputs=args.long_inputs,
-      layout=args.layout,
-    ),
+    lambda: inference.PromptInDecoder.from_pretrained(model, **load_options),
     args.input,
     args.output,
     options,
     batch_size=args.batch_size,
     with_scores=args.scores,
-    model_name=(
-      f'{model.path} {model.fingerprint()} {args.param_dtype} {args.layout} '
-      f'{vocabulary and (vocabulary.sha256, vocabulary.extra_ids)}'
-    ),
+    model_name=predict_file.model_name(model, load_options),
   )
   cli.say(f'{num_lines} examples written to {args.output}')
 

@@ -92,7 +92,7 @@ def evaluate_file(
     answers,
     options,
     batch_size=batch_size,
-    model_name=f'{model.path} {model.fingerprint()} {load_options}',
+    model_name=predict_file.model_name(model, load_options),
   )
   if distributed.process_index():
     return {}, str(output_dir)
