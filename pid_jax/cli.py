@@ -15,7 +15,7 @@ and messages are off before TensorFlow is loaded.
 import argparse
 from collections.abc import Callable
 from collections.abc import Sequence
-import errno
+import contextlib
 import hashlib
 import importlib
 import importlib.resources
@@ -54,8 +54,6 @@ _QUIET_ENVIRONMENT = {
   'TPU_MIN_LOG_LEVEL': '3',
   'TPU_STDERR_LOG_LEVEL': '3',
 }
-
-
 # Packages whose code must be the same in all processes of a run.
 _CODE = ('pid_jax', 'pid_jax.tasks')
 
@@ -97,7 +95,10 @@ def add_step_flag(parser: argparse.ArgumentParser) -> None:
 
 
 def add_vocabulary_flags(parser: argparse.ArgumentParser) -> None:
-  """Adds the flags of a vocabulary; `vocabulary` reads them."""
+  """Adds the flags of a vocabulary.
+
+  `check_vocabulary_flags` checks them, `vocabulary` reads them.
+  """
   parser.add_argument(
     '--vocabulary',
     type=flag_types.path,
@@ -112,6 +113,14 @@ def add_vocabulary_flags(parser: argparse.ArgumentParser) -> None:
   )
 
 
+def check_vocabulary_flags(args: argparse.Namespace) -> None:
+  """Raises UserError for --extra_ids alone, or a file that cannot be read."""
+  if args.vocabulary is not None:
+    files.check_regular(args.vocabulary, '--vocabulary')
+  elif args.extra_ids is not None:
+    raise errors.UserError('--extra_ids goes with --vocabulary; give both.')
+
+
 def vocabulary(args: argparse.Namespace) -> Any:
   """Returns the `Vocabulary` of `add_vocabulary_flags`; None: not given.
 
@@ -119,13 +128,11 @@ def vocabulary(args: argparse.Namespace) -> Any:
     args: what `run` parsed.
 
   Raises:
-    UserError: see `vocabulary.Vocabulary`; or --extra_ids alone.
+    UserError: see `vocabulary.Vocabulary`.
   """
   from pid_jax.vocabulary import Vocabulary  # --help must answer at once.
 
   if args.vocabulary is None:
-    if args.extra_ids is not None:
-      raise errors.UserError('--extra_ids goes with --vocabulary; give both.')
     return None
   extra_ids = 100 if args.extra_ids is None else args.extra_ids
   return Vocabulary(args.vocabulary, extra_ids)
@@ -313,8 +320,7 @@ def run(
         compilation.use_cache()
       if join:
         distributed.initialize(args, stops_on_preemption)
-      if not args.verbose:
-        _import_silently(preload)
+      import_silently(preload, args.verbose)
       if join:
         distributed.check_equal('what they run', _describe(args))
       status = main(args) or 0
@@ -452,9 +458,10 @@ def quieten(verbose: bool = False) -> None:
   logger.propagate = False
 
 
-def _import_silently(modules: Sequence[str]) -> None:
-  """Imports modules whose C++ logs whatever its log level."""
-  with progress.stderr_silenced():
+def import_silently(modules: Sequence[str], verbose: bool) -> None:
+  """Imports modules whose C++ logs whatever its log level, unless `verbose`."""
+  silence = contextlib.nullcontext if verbose else progress.stderr_silenced
+  with silence():
     for module in modules:
       importlib.import_module(module)
 
@@ -534,32 +541,21 @@ def bindings(configurable: Callable[..., Any]) -> dict[str, Any]:
     return {}
 
 
-def check_model_dir(folder: str) -> None:
-  """Raises UserError unless `--model_dir` may be one; remote ones may."""
-  if files.is_remote(folder):
-    return
-  with files.explained(f'cannot read --model_dir {folder}'):
-    if not stat.S_ISDIR(os.stat(folder).st_mode):
-      raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
-
-
-def check_new_folder(folder: str, name: str) -> None:
-  """Raises UserError unless a folder exists or can be made.
+def check_checkpoint(folder: str, name: str = '--model_dir') -> None:
+  """Raises UserError unless a folder that should hold a checkpoint exists.
 
   Args:
     folder: local, or gs://, which is not looked at.
     name: of the flag or setting, for the message.
   """
-  found = files.absolute(folder, name)
+  found = files.path(folder, name)
   if files.is_remote(found):
     return
-  with files.explained(f'cannot write to {name} {found}'):
-    while not os.path.lexists(found):
-      found = found.parent
+  with files.explained(f'cannot read {name} {found}'):
     if not stat.S_ISDIR(os.stat(found).st_mode):
-      raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
-    if not os.access(found, os.W_OK | os.X_OK):
-      raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+      raise errors.UserError(
+        f'{name} {found} is a file; give the folder that it is in.'
+      )
 
 
 def check_configured(configurable: Callable[..., Any], include: str) -> None:
@@ -609,7 +605,7 @@ def _add_gin_flags(parser: argparse.ArgumentParser) -> None:
   )
   group.add_argument(
     '--gin_search_paths',
-    type=flag_types.comma_separated('folder'),
+    type=flag_types.paths,
     default=[],
     metavar='DIR,DIR',
     help='more folders to look for gin files in',
@@ -627,7 +623,7 @@ def _rewrite_gin_flag(arg: str) -> str:
 def _find_gin_file(name: str, search_paths: Sequence[str]) -> str:
   packaged = gin_configs()
   name = os.fspath(files.path(name, '--gin_file'))
-  for folder in ['', *map(files.path, search_paths), packaged]:
+  for folder in ['', *search_paths, packaged]:
     path = os.path.join(folder, name)
     if os.path.isfile(path):
       return os.path.abspath(path)

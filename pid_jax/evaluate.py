@@ -33,7 +33,6 @@ from pid_jax import cli
 from pid_jax import errors
 from pid_jax import files
 from pid_jax import flag_types
-from pid_jax import progress
 from pid_jax.subtasks import examples
 
 _TASK_FLAGS = ('split', 'task', 'num_examples', 'gin_file', 'gin_bindings')
@@ -102,9 +101,10 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 def check(args: argparse.Namespace) -> None:
   """Finds what is missing, or does not go together, before the imports."""
   cli.check_decoding_flags(args)
-  cli.check_model_dir(args.model_dir)
+  cli.check_vocabulary_flags(args)
+  cli.check_checkpoint(args.model_dir)
   if args.output is not None:
-    cli.check_new_folder(args.output, '--output')
+    files.check_folder(args.output, '--output')
   others, needed = _INPUT_FLAGS, '--input'
   if args.input is not None:
     files.check_regular(args.input, '--input')
@@ -151,8 +151,6 @@ def main(args: argparse.Namespace) -> None:
   from pid_jax.inference import results
 
   options = cli.decoding_options(args)
-  if args.output is not None:
-    results.check_folder(args.output)
   if args.input is not None:
     values, output = _on_file(args, options)
   else:
@@ -222,11 +220,8 @@ def _dataset_config(
   from pid_jax import tasks
 
   args.gin_file[:0] = _find_config(args)
-  if args.verbose:
-    from pid_jax import trainer
-  else:
-    with progress.stderr_silenced():  # TensorFlow's messages.
-      from pid_jax import trainer
+  cli.import_silently(['pid_jax.trainer'], args.verbose)
+  from pid_jax import trainer
 
   if vocabulary is not None:
     tasks.use_vocabulary(vocabulary.path)

@@ -67,7 +67,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 def check(args: argparse.Namespace) -> None:
   """Finds what is missing before JAX is loaded."""
   cli.check_decoding_flags(args)
-  cli.check_model_dir(args.model_dir)
+  cli.check_vocabulary_flags(args)
+  cli.check_checkpoint(args.model_dir)
   source = files.check_regular(args.input, '--input')
   files.check_output(args.output, [source])
 

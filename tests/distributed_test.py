@@ -92,7 +92,7 @@ def test_a_process_that_is_alone_starts_nothing(initialize, env, argv):
     ({'JAX_PROCESS_ID': '1'}, (), 'coordinator_address'),
     ({**ENV, 'JAX_PROCESS_ID': 'x'}, (), "JAX_PROCESS_ID is 'x', not a num"),
     ({}, (*FLAGS, '--process_id=4'), 'process_id < num_processes'),
-    ({}, (*FLAGS, '--coordinator_address=a'), '=a is not HOST:PORT'),
+    ({}, (*FLAGS, '--coordinator_address=a'), "address is 'a', not HOST:PORT"),
   ],
 )
 def test_a_mistake_in_flags_is_one_line(env, argv, message):

@@ -223,7 +223,12 @@ def _run(monkeypatch, capsys, tmp_path):
     gin.clear_config()
     with pytest.raises(SystemExit) as e:
       cli.run(
-        evaluate.main, '', evaluate.add_flags, use_gin=True, argv=list(argv)
+        evaluate.main,
+        '',
+        evaluate.add_flags,
+        use_gin=True,
+        check=evaluate.check,
+        argv=list(argv),
       )
     captured = capsys.readouterr()
     return e.value.code, captured.out, captured.err
@@ -259,11 +264,14 @@ def test_the_command_on_a_folder_without_a_configuration(
     ((f'--input={file}', '--split=test'), '--split goes with a task'),
     ((f'--input={file}', '--gin.A=1'), '--gin.NAME goes with a task'),
     (('--metrics=squad',), '--metrics goes with --input'),
-    (('--batch_size=0',), '--batch_size must be a whole number, at least 1'),
-    (('--num_examples=-1',), '--num_examples must be a whole number'),
+    (('--batch_size=0',), '--batch_size: the value must be a whole number'),
+    (
+      ('--num_examples=-1',),
+      '--num_examples: the value must be a whole number',
+    ),
     ((f'--input={tmp_path}',), 'not a regular file'),
     (('--input=none.jsonl',), 'no such file'),
-    ((f'--input={file}', f'--output={file}'), 'is not a folder'),
+    ((f'--input={file}', f'--output={file}'), 'not a folder'),
     ((f'--input={file}', '--step=3'), 'step 3'),
   ]:
     status, out, err = run(f'--model_dir={model_dir}', *flags)
