@@ -45,6 +45,7 @@ from pid_jax import gin_text
 from pid_jax import interrupts
 from pid_jax import messages
 from pid_jax import progress
+from pid_jax.subtasks import examples
 
 _MOST_DEVICES = 1 << 20
 _QUIET_ENVIRONMENT = {
@@ -59,15 +60,76 @@ _CODE = ('pid_jax', 'pid_jax.tasks')
 
 
 def add_model_flags(parser: argparse.ArgumentParser) -> None:
-  """Adds the flags that choose a trained model and how its weights are kept."""
+  """Adds the flags of a trained model that answers, and of decoding.
+
+  `check_model_flags` checks them; `load_options` and `decoding_options` read
+  them.
+  """
+  add = parser.add_argument
   add_model_dir_flag(parser)
   add_step_flag(parser)
-  parser.add_argument(
+  add(
     '--param_dtype',
     choices=config.PARAM_DTYPES,
     default='float32',
     help='of the weights in memory; default: float32; the others are faster',
   )
+  add_vocabulary_flags(parser)
+  add(
+    '--layout',
+    choices=('pid', 'pie'),
+    help='prompts in the decoder or in the encoder, of a checkpoint that does '
+    'not say how it was trained; default: as in training, else pid',
+  )
+  # None for NUM_FSDP: what it shards would be gathered for every token.
+  add(
+    '--num_partitions',
+    type=flag_types.integer(1, _MOST_DEVICES),
+    default=1,
+    metavar='N',
+    help='devices that share the parameters of a model; default: 1',
+  )
+  add(
+    '--long_inputs',
+    choices=examples.LONG_INPUTS,
+    help='what to do with an input of --input that is too long; default: as in '
+    'training',
+  )
+  add_decoding_flags(parser)
+
+
+def check_model_flags(args: argparse.Namespace) -> None:
+  """Checks the flags of `add_model_flags` before JAX is loaded.
+
+  Raises:
+    UserError: there is no such model or vocabulary, or flags exclude each
+      other.
+  """
+  drawing = ('temperature', 'top_k', 'top_p')
+  given = [name for name in drawing if getattr(args, name) is not None]
+  given += ['prompt_lookup'] if args.prompt_lookup else []
+  if args.beam_size is not None and given:
+    raise errors.UserError(
+      f'--beam_size and --{given[0]} exclude each other: a beam search neither '
+      'draws nor drafts'
+    )
+  check_vocabulary_flags(args)
+  check_checkpoint(args.model_dir)
+
+
+def load_options(args: argparse.Namespace) -> dict[str, Any]:
+  """Returns what the flags give to `PromptInDecoder.from_pretrained`.
+
+  Raises:
+    UserError: see `vocabulary`.
+  """
+  return {
+    'vocabulary': vocabulary(args),
+    'param_dtype': args.param_dtype,
+    'num_partitions': args.num_partitions,
+    'long_inputs': args.long_inputs,
+    'layout': args.layout,
+  }
 
 
 def add_model_dir_flag(
@@ -148,31 +210,6 @@ def _step(value: str) -> int | str:
   return int(value)
 
 
-def add_layout_flag(parser: argparse.ArgumentParser) -> None:
-  """Adds `--layout`, for checkpoints that do not say theirs."""
-  parser.add_argument(
-    '--layout',
-    choices=('pid', 'pie'),
-    help='prompts in the decoder or in the encoder, of a checkpoint that does '
-    'not say how it was trained; default: as in training, else pid',
-  )
-
-
-def add_mesh_flags(parser: argparse.ArgumentParser) -> None:
-  """Adds the mesh of prediction, which is not that of the training.
-
-  There is no flag for NUM_FSDP: what it shards would be gathered again for
-  every token.
-  """
-  parser.add_argument(
-    '--num_partitions',
-    type=flag_types.integer(1, _MOST_DEVICES),
-    default=1,
-    metavar='N',
-    help='devices that share the parameters of a model; default: 1',
-  )
-
-
 def add_decoding_flags(parser: argparse.ArgumentParser) -> None:
   """Adds the flags of decoding; `decoding_options` reads them."""
   add = parser.add_argument
@@ -224,18 +261,6 @@ def add_decoding_flags(parser: argparse.ArgumentParser) -> None:
     default=0.6,
     help='default: 0.6',
   )
-
-
-def check_decoding_flags(args: argparse.Namespace) -> None:
-  """Raises UserError where flags of `add_decoding_flags` exclude each other."""
-  drawing = ('temperature', 'top_k', 'top_p')
-  given = [name for name in drawing if getattr(args, name) is not None]
-  given += ['prompt_lookup'] if args.prompt_lookup else []
-  if args.beam_size is not None and given:
-    raise errors.UserError(
-      f'--beam_size and --{given[0]} exclude each other: a beam search neither '
-      'draws nor drafts'
-    )
 
 
 def decoding_options(args: argparse.Namespace) -> Any:
@@ -534,11 +559,10 @@ def parse_gin(
 def bindings(configurable: Callable[..., Any]) -> dict[str, Any]:
   """Returns the arguments that gin binds; none if no file names it."""
   try:
-    return gin.get_bindings(configurable)
-  except errors.UserError:  # Of a function that a value calls.
-    raise
+    gin.get_configurable(configurable)
   except ValueError:
     return {}
+  return gin.get_bindings(configurable)
 
 
 def check_checkpoint(folder: str, name: str = '--model_dir') -> None:

@@ -33,7 +33,6 @@ from pid_jax import cli
 from pid_jax import errors
 from pid_jax import files
 from pid_jax import flag_types
-from pid_jax.subtasks import examples
 
 _TASK_FLAGS = ('split', 'task', 'num_examples', 'gin_file', 'gin_bindings')
 _INPUT_FLAGS = ('metrics', 'empty_target', 'layout', 'long_inputs')
@@ -43,9 +42,6 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
   """Adds the flags of the command."""
   add = parser.add_argument
   cli.add_model_flags(parser)
-  cli.add_vocabulary_flags(parser)
-  cli.add_layout_flag(parser)
-  cli.add_mesh_flags(parser)
   add(
     '--input',
     type=flag_types.path,
@@ -64,12 +60,6 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     type=flag_types.name,
     metavar='WORD',
     help='the target of --input that means "nothing here", such as none',
-  )
-  add(
-    '--long_inputs',
-    choices=examples.LONG_INPUTS,
-    help='what to do with an input of --input that is too long; default: as in '
-    'training',
   )
   add(
     '--split',
@@ -95,14 +85,11 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     metavar='N',
     help='inputs that are decoded together; default: as configured, else 16',
   )
-  cli.add_decoding_flags(parser)
 
 
 def check(args: argparse.Namespace) -> None:
   """Finds what is missing, or does not go together, before the imports."""
-  cli.check_decoding_flags(args)
-  cli.check_vocabulary_flags(args)
-  cli.check_checkpoint(args.model_dir)
+  cli.check_model_flags(args)
   if args.output is not None:
     files.check_folder(args.output, '--output')
   others, needed = _INPUT_FLAGS, '--input'
@@ -172,11 +159,7 @@ def _on_file(args: argparse.Namespace, options: Any) -> Any:
     empty_target=args.empty_target,
     options=options,
     batch_size=args.batch_size or 16,
-    param_dtype=args.param_dtype,
-    num_partitions=args.num_partitions,
-    layout=args.layout,
-    long_inputs=args.long_inputs,
-    vocabulary=cli.vocabulary(args),
+    **cli.load_options(args),
   )
 
 

@@ -97,8 +97,6 @@ def _explain_missing(module: str) -> str | None:
 
 def _explain_gin(error: BaseException) -> str:
   lines = [line.strip() for line in str(error).splitlines()] or ['']
-  if isinstance(error, SyntaxError):
-    return f'gin: {gin_text.syntax_error(error)}'
   macro = re.match(r"No bindings specified for '(\S+)/gin.macro'", lines[0])
   if macro:
     return (
