@@ -18,8 +18,9 @@ can use is evaluated, and needs no config.gin.
 The mesh is not that of training: all devices share the batch, in groups of
 --num_partitions. Predictions are made as `predict` makes them, with the same
 flags. The results go to MODEL_DIR/evaluation/SPLIT-STEP (or FILE-STEP):
-metrics.json and TASK.jsonl; of another task, fewer examples, int8 or other
-decoding to SPLIT-STEP-TASK, -first-N, -int8, -beam_size-4 and so on.
+metrics.json and TASK.jsonl; of another task, fewer examples, a given layout,
+int8 or other decoding to SPLIT-STEP-TASK, -first-N, -pie, -int8, -beam_size-4
+and so on.
 """
 
 import argparse
