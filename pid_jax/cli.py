@@ -55,6 +55,10 @@ _QUIET_ENVIRONMENT = {
   'TPU_MIN_LOG_LEVEL': '3',
   'TPU_STDERR_LOG_LEVEL': '3',
 }
+# Files that the run files of the package name.
+GIN_FILES = ('TRAIN_FILE', 'VALIDATION_FILE', 'TEST_FILE', 'VOCABULARY')
+# No file, as flags may write it; a task refuses it where it needs one.
+NO_FILE = ('', 'None')
 # Packages whose code must be the same in all processes of a run.
 _CODE = ('pid_jax', 'pid_jax.tasks')
 
@@ -527,6 +531,22 @@ def check_gin(
     text.read_binding(binding)
   text.check_complete()
   return text
+
+
+def check_gin_files(text: gin_text.GinText) -> None:
+  """Raises UserError for a file that a configuration names and lacks.
+
+  Args:
+    text: of `check_gin`; what is remote is not looked at.
+  """
+  for name in GIN_FILES:
+    value = text.value(name)
+    is_file = isinstance(value, str) and value not in NO_FILE
+    if is_file and not files.is_remote(value):
+      files.check_regular(value, name)
+  initial = text.value('INITIAL_CHECKPOINT_PATH')
+  if isinstance(initial, str):
+    check_checkpoint(initial, 'INITIAL_CHECKPOINT_PATH')
 
 
 def parse_gin(

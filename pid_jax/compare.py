@@ -69,7 +69,7 @@ def check(args: argparse.Namespace) -> None:
   """Finds what is missing before TensorFlow is loaded."""
   files.check_folder(args.output, '--output')
   args.gin_file = args.gin_file or ['runs/comparison.gin']
-  cli.check_gin(args, bindings=_NO_MODEL_DIR)
+  cli.check_gin_files(cli.check_gin(args, bindings=_NO_MODEL_DIR))
 
 
 def configured(args: argparse.Namespace):

@@ -22,13 +22,9 @@ import gin
 from pid_jax import cli
 from pid_jax import files
 
-# Files that the run files of the package name.
-_FILES = ('TRAIN_FILE', 'VALIDATION_FILE', 'TEST_FILE', 'VOCABULARY')
-# No file, as flags may write it; `train` refuses it where it needs one.
-_NO_FILE = ('', 'None')
 # Of the run files, and arguments of what they call, that are paths.
 _PATHS = (
-  *('MODEL_DIR', 'INITIAL_CHECKPOINT_PATH', *_FILES),
+  *('MODEL_DIR', 'INITIAL_CHECKPOINT_PATH', *cli.GIN_FILES),
   *(f'jsonl.register.{x}' for x in ('train', 'validation', 'test')),
   *('jsonl.register.vocabulary', 'vocabulary.model_file.path'),
   *('trainer.train.model_dir', 'trainer.train.initial_checkpoint_path'),
@@ -39,14 +35,7 @@ _PATHS = (
 def check(args: argparse.Namespace) -> None:
   """Finds what is missing before TensorFlow is loaded."""
   text = cli.check_gin(args)
-  for name in _FILES:
-    value = text.value(name)
-    is_file = isinstance(value, str) and value not in _NO_FILE
-    if is_file and not files.is_remote(value):
-      files.check_regular(value, name)
-  initial = text.value('INITIAL_CHECKPOINT_PATH')
-  if isinstance(initial, str):
-    cli.check_checkpoint(initial, 'INITIAL_CHECKPOINT_PATH')
+  cli.check_gin_files(text)
   model_dir = text.value('MODEL_DIR')
   if isinstance(model_dir, str):
     files.check_folder(model_dir, 'MODEL_DIR')
@@ -77,7 +66,7 @@ def make_paths_absolute() -> None:
         value = gin.query_parameter(key)
       except ValueError:  # Nothing binds it.
         continue
-      if isinstance(value, str | os.PathLike) and value not in _NO_FILE:
+      if isinstance(value, str | os.PathLike) and value not in cli.NO_FILE:
         gin.bind_parameter(key, str(files.absolute(value, name)))
 
 

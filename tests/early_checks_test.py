@@ -117,6 +117,14 @@ def test_mistakes_in_gin_files(content, message, tmp_path):
         "--gin.MODEL_DIR='out'",
       ],
     ),
+    (
+      'compare',
+      [
+        *('--gin_file=runs/jsonl.gin', "--gin.TRAIN_FILE='none'"),
+        *("--gin.VALIDATION_FILE='none'", "--gin.VOCABULARY='none'"),
+        '--output=out',
+      ],
+    ),
   ],
 )
 def test_missing_files_show_at_once(command, argv, tmp_path):
