@@ -19,6 +19,7 @@ from pid_jax import errors
 MOST_TOKENS = 1 << 20
 MOST_INPUTS = 1 << 20  # Of a batch.
 MOST_BEAMS = 1 << 12
+MOST_EXTRA_IDS = 100_000
 MOST_SEED = (1 << 32) - 1
 MOST_TEMPERATURE = 1e6
 # A penalty of 1e5 would turn all scores into infinities.
@@ -114,9 +115,18 @@ def string(name: str, value: Any, *, allow_empty: bool = False) -> str:
   And for one with half of a surrogate pair, which no file can hold.
   """
   is_text = isinstance(value, str) and (allow_empty or bool(value.strip()))
-  if not is_text or any('\ud800' <= x <= '\udfff' for x in value):
+  if not is_text or has_surrogate(value):
     raise _wrong(name, value, 'a string')
   return value
+
+
+def has_surrogate(text: str) -> bool:
+  """Whether a string holds half of a surrogate pair, which is no character."""
+  try:
+    text.encode()
+  except UnicodeEncodeError:
+    return True
+  return False
 
 
 def one_of(name: str, value: Any, choices: Collection[Any]) -> Any:

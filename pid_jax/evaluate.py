@@ -18,8 +18,9 @@ can use is evaluated, and needs no config.gin.
 The mesh is not that of training: all devices share the batch, in groups of
 --num_partitions. Predictions are made as `predict` makes them, with the same
 flags. The results go to MODEL_DIR/evaluation/SPLIT-STEP (or FILE-STEP):
-metrics.json and TASK.jsonl; of another task, fewer examples, int8 or other
-decoding to SPLIT-STEP-TASK, -first-N, -int8, -beam_size-4 and so on.
+metrics.json and TASK.jsonl; of another task, fewer examples, a given layout,
+int8 or other decoding to SPLIT-STEP-TASK, -first-N, -pie, -int8, -beam_size-4
+and so on.
 """
 
 import argparse
@@ -33,8 +34,6 @@ from pid_jax import cli
 from pid_jax import errors
 from pid_jax import files
 from pid_jax import flag_types
-from pid_jax import progress
-from pid_jax.subtasks import examples
 
 _TASK_FLAGS = ('split', 'task', 'num_examples', 'gin_file', 'gin_bindings')
 _INPUT_FLAGS = ('metrics', 'empty_target', 'layout', 'long_inputs')
@@ -44,9 +43,6 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
   """Adds the flags of the command."""
   add = parser.add_argument
   cli.add_model_flags(parser)
-  cli.add_vocabulary_flags(parser)
-  cli.add_layout_flag(parser)
-  cli.add_mesh_flags(parser)
   add(
     '--input',
     type=flag_types.path,
@@ -65,12 +61,6 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     type=flag_types.name,
     metavar='WORD',
     help='the target of --input that means "nothing here", such as none',
-  )
-  add(
-    '--long_inputs',
-    choices=examples.LONG_INPUTS,
-    help='what to do with an input of --input that is too long; default: as in '
-    'training',
   )
   add(
     '--split',
@@ -96,15 +86,13 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     metavar='N',
     help='inputs that are decoded together; default: as configured, else 16',
   )
-  cli.add_decoding_flags(parser)
 
 
 def check(args: argparse.Namespace) -> None:
   """Finds what is missing, or does not go together, before the imports."""
-  cli.check_decoding_flags(args)
-  cli.check_model_dir(args.model_dir)
+  cli.check_model_flags(args)
   if args.output is not None:
-    cli.check_new_folder(args.output, '--output')
+    files.check_folder(args.output, '--output')
   others, needed = _INPUT_FLAGS, '--input'
   if args.input is not None:
     files.check_regular(args.input, '--input')
@@ -151,8 +139,6 @@ def main(args: argparse.Namespace) -> None:
   from pid_jax.inference import results
 
   options = cli.decoding_options(args)
-  if args.output is not None:
-    results.check_folder(args.output)
   if args.input is not None:
     values, output = _on_file(args, options)
   else:
@@ -174,11 +160,7 @@ def _on_file(args: argparse.Namespace, options: Any) -> Any:
     empty_target=args.empty_target,
     options=options,
     batch_size=args.batch_size or 16,
-    param_dtype=args.param_dtype,
-    num_partitions=args.num_partitions,
-    layout=args.layout,
-    long_inputs=args.long_inputs,
-    vocabulary=cli.vocabulary(args),
+    **cli.load_options(args),
   )
 
 
@@ -222,11 +204,8 @@ def _dataset_config(
   from pid_jax import tasks
 
   args.gin_file[:0] = _find_config(args)
-  if args.verbose:
-    from pid_jax import trainer
-  else:
-    with progress.stderr_silenced():  # TensorFlow's messages.
-      from pid_jax import trainer
+  cli.import_silently(['pid_jax.trainer'], args.verbose)
+  from pid_jax import trainer
 
   if vocabulary is not None:
     tasks.use_vocabulary(vocabulary.path)

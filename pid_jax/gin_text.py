@@ -83,7 +83,7 @@ class GinText:
         for statement in config_parser.ConfigParser(file, _Values()):
           self._add(statement, path, depth)
     except SyntaxError as e:
-      raise errors.UserError(f'gin: {syntax_error(e, path)}') from e
+      raise errors.UserError(f'gin: {_syntax_error(e, path)}') from e
     except tokenize.TokenError as e:
       raise errors.UserError(f'gin: {e.args[0]} in {path}') from e
     except UnicodeDecodeError as e:
@@ -167,17 +167,17 @@ def example_flag(name: str) -> str:
   return f'--gin.{name}={value}'
 
 
-def syntax_error(error: SyntaxError, path: str | None = None) -> str:
-  """Describes a mistake in a gin file: what, file, line and its text."""
-  message = str(error.msg or error).splitlines()[0]
-  where = f'file "{error.filename or path}", line {error.lineno}'
-  return f'{message} in {where}: {(error.text or "").strip()}'
-
-
 def _key(statement: config_parser.BindingStatement) -> str:
   scope = f'{statement.scope}/' if statement.scope else ''
   argument = f'.{statement.arg_name}' if statement.arg_name else ''
   return f'{scope}{statement.selector}{argument}'
+
+
+def _syntax_error(error: SyntaxError, path: str) -> str:
+  """Describes a mistake in a gin file: what, file, line and its text."""
+  message = str(error.msg or error).splitlines()[0]
+  where = f'file "{error.filename or path}", line {error.lineno}'
+  return f'{message} in {where}: {(error.text or "").strip()}'
 
 
 def _macros(value: Any) -> Iterator[str]:

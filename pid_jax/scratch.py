@@ -127,7 +127,13 @@ class ScratchFolder:
     self._lock.check_held()
 
   def clear(self) -> None:
-    """Deletes what previous runs have left in the folder."""
+    """Deletes what previous runs have left in the folder.
+
+    Raises:
+      UserError: another run took what cannot be locked, or a file cannot be
+        deleted.
+    """
+    self.check_held()
     with self._explained():
       for path in self._entries():
         _delete(path)

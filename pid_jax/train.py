@@ -16,39 +16,15 @@ import argparse
 import os
 import re
 
+from etils import epath
+import gin
+
 from pid_jax import cli
-from pid_jax import errors
 from pid_jax import files
 
-# Files that the run files of the package name; '' and None are none.
-_FILES = ('TRAIN_FILE', 'VALIDATION_FILE', 'TEST_FILE', 'VOCABULARY')
-
-
-def check(args: argparse.Namespace) -> None:
-  """Finds what is missing before TensorFlow is loaded."""
-  text = cli.check_gin(args)
-  for name in _FILES:
-    value = text.value(name)
-    if isinstance(value, str) and value and not files.is_remote(value):
-      files.check_regular(value, name)
-  initial = text.value('INITIAL_CHECKPOINT_PATH')
-  if isinstance(initial, str):
-    path = files.path(initial, 'INITIAL_CHECKPOINT_PATH')
-    if not files.is_remote(path) and not path.exists():
-      raise errors.UserError(f'INITIAL_CHECKPOINT_PATH {path} does not exist')
-  model_dir = text.value('MODEL_DIR')
-  if isinstance(model_dir, str):
-    cli.check_new_folder(model_dir, 'MODEL_DIR')
-
-
-_NO_FILE = (
-  '',
-  'None',
-)  # As flags may write it; `train` refuses them elsewhere.
 # Of the run files, and arguments of what they call, that are paths.
 _PATHS = (
-  *('MODEL_DIR', 'INITIAL_CHECKPOINT_PATH', 'VOCABULARY'),
-  *('TRAIN_FILE', 'VALIDATION_FILE', 'TEST_FILE'),
+  *('MODEL_DIR', 'INITIAL_CHECKPOINT_PATH', *cli.GIN_FILES),
   *(f'jsonl.register.{x}' for x in ('train', 'validation', 'test')),
   *('jsonl.register.vocabulary', 'vocabulary.model_file.path'),
   *('trainer.train.model_dir', 'trainer.train.initial_checkpoint_path'),
@@ -56,10 +32,17 @@ _PATHS = (
 )
 
 
+def check(args: argparse.Namespace) -> None:
+  """Finds what is missing before TensorFlow is loaded."""
+  text = cli.check_gin(args)
+  cli.check_gin_files(text)
+  model_dir = text.value('MODEL_DIR')
+  if isinstance(model_dir, str):
+    files.check_folder(model_dir, 'MODEL_DIR')
+
+
 def main(args: argparse.Namespace) -> None:
   """Reads the gin configuration and calls `pid_jax.trainer.train`."""
-  import gin
-
   from pid_jax import trainer
 
   cli.parse_gin(args)
@@ -76,10 +59,6 @@ def make_paths_absolute() -> None:
   Raises:
     UserError: a path is empty or none.
   """
-  import gin
-
-  from pid_jax import files
-
   with gin.unlock_config():
     for name in _PATHS:
       key = name if '.' in name else f'{name}/gin.macro.value'
@@ -87,7 +66,7 @@ def make_paths_absolute() -> None:
         value = gin.query_parameter(key)
       except ValueError:  # Nothing binds it.
         continue
-      if isinstance(value, str | os.PathLike) and value not in _NO_FILE:
+      if isinstance(value, str | os.PathLike) and value not in cli.NO_FILE:
         gin.bind_parameter(key, str(files.absolute(value, name)))
 
 
@@ -97,11 +76,7 @@ def write_config(model_dir: str, writer, step: int) -> None:
   To config.gin if the run is new; to config-STEP.gin if a run goes on with
   another configuration than the one written last.
   """
-  from etils import epath
-  import gin
   import jax
-
-  from pid_jax import files
 
   text = gin.config_str()
   writer.write_texts(step, {'config': gin.markdown(text)})

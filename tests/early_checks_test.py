@@ -47,6 +47,7 @@ def test_integers_paths_and_lengths(monkeypatch):
   assert flag_types.integer()('-007') == -7
   monkeypatch.setenv('HOME', '/home/me')
   assert flag_types.path('~/x') == '/home/me/x'
+  assert flag_types.paths('~/x,y') == ['/home/me/x', 'y']
   assert flag_types.lengths('inputs=5, targets=06') == {
     'inputs': 5,
     'targets': 6,
@@ -114,6 +115,14 @@ def test_mistakes_in_gin_files(content, message, tmp_path):
         *('--gin_file=runs/jsonl.gin', "--gin.TRAIN_FILE='none'"),
         *("--gin.VALIDATION_FILE='none'", "--gin.VOCABULARY='none'"),
         "--gin.MODEL_DIR='out'",
+      ],
+    ),
+    (
+      'compare',
+      [
+        *('--gin_file=runs/jsonl.gin', "--gin.TRAIN_FILE='none'"),
+        *("--gin.VALIDATION_FILE='none'", "--gin.VOCABULARY='none'"),
+        '--output=out',
       ],
     ),
   ],

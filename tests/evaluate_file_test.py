@@ -155,10 +155,15 @@ def test_a_file_counts_as_by_hand(model_dir, file, scripted, tmp_path):
     f'{folder}/cases.jsonl', tmp_path / 'report.html'
   )
   assert summary.num_errors == NUM_SUBTASKS - NUM_RIGHT
-  again, _ = inference.evaluate_file(
-    model_dir, f'{folder}/cases.jsonl', names, output_dir=tmp_path / 'again'
+  again, folder = inference.evaluate_file(
+    model_dir,
+    f'{folder}/cases.jsonl',
+    names,
+    layout='pid',
+    long_inputs='keep_end',
   )
   assert again == values
+  assert folder == f'{model_dir}/evaluation/cases-7-pid-keep_end'
 
 
 @pytest.mark.parametrize('layout', ['', '_pie'])

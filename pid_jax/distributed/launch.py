@@ -97,8 +97,10 @@ def initialize(
   if given['num_processes'] == 1 or (not is_asked and _is_alone_in_cluster()):
     return
   address = given['coordinator_address']
-  if address is not None and not re.fullmatch(r'.+:\d+', address):
-    raise errors.UserError(f'--coordinator_address={address} is not HOST:PORT')
+  if address is not None and not re.fullmatch(r'.+:[0-9]{1,5}', address):
+    raise errors.UserError(
+      f'--coordinator_address is {checks.shown(address)}, not HOST:PORT'
+    )
   import jax
 
   if not stops_on_preemption:

@@ -31,6 +31,7 @@ from pid_jax import compilation
 from pid_jax import errors
 from pid_jax import strict_json
 from pid_jax import trainer
+from pid_jax.distributed import run_lock
 from pid_jax.experiments import answering
 from pid_jax.experiments import costs
 from pid_jax.experiments import matched_batches
@@ -298,7 +299,7 @@ class _State:
       return
     try:
       folder.mkdir(parents=True, exist_ok=True)
-      is_empty = all(p.name == output_lib.LOCK for p in folder.iterdir())
+      is_empty = all(p.name == run_lock.FILE for p in folder.iterdir())
     except OSError as e:
       raise errors.UserError(f'cannot write to {folder}: {e.strerror}') from e
     if not is_empty:

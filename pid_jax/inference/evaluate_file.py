@@ -14,6 +14,7 @@ from typing import Any
 from etils import epath
 
 from pid_jax import checkpoints
+from pid_jax import checks
 from pid_jax import distributed
 from pid_jax import errors
 from pid_jax import files
@@ -77,6 +78,8 @@ def evaluate_file(
   name = input_file.name.removesuffix('.jsonl')
   if output_dir is None:
     parts = [name, str(model.step)]
+    given = map(load_options.get, ('layout', 'long_inputs'))
+    parts += [checks.string('an option', x) for x in given if x is not None]
     output_dir = results.output_folder(model_dir, parts, param_dtype, options)
   output_dir = results.check_folder(output_dir)
   if not distributed.process_index():
@@ -92,7 +95,7 @@ def evaluate_file(
     answers,
     options,
     batch_size=batch_size,
-    model_name=f'{model.path} {model.fingerprint()} {load_options}',
+    model_name=predict_file.model_name(model, load_options),
   )
   if distributed.process_index():
     return {}, str(output_dir)

@@ -18,6 +18,7 @@ read all of an input.
 
 from collections.abc import Callable
 from collections.abc import Iterator
+from collections.abc import Mapping
 from collections.abc import Sequence
 import functools
 import hashlib
@@ -27,6 +28,7 @@ from typing import Any
 from etils import epath
 
 import pid_jax
+from pid_jax import checkpoints
 from pid_jax import distributed
 from pid_jax import files
 from pid_jax import progress
@@ -36,6 +38,22 @@ from pid_jax.inference import options as options_lib
 from pid_jax.inference import partial_results as partial_results_lib
 from pid_jax.inference import text as text_lib
 from pid_jax.subtasks import postprocessors
+
+
+def model_name(
+  model: checkpoints.LazyCheckpoint, load_options: Mapping[str, Any]
+) -> str:
+  """Identifies a model, for `answer_file`.
+
+  Args:
+    model: the checkpoint.
+    load_options: of `PromptInDecoder.from_pretrained`.
+  """
+  options = dict(load_options)
+  vocabulary = options.pop('vocabulary', None)
+  facts = [getattr(vocabulary, name, None) for name in ('sha256', 'extra_ids')]
+  given = sorted((k, v) for k, v in options.items() if v is not None)
+  return f'{model.path} {model.fingerprint()} {given} {vocabulary} {facts}'
 
 
 def answer_file(
@@ -59,7 +77,7 @@ def answer_file(
     batch_size: inputs that are decoded together, at most.
     with_scores: whether to write scores.
     model_name: identifies the model: partial results of another one are not
-      used.
+      used. See `model_name`.
 
   Returns:
     The number of lines written.
