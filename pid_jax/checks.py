@@ -20,7 +20,7 @@ MOST_TOKENS = 1 << 20
 MOST_INPUTS = 1 << 20  # Of a batch.
 MOST_BEAMS = 1 << 12
 MOST_SEED = (1 << 32) - 1
-MOST_TEMPERATURE = 1e6
+TEMPERATURES = (1e-6, 1e6)  # Beyond, float32 logits overflow or vanish.
 # A penalty of 1e5 would turn all scores into infinities.
 LENGTH_PENALTIES = (-2.0, 5.0)
 
@@ -108,13 +108,22 @@ def boolean(name: str, value: Any) -> bool:
   return value
 
 
+def has_surrogate(text: str) -> bool:
+  """Whether a string holds half of a surrogate pair, which is no character."""
+  try:
+    text.encode()
+  except UnicodeEncodeError:
+    return True
+  return False
+
+
 def string(name: str, value: Any, *, allow_empty: bool = False) -> str:
   """Returns a string; raises UserError for other types, and for a blank one.
 
   And for one with half of a surrogate pair, which no file can hold.
   """
   is_text = isinstance(value, str) and (allow_empty or bool(value.strip()))
-  if not is_text or any('\ud800' <= x <= '\udfff' for x in value):
+  if not is_text or has_surrogate(value):
     raise _wrong(name, value, 'a string')
   return value
 

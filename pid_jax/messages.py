@@ -12,7 +12,6 @@ from pid_jax import checks
 from pid_jax import errors
 from pid_jax import file_errors
 from pid_jax import gin_text
-from pid_jax import strict_json
 
 _MAX_LINE = 1000  # Characters of a message.
 # Packages that come with extras.
@@ -68,7 +67,7 @@ def _explain(error: BaseException) -> str | None:
     )
   if isinstance(error, ModuleNotFoundError):
     return _explain_missing(error.name or '')
-  if isinstance(error, UnicodeEncodeError) and strict_json.has_surrogate(
+  if isinstance(error, UnicodeEncodeError) and checks.has_surrogate(
     error.object[error.start : error.end]
   ):
     near = error.object[max(0, error.start - 20) : error.end + 20]

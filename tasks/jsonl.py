@@ -66,12 +66,12 @@ import seqio
 from pid_jax import checks
 from pid_jax import errors
 from pid_jax import files
+from pid_jax import strict_json
 from pid_jax import subtasks
 from pid_jax import vocabulary as vocabulary_lib
 from pid_jax.subtasks import examples as examples_lib
 from pid_jax.subtasks import metrics as metrics_lib
 
-_MAX_EXTRA_IDS = 100_000
 EXAMPLE_FILE = os.path.join(os.path.dirname(__file__), 'example.jsonl')
 
 # Name of a task -> the state of its files when it was registered.
@@ -148,7 +148,7 @@ def register(
   if isinstance(vocabulary, str | os.PathLike):
     vocabulary_path = files.absolute(vocabulary, 'vocabulary')
     files.check_regular(vocabulary_path, 'the vocabulary')
-    checks.integer('extra_ids', extra_ids, 0, _MAX_EXTRA_IDS)
+    checks.integer('extra_ids', extra_ids, 0, vocabulary_lib.MAX_EXTRA_IDS)
   elif isinstance(
     vocabulary,
     seqio.Vocabulary
@@ -242,7 +242,7 @@ def _forget(name: str) -> None:
 def _has_targets(path: epath.Path) -> bool:
   """Whether the first line has a target; True if it cannot be read."""
   try:
-    _, _, record = next(subtasks.iterate_lines(path))
+    _, _, record = next(strict_json.read_lines(path, 'the examples'))
     return any(
       key in subtask
       for subtask in record['subtasks']

@@ -122,11 +122,11 @@ class Temperature:
   temperature: float
 
   def __post_init__(self):
-    # Beyond these, logits overflow or vanish in float32.
-    value = checks.number('temperature', self.temperature, 0, 1e6)
-    if value < 1e-6:
+    least, most = checks.TEMPERATURES
+    value = checks.number('temperature', self.temperature, 0, most)
+    if value < least:
       raise errors.UserError(
-        f'temperature must be at least 1e-06; got {self.temperature}. Greedy '
+        f'temperature must be at least {least}; got {self.temperature}. Greedy '
         'decoding is the sampler Greedy(), the default.'
       )
     object.__setattr__(self, 'temperature', value)
@@ -141,7 +141,7 @@ class TopK:
   """Keeps the k likeliest tokens, and all as likely as the last of them.
 
   Attributes:
-    k: at least 1 (and below 2^31); more than there are tokens keeps all.
+    k: from 1 to 2^20; more than there are tokens keeps all.
 
   Raises:
     UserError: k is no whole number, or out of range.
@@ -150,7 +150,9 @@ class TopK:
   k: int
 
   def __post_init__(self):
-    object.__setattr__(self, 'k', checks.integer('top_k', self.k, 1, 2**31 - 1))
+    object.__setattr__(
+      self, 'k', checks.integer('top_k', self.k, 1, checks.MOST_TOKENS)
+    )
 
   def __call__(self, logits: Float32[Array, ' V']) -> Float32[Array, ' V']:
     """See `Filter`."""

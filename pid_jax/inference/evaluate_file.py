@@ -17,6 +17,7 @@ from pid_jax import checkpoints
 from pid_jax import distributed
 from pid_jax import errors
 from pid_jax import files
+from pid_jax import strict_json
 from pid_jax import subtasks
 from pid_jax.inference import model as model_lib
 from pid_jax.inference import options as options_lib
@@ -96,7 +97,9 @@ def evaluate_file(
   )
   if distributed.process_index():
     return {}, str(output_dir)
-  lines = [record for _, _, record in subtasks.iterate_lines(answers)]
+  lines = [
+    record for _, _, record in strict_json.read_lines(answers, 'the answers')
+  ]
   figures = postprocessors.combine_metrics(metric_fns)(
     [_target(line) for line in lines],
     [[s['prediction'] for s in line['subtasks']] for line in lines],

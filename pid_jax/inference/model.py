@@ -134,7 +134,7 @@ class PromptInDecoder:
     self.long_inputs: str = self.task.get('long_inputs', 'keep_start')
     self.newline: str | None = self.task.get('newline')
     self.step: int | None = None
-    newlines.check(self.newline, vocabulary.encode, vocabulary.decode)
+    newlines.check(self.newline, vocabulary)
     self.engine = engine_lib.Engine(
       network.Transformer(config), params, partitioner
     )
@@ -335,10 +335,8 @@ class PromptInDecoder:
         with a sampler or prompt lookup, or a prompt has no choices, or one that
         occurs twice, is too long, or cannot be encoded.
     """
-    if max_new_tokens is None:
-      checks.integer('max_new_tokens', max_new_tokens, 1)
     options = options_lib.DecodingOptions(
-      max_new_tokens,
+      checks.integer('max_new_tokens', max_new_tokens, 1),
       min_new_tokens,
       options_lib.choose_sampler(sampler, temperature, top_k, top_p),
       prompt_lookup,
@@ -668,7 +666,7 @@ def _check_vocabulary(vocabulary: Any) -> None:
 
 def _check_job(batch_size: Any, progress: Any) -> None:
   """Checks the options of a job before its texts are tokenised."""
-  checks.integer('batch_size', batch_size, 1, batching.MOST_INPUTS)
+  checks.integer('batch_size', batch_size, 1, checks.MOST_INPUTS)
   if progress is not None and not callable(progress):
     raise errors.UserError(
       'progress must be a function of the number of prompts answered; got '

@@ -35,7 +35,6 @@ logger = logging.getLogger(__name__)
 # Lists of choices that are kept as ids: prompts that are asked again and again
 # have the same ones each time.
 _NUM_CHOICE_LISTS = 1024
-_MOST_TOKENS = 1 << 24  # Of an input or prompt; memory ends before.
 
 _Known = dict[int, tuple[Sequence[str], batching.TokenSequences]]
 
@@ -241,12 +240,9 @@ class RequestProcessor:
   targets_name: str = 'targets'
 
   def __post_init__(self):
-    if self.max_input_tokens is not None:
-      checks.integer('max_input_tokens', self.max_input_tokens, 1, _MOST_TOKENS)
-    if self.max_prompt_tokens is not None:
-      checks.integer(
-        'max_prompt_tokens', self.max_prompt_tokens, 1, _MOST_TOKENS
-      )
+    for name in ('max_input_tokens', 'max_prompt_tokens'):
+      if getattr(self, name) is not None:
+        checks.integer(name, getattr(self, name), 1, checks.MOST_TOKENS)
     checks.one_of('long_inputs', self.long_inputs, examples.LONG_INPUTS)
 
   def encode(

@@ -91,7 +91,7 @@ def iterate_examples(
   """
   line_of_id = {}
   unknown = {kind: collections.Counter() for kind in _KEYS}
-  for number, where, record in iterate_lines(path):
+  for number, where, record in strict_json.read_lines(path, 'the examples'):
     example = _example(record, number, where, require_targets)
     name = example['example_id']
     if name in line_of_id:
@@ -111,11 +111,6 @@ def iterate_examples(
       '"target": "..."}]}'
     )
   _warn(path, unknown)
-
-
-def iterate_lines(path: epath.PathLike) -> Iterator[tuple[int, str, Any]]:
-  """Reads JSON lines of any form; see `strict_json.read_lines`."""
-  return strict_json.read_lines(path, 'the examples')
 
 
 def is_blank(text: str) -> bool:
