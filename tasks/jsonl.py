@@ -148,7 +148,7 @@ def register(
   if isinstance(vocabulary, str | os.PathLike):
     vocabulary_path = files.absolute(vocabulary, 'vocabulary')
     files.check_regular(vocabulary_path, 'the vocabulary')
-    checks.integer('extra_ids', extra_ids, 0, vocabulary_lib.MAX_EXTRA_IDS)
+    checks.integer('extra_ids', extra_ids, 0, checks.MOST_EXTRA_IDS)
   elif isinstance(
     vocabulary,
     seqio.Vocabulary

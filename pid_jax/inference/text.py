@@ -22,7 +22,6 @@ from typing import Any
 
 from pid_jax import checks
 from pid_jax import errors
-from pid_jax.inference import arguments
 from pid_jax.inference import batching
 from pid_jax.inference import engine as engine_lib
 from pid_jax.subtasks import examples
@@ -35,8 +34,6 @@ logger = logging.getLogger(__name__)
 # Lists of choices that are kept as ids: prompts that are asked again and again
 # have the same ones each time.
 _NUM_CHOICE_LISTS = 1024
-
-_Known = dict[int, tuple[Sequence[str], batching.TokenSequences]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,13 +102,11 @@ class Tokenizer:
       UserError: it holds `newline`, or half of a character.
     """
     text = newlines.mark(text, self.newline, name)
-    try:
-      text.encode()
-    except UnicodeEncodeError as e:
+    if checks.has_surrogate(text):
       raise errors.UserError(
-        f'{name} holds {text[e.start]!r}, half of a surrogate pair, which is '
+        f'{name} holds half of a surrogate pair (U+D800 to U+DFFF), which is '
         'no character: decode the text again, or take it out.'
-      ) from e
+      )
     ids = self.vocabulary.encode(text)
     if self.counter is not None:
       self.counter.count(text, ids)
@@ -148,7 +143,7 @@ class Tokenizer:
         vocabulary; or one to be generated is too long, or the vocabulary cannot
         write it.
     """
-    strings = tuple(arguments.strings(name, strings))
+    strings = tuple(strings)
     key = strings, max_new_tokens
     if key not in self._choices:
       if len(self._choices) == _NUM_CHOICE_LISTS:
@@ -253,7 +248,6 @@ class RequestProcessor:
     choices: Sequence[Sequence[str] | None] | None = None,
     targets: Sequence[Sequence[str]] | None = None,
     index: str = '',
-    known: _Known | None = None,
   ) -> EncodedRequest:
     """Tokenises an input with its prompts, which `arguments` has checked.
 
@@ -264,8 +258,6 @@ class RequestProcessor:
         or None: all outputs are free.
       targets: for each prompt K strings to be scored; None: there are none.
       index: of the input among others, such as '[3]', for messages.
-      known: cache of lists of strings by `id(list)`: the list and its ids;
-        updated here. The lists must not change meanwhile.
 
     Returns:
       The request, or the requests in the layout 'pie', as ids.
@@ -297,16 +289,7 @@ class RequestProcessor:
       eos_id=eos_id,
       name=name,
     )
-    known = {} if known is None else known
-
-    def sequences(strings, name, max_new_tokens=None):
-      if id(strings) not in known:
-        known[id(strings)] = (
-          strings,  # Kept, so that no other list gets its id.
-          self.tokenizer.encode_choices(strings, name, max_new_tokens),
-        )
-      return known[id(strings)][1]
-
+    sequences = self.tokenizer.encode_choices
     choice_ids = [
       None
       if strings is None
@@ -354,7 +337,6 @@ class RequestProcessor:
     Raises:
       UserError: see `encode`.
     """
-    known: _Known = {}
     encoded = [
       self.encode(
         text,
@@ -362,26 +344,27 @@ class RequestProcessor:
         choices=None if choices is None else choices[i],
         targets=None if targets is None else targets[i],
         index=f'[{i}]',
-        known=known,
       )
       for i, text in enumerate(inputs)
     ]
-    cut = [f'inputs[{i}]' for i, x in enumerate(encoded) if x.truncated]
-    if cut:
-      logger.warning(
-        '%d of %d inputs have more than %d tokens and were cut (%s): %s',
-        len(cut), len(inputs), self.max_input_tokens, self.long_inputs,
-        ', '.join(cut[:5]) + (', ...' if len(cut) > 5 else ''),
-      )  # fmt: skip
-    empty = [
-      f'inputs[{i}]' for i, x in enumerate(inputs) if examples.is_blank(x)
-    ]
-    if empty:
-      logger.warning(
-        '%d of %d inputs are empty, and are answered all the same: %s',
-        len(empty), len(inputs),
-        ', '.join(empty[:5]) + (', ...' if len(empty) > 5 else ''),
-      )  # fmt: skip
+    for fault, found in (
+      (
+        f'have more than {self.max_input_tokens} tokens and were cut '
+        f'({self.long_inputs})',
+        [i for i, x in enumerate(encoded) if x.truncated],
+      ),
+      (
+        'are empty, and are answered all the same',
+        [i for i, x in enumerate(inputs) if examples.is_blank(x)],
+      ),
+    ):
+      if found:
+        names = ', '.join(f'inputs[{i}]' for i in found[:5])
+        more = ', ...' if len(found) > 5 else ''
+        logger.warning(
+          '%d of %d inputs %s: %s%s',
+          *(len(found), len(inputs), fault, names, more),
+        )
     self.tokenizer.log_counts()
     return encoded
 

@@ -341,7 +341,7 @@ def _as_seqio(
   if isinstance(vocabulary, vocabulary_lib.Vocabulary):
     path = str(vocabulary.path)
     if not vocabulary.is_file:
-      path = _written(vocabulary.model_bytes)
+      path = model_file(vocabulary.model_bytes)
     return seqio.SentencePieceVocabulary(path, vocabulary.extra_ids)
   return vocabulary
 
@@ -350,8 +350,8 @@ _folders: list[tempfile.TemporaryDirectory] = []  # Removed at the end.
 
 
 @functools.cache
-def _written(content: bytes) -> str:
-  """Returns a file of a model that was converted, which SeqIO can read."""
+def model_file(content: bytes) -> str:
+  """Writes a SentencePiece model for SeqIO; deleted when the process ends."""
   _folders.append(tempfile.TemporaryDirectory())
   path = epath.Path(_folders[-1].name) / 'vocabulary.model'
   path.write_bytes(content)
