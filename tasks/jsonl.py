@@ -71,6 +71,7 @@ from pid_jax import subtasks
 from pid_jax import vocabulary as vocabulary_lib
 from pid_jax.subtasks import examples as examples_lib
 from pid_jax.subtasks import metrics as metrics_lib
+from pid_jax.subtasks import postprocessors
 
 EXAMPLE_FILE = os.path.join(os.path.dirname(__file__), 'example.jsonl')
 
@@ -173,7 +174,8 @@ def register(
     raise errors.UserError(
       f'metrics holds one twice; got {checks.shown(metrics)}.'
     )
-  metric_fns = [_metric(metric, empty_target) for metric in metrics]
+  for metric in metrics:
+    _metric(metric, empty_target)
 
   arguments = (
     {split: str(path) for split, path in paths.items()},
@@ -190,6 +192,9 @@ def register(
   if vocabulary_path:
     vocabulary = vocabulary_lib.Vocabulary(vocabulary_path, extra_ids)
   has_targets = any(map(_has_targets, paths.values()))
+  written = empty_target
+  if written is not None:  # As metrics see it in targets and outputs.
+    written = postprocessors.as_written(written, vocabulary, newline)
   subtasks.register(
     name,
     source=subtasks.InMemoryDataSource(
@@ -200,7 +205,7 @@ def register(
       optional=examples_lib.OPTIONAL,
     ),
     vocabulary=vocabulary,
-    metric_fns=metric_fns if has_targets else [],
+    metric_fns=[_metric(x, written) for x in metrics] if has_targets else [],
     has_targets=has_targets,
     empty_target=empty_target,
     long_inputs=long_inputs,

@@ -172,6 +172,7 @@ _WRONG = [
     r'subtasks\[0\]: "answers" must be a list .* not a string',
   ),
   (_changed(['subtasks', 0, 'answers'], []), '"answers" .* an empty one'),
+  (_changed(['subtasks', 0, 'choices'], ['a', 'b', 'a']), '"choices" .*\'a\''),
   (_changed(['subtasks', 0, 'answers'], ['six', 6]), r'"answers\[1\]" must'),
   (
     _changed(['subtasks', 0, 'answers'], ['seven']),

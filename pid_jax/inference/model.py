@@ -39,6 +39,7 @@ from pid_jax import errors
 from pid_jax import files
 from pid_jax import network
 from pid_jax import partitioning
+from pid_jax.checkpoints import native
 from pid_jax.config import DTYPES
 from pid_jax.config import T5Config
 from pid_jax.inference import arguments
@@ -122,7 +123,7 @@ class PromptInDecoder:
     _check_vocabulary(vocabulary)
     self.config = config
     self.vocabulary = vocabulary
-    self.task = dict(task or {})
+    self.task = dict(native.check_task(task or {}))
     self.layout = self.task.get('layout', 'pid')
     if self.layout not in LAYOUTS:
       raise errors.UserError(

@@ -62,8 +62,8 @@ class DecodingOptions:
       and on the index of a request, not on how requests are batched.
     normalize_scores: whether the score of an output with choices is taken among
       the tokens that these allow, step by step.
-    use_choices: whether evaluations constrain outputs to the choices that a
-      task's examples carry. (Calls of users pass choices or do not.)
+    use_choices: whether outputs are constrained to the choices that the
+      examples of a task or file carry. (Calls of users pass choices or do not.)
 
   Raises:
     UserError: a value of the wrong type or out of range, or beams together with

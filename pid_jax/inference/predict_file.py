@@ -124,7 +124,9 @@ def _answer(
       [example['inputs'] for example in examples],
       prompts,
       options,
-      choices=[example['choices'] for example in examples],
+      choices=[example['choices'] for example in examples]
+      if options.use_choices
+      else None,
       batch_size=batch_size,
       progress=shown.update,
       partial_results=partial_results,

@@ -13,7 +13,6 @@ Texts are checked (`arguments`) and tokenised once, where they enter. Messages
 name the entry, also for characters that the vocabulary cannot encode.
 """
 
-import collections
 from collections.abc import Iterable
 from collections.abc import Sequence
 import dataclasses
@@ -156,11 +155,7 @@ class Tokenizer:
   ) -> batching.TokenSequences:
     if not strings:
       raise errors.UserError(f'{name} is empty: give at least one choice.')
-    if len(set(strings)) < len(strings):
-      twice, _ = collections.Counter(strings).most_common(1)[0]
-      raise errors.UserError(
-        f'{name} holds a string twice: {checks.shown(twice)}.'
-      )
+    examples.check_differ(strings, name)
     ids_of_strings = tuple(tuple(self.encode(text, name)) for text in strings)
     first: dict[tuple[int, ...], str] = {}
     for text, ids in zip(strings, ids_of_strings, strict=True):

@@ -149,6 +149,15 @@ def check_prompt(
     )
 
 
+def check_differ(choices: Sequence[str], name: str) -> None:
+  """Raises UserError for choices of a prompt with a string twice."""
+  if len(set(choices)) < len(choices):
+    twice, _ = collections.Counter(choices).most_common(1)[0]
+    raise errors.UserError(
+      f'{name} holds a string twice: {checks.shown(twice)}; take one out'
+    )
+
+
 def _example(
   record: Any, number: int, where: str, require_targets: bool
 ) -> Example:
@@ -195,6 +204,7 @@ def _example(
     prompts.append(_string(subtask, 'prompt', here))
     check_prompt(prompts[-1], f'{here} ({checks.shown(key)}): "prompt"')
     choices.append(_strings(subtask, 'choices', here))
+    check_differ(choices[-1] or (), f'{here}: "choices"')
     answers.append(_strings(subtask, 'answers', here))
     targets.append(_target(subtask, answers[-1], here, require_targets))
   return {
@@ -242,7 +252,8 @@ def _strings(
       f'{"an empty one" if texts == [] else strict_json.kind(texts)}'
     )
   for index, text in enumerate(texts):
-    _string({f'{key}[{index}]': text}, f'{key}[{index}]', where)
+    if not isinstance(text, str):
+      _string({f'{key}[{index}]': text}, f'{key}[{index}]', where)
   return texts
 
 
