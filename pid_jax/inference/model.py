@@ -36,7 +36,6 @@ from pid_jax import checkpoints
 from pid_jax import checks
 from pid_jax import decoding
 from pid_jax import errors
-from pid_jax import files
 from pid_jax import network
 from pid_jax import partitioning
 from pid_jax.checkpoints import native
@@ -195,12 +194,9 @@ class PromptInDecoder:
         another layout than that of the training; or too few devices, or a
         number of them that does not divide the model.
     """
+    opened = path
     if not isinstance(path, checkpoints.LazyCheckpoint):
-      path = files.path(path, 'the path of the model')
-    if isinstance(step, str):
-      checks.one_of('step', step, ('best', 'last'))
-    elif step is not None:
-      step = checks.integer('step', step, 0, 2**63 - 1)
+      opened = checkpoints.open_checkpoint(path, step)
     if dtype is not None:
       checks.one_of('dtype', dtype, DTYPES)
     if long_inputs is not None:
@@ -218,9 +214,6 @@ class PromptInDecoder:
       partitioner = partitioning.Partitioner(
         num_partitions, devices=jax.local_devices()[:num_partitions]
       )
-    opened = path
-    if not isinstance(path, checkpoints.LazyCheckpoint):
-      opened = checkpoints.open_checkpoint(path, step)
     task = _with_layout(opened.task, layout, opened.path)
     vocabulary = checkpoints.choose_vocabulary(opened, vocabulary)
     if vocabulary is None:

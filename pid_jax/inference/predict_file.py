@@ -22,6 +22,7 @@ from collections.abc import Sequence
 import functools
 import hashlib
 import json
+import math
 from typing import Any
 
 from etils import epath
@@ -153,5 +154,6 @@ def _subtasks(
       subtask['answers_as_written'] = written
     subtask['prediction'] = text
     if with_scores:
-      subtask['score'] = round(response.scores[u], 6)
+      score = response.scores[u]  # JSON has no infinity, nor what is no number.
+      subtask['score'] = round(score, 6) if math.isfinite(score) else None
     yield subtask
