@@ -207,6 +207,12 @@ def test_a_file_and_a_task_of_it_give_the_same_figures(
     empty_target=empty,
   )
   assert 'cases/no_answer_exact_match' in of_file
+  said = [
+    line.partition(': ')[2]
+    for line in caplog.messages
+    if 'compared as the vocabulary writes them' in line
+  ]
+  assert len(said) == 2 and len(set(said)) == 1
   for metric, value in of_file.items():
     name = metric.replace('cases/', 'measured/')
     assert of_task[name] == pytest.approx(value)

@@ -111,12 +111,20 @@ def evaluate_file(
     empty_target = postprocessors.as_written(
       empty_target, load().vocabulary, load().newline
     )
+  targets = [_target(line) for line in lines]
+  results.warn_of_rewritten(
+    name,
+    [
+      (subtask['target'], written)
+      for line, target in zip(lines, targets, strict=True)
+      for subtask, written in zip(
+        line['subtasks'], target['targets'], strict=True
+      )
+    ],
+  )
   figures = postprocessors.combine_metrics(
     [metrics_lib.by_name(metric, empty_target) for metric in names]
-  )(
-    [_target(line) for line in lines],
-    [[s['prediction'] for s in line['subtasks']] for line in lines],
-  )
+  )(targets, [[s['prediction'] for s in line['subtasks']] for line in lines])
   values = {f'{name}/{metric}': float(x) for metric, x in figures.items()}
   results.write(
     output_dir,

@@ -154,16 +154,19 @@ def as_written(text: str, vocabulary: Any, newline: str | None = None) -> str:
 
 
 def rewritten(target: Mapping[str, Any]) -> list[tuple[str, str]]:
-  """Returns the targets that `as_written` changed, as (original, written).
+  """Returns pairs (original, written) of targets, of which some differ.
 
   Args:
     target: postprocessed; of NAME_pie a row, the first of its example.
   """
   target = target.get('whole', target)
-  pairs = zip(
-    target.get('original_targets', ()), target.get('targets', ()), strict=False
+  return list(
+    zip(
+      target.get('original_targets', ()),
+      target.get('targets', ()),
+      strict=False,
+    )
   )
-  return [(old, new) for old, new in pairs if old.strip() != new.strip()]
 
 
 def combine_metrics(
