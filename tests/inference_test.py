@@ -225,31 +225,7 @@ def test_the_end_to_keep_may_be_chosen_on_loading(weights, tmp_path):
     load(long_inputs='keep_ends')
 
 
-@pytest.mark.parametrize(
-  'inputs, prompts, message',
-  [
-    ('ant', [['bee']], 'inputs must be a list of strings'),
-    (['ant', 'bee'], [['cat']], '2 inputs and 1 lists of prompts'),
-    (['ant'], [['bee'], 'cat'], '1 inputs and 2 lists of prompts'),
-    (['ant'], [[]], r'prompts\[0\] is empty'),
-    (['ant'], [['bee', ' ']], r'prompts\[0\]\[1\] is empty'),
-    (['ant', 3], [['bee']] * 2, r'inputs\[1\] must be a string; got 3 .int'),
-  ],
-)
-def test_bad_jobs(model, inputs, prompts, message):
-  with pytest.raises(errors.UserError, match=message):
-    model.generate(inputs, prompts)
-
-
-def test_bad_options(model):
-  with pytest.raises(
-    errors.UserError, match='max_new_tokens must be .* at least'
-  ):
-    model.generate(['ant'], [['bee']], 0)
-  with pytest.raises(
-    errors.UserError, match='batch_size must be .* at least 1'
-  ):
-    model.generate(['ant'], [['bee']], batch_size=0)
+def test_each_prompt_has_one_target(model):
   with pytest.raises(errors.UserError, match=r'prompts\[0\] holds 1 .* 2'):
     model.score(['ant'], [['bee']], [['cat', 'dog']])
 

@@ -322,6 +322,19 @@ def test_predict_finds_mistakes_before_the_model_is_loaded(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ['in.jsonl']
 
 
+def test_an_answer_that_is_no_choice_is_named_once(tmp_path, caplog):
+  path = tmp_path / 'x.jsonl'
+  lines = [
+    _changed(['subtasks', 0, 'choices'], choices)
+    for choices in ([GOOD['subtasks'][0]['target'], 'b'], ['b'], ['c', 'd'])
+  ]
+  path.write_text('\n'.join(lines))
+  jsonl.subtasks.read_examples(path)
+  assert len(caplog.messages) == 1
+  for part in ('no answer of 2 subtasks', '"choices"', 'line 2'):
+    assert part in caplog.messages[0]
+
+
 def test_registered_by_gin(tmp_path):
   files = _files(tmp_path)
   bindings = [

@@ -91,6 +91,7 @@ def iterate_examples(
   """
   line_of_id = {}
   unknown = {kind: collections.Counter() for kind in _KEYS}
+  impossible: list[int] = []  # Numbers of lines.
   for number, where, record in strict_json.read_lines(path, 'the examples'):
     example = _example(record, number, where, require_targets)
     name = example['example_id']
@@ -103,6 +104,10 @@ def iterate_examples(
     unknown['line'].update(record.keys() - set(_KEYS['line']))
     for subtask in record['subtasks']:
       unknown['subtask'].update(subtask.keys() - set(_KEYS['subtask']))
+      golds = {subtask.get('target'), *(subtask.get('answers') or ())} - {None}
+      choices = subtask.get('choices')
+      if golds and choices and golds.isdisjoint(choices):
+        impossible.append(number)
     yield example
   if not line_of_id:
     raise errors.UserError(
@@ -111,6 +116,12 @@ def iterate_examples(
       '"target": "..."}]}'
     )
   _warn(path, unknown)
+  if impossible:
+    logger.warning(
+      '%s: no answer of %s subtasks is one of their "choices", of which '
+      'predictions are one; the first is on line %d',
+      *(path, f'{len(impossible):,}', impossible[0]),
+    )
 
 
 def is_blank(text: str) -> bool:
