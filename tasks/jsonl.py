@@ -170,12 +170,12 @@ def register(
   if empty_target is not None:
     checks.string('empty_target', empty_target, allow_empty=True)
   checks.string('joint_separator', joint_separator, allow_empty=True)
+  for metric in metrics:
+    _metric(metric, empty_target)
   if len(set(metrics)) < len(metrics):
     raise errors.UserError(
       f'metrics holds one twice; got {checks.shown(metrics)}.'
     )
-  for metric in metrics:
-    _metric(metric, empty_target)
 
   arguments = (
     {split: str(path) for split, path in paths.items()},

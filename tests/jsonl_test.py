@@ -446,6 +446,7 @@ def test_a_task_without_targets_can_be_timed_but_not_trained_on(tmp_path):
     (dict(vocabulary=None), 'vocabulary must be the path'),
     (dict(extra_ids=-1), 'extra_ids must be a whole number'),
     (dict(metrics=[3]), 'a metric must be a string'),
+    (dict(metrics=[['rouge']]), 'a metric must be a string'),
     (dict(metrics=None), 'metrics must be a list'),
     (dict(metrics=['squad', 'squad']), 'metrics holds one twice'),
     (dict(empty_target=3), 'empty_target must be a string'),

@@ -102,7 +102,9 @@ class Sample:
   ) -> Int32[Array, '']:
     """See `Sampler`."""
     for f in self.filters:
-      logits = f(logits)
+      shape, logits = logits.shape, f(logits)
+      if logits.shape != shape:
+        raise errors.UserError(f'{f} does not keep the shape of the logits.')
     # The Gumbel trick of jax.random.categorical, with a faster argmax.
     noise = jax.random.gumbel(rng, logits.shape, logits.dtype)
     return _argmax(logits + noise)

@@ -50,7 +50,6 @@ from pid_jax.inference import slots as slots_lib
 from pid_jax.inference import stream as stream_lib
 from pid_jax.inference import text as text_lib
 from pid_jax.subtasks import examples
-from pid_jax.subtasks import newlines
 from pid_jax.vocabulary import AnyVocabulary
 from pid_jax.vocabulary import RoundTripCounter
 
@@ -134,7 +133,7 @@ class PromptInDecoder:
     self.long_inputs: str = self.task.get('long_inputs', 'keep_start')
     self.newline: str | None = self.task.get('newline')
     self.step: int | None = None
-    newlines.check(self.newline, vocabulary)
+    self._processor()  # Checks the attributes.
     self.engine = engine_lib.Engine(
       network.Transformer(config), params, partitioner
     )

@@ -163,7 +163,7 @@ def choose_sampler(
 
 def _check_sampler(sampler: Any) -> None:
   """Raises UserError unless a sampler can be one; computes nothing."""
-  if isinstance(sampler, decoding.Greedy | decoding.Sample):
+  if isinstance(sampler, decoding.Greedy):
     return
   wrong = errors.UserError(
     'sampler must be a decoding.Sampler, such as decoding.Sample(); got '

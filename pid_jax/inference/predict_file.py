@@ -19,7 +19,6 @@ read all of an input.
 from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Sequence
-import functools
 import hashlib
 import json
 import math
@@ -86,11 +85,7 @@ def answer_file(
       }
     )
     responses = _answer(model, examples, options, batch_size, partial_results)
-    as_written = functools.partial(
-      postprocessors.as_written,
-      vocabulary=model.vocabulary,
-      newline=model.newline,
-    )
+    as_written = postprocessors.rewriter(model.vocabulary, model.newline)
     lines = []
     for example, response in zip(examples, responses, strict=True):
       record = {'id': example['example_id'], 'inputs': example['inputs']}

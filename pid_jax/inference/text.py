@@ -79,6 +79,9 @@ class Tokenizer:
     vocabulary: of `pid_jax.vocabulary`, or one of SeqIO's.
     newline: the sentinel that stands for newlines, or None.
     counter: counts the texts that the vocabulary does not give back, or None.
+
+  Raises:
+    UserError: the vocabulary cannot express `newline`.
   """
 
   def __init__(
@@ -87,6 +90,7 @@ class Tokenizer:
     newline: str | None = None,
     counter: RoundTripCounter | None = None,
   ):
+    newlines.check(newline, vocabulary)
     self.vocabulary, self.newline, self.counter = vocabulary, newline, counter
     self._choices: dict[Any, batching.TokenSequences] = {}  # By strings.
 

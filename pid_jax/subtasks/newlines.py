@@ -72,6 +72,7 @@ def check(sentinel: str | None, vocabulary: Any) -> None:
   Raises:
     UserError: they do not survive.
   """
+  check_name(sentinel)
   if sentinel is None:
     return
   # First, last and adjacent: the cases where spaces are lost.

@@ -22,6 +22,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
+import functools
 import json
 from typing import Any
 
@@ -151,6 +152,16 @@ def as_written(text: str, vocabulary: Any, newline: str | None = None) -> str:
   if vocabulary.unk_id in ids:
     return text
   return newlines.restore(vocabulary.decode(ids), newline)
+
+
+def rewriter(vocabulary: Any, newline: str | None) -> Rewrite:
+  """Returns `as_written` of a vocabulary, cached: most golds are repeated."""
+
+  @functools.lru_cache(1 << 14)
+  def rewrite(text: str) -> str:
+    return as_written(text, vocabulary, newline)
+
+  return rewrite
 
 
 def rewritten(target: Mapping[str, Any]) -> list[tuple[str, str]]:

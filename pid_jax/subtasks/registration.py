@@ -176,7 +176,9 @@ def register(
     seqio.CacheDatasetPlaceholder(),
   ]
   options = dict(task=name, vocabulary=vocabulary, long_inputs=long_inputs)
-  written = dict(newline=newline, rewrite=_rewriter(vocabulary, newline))
+  written = dict(
+    newline=newline, rewrite=postprocessors.rewriter(vocabulary, newline)
+  )
   layout = functools.partial(
     Layout,
     long_inputs=long_inputs,
@@ -310,18 +312,6 @@ class DecomposableTask(seqio.Task):
     task.__class__ = type(self)
     task.layout = self.layout
     return task
-
-
-def _rewriter(
-  vocabulary: seqio.Vocabulary, newline: str | None
-) -> postprocessors.Rewrite:
-  """Returns `postprocessors.as_written`, cached: most golds are repeated."""
-
-  @functools.lru_cache(1 << 14)
-  def rewrite(text: str) -> str:
-    return postprocessors.as_written(text, vocabulary, newline)
-
-  return rewrite
 
 
 def _metrics(
