@@ -25,8 +25,8 @@ JSON object, an input with all its subtasks:
     answers list of strings, optional. All answers that are right: metrics take
             the best of them, training takes the target, which is one of them,
             by default the first.
-    choices list of strings, optional. Predictions, also those that metrics are
-            computed on, are one of them.
+    choices list of different strings, optional. Predictions, also those that
+            metrics are computed on, are one of them.
   id        string or whole number, unique, optional; the line number by
             default. Predictions have it, too.
 
@@ -97,7 +97,7 @@ def register(
   """Registers JSONL files as `name`, `name`_pie and `name`_joint.
 
   Repeated identical calls are no-ops, since gin calls this wherever the name is
-  used; where a file has changed since, the task is registered anew, with what
+  used. Where a file has changed since, the task is registered again, with what
   the file holds now. Files are read when their split is first used.
 
   Args:
@@ -228,7 +228,7 @@ def _state(path: epath.Path, split: str) -> str:
 
 
 def _forget(name: str) -> None:
-  """Removes a task's three layouts, so that it can be registered anew.
+  """Removes a task's three layouts, so that it can be registered again.
 
   Raises:
     UserError: a mixture keeps the old ones.

@@ -179,7 +179,7 @@ class PromptInDecoder:
         else last.
       dtype: of the activations, 'float32' or 'bfloat16'; None: as in training.
       vocabulary: for a checkpoint without one, such as T5X's public ones; of
-        another it must encode texts as the checkpoint's own does.
+        another it must encode texts as that of the checkpoint does.
       param_dtype: of the parameters in memory, and of products with them:
         'float32', or faster 'bfloat16' or 'int8', see `network.quantization`.
       num_partitions: devices of this process that share heads, feed-forward and

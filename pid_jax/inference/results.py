@@ -49,8 +49,7 @@ def output_folder(
     parts.append(param_dtype)
   for name, value in options.changed().items():
     parts.append(re.sub(r'[^\w.]+', '-', f'{name}-{value}').strip('-'))
-  name = files.path(model_dir, 'model_dir') / 'evaluation' / '-'.join(parts)
-  return name
+  return files.path(model_dir, 'model_dir') / 'evaluation' / '-'.join(parts)
 
 
 def check_folder(folder: epath.PathLike) -> epath.Path:
