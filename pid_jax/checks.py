@@ -21,6 +21,7 @@ MOST_INPUTS = 1 << 20  # Of a batch.
 MOST_BEAMS = 1 << 12
 MOST_SEED = (1 << 32) - 1
 MOST_EXTRA_IDS = 100_000
+MOST_DEVICES = 1 << 20
 TEMPERATURES = (1e-6, 1e6)  # Beyond, float32 logits overflow or vanish.
 # A penalty of 1e5 would turn all scores into infinities.
 LENGTH_PENALTIES = (-2.0, 5.0)

@@ -246,18 +246,6 @@ def test_choices_are_answered_by_their_probabilities(model):
     assert answers[i][u] == own[int(np.argmax(log_probs))]
 
 
-@pytest.mark.parametrize(
-  'choices, message',
-  [
-    ([[[]]], r'choices\[0\]\[0\] is empty'),
-    ([], '1 inputs and 0 lists of choices'),
-  ],
-)
-def test_bad_choices(model, choices, message):
-  with pytest.raises(errors.UserError, match=message):
-    model.choose(['cat'], [['dog']], choices)
-
-
 def test_beams_are_those_of_each_prompt_alone(model):
   inputs, prompts = _job(3)
   texts, scores = model.generate(
@@ -283,10 +271,6 @@ def test_beams_are_those_of_each_prompt_alone(model):
     model.generate(
       inputs, prompts, beam_size=2, prompt_lookup=decoding.PromptLookup()
     )
-
-
-def test_nothing_is_answered_with_nothing(model):
-  assert model.generate([], []) == []
 
 
 def test_a_joint_model_has_no_prompts(weights):
