@@ -19,9 +19,8 @@ from pid_jax import errors
 MOST_TOKENS = 1 << 20
 MOST_INPUTS = 1 << 20  # Of a batch.
 MOST_BEAMS = 1 << 12
+MOST_EXTRA_IDS = 100_000  # Sentinels of a vocabulary.
 MOST_SEED = (1 << 32) - 1
-MOST_EXTRA_IDS = 100_000
-MOST_DEVICES = 1 << 20
 TEMPERATURES = (1e-6, 1e6)  # Beyond, float32 logits overflow or vanish.
 # A penalty of 1e5 would turn all scores into infinities.
 LENGTH_PENALTIES = (-2.0, 5.0)
@@ -110,15 +109,6 @@ def boolean(name: str, value: Any) -> bool:
   return value
 
 
-def has_surrogate(text: str) -> bool:
-  """Whether a string holds half of a surrogate pair, which is no character."""
-  try:
-    text.encode()
-  except UnicodeEncodeError:
-    return True
-  return False
-
-
 def string(name: str, value: Any, *, allow_empty: bool = False) -> str:
   """Returns a string; raises UserError for other types, and for a blank one.
 
@@ -128,6 +118,15 @@ def string(name: str, value: Any, *, allow_empty: bool = False) -> str:
   if not is_text or has_surrogate(value):
     raise _wrong(name, value, 'a string')
   return value
+
+
+def has_surrogate(text: str) -> bool:
+  """Whether a string holds half of a surrogate pair, which is no character."""
+  try:
+    text.encode()
+  except UnicodeEncodeError:
+    return True
+  return False
 
 
 def one_of(name: str, value: Any, choices: Collection[Any]) -> Any:

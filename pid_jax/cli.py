@@ -46,6 +46,7 @@ from pid_jax import interrupts
 from pid_jax import messages
 from pid_jax import progress
 
+_MOST_DEVICES = 1 << 20
 _QUIET_ENVIRONMENT = {
   'TF_CPP_MIN_LOG_LEVEL': '3',
   'GRPC_VERBOSITY': 'ERROR',
@@ -158,7 +159,7 @@ def add_mesh_flags(parser: argparse.ArgumentParser) -> None:
   """
   parser.add_argument(
     '--num_partitions',
-    type=flag_types.integer(1, checks.MOST_DEVICES),
+    type=flag_types.integer(1, _MOST_DEVICES),
     default=1,
     metavar='N',
     help='devices that share the parameters of a model; default: 1',

@@ -125,7 +125,7 @@ class Partitioner:
   def __post_init__(self):
     name = 'Partitioner.{}'.format
     for field in ('num_partitions', 'num_fsdp_partitions'):
-      checks.integer(name(field), getattr(self, field), 1, checks.MOST_DEVICES)
+      checks.integer(name(field), getattr(self, field), 1, 2**20)
     _check_rules(self.logical_axis_rules)
 
   @functools.cached_property
