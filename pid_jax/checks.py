@@ -19,9 +19,9 @@ from pid_jax import errors
 MOST_TOKENS = 1 << 20
 MOST_INPUTS = 1 << 20  # Of a batch.
 MOST_BEAMS = 1 << 12
-MOST_EXTRA_IDS = 100_000
+MOST_EXTRA_IDS = 100_000  # Sentinels of a vocabulary.
 MOST_SEED = (1 << 32) - 1
-MOST_TEMPERATURE = 1e6
+TEMPERATURES = (1e-6, 1e6)  # Beyond, float32 logits overflow or vanish.
 # A penalty of 1e5 would turn all scores into infinities.
 LENGTH_PENALTIES = (-2.0, 5.0)
 

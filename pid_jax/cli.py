@@ -226,7 +226,7 @@ def add_decoding_flags(parser: argparse.ArgumentParser) -> None:
   )
   add(
     '--temperature',
-    type=flag_types.number(most=checks.MOST_TEMPERATURE, above=0),
+    type=flag_types.number(*checks.TEMPERATURES),
     help='draw predictions, sharper below 1',
   )
   add(

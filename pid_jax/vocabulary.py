@@ -153,16 +153,13 @@ class Vocabulary:
       kept.append(int(i) if i < self.size else UNK_ID)
     return self._processor.DecodeIds(kept)
 
-  def rewrite(self, text: str) -> str:
-    """Returns the text as the vocabulary writes it, which is all outputs do.
+  def normalize(self, text: str) -> str:
+    """Returns the text as the vocabulary writes it, but for unknown characters.
 
     SentencePiece normalises Unicode (by NFKC in T5: 'm\u00b2' is 'm2') and
-    white space, and has no piece for some characters, which become U+2047.
+    white space. Characters without a piece stay here. Much faster than encoding
+    and decoding.
     """
-    return self.decode(self.encode(text))
-
-  def normalize(self, text: str) -> str:
-    """As `rewrite`, but characters without a piece stay; much faster."""
     return self._processor.Normalize(text).replace(SPACE, ' ').strip(' ')
 
   def lost(self, text: str) -> collections.Counter[str]:
@@ -253,11 +250,9 @@ class ByteVocabulary:
         content += f'<extra_id_{byte - 256}>'.encode()
     return content.decode(errors='ignore')
 
-  def rewrite(self, text: str) -> str:
+  def normalize(self, text: str) -> str:
     """Returns the text: bytes write every text as it is."""
     return text
-
-  normalize = rewrite
 
   def lost(self, text: str) -> collections.Counter[str]:
     """Returns an empty counter: bytes encode every text."""

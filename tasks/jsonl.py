@@ -25,8 +25,8 @@ JSON object, an input with all its subtasks:
     answers list of strings, optional. All answers that are right: metrics take
             the best of them, training takes the target, which is one of them,
             by default the first.
-    choices list of strings, optional. Predictions, also those that metrics are
-            computed on, are one of them.
+    choices list of different strings, optional. Predictions, also those that
+            metrics are computed on, are one of them.
   id        string or whole number, unique, optional; the line number by
             default. Predictions have it, too.
 
@@ -66,10 +66,12 @@ import seqio
 from pid_jax import checks
 from pid_jax import errors
 from pid_jax import files
+from pid_jax import strict_json
 from pid_jax import subtasks
 from pid_jax import vocabulary as vocabulary_lib
 from pid_jax.subtasks import examples as examples_lib
 from pid_jax.subtasks import metrics as metrics_lib
+from pid_jax.subtasks import postprocessors
 
 EXAMPLE_FILE = os.path.join(os.path.dirname(__file__), 'example.jsonl')
 
@@ -95,7 +97,7 @@ def register(
   """Registers JSONL files as `name`, `name`_pie and `name`_joint.
 
   Repeated identical calls are no-ops, since gin calls this wherever the name is
-  used; where a file has changed since, the task is registered anew, with what
+  used. Where a file has changed since, the task is registered again, with what
   the file holds now. Files are read when their split is first used.
 
   Args:
@@ -168,11 +170,12 @@ def register(
   if empty_target is not None:
     checks.string('empty_target', empty_target, allow_empty=True)
   checks.string('joint_separator', joint_separator, allow_empty=True)
+  for metric in metrics:
+    _metric(metric, empty_target)
   if len(set(metrics)) < len(metrics):
     raise errors.UserError(
       f'metrics holds one twice; got {checks.shown(metrics)}.'
     )
-  metric_fns = [_metric(metric, empty_target) for metric in metrics]
 
   arguments = (
     {split: str(path) for split, path in paths.items()},
@@ -189,6 +192,9 @@ def register(
   if vocabulary_path:
     vocabulary = vocabulary_lib.Vocabulary(vocabulary_path, extra_ids)
   has_targets = any(map(_has_targets, paths.values()))
+  written = empty_target
+  if written is not None:  # As metrics see it in targets and outputs.
+    written = postprocessors.as_written(written, vocabulary, newline)
   subtasks.register(
     name,
     source=subtasks.InMemoryDataSource(
@@ -199,7 +205,7 @@ def register(
       optional=examples_lib.OPTIONAL,
     ),
     vocabulary=vocabulary,
-    metric_fns=metric_fns if has_targets else [],
+    metric_fns=[_metric(x, written) for x in metrics] if has_targets else [],
     has_targets=has_targets,
     empty_target=empty_target,
     long_inputs=long_inputs,
@@ -222,7 +228,7 @@ def _state(path: epath.Path, split: str) -> str:
 
 
 def _forget(name: str) -> None:
-  """Removes a task's three layouts, so that it can be registered anew.
+  """Removes a task's three layouts, so that it can be registered again.
 
   Raises:
     UserError: a mixture keeps the old ones.
@@ -241,7 +247,7 @@ def _forget(name: str) -> None:
 def _has_targets(path: epath.Path) -> bool:
   """Whether the first line has a target; True if it cannot be read."""
   try:
-    _, _, record = next(subtasks.iterate_lines(path))
+    _, _, record = next(strict_json.read_lines(path, 'the examples'))
     return any(
       key in subtask
       for subtask in record['subtasks']

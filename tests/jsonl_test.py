@@ -172,6 +172,7 @@ _WRONG = [
     r'subtasks\[0\]: "answers" must be a list .* not a string',
   ),
   (_changed(['subtasks', 0, 'answers'], []), '"answers" .* an empty one'),
+  (_changed(['subtasks', 0, 'choices'], ['a', 'b', 'a']), '"choices" .*\'a\''),
   (_changed(['subtasks', 0, 'answers'], ['six', 6]), r'"answers\[1\]" must'),
   (
     _changed(['subtasks', 0, 'answers'], ['seven']),
@@ -321,6 +322,19 @@ def test_predict_finds_mistakes_before_the_model_is_loaded(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ['in.jsonl']
 
 
+def test_an_answer_that_is_no_choice_is_named_once(tmp_path, caplog):
+  path = tmp_path / 'x.jsonl'
+  lines = [
+    _changed(['subtasks', 0, 'choices'], choices)
+    for choices in ([GOOD['subtasks'][0]['target'], 'b'], ['b'], ['c', 'd'])
+  ]
+  path.write_text('\n'.join(lines))
+  jsonl.subtasks.read_examples(path)
+  assert len(caplog.messages) == 1
+  for part in ('no answer of 2 subtasks', '"choices"', 'line 2'):
+    assert part in caplog.messages[0]
+
+
 def test_registered_by_gin(tmp_path):
   files = _files(tmp_path)
   bindings = [
@@ -432,6 +446,7 @@ def test_a_task_without_targets_can_be_timed_but_not_trained_on(tmp_path):
     (dict(vocabulary=None), 'vocabulary must be the path'),
     (dict(extra_ids=-1), 'extra_ids must be a whole number'),
     (dict(metrics=[3]), 'a metric must be a string'),
+    (dict(metrics=[['rouge']]), 'a metric must be a string'),
     (dict(metrics=None), 'metrics must be a list'),
     (dict(metrics=['squad', 'squad']), 'metrics holds one twice'),
     (dict(empty_target=3), 'empty_target must be a string'),

@@ -82,6 +82,10 @@ def open_checkpoint(
     UserError: no such checkpoint, of no known format, or damaged.
   """
   path = files.path(path, 'the checkpoint')
+  if isinstance(step, str):
+    checks.one_of('step', step, ('best', 'last'))
+  elif step is not None:
+    step = checks.integer('step', step, 0, native.MAX_STEP)
   with files.explained(f'cannot read {path}'):
     if not path.is_dir():
       is_file = path.exists()

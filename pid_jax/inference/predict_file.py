@@ -20,9 +20,9 @@ from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
-import functools
 import hashlib
 import json
+import math
 from typing import Any
 
 from etils import epath
@@ -103,11 +103,7 @@ def answer_file(
       }
     )
     responses = _answer(model, examples, options, batch_size, partial_results)
-    as_written = functools.partial(
-      postprocessors.as_written,
-      vocabulary=model.vocabulary,
-      newline=model.newline,
-    )
+    as_written = postprocessors.rewriter(model.vocabulary, model.newline)
     lines = []
     for example, response in zip(examples, responses, strict=True):
       record = {'id': example['example_id'], 'inputs': example['inputs']}
@@ -142,7 +138,9 @@ def _answer(
       [example['inputs'] for example in examples],
       prompts,
       options,
-      choices=[example['choices'] for example in examples],
+      choices=[example['choices'] for example in examples]
+      if options.use_choices
+      else None,
       batch_size=batch_size,
       progress=shown.update,
       partial_results=partial_results,
@@ -169,5 +167,6 @@ def _subtasks(
       subtask['answers_as_written'] = written
     subtask['prediction'] = text
     if with_scores:
-      subtask['score'] = round(response.scores[u], 6)
+      score = response.scores[u]  # JSON has no infinity, nor what is no number.
+      subtask['score'] = round(score, 6) if math.isfinite(score) else None
     yield subtask
