@@ -14,11 +14,11 @@ Ctrl-C write a checkpoint first, and end the command with status 143 and 130.
 
 import argparse
 import os
-import re
 
 from pid_jax import cli
 from pid_jax import errors
 from pid_jax import files
+from pid_jax import gin_text
 
 # Files that the run files of the package name; '' and None are none.
 _FILES = ('TRAIN_FILE', 'VALIDATION_FILE', 'TEST_FILE', 'VOCABULARY')
@@ -41,10 +41,7 @@ def check(args: argparse.Namespace) -> None:
     cli.check_new_folder(model_dir, 'MODEL_DIR')
 
 
-_NO_FILE = (
-  '',
-  'None',
-)  # As flags may write it; `train` refuses them elsewhere.
+_NO_FILE = ('', 'None')  # As flags may write it; refused elsewhere.
 # Of the run files, and arguments of what they call, that are paths.
 _PATHS = (
   *('MODEL_DIR', 'INITIAL_CHECKPOINT_PATH', 'VOCABULARY'),
@@ -78,8 +75,6 @@ def make_paths_absolute() -> None:
   """
   import gin
 
-  from pid_jax import files
-
   with gin.unlock_config():
     for name in _PATHS:
       key = name if '.' in name else f'{name}/gin.macro.value'
@@ -101,23 +96,16 @@ def write_config(model_dir: str, writer, step: int) -> None:
   import gin
   import jax
 
-  from pid_jax import files
-
   text = gin.config_str()
   writer.write_texts(step, {'config': gin.markdown(text)})
   if jax.process_index():
     return
-  folder = epath.Path(model_dir)
-  path = folder / 'config.gin'
-  if step and path.exists():
-    names = (
-      re.fullmatch(r'config-(\d+)\.gin', p.name) for p in folder.iterdir()
-    )
-    later = [int(name[1]) for name in names if name]
-    last = folder / f'config-{max(later)}.gin' if later else path
+  path = epath.Path(model_dir) / 'config.gin'
+  last = gin_text.last_config(model_dir)
+  if step and last is not None:
     if last.read_text() == text:
       return
-    path = folder / f'config-{step}.gin'
+    path = path.with_name(f'config-{step}.gin')
   files.write(path, text.encode())
 
 
