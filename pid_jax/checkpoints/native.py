@@ -19,7 +19,6 @@ MODEL_DIR of a model in another format.
 from collections.abc import Mapping
 import json
 import math
-import os
 import re
 from typing import Any
 import zlib
@@ -341,6 +340,10 @@ def read_vocabulary(
 ) -> vocabulary_lib.AnyVocabulary | None:
   """Reads the vocabulary that config.json names; None: it names none.
 
+  Args:
+    model_dir: local, or gs://.
+    description: from `read_config`, which has checked it.
+
   Raises:
     UserError: it is not there, or is another one.
   """
@@ -351,14 +354,8 @@ def read_vocabulary(
     return vocabulary_lib.ByteVocabulary(
       entry['extra_ids'], sentinels_in_text=entry['sentinels_in_text']
     )
-  file = entry['file']
-  if not isinstance(file, str) or file != os.path.basename(file) or not file:
-    raise errors.UserError(
-      f'{model_dir}/{CONFIG_FILE}: the file of the vocabulary must be the name '
-      f'of a file beside it; got {checks.shown(file)}.'
-    )
   vocabulary = vocabulary_lib.Vocabulary(
-    files.path(model_dir) / file, extra_ids=entry['extra_ids']
+    files.path(model_dir) / entry['file'], extra_ids=entry['extra_ids']
   )
   if vocabulary.sha256 != entry['sha256']:
     raise errors.UserError(
@@ -445,7 +442,7 @@ def _check_same_run(model_dir, old, new):
     for name, value in old['model'].items()
     if name not in _FREE_FIELDS and new['model'].get(name) != value
   ]
-  if old['vocabulary'] != new['vocabulary']:
+  if old.get('vocabulary') != new['vocabulary']:
     faults.append('the vocabulary is another one')
   for name, was in old['task'].items():  # Of a converted model, not all.
     now = new['task'].get(name)

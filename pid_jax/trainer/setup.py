@@ -219,9 +219,8 @@ def check_vocabularies(
       data.get_task(name), dataset_cfg.split, use_cached=dataset_cfg.use_cached
     )
     checkpoints.choose_vocabulary(initial, vocabulary, texts)
-  for other in others:
-    if other is not None and other.mixture_or_task_name != name:
-      check_task_vocabulary(vocabulary, other.mixture_or_task_name)
+  for task in {name, *(cfg.mixture_or_task_name for cfg in others if cfg)}:
+    check_task_vocabulary(vocabulary, task)
 
 
 def check_task_vocabulary(
