@@ -106,7 +106,7 @@ def add_vocabulary_flags(parser: argparse.ArgumentParser) -> None:
   )
   parser.add_argument(
     '--extra_ids',
-    type=flag_types.integer(0, checks.MOST_TOKENS),
+    type=flag_types.integer(0, checks.MOST_EXTRA_IDS),
     metavar='N',
     help='sentinels behind the ids of --vocabulary; default: 100',
   )

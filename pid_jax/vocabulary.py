@@ -37,7 +37,6 @@ NUM_SPECIAL_IDS = 3
 SPACE = '\N{LOWER ONE EIGHTH BLOCK}'  # What SentencePiece puts for one.
 
 MAX_BYTES = 1 << 27  # Of a model's file; mT5's has 4 MB.
-MAX_EXTRA_IDS = 100_000
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +76,9 @@ class Vocabulary:
         or extra_ids is no number of sentinels.
     """
     self.path = files.path(path, 'the vocabulary')
-    self.extra_ids = checks.integer('extra_ids', extra_ids, 0, MAX_EXTRA_IDS)
+    self.extra_ids = checks.integer(
+      'extra_ids', extra_ids, 0, checks.MOST_EXTRA_IDS
+    )
     self.is_file = content is None
     if content is None:
       content = files.read_bytes(self.path, 'the vocabulary', MAX_BYTES)
@@ -206,7 +207,9 @@ class ByteVocabulary:
         for transformers' ByT5Tokenizer, or twelve bytes, as for
         seqio.ByteVocabulary.
     """
-    self.extra_ids = checks.integer('extra_ids', extra_ids, 0, MAX_EXTRA_IDS)
+    self.extra_ids = checks.integer(
+      'extra_ids', extra_ids, 0, checks.MOST_EXTRA_IDS
+    )
     self.sentinels_in_text = checks.boolean(
       'sentinels_in_text', sentinels_in_text
     )

@@ -71,7 +71,6 @@ from pid_jax import vocabulary as vocabulary_lib
 from pid_jax.subtasks import examples as examples_lib
 from pid_jax.subtasks import metrics as metrics_lib
 
-_MAX_EXTRA_IDS = 100_000
 EXAMPLE_FILE = os.path.join(os.path.dirname(__file__), 'example.jsonl')
 
 # Name of a task -> the state of its files when it was registered.
@@ -148,7 +147,7 @@ def register(
   if isinstance(vocabulary, str | os.PathLike):
     vocabulary_path = files.absolute(vocabulary, 'vocabulary')
     files.check_regular(vocabulary_path, 'the vocabulary')
-    checks.integer('extra_ids', extra_ids, 0, _MAX_EXTRA_IDS)
+    checks.integer('extra_ids', extra_ids, 0, checks.MOST_EXTRA_IDS)
   elif isinstance(
     vocabulary,
     seqio.Vocabulary
@@ -162,10 +161,7 @@ def register(
       f'got {checks.shown(vocabulary)}.'
     )
   metrics = (metrics,) if isinstance(metrics, str) else metrics
-  if not isinstance(metrics, list | tuple):
-    raise errors.UserError(
-      f'metrics must be a list of names; got {checks.shown(metrics)}.'
-    )
+  checks.sequence('metrics', metrics, 'a list of names')
   if empty_target is not None:
     checks.string('empty_target', empty_target, allow_empty=True)
   checks.string('joint_separator', joint_separator, allow_empty=True)

@@ -283,15 +283,15 @@ def _check_description(description: Mapping[str, Any]) -> None:
       raise errors.unknown('field', name, [*_FIELDS, _CHECKSUM])
   config_lib.T5Config.from_dict(description.get('model'))
   check_task(description.get('task'))
-  selection = _object('selection', description.get('selection') or {})
+  selection = checks.mapping('selection', description.get('selection') or {})
   if selection:
     checks.string('selection.metric', selection.get('metric'))
     checks.one_of('selection.mode', selection.get('mode'), ('max', 'min'))
-  entry = _object('vocabulary', description.get('vocabulary') or {})
+  entry = checks.mapping('vocabulary', description.get('vocabulary') or {})
   if not entry:
     return
   checks.integer(
-    'vocabulary.extra_ids', entry.get('extra_ids'), 0, config_lib.MAX_DIM
+    'vocabulary.extra_ids', entry.get('extra_ids'), 0, checks.MOST_EXTRA_IDS
   )
   if entry.get('kind') == 'bytes':
     name = 'vocabulary.sentinels_in_text'
@@ -308,26 +308,20 @@ def check_task(task: Any) -> Mapping[str, Any]:
   Raises:
     UserError: a field is not of its type.
   """
-  task = _object('task', task)
+  task = checks.mapping('task', task)
   for name in ('name', 'layout', 'long_inputs', 'newline'):
     if name in task:
       checks.string(f'task.{name}', task[name])
   if 'long_inputs' in task:
     ways = examples.LONG_INPUTS
     checks.one_of('task.long_inputs', task['long_inputs'], ways)
-  lengths = _object('task.feature_lengths', task.get('feature_lengths', {}))
+  lengths = checks.mapping(
+    'task.feature_lengths', task.get('feature_lengths', {})
+  )
   for name, length in lengths.items():
     label = f'task.feature_lengths.{name}'
     checks.integer(label, length, 1, config_lib.MAX_DIM)
   return task
-
-
-def _object(name: str, value: Any) -> Mapping[str, Any]:
-  if not isinstance(value, Mapping):
-    raise errors.UserError(
-      f'{name} must be an object; got {checks.shown(value)}.'
-    )
-  return value
 
 
 def _checksum(description: Mapping[str, Any]) -> str:

@@ -114,11 +114,11 @@ class DatasetConfig:
 
 
 def _check_lengths(lengths: Lengths) -> None:
-  if not isinstance(lengths, Mapping):
-    raise errors.UserError(
-      'TASK_FEATURE_LENGTHS (task_feature_lengths) must be a dictionary from '
-      f'feature to number of tokens; got {checks.shown(lengths)}.'
-    )
+  checks.mapping(
+    'TASK_FEATURE_LENGTHS (task_feature_lengths)',
+    lengths,
+    'a dictionary from feature to number of tokens',
+  )
   for feature, length in lengths.items():
     checks.string('a feature of TASK_FEATURE_LENGTHS', feature)
     checks.integer(f'TASK_FEATURE_LENGTHS[{feature!r}]', length, 1, MAX_SIZE)
