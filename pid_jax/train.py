@@ -91,6 +91,9 @@ def write_config(model_dir: str, writer, step: int) -> None:
 
   To config.gin if the run is new; to config-STEP.gin if a run goes on with
   another configuration than the one written last.
+
+  Raises:
+    UserError: the run is new, but there is a config-STEP.gin.
   """
   from etils import epath
   import gin
@@ -106,6 +109,11 @@ def write_config(model_dir: str, writer, step: int) -> None:
     if last.read_text() == text:
       return
     path = path.with_name(f'config-{step}.gin')
+  elif last not in (None, path):  # `evaluate` would read it.
+    raise errors.UserError(
+      f'{last} is of a run that left no checkpoint: remove it to train from '
+      'the start in this MODEL_DIR'
+    )
   files.write(path, text.encode())
 
 
