@@ -20,7 +20,7 @@ from pid_jax import errors
 from pid_jax import files
 from pid_jax import gin_text
 
-# Files that the run files of the package name; '' and None are none.
+# Files that the run files of the package name.
 _FILES = ('TRAIN_FILE', 'VALIDATION_FILE', 'TEST_FILE', 'VOCABULARY')
 
 
@@ -29,7 +29,8 @@ def check(args: argparse.Namespace) -> None:
   text = cli.check_gin(args)
   for name in _FILES:
     value = text.value(name)
-    if isinstance(value, str) and value and not files.is_remote(value):
+    is_path = isinstance(value, str) and files.is_given(value)
+    if is_path and not files.is_remote(value):
       files.check_regular(value, name)
   initial = text.value('INITIAL_CHECKPOINT_PATH')
   if isinstance(initial, str):
@@ -41,7 +42,6 @@ def check(args: argparse.Namespace) -> None:
     cli.check_new_folder(model_dir, 'MODEL_DIR')
 
 
-_NO_FILE = ('', 'None')  # As flags may write it; refused elsewhere.
 # Of the run files, and arguments of what they call, that are paths.
 _PATHS = (
   *('MODEL_DIR', 'INITIAL_CHECKPOINT_PATH', 'VOCABULARY'),
@@ -71,7 +71,7 @@ def make_paths_absolute() -> None:
   means the same in any folder; '~' is expanded, too.
 
   Raises:
-    UserError: a path is empty or none.
+    UserError: what is given is no path.
   """
   import gin
 
@@ -82,7 +82,7 @@ def make_paths_absolute() -> None:
         value = gin.query_parameter(key)
       except ValueError:  # Nothing binds it.
         continue
-      if isinstance(value, str | os.PathLike) and value not in _NO_FILE:
+      if isinstance(value, str | os.PathLike) and files.is_given(value):
         gin.bind_parameter(key, str(files.absolute(value, name)))
 
 

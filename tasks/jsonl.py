@@ -137,7 +137,7 @@ def register(
   paths = {
     split: files.absolute(path, f'the {split} file of the task {name!r}')
     for split, path in given.items()
-    if path not in (None, '', 'None')
+    if files.is_given(path)
   }
   if not paths:
     raise errors.UserError(
