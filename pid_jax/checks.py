@@ -8,6 +8,8 @@ Python type.
 """
 
 from collections.abc import Collection
+from collections.abc import Mapping
+from collections.abc import Sequence
 import math
 import numbers
 from typing import Any
@@ -133,6 +135,22 @@ def one_of(name: str, value: Any, choices: Collection[Any]) -> Any:
   """Returns a value that is one of some; raises UserError if it is not."""
   if not isinstance(value, str | int | float | None) or value not in choices:
     raise _wrong(name, value, 'one of ' + ', '.join(map(repr, choices)))
+  return value
+
+
+def mapping(
+  name: str, value: Any, allowed: str = 'an object'
+) -> Mapping[Any, Any]:
+  """Returns a mapping; raises UserError for anything else."""
+  if not isinstance(value, Mapping):
+    raise _wrong(name, value, allowed)
+  return value
+
+
+def sequence(name: str, value: Any, allowed: str = 'a list') -> Sequence[Any]:
+  """Returns a list or tuple; raises UserError for anything else."""
+  if not isinstance(value, list | tuple):
+    raise _wrong(name, value, allowed)
   return value
 
 

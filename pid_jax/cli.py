@@ -57,8 +57,6 @@ _QUIET_ENVIRONMENT = {
 }
 # Files that the run files of the package name.
 GIN_FILES = ('TRAIN_FILE', 'VALIDATION_FILE', 'TEST_FILE', 'VOCABULARY')
-# No file, as flags may write it; a task refuses it where it needs one.
-NO_FILE = ('', 'None')
 # Packages whose code must be the same in all processes of a run.
 _CODE = ('pid_jax', 'pid_jax.tasks')
 
@@ -541,7 +539,7 @@ def check_gin_files(text: gin_text.GinText) -> None:
   """
   for name in GIN_FILES:
     value = text.value(name)
-    is_file = isinstance(value, str) and value not in NO_FILE
+    is_file = isinstance(value, str) and files.is_given(value)
     if is_file and not files.is_remote(value):
       files.check_regular(value, name)
   initial = text.value('INITIAL_CHECKPOINT_PATH')

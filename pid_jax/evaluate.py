@@ -11,8 +11,9 @@ Examples:
       --param_dtype=int8 --beam_size=4
 
 Without --input, the task, its lengths and modules are those of
-MODEL_DIR/config.gin, which training wrote; --gin_file and --gin.NAME=VALUE
-override them. The split is `test`, or `validation` where the task has no test.
+MODEL_DIR/config.gin, which training wrote (or config-STEP.gin, where it went on
+with other settings); --gin_file and --gin.NAME=VALUE override them. The split
+is `test`, or `validation` where the task has no test.
 With --input, a JSONL file whose subtasks have targets, any model that `predict`
 can use is evaluated, and needs no config.gin.
 The mesh is not that of training: all devices share the batch, in groups of
@@ -34,6 +35,7 @@ from pid_jax import cli
 from pid_jax import errors
 from pid_jax import files
 from pid_jax import flag_types
+from pid_jax import gin_text
 
 _TASK_FLAGS = ('split', 'task', 'num_examples', 'gin_file', 'gin_bindings')
 _INPUT_FLAGS = ('metrics', 'empty_target', 'layout', 'long_inputs')
@@ -107,15 +109,15 @@ def check(args: argparse.Namespace) -> None:
 
 
 def _find_config(args: argparse.Namespace) -> list[str]:
-  """Returns the path of MODEL_DIR/config.gin if training here wrote it.
+  """Returns the path of the configuration that training here wrote last.
 
   Raises:
     UserError: nothing names a task.
   """
   folder = epath.Path(args.model_dir)
   is_native = (folder / 'checkpoints').exists()  # Else it is T5X's.
-  config = folder / 'config.gin'
-  if is_native and config.exists():
+  config = gin_text.last_config(folder)
+  if is_native and config is not None:
     return [str(config)]
   if not args.gin_file:
     raise errors.UserError(

@@ -90,6 +90,14 @@ def absolute(value: Any, name: str = 'the path') -> epath.Path:
   return epath.Path(os.path.abspath(found))
 
 
+def is_given(value: Any) -> bool:
+  """Whether a setting names a file: neither None nor '', nor 'None'.
+
+  Flags of gin give None as a string, where users put it in quotes.
+  """
+  return value not in (None, '', 'None')
+
+
 def is_remote(value: epath.PathLike) -> bool:
   """Whether a path is in a bucket, as gs://."""
   return '://' in os.fspath(value)

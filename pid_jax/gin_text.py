@@ -10,10 +10,12 @@ from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Sequence
 import dataclasses
+import re
 import sys
 import tokenize
 from typing import IO, Any
 
+from etils import epath
 from gin import config_parser
 
 from pid_jax import checks
@@ -210,3 +212,17 @@ def _module_exists(name: str) -> bool:
     if path is None:
       return length == len(parts)
   return True
+
+
+def last_config(model_dir: epath.PathLike) -> epath.Path | None:
+  """Finds the configuration that a training wrote last; None: it wrote none.
+
+  That is MODEL_DIR/config.gin, or of a run that went on with another one
+  config-STEP.gin with the highest step.
+  """
+  folder = epath.Path(model_dir)
+  found = {}
+  for path in folder.iterdir() if folder.is_dir() else ():
+    if match := re.fullmatch(r'config(?:-(\d+))?\.gin', path.name):
+      found[int(match[1] or -1)] = path
+  return found[max(found)] if found else None

@@ -14,13 +14,13 @@ Ctrl-C write a checkpoint first, and end the command with status 143 and 130.
 
 import argparse
 import os
-import re
 
 from etils import epath
 import gin
 
 from pid_jax import cli
 from pid_jax import files
+from pid_jax import gin_text
 
 # Of the run files, and arguments of what they call, that are paths.
 _PATHS = (
@@ -57,7 +57,7 @@ def make_paths_absolute() -> None:
   means the same in any folder; '~' is expanded, too.
 
   Raises:
-    UserError: a path is empty or none.
+    UserError: what is given is no path.
   """
   with gin.unlock_config():
     for name in _PATHS:
@@ -66,7 +66,7 @@ def make_paths_absolute() -> None:
         value = gin.query_parameter(key)
       except ValueError:  # Nothing binds it.
         continue
-      if isinstance(value, str | os.PathLike) and value not in cli.NO_FILE:
+      if isinstance(value, str | os.PathLike) and files.is_given(value):
         gin.bind_parameter(key, str(files.absolute(value, name)))
 
 
@@ -75,6 +75,9 @@ def write_config(model_dir: str, writer, step: int) -> None:
 
   To config.gin if the run is new; to config-STEP.gin if a run goes on with
   another configuration than the one written last.
+
+  Raises:
+    UserError: the run is new, but there is a config-STEP.gin.
   """
   import jax
 
@@ -82,17 +85,17 @@ def write_config(model_dir: str, writer, step: int) -> None:
   writer.write_texts(step, {'config': gin.markdown(text)})
   if jax.process_index():
     return
-  folder = epath.Path(model_dir)
-  path = folder / 'config.gin'
-  if step and path.exists():
-    names = (
-      re.fullmatch(r'config-(\d+)\.gin', p.name) for p in folder.iterdir()
-    )
-    later = [int(name[1]) for name in names if name]
-    last = folder / f'config-{max(later)}.gin' if later else path
+  path = epath.Path(model_dir) / 'config.gin'
+  last = gin_text.last_config(model_dir)
+  if step and last is not None:
     if last.read_text() == text:
       return
-    path = folder / f'config-{step}.gin'
+    path = path.with_name(f'config-{step}.gin')
+  elif last not in (None, path):  # `evaluate` would read it.
+    raise errors.UserError(
+      f'{last} is of a run that left no checkpoint: remove it to train from '
+      'the start in this MODEL_DIR'
+    )
   files.write(path, text.encode())
 
 

@@ -139,7 +139,7 @@ def register(
   paths = {
     split: files.absolute(path, f'the {split} file of the task {name!r}')
     for split, path in given.items()
-    if path not in (None, '', 'None')
+    if files.is_given(path)
   }
   if not paths:
     raise errors.UserError(
@@ -163,10 +163,7 @@ def register(
       f'got {checks.shown(vocabulary)}.'
     )
   metrics = (metrics,) if isinstance(metrics, str) else metrics
-  if not isinstance(metrics, list | tuple):
-    raise errors.UserError(
-      f'metrics must be a list of names; got {checks.shown(metrics)}.'
-    )
+  checks.sequence('metrics', metrics, 'a list of names')
   if empty_target is not None:
     checks.string('empty_target', empty_target, allow_empty=True)
   checks.string('joint_separator', joint_separator, allow_empty=True)

@@ -132,6 +132,9 @@ def test_train_then_evaluate(run, tmp_path):
   )
   for path in (model_dir, pathlib.Path('longer')):
     assert (path / 'config.gin').read_text() == before
+  shutil.rmtree('longer/checkpoints')
+  status, _, err = run(train, *flags)
+  assert status == 2 and 'longer/config-2.gin is of a run that left' in err
 
   # The report finds them, and the curves of the training.
   summary = viewer.write_report(model_dir, 'report.html')

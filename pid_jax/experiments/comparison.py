@@ -84,11 +84,11 @@ class Settings:
     if self.equal not in EQUAL:
       raise errors.unknown('kind of equality', self.equal, EQUAL)
     checks.integer('seeds', self.num_seeds, 1, 1000)
-    if not isinstance(self.granularities, Mapping):
-      raise errors.UserError(
-        'granularities must be a dictionary from task to feature lengths; got '
-        f'{checks.shown(self.granularities)}.'
-      )
+    checks.mapping(
+      'granularities',
+      self.granularities,
+      'a dictionary from task to feature lengths',
+    )
     for task, lengths in self.granularities.items():
       data.DatasetConfig(task, lengths)  # Checks them.
 

@@ -57,24 +57,16 @@ def check_arguments(arguments: Mapping[str, Any]) -> None:
         f'{name} must be of type {kind.__name__}{example}; got '
         f'{checks.shown(value)}.'
       )
-  for name, most in (
-    ('eval_period', None),
-    ('eval_steps', None),
-    ('log_period', None),
-    ('num_microbatches', data.MAX_SIZE),
-  ):
-    checks.integer(name, arguments[name], 1, most)
+  for name in ('eval_period', 'eval_steps', 'log_period', 'num_microbatches'):
+    checks.integer(name, arguments[name], 1)
+  total_steps = arguments['total_steps']
   checks.integer(
-    'total_steps (TRAIN_STEPS)',
-    *(arguments['total_steps'], 1, schedules.MAX_STEPS),
+    'total_steps (TRAIN_STEPS)', total_steps, 1, schedules.MAX_STEPS
   )
   checks.integer('random_seed', arguments['random_seed'], 0, data.MAX_SEED)
   if arguments['ema_decay'] is not None:
     checks.number('ema_decay', arguments['ema_decay'], above=0.0, below=1.0)
   checks.boolean('quiet', arguments['quiet'])
-  files.path(arguments['model_dir'], 'MODEL_DIR')
-  if arguments['initial_checkpoint_path'] is not None:
-    files.path(arguments['initial_checkpoint_path'], 'INITIAL_CHECKPOINT_PATH')
 
 
 def check_memory(
@@ -219,9 +211,8 @@ def check_vocabularies(
       data.get_task(name), dataset_cfg.split, use_cached=dataset_cfg.use_cached
     )
     checkpoints.choose_vocabulary(initial, vocabulary, texts)
-  for other in others:
-    if other is not None and other.mixture_or_task_name != name:
-      check_task_vocabulary(vocabulary, other.mixture_or_task_name)
+  for task in {name, *(cfg.mixture_or_task_name for cfg in others if cfg)}:
+    check_task_vocabulary(vocabulary, task)
 
 
 def check_task_vocabulary(
