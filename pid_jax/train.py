@@ -19,6 +19,7 @@ from etils import epath
 import gin
 
 from pid_jax import cli
+from pid_jax import errors
 from pid_jax import files
 from pid_jax import gin_text
 
