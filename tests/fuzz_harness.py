@@ -237,6 +237,7 @@ def call(
   if not wrong and status == 2 and len(lines[0]) > 1100:
     wrong = 'a line too long'
   allowed = [str(folder / name) for name in outputs] if status == 0 else []
+  allowed += map(os.path.realpath, allowed.copy())  # Symlinks are followed.
   after = snapshot(folder)
   changed = [
     path
