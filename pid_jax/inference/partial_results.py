@@ -52,7 +52,7 @@ class PartialResults:
         visible.
 
     Raises:
-      UserError: the folder is not from pid_jax, or in use.
+      UserError: the folder belongs to another program, or is in use.
     """
     self._scratch = scratch.ScratchFolder(
       output,
