@@ -326,7 +326,7 @@ def run(
   """
   if argv is None:
     interrupts.install()
-    _mend_standard_streams()
+    _repair_standard_streams()
   args = parse_flags(
     sys.argv[1:] if argv is None else argv,
     doc,
@@ -382,7 +382,7 @@ def _flush_stdout() -> None:
     raise errors.UserError(message) from e
 
 
-def _mend_standard_streams() -> None:
+def _repair_standard_streams() -> None:
   """Opens standard streams that are closed, and lets them write any text."""
   # A file opened later would get the number, and what libraries write to it.
   while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:

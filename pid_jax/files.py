@@ -13,7 +13,6 @@ become one line.
 from collections.abc import Iterator
 from collections.abc import Sequence
 import contextlib
-import errno
 import fcntl
 import os
 import re
@@ -265,7 +264,9 @@ def check_folder(value: epath.PathLike, what: str) -> epath.Path:
     while not os.path.lexists(found):
       found = os.path.dirname(found)
     if not os.path.isdir(found):
-      raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), found)
+      raise errors.UserError(
+        f'cannot write to {what} {target}: {found} is a file, not a folder'
+      )
     _try_to_write(os.path.join(found, 'folder'))
   return target
 

@@ -1,6 +1,6 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""The one line that a command shows for an error that the user can mend."""
+"""The one line that a command shows for an error that the user can fix."""
 
 import os
 import re
@@ -84,7 +84,7 @@ def _explain(error: BaseException) -> str | None:
 
 
 def _explain_missing(module: str) -> str | None:
-  """Names the extra that a package comes with; None for our own modules."""
+  """Names the extra that a package comes with; None for others."""
   package = module.partition('.')[0]
   extra = next((e for e, names in _EXTRAS.items() if package in names), None)
   if extra is None:
@@ -117,6 +117,6 @@ def _explain_gin(error: BaseException) -> str:
 
 
 def _raised_by_gin(tb: TracebackType | None) -> bool:
-  """Whether gin's own code raised it, rather than something that gin called."""
+  """Whether gin's code raised it, rather than something that gin called."""
   frames = [frame for frame, _ in traceback.walk_tb(tb)]
   return frames[-1].f_globals.get('__name__', '').startswith('gin.')

@@ -1,9 +1,9 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""The one reader of JSON that comes from outside.
+"""Reads all JSON from outside, strictly.
 
 Python's parser accepts more than JSON is (NaN, a key twice, half of a surrogate
-pair), and fails in ways of its own on what is nested too deeply or has too many
+pair), and fails in other ways on what is nested too deeply or has too many
 digits. Here each is a UserError that says where, in one line whatever the
 content.
 """
