@@ -80,8 +80,9 @@ def read(
     None if the folder has no tokenizer.
 
   Raises:
-    InexactTokenizerError: there is one, but it cannot be converted exactly.
-    UserError: a file is damaged, or has more ids than the model embeds.
+    InexactTokenizerError: there is one, but it cannot be converted exactly, or
+      its files are not there.
+    UserError: a file is damaged.
   """
   folder = epath.Path(folder)
   config, content, added = (
@@ -122,7 +123,6 @@ def read(
       extra_ids = len(sentinels) or 100  # The default.
       if _is_one_token('<extra_id_0>', plain):
         extra_ids = 0  # mT5's model has sentinels among its pieces.
-    _check_size(plain.size + extra_ids, vocab_size, folder)
     found = vocabulary_lib.Vocabulary(plain.path, extra_ids)
     fault = export_fault(found)
     if fault:
@@ -133,11 +133,11 @@ def read(
         fault,
       )
   else:
-    raise errors.UserError(
+    raise InexactTokenizerError(
       f'{folder} has a {CONFIG_FILE} (of {kind:.40}), but neither '
-      f'{SENTENCEPIECE_FILE} nor {JSON_FILE}.'
+      f'{SENTENCEPIECE_FILE} nor {JSON_FILE}: download one of these, or give '
+      'the SentencePiece model (--vocabulary).'
     )
-  _check_size(found.size, vocab_size, folder)
   _check_tokens(folder, config, tokens, found)
   return found
 
@@ -368,14 +368,6 @@ def _check_tokens(
         f'The tokenizer in {folder} gives {token!r} the id {i}, which T5 does '
         'not. Its weights can be loaded, but not its vocabulary.'
       )
-
-
-def _check_size(size: int, vocab_size: int, folder: epath.Path) -> None:
-  if size > vocab_size:
-    raise errors.UserError(
-      f'The tokenizer in {folder} has {size} ids, but the model embeds only '
-      f'{vocab_size}.'
-    )
 
 
 def _is_one_token(text: str, vocabulary: vocabulary_lib.AnyVocabulary) -> bool:

@@ -455,13 +455,9 @@ def describe_initial(
     configured: the configuration that the run was given.
     fitted: the one that `fit_to_checkpoint` returned.
   """
-  size = sum(
-    math.prod(leaf.shape)
-    for leaf in jax.tree.leaves(checkpoints.abstract_params(fitted))
-  )
   line = (
     f'begins with the weights of {initial.path} ({initial.format}, step '
-    f'{initial.step}, {size / 1e6:.4g} million parameters)'
+    f'{initial.step}, {fitted.num_parameters / 1e6:.4g} million parameters)'
   )
   different = configured.differences(fitted)
   if different:
