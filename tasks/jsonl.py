@@ -138,7 +138,7 @@ def register(
   paths = {
     split: files.absolute(path, f'the {split} file of the task {name!r}')
     for split, path in given.items()
-    if path not in (None, '', 'None')
+    if not (path is None or isinstance(path, str) and path in ('', 'None'))
   }
   if not paths:
     raise errors.UserError(
@@ -169,11 +169,11 @@ def register(
   if empty_target is not None:
     checks.string('empty_target', empty_target, allow_empty=True)
   checks.string('joint_separator', joint_separator, allow_empty=True)
-  if len(set(metrics)) < len(metrics):
+  metric_fns = [_metric(metric, empty_target) for metric in metrics]
+  if any(metric in metrics[:i] for i, metric in enumerate(metrics)):
     raise errors.UserError(
       f'metrics holds one twice; got {checks.shown(metrics)}.'
     )
-  metric_fns = [_metric(metric, empty_target) for metric in metrics]
 
   arguments = (
     {split: str(path) for split, path in paths.items()},
