@@ -167,9 +167,9 @@ def register(
   if empty_target is not None:
     checks.string('empty_target', empty_target, allow_empty=True)
   checks.string('joint_separator', joint_separator, allow_empty=True)
-  for metric in metrics:
+  for metric in metrics:  # Raises for what is unknown.
     _metric(metric, empty_target)
-  if len(set(metrics)) < len(metrics):
+  if any(metric in metrics[:i] for i, metric in enumerate(metrics)):
     raise errors.UserError(
       f'metrics holds one twice; got {checks.shown(metrics)}.'
     )

@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import gin
+import numpy as np
 import pytest
 import seqio
 import tensorflow as tf
@@ -445,6 +446,7 @@ def test_a_task_without_targets_can_be_timed_but_not_trained_on(tmp_path):
     (dict(name='a b'), 'name must be of letters'),
     (dict(vocabulary=None), 'vocabulary must be the path'),
     (dict(extra_ids=-1), 'extra_ids must be a whole number'),
+    (dict(train=np.array(['a', 'b'])), 'must be a path'),
     (dict(metrics=[3]), 'a metric must be a string'),
     (dict(metrics=[['rouge']]), 'a metric must be a string'),
     (dict(metrics=None), 'metrics must be a list'),

@@ -58,6 +58,7 @@ def test_equals_are_kept_together():
   logits = jnp.array([-jnp.inf, 2.0, 1.0, 1.0, 0.0])
   assert _kept(decoding.TopK(2)(logits)) == {1, 2, 3}
   assert _kept(decoding.TopP(0.6)(logits)) == {1, 2, 3}
+  assert _kept(decoding.TopP(1e-300)(logits)) == {1}  # 0 in float32.
 
 
 def test_greedy_takes_the_first_of_equals():

@@ -187,7 +187,9 @@ class TopP:
     falling = jnp.sort(logits, descending=True)
     probabilities = jax.nn.softmax(falling)
     before = jnp.cumsum(probabilities) - probabilities
-    least = jnp.min(jnp.where(before < self.p, falling, jnp.inf))
+    # The likeliest is kept also where p is too small for float32.
+    kept = jnp.where(before < self.p, falling, jnp.inf)
+    least = jnp.min(kept, initial=falling[0])
     return jnp.where(logits >= least, logits, -jnp.inf)
 
 
