@@ -220,7 +220,7 @@ def check_output(
   with explained(f'cannot write {target}'):
     if is_remote(target):
       clash = any(str(target) == str(path(x)) for x in inputs)
-      if target.is_dir():
+      if is_bucket(target) or target.is_dir():
         raise errors.UserError(f'cannot write {target}: it is a folder')
     else:
       found = _real_target(target)

@@ -369,6 +369,8 @@ def test_in_a_bucket(tmp_path, monkeypatch, caplog):
     assert files.read_bytes(output, 'x') == b'new'
     with pytest.raises(errors.UserError, match='reads it'):
       files.check_output(output, [output])
+    with pytest.raises(errors.UserError, match='gs://bucket: it is a folder'):
+      files.check_output('gs://bucket')
     with pytest.raises(errors.UserError, match='cannot read .*gs://bucket/no'):
       files.read_bytes('gs://bucket/no', 'the weights')
     work = scratch.ScratchFolder(output, '.parts', r'\d+', 'output')

@@ -143,6 +143,19 @@ def test_an_option_is_refused_by_its_name(model, method, name):
     assert '\n' not in message and len(message) < 400
 
 
+def test_a_vocabulary_is_one(model):
+  class OfOthers:
+    def encode(self, text):
+      return [len(text)]
+
+    def decode(self, ids):
+      return str(ids)
+
+  for value in (None, 'spiece.model', type(model.vocabulary), OfOthers()):
+    with pytest.raises(errors.UserError, match='vocabulary must be'):
+      inference.PromptInDecoder(model.config, model.engine.params, value)
+
+
 @pytest.mark.parametrize('name', ['inputs', 'prompts', 'targets', 'choices'])
 def test_texts_are_refused_by_their_name(model, name):
   texts = {'inputs': ['ant', 'bee'], 'prompts': [['cat'], ['dog']]}

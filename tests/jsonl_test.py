@@ -275,6 +275,8 @@ def test_an_empty_input_is_eos_and_a_prompt_has_tokens(tmp_path):
   path.write_text(_changed(['inputs'], ''))
   vocabulary = bookings.VOCABULARY_FILE
   name = jsonl.register('jsonl_blank', train=path, vocabulary=vocabulary)
+  with pytest.raises(errors.UserError, match='--split.*: train'):
+    trainer.default_split(name)
   for suffix, inputs in (('', [1]), ('_joint', [1])):
     (row,) = seqio.TaskRegistry.get(name + suffix).get_dataset(shuffle=False)
     assert row['inputs'].numpy().tolist() == inputs

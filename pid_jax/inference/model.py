@@ -648,9 +648,7 @@ class PromptInDecoder:
 
 
 def _check_vocabulary(vocabulary: Any) -> None:
-  if not (hasattr(vocabulary, 'encode') and hasattr(vocabulary, 'decode')) or (
-    isinstance(vocabulary, str | bytes)
-  ):
+  if not isinstance(vocabulary, AnyVocabulary):
     raise errors.UserError(
       'vocabulary must be a Vocabulary, such as '
       f"pid_jax.Vocabulary('spiece.model'); got {checks.shown(vocabulary)}."
