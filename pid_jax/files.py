@@ -94,7 +94,9 @@ def is_given(value: Any) -> bool:
 
   Flags of gin give None as a string, where users put it in quotes.
   """
-  return value not in (None, '', 'None')
+  return value is not None and not (
+    isinstance(value, str) and value in ('', 'None')
+  )
 
 
 def is_remote(value: epath.PathLike) -> bool:

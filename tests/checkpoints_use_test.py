@@ -238,8 +238,10 @@ def test_flags_of_the_command_that_cannot_be(flags, words, model, tmp_path):
   parser = argparse.ArgumentParser()
   convert.add_flags(parser)
   args = [str(tmp_path / 'x'), str(tmp_path / 'y'), *flags]
+  args = parser.parse_args(args)
   with pytest.raises(errors.UserError, match=words):
-    convert.main(parser.parse_args(args))
+    convert.check(args)
+    convert.main(args)
   assert [p.name for p in tmp_path.iterdir()] == ['x']
 
 
