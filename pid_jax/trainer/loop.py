@@ -238,7 +238,7 @@ def train(
     # --- Record and report what is about to run.
     if jax.process_index() == 0:
       with io_errors.reads_explained('the training data'):
-        setup.warn_of_rewritten_targets(train_dataset_cfg)
+        setup.warn_of_lost_text(train_dataset_cfg)
     record.report()
     if first_step < total_steps:  # Else nothing is trained with the settings.
       record.append(first_step)
