@@ -6,8 +6,8 @@ import json
 import os
 
 import pytest
-from toys import configs
 import torch
+from toys import configs
 
 from pid_jax import checkpoints
 from pid_jax import errors
