@@ -379,7 +379,7 @@ def write_config(
 
   Raises:
     UserError: the directory belongs to a model of another shape, vocabulary or
-      task.
+      task, or its config.json to another program.
   """
   model_dir = files.path(model_dir, 'MODEL_DIR')
   with files.explained(f'cannot write to MODEL_DIR {model_dir}'):
@@ -405,11 +405,28 @@ def write_config(
       # What the weights were trained with stays.
       description['vocabulary'], vocabulary = old['vocabulary'], None
     _check_same_run(model_dir, old, description)
+  else:
+    _check_ours(model_dir)
   if isinstance(vocabulary, vocabulary_lib.Vocabulary):
     files.write(model_dir / VOCABULARY_FILE, vocabulary.model_bytes)
   description[_CHECKSUM] = _checksum(description)
   text = json.dumps(description, indent=2) + '\n'
   files.write(model_dir / CONFIG_FILE, text.encode())
+
+
+def _check_ours(model_dir: epath.Path) -> None:
+  """Raises UserError if config.json is another program's, as Hugging Face's."""
+  path = model_dir / CONFIG_FILE
+  if not path.exists():
+    return
+  try:
+    is_ours = 'model' in strict_json.read_object(path, 'the configuration')
+  except errors.UserError:
+    is_ours = False
+  if not is_ours:
+    raise errors.UserError(
+      f'{path} is not from pid_jax and stays as it is: choose another MODEL_DIR'
+    )
 
 
 def _has_same_ids(model_dir, old, new, vocabulary) -> bool:
