@@ -218,3 +218,14 @@ def test_fingerprint_is_that_of_content():
   ]
   assert len(set(known)) == len(known)
   assert fingerprint('a', 'b') == known[0]
+
+
+@pytest.mark.parametrize(
+  'name', ['config.json', 'vocabulary.model', 'config.gin', 'training.json']
+)
+def test_files_of_others_are_not_replaced(tmp_path, name):
+  (tmp_path / name).write_text('mine')
+  with pytest.raises(errors.UserError, match=f'{name} is not from a run'):
+    toy.train(tmp_path, total_steps=1)
+  assert [p.name for p in tmp_path.iterdir()] == [name]
+  assert (tmp_path / name).read_text() == 'mine'

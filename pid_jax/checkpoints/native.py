@@ -17,6 +17,7 @@ MODEL_DIR of a model in another format.
 """
 
 from collections.abc import Mapping
+from collections.abc import Sequence
 import json
 import math
 import re
@@ -406,27 +407,40 @@ def write_config(
       description['vocabulary'], vocabulary = old['vocabulary'], None
     _check_same_run(model_dir, old, description)
   else:
-    _check_ours(model_dir)
-  if isinstance(vocabulary, vocabulary_lib.Vocabulary):
-    files.write(model_dir / VOCABULARY_FILE, vocabulary.model_bytes)
+    check_own(model_dir)
   description[_CHECKSUM] = _checksum(description)
   text = json.dumps(description, indent=2) + '\n'
+  # First, since it shows whose the other files are.
   files.write(model_dir / CONFIG_FILE, text.encode())
+  if isinstance(vocabulary, vocabulary_lib.Vocabulary):
+    files.write(model_dir / VOCABULARY_FILE, vocabulary.model_bytes)
 
 
-def _check_ours(model_dir: epath.Path) -> None:
-  """Raises UserError if config.json is another program's, as Hugging Face's."""
-  path = model_dir / CONFIG_FILE
-  if not path.exists():
-    return
-  try:
-    is_ours = 'model' in strict_json.read_object(path, 'the configuration')
-  except errors.UserError:
-    is_ours = False
-  if not is_ours:
-    raise errors.UserError(
-      f'{path} is not from pid_jax and stays as it is: choose another MODEL_DIR'
-    )
+def check_own(model_dir: epath.PathLike, others: Sequence[str] = ()) -> None:
+  """Checks that training in a folder replaces no file that is not a run's.
+
+  Args:
+    model_dir: need not exist.
+    others: names of files that a run writes besides those of `write_config`.
+
+  Raises:
+    UserError: it holds no configuration of a run, but a file of such a name.
+  """
+  folder = files.path(model_dir, 'MODEL_DIR')
+  config = folder / CONFIG_FILE
+  with files.explained(f'cannot read MODEL_DIR {folder}'):
+    if config.exists():
+      try:
+        if 'model' in strict_json.read_object(config, 'the configuration'):
+          return
+      except errors.UserError:
+        pass  # It is none of ours.
+    for name in (CONFIG_FILE, VOCABULARY_FILE, *others):
+      if (folder / name).exists():
+        raise errors.UserError(
+          f'{folder / name} is not from a run of pid_jax and stays as it is: '
+          'choose another MODEL_DIR'
+        )
 
 
 def _has_same_ids(model_dir, old, new, vocabulary) -> bool:
