@@ -197,7 +197,9 @@ def call(
     with (
       contextlib.chdir(folder),
       contextlib.redirect_stderr(err),
-      contextlib.redirect_stdout(io.TextIOWrapper(io.BytesIO(), 'utf-8')),
+      contextlib.redirect_stdout(
+        io.TextIOWrapper(io.BytesIO(), 'utf-8', 'backslashreplace')
+      ),
       warnings.catch_warnings(),
       mock.patch.dict(os.environ, {'JAX_NUM_PROCESSES': '1'}),
     ):

@@ -166,6 +166,7 @@ def _time(name: str, folder: pathlib.Path) -> float:
   ],
 )
 def test_interrupted_at_random_moments(name, count, work):
+  _clean(work)
   longest = _time(name, work)
   delays = random.Random(name)
   hit = 0
@@ -195,6 +196,7 @@ def test_interrupted_at_random_moments(name, count, work):
 @pytest.mark.parametrize('name', ['predict', 'convert', 'report', 'train'])
 def test_killed_at_random_moments(name, work):
   """The same command again gives what it would have given."""
+  _clean(work)
   longest = _time(name, work)
   expected = _content(work / 'out')
   delays = random.Random(name)
