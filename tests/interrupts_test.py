@@ -206,7 +206,9 @@ def test_killed_at_random_moments(name, work):
     time.sleep(0.1 + longest * delays.random())
     process.kill()
     process.communicate()
-    _time(name, work)
+    # It was done, perhaps; convert replaces no folder that is complete.
+    if name != 'convert' or not (work / 'out').exists():
+      _time(name, work)
     assert _content(work / 'out') == expected
     assert sorted(p.name for p in work.glob('out*')) == ['out']
 
