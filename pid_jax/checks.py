@@ -20,6 +20,7 @@ from pid_jax import errors
 # checked where it is known.
 MOST_TOKENS = 1 << 20
 MOST_INPUTS = 1 << 20  # Of a batch.
+MOST_DEVICES = 1 << 20
 MOST_BEAMS = 1 << 12
 MOST_EXTRA_IDS = 100_000  # Sentinels of a vocabulary.
 MOST_SEED = (1 << 32) - 1

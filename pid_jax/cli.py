@@ -47,7 +47,6 @@ from pid_jax import messages
 from pid_jax import progress
 from pid_jax.subtasks import examples
 
-_MOST_DEVICES = 1 << 20
 _QUIET_ENVIRONMENT = {
   'TF_CPP_MIN_LOG_LEVEL': '3',
   'GRPC_VERBOSITY': 'ERROR',
@@ -86,7 +85,7 @@ def add_model_flags(parser: argparse.ArgumentParser) -> None:
   # None for NUM_FSDP: what it shards would be gathered for every token.
   add(
     '--num_partitions',
-    type=flag_types.integer(1, _MOST_DEVICES),
+    type=flag_types.integer(1, checks.MOST_DEVICES),
     default=1,
     metavar='N',
     help='devices that share the parameters of a model; default: 1',

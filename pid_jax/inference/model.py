@@ -203,7 +203,7 @@ class PromptInDecoder:
     if vocabulary is not None:
       _check_vocabulary(vocabulary)
     partitioner = None
-    checks.integer('num_partitions', num_partitions, 1, 1 << 20)
+    checks.integer('num_partitions', num_partitions, 1, checks.MOST_DEVICES)
     if num_partitions > 1:
       if num_partitions > jax.local_device_count():
         raise errors.UserError(
