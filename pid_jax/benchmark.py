@@ -19,6 +19,7 @@ import sys
 
 from pid_jax import cli
 from pid_jax import config
+from pid_jax import files
 from pid_jax import flag_types
 
 
@@ -63,7 +64,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 def check(args: argparse.Namespace) -> None:
   """Finds wrong values before JAX is loaded."""
   config.T5Config(size=args.size)
-  cli.check_new_folder(args.output, '--output')
+  files.check_folder(args.output, '--output')
 
 
 def main(args: argparse.Namespace) -> None:

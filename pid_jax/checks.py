@@ -8,6 +8,8 @@ Python type.
 """
 
 from collections.abc import Collection
+from collections.abc import Mapping
+from collections.abc import Sequence
 import math
 import numbers
 from typing import Any
@@ -18,9 +20,11 @@ from pid_jax import errors
 # checked where it is known.
 MOST_TOKENS = 1 << 20
 MOST_INPUTS = 1 << 20  # Of a batch.
+MOST_DEVICES = 1 << 20
 MOST_BEAMS = 1 << 12
+MOST_EXTRA_IDS = 100_000  # Sentinels of a vocabulary.
 MOST_SEED = (1 << 32) - 1
-MOST_TEMPERATURE = 1e6
+TEMPERATURES = (1e-6, 1e6)  # Beyond, float32 logits overflow or vanish.
 # A penalty of 1e5 would turn all scores into infinities.
 LENGTH_PENALTIES = (-2.0, 5.0)
 
@@ -114,15 +118,40 @@ def string(name: str, value: Any, *, allow_empty: bool = False) -> str:
   And for one with half of a surrogate pair, which no file can hold.
   """
   is_text = isinstance(value, str) and (allow_empty or bool(value.strip()))
-  if not is_text or any('\ud800' <= x <= '\udfff' for x in value):
+  if not is_text or has_surrogate(value):
     raise _wrong(name, value, 'a string')
   return value
+
+
+def has_surrogate(text: str) -> bool:
+  """Whether a string holds half of a surrogate pair, which is no character."""
+  try:
+    text.encode()
+  except UnicodeEncodeError:
+    return True
+  return False
 
 
 def one_of(name: str, value: Any, choices: Collection[Any]) -> Any:
   """Returns a value that is one of some; raises UserError if it is not."""
   if not isinstance(value, str | int | float | None) or value not in choices:
     raise _wrong(name, value, 'one of ' + ', '.join(map(repr, choices)))
+  return value
+
+
+def mapping(
+  name: str, value: Any, allowed: str = 'an object'
+) -> Mapping[Any, Any]:
+  """Returns a mapping; raises UserError for anything else."""
+  if not isinstance(value, Mapping):
+    raise _wrong(name, value, allowed)
+  return value
+
+
+def sequence(name: str, value: Any, allowed: str = 'a list') -> Sequence[Any]:
+  """Returns a list or tuple; raises UserError for anything else."""
+  if not isinstance(value, list | tuple):
+    raise _wrong(name, value, allowed)
   return value
 
 

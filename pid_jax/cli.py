@@ -15,7 +15,7 @@ and messages are off before TensorFlow is loaded.
 import argparse
 from collections.abc import Callable
 from collections.abc import Sequence
-import errno
+import contextlib
 import hashlib
 import importlib
 import importlib.resources
@@ -45,8 +45,8 @@ from pid_jax import gin_text
 from pid_jax import interrupts
 from pid_jax import messages
 from pid_jax import progress
+from pid_jax.subtasks import examples
 
-_MOST_DEVICES = 1 << 20
 _QUIET_ENVIRONMENT = {
   'TF_CPP_MIN_LOG_LEVEL': '3',
   'GRPC_VERBOSITY': 'ERROR',
@@ -54,22 +54,83 @@ _QUIET_ENVIRONMENT = {
   'TPU_MIN_LOG_LEVEL': '3',
   'TPU_STDERR_LOG_LEVEL': '3',
 }
-
-
+# Files that the run files of the package name.
+GIN_FILES = ('TRAIN_FILE', 'VALIDATION_FILE', 'TEST_FILE', 'VOCABULARY')
 # Packages whose code must be the same in all processes of a run.
 _CODE = ('pid_jax', 'pid_jax.tasks')
 
 
 def add_model_flags(parser: argparse.ArgumentParser) -> None:
-  """Adds the flags that choose a trained model and how its weights are kept."""
+  """Adds the flags of a trained model that answers, and of decoding.
+
+  `check_model_flags` checks them; `load_options` and `decoding_options` read
+  them.
+  """
+  add = parser.add_argument
   add_model_dir_flag(parser)
   add_step_flag(parser)
-  parser.add_argument(
+  add(
     '--param_dtype',
     choices=config.PARAM_DTYPES,
     default='float32',
     help='of the weights in memory; default: float32; the others are faster',
   )
+  add_vocabulary_flags(parser)
+  add(
+    '--layout',
+    choices=('pid', 'pie'),
+    help='prompts in the decoder or in the encoder, of a checkpoint that does '
+    'not say how it was trained; default: as in training, else pid',
+  )
+  # None for NUM_FSDP: what it shards would be gathered for every token.
+  add(
+    '--num_partitions',
+    type=flag_types.integer(1, checks.MOST_DEVICES),
+    default=1,
+    metavar='N',
+    help='devices that share the parameters of a model; default: 1',
+  )
+  add(
+    '--long_inputs',
+    choices=examples.LONG_INPUTS,
+    help='what to do with an input of --input that is too long; default: as in '
+    'training',
+  )
+  add_decoding_flags(parser)
+
+
+def check_model_flags(args: argparse.Namespace) -> None:
+  """Checks the flags of `add_model_flags` before JAX is loaded.
+
+  Raises:
+    UserError: there is no such model or vocabulary, or flags exclude each
+      other.
+  """
+  drawing = ('temperature', 'top_k', 'top_p')
+  given = [name for name in drawing if getattr(args, name) is not None]
+  given += ['prompt_lookup'] if args.prompt_lookup else []
+  if args.beam_size is not None and given:
+    raise errors.UserError(
+      f'--beam_size and --{given[0]} exclude each other: a beam search neither '
+      'draws nor drafts'
+    )
+  check_vocabulary_flags(args)
+  check_checkpoint(args.model_dir)
+
+
+def load_options(args: argparse.Namespace) -> dict[str, Any]:
+  """Returns what the flags give to `PromptInDecoder.from_pretrained`.
+
+  Raises:
+    UserError: see `vocabulary`.
+  """
+  return {
+    'vocabulary': vocabulary(args),
+    'param_dtype': args.param_dtype,
+    'num_partitions': args.num_partitions,
+    'long_inputs': args.long_inputs,
+    'layout': args.layout,
+  }
 
 
 def add_model_dir_flag(
@@ -97,7 +158,10 @@ def add_step_flag(parser: argparse.ArgumentParser) -> None:
 
 
 def add_vocabulary_flags(parser: argparse.ArgumentParser) -> None:
-  """Adds the flags of a vocabulary; `vocabulary` reads them."""
+  """Adds the flags of a vocabulary.
+
+  `check_vocabulary_flags` checks them, `vocabulary` reads them.
+  """
   parser.add_argument(
     '--vocabulary',
     type=flag_types.path,
@@ -106,10 +170,18 @@ def add_vocabulary_flags(parser: argparse.ArgumentParser) -> None:
   )
   parser.add_argument(
     '--extra_ids',
-    type=flag_types.integer(0, checks.MOST_TOKENS),
+    type=flag_types.integer(0, checks.MOST_EXTRA_IDS),
     metavar='N',
     help='sentinels behind the ids of --vocabulary; default: 100',
   )
+
+
+def check_vocabulary_flags(args: argparse.Namespace) -> None:
+  """Raises UserError for --extra_ids alone, or a file that cannot be read."""
+  if args.vocabulary is not None:
+    files.check_regular(args.vocabulary, '--vocabulary')
+  elif args.extra_ids is not None:
+    raise errors.UserError('--extra_ids goes with --vocabulary; give both.')
 
 
 def vocabulary(args: argparse.Namespace) -> Any:
@@ -119,13 +191,11 @@ def vocabulary(args: argparse.Namespace) -> Any:
     args: what `run` parsed.
 
   Raises:
-    UserError: see `vocabulary.Vocabulary`; or --extra_ids alone.
+    UserError: see `vocabulary.Vocabulary`.
   """
   from pid_jax.vocabulary import Vocabulary  # --help must answer at once.
 
   if args.vocabulary is None:
-    if args.extra_ids is not None:
-      raise errors.UserError('--extra_ids goes with --vocabulary; give both.')
     return None
   extra_ids = 100 if args.extra_ids is None else args.extra_ids
   return Vocabulary(args.vocabulary, extra_ids)
@@ -141,31 +211,6 @@ def _step(value: str) -> int | str:
   return int(value)
 
 
-def add_layout_flag(parser: argparse.ArgumentParser) -> None:
-  """Adds `--layout`, for checkpoints that do not say theirs."""
-  parser.add_argument(
-    '--layout',
-    choices=('pid', 'pie'),
-    help='prompts in the decoder or in the encoder, of a checkpoint that does '
-    'not say how it was trained; default: as in training, else pid',
-  )
-
-
-def add_mesh_flags(parser: argparse.ArgumentParser) -> None:
-  """Adds the mesh of prediction, which is not that of the training.
-
-  There is no flag for NUM_FSDP: what it shards would be gathered again for
-  every token.
-  """
-  parser.add_argument(
-    '--num_partitions',
-    type=flag_types.integer(1, _MOST_DEVICES),
-    default=1,
-    metavar='N',
-    help='devices that share the parameters of a model; default: 1',
-  )
-
-
 def add_decoding_flags(parser: argparse.ArgumentParser) -> None:
   """Adds the flags of decoding; `decoding_options` reads them."""
   add = parser.add_argument
@@ -178,7 +223,7 @@ def add_decoding_flags(parser: argparse.ArgumentParser) -> None:
   )
   add(
     '--temperature',
-    type=flag_types.number(most=checks.MOST_TEMPERATURE, above=0),
+    type=flag_types.number(*checks.TEMPERATURES),
     help='draw predictions, sharper below 1',
   )
   add(
@@ -217,18 +262,6 @@ def add_decoding_flags(parser: argparse.ArgumentParser) -> None:
     default=0.6,
     help='default: 0.6',
   )
-
-
-def check_decoding_flags(args: argparse.Namespace) -> None:
-  """Raises UserError where flags of `add_decoding_flags` exclude each other."""
-  drawing = ('temperature', 'top_k', 'top_p')
-  given = [name for name in drawing if getattr(args, name) is not None]
-  given += ['prompt_lookup'] if args.prompt_lookup else []
-  if args.beam_size is not None and given:
-    raise errors.UserError(
-      f'--beam_size and --{given[0]} exclude each other: a beam search neither '
-      'draws nor drafts'
-    )
 
 
 def decoding_options(args: argparse.Namespace) -> Any:
@@ -292,7 +325,7 @@ def run(
   """
   if argv is None:
     interrupts.install()
-    _mend_standard_streams()
+    _repair_standard_streams()
   args = parse_flags(
     sys.argv[1:] if argv is None else argv,
     doc,
@@ -313,8 +346,7 @@ def run(
         compilation.use_cache()
       if join:
         distributed.initialize(args, stops_on_preemption)
-      if not args.verbose:
-        _import_silently(preload)
+      import_silently(preload, args.verbose)
       if join:
         distributed.check_equal('what they run', _describe(args))
       status = main(args) or 0
@@ -349,7 +381,7 @@ def _flush_stdout() -> None:
     raise errors.UserError(message) from e
 
 
-def _mend_standard_streams() -> None:
+def _repair_standard_streams() -> None:
   """Opens standard streams that are closed, and lets them write any text."""
   # A file opened later would get the number, and what libraries write to it.
   while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
@@ -452,9 +484,10 @@ def quieten(verbose: bool = False) -> None:
   logger.propagate = False
 
 
-def _import_silently(modules: Sequence[str]) -> None:
-  """Imports modules whose C++ logs whatever its log level."""
-  with progress.stderr_silenced():
+def import_silently(modules: Sequence[str], verbose: bool) -> None:
+  """Imports modules whose C++ logs whatever its log level, unless `verbose`."""
+  silence = contextlib.nullcontext if verbose else progress.stderr_silenced
+  with silence():
     for module in modules:
       importlib.import_module(module)
 
@@ -497,6 +530,22 @@ def check_gin(
   return text
 
 
+def check_gin_files(text: gin_text.GinText) -> None:
+  """Raises UserError for a file that a configuration names and lacks.
+
+  Args:
+    text: of `check_gin`; what is remote is not looked at.
+  """
+  for name in GIN_FILES:
+    value = text.value(name)
+    is_file = isinstance(value, str) and files.is_given(value)
+    if is_file and not files.is_remote(value):
+      files.check_regular(value, name)
+  initial = text.value('INITIAL_CHECKPOINT_PATH')
+  if isinstance(initial, str):
+    check_checkpoint(initial, 'INITIAL_CHECKPOINT_PATH')
+
+
 def parse_gin(
   args: argparse.Namespace,
   bindings: Sequence[str] = (),
@@ -527,39 +576,27 @@ def parse_gin(
 def bindings(configurable: Callable[..., Any]) -> dict[str, Any]:
   """Returns the arguments that gin binds; none if no file names it."""
   try:
-    return gin.get_bindings(configurable)
-  except errors.UserError:  # Of a function that a value calls.
-    raise
+    gin.get_configurable(configurable)
   except ValueError:
     return {}
+  return gin.get_bindings(configurable)
 
 
-def check_model_dir(folder: str) -> None:
-  """Raises UserError unless `--model_dir` may be one; remote ones may."""
-  if files.is_remote(folder):
-    return
-  with files.explained(f'cannot read --model_dir {folder}'):
-    if not stat.S_ISDIR(os.stat(folder).st_mode):
-      raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
-
-
-def check_new_folder(folder: str, name: str) -> None:
-  """Raises UserError unless a folder exists or can be made.
+def check_checkpoint(folder: str, name: str = '--model_dir') -> None:
+  """Raises UserError unless a folder that should hold a checkpoint exists.
 
   Args:
     folder: local, or gs://, which is not looked at.
     name: of the flag or setting, for the message.
   """
-  found = files.absolute(folder, name)
+  found = files.path(folder, name)
   if files.is_remote(found):
     return
-  with files.explained(f'cannot write to {name} {found}'):
-    while not os.path.lexists(found):
-      found = found.parent
+  with files.explained(f'cannot read {name} {found}'):
     if not stat.S_ISDIR(os.stat(found).st_mode):
-      raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
-    if not os.access(found, os.W_OK | os.X_OK):
-      raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+      raise errors.UserError(
+        f'{name} {found} is a file; give the folder that it is in.'
+      )
 
 
 def check_configured(configurable: Callable[..., Any], include: str) -> None:
@@ -609,7 +646,7 @@ def _add_gin_flags(parser: argparse.ArgumentParser) -> None:
   )
   group.add_argument(
     '--gin_search_paths',
-    type=flag_types.comma_separated('folder'),
+    type=flag_types.paths,
     default=[],
     metavar='DIR,DIR',
     help='more folders to look for gin files in',
@@ -627,7 +664,7 @@ def _rewrite_gin_flag(arg: str) -> str:
 def _find_gin_file(name: str, search_paths: Sequence[str]) -> str:
   packaged = gin_configs()
   name = os.fspath(files.path(name, '--gin_file'))
-  for folder in ['', *map(files.path, search_paths), packaged]:
+  for folder in ['', *search_paths, packaged]:
     path = os.path.join(folder, name)
     if os.path.isfile(path):
       return os.path.abspath(path)

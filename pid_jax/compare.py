@@ -20,7 +20,9 @@ import shlex
 import sys
 
 from pid_jax import cli
+from pid_jax import files
 from pid_jax import flag_types
+from pid_jax.subtasks import examples
 
 _NO_MODEL_DIR = ("MODEL_DIR = ''",)  # Each run gets its own.
 
@@ -44,7 +46,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
   )
   add(
     '--layouts',
-    type=flag_types.comma_separated('layout'),
+    type=flag_types.comma_separated('layout', examples.LAYOUTS),
     default='pid,pie,joint',
     metavar='NAME,NAME',
     help='some of %(default)s, pid among them; default: all',
@@ -65,9 +67,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def check(args: argparse.Namespace) -> None:
   """Finds what is missing before TensorFlow is loaded."""
-  cli.check_new_folder(args.output, '--output')
+  files.check_folder(args.output, '--output')
   args.gin_file = args.gin_file or ['runs/comparison.gin']
-  cli.check_gin(args, bindings=_NO_MODEL_DIR)
+  cli.check_gin_files(cli.check_gin(args, bindings=_NO_MODEL_DIR))
 
 
 def configured(args: argparse.Namespace):
@@ -77,7 +79,6 @@ def configured(args: argparse.Namespace):
   from pid_jax import trainer
   from pid_jax.experiments import comparison
 
-  args.gin_file = args.gin_file or ['runs/comparison.gin']
   cli.parse_gin(args, bindings=_NO_MODEL_DIR)
   settings = comparison.Settings.from_gin(
     tuple(args.layouts), args.seeds, args.equal

@@ -206,11 +206,9 @@ class T5Config:
     Raises:
       UserError: a field is unknown, missing, or not what it may be.
     """
-    if not isinstance(fields, Mapping):
-      raise errors.UserError(
-        f'The model configuration is {checks.shown(fields)}; it must be an '
-        'object with the fields of T5Config.'
-      )
+    checks.mapping(
+      'the model configuration', fields, 'an object with fields of T5Config'
+    )
     known = [field.name for field in dataclasses.fields(cls)]
     for name, value in fields.items():
       if name not in known:
@@ -262,10 +260,7 @@ def check_field(name: str, value: Any, label: str) -> Any:
     return checks.one_of(label, value, _CHOICES[name])
   if name != 'mlp_activations':
     return checks.boolean(label, value)
-  if not isinstance(value, list | tuple):
-    raise errors.UserError(
-      f'{label} must be a list of strings; got {checks.shown(value)}.'
-    )
+  checks.sequence(label, value, 'a list of strings')
   checks.integer(f'The length of {label}', len(value), 1, _MAX_ACTIVATIONS)
   return tuple(checks.one_of(label, x, ACTIVATIONS) for x in value)
 

@@ -81,15 +81,13 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def check(args: argparse.Namespace) -> None:
   """Finds what is missing before JAX is loaded."""
-  if not files.is_remote(args.source) and not os.path.exists(args.source):
-    raise errors.UserError(f'SOURCE {args.source} does not exist')
-  cli.check_new_folder(args.target, 'TARGET')
+  cli.check_vocabulary_flags(args)
+  cli.check_checkpoint(args.source, 'SOURCE')
+  files.check_folder(args.target, 'TARGET')
   if os.path.isdir(args.target) and os.listdir(args.target):
     raise errors.UserError(
       f'TARGET {args.target} exists already: choose another folder'
     )
-  if args.vocabulary is not None:
-    files.check_regular(args.vocabulary, '--vocabulary')
 
 
 def main(args: argparse.Namespace) -> None:

@@ -16,8 +16,6 @@ to it.
 """
 
 import argparse
-import os
-import re
 
 from pid_jax import cli
 from pid_jax import files
@@ -85,7 +83,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def check(args: argparse.Namespace) -> None:
   """Finds what is missing before TensorFlow is loaded."""
-  if os.path.lexists(args.task) or re.search(r'[/\\]|\.jsonl?$', args.task):
+  from pid_jax import tasks
+
+  if tasks.is_file(args.task):
     files.check_regular(args.task, 'TASK')
   if args.vocabulary is not None:
     files.check_regular(args.vocabulary, '--vocabulary')

@@ -11,15 +11,17 @@ Examples:
       --param_dtype=int8 --beam_size=4
 
 Without --input, the task, its lengths and modules are those of
-MODEL_DIR/config.gin, which training wrote; --gin_file and --gin.NAME=VALUE
-override them. The split is `test`, or `validation` where the task has no test.
+MODEL_DIR/config.gin, which training wrote (or config-STEP.gin, where it went on
+with other settings); --gin_file and --gin.NAME=VALUE override them. The split
+is `test`, or `validation` where the task has no test.
 With --input, a JSONL file whose subtasks have targets, any model that `predict`
 can use is evaluated, and needs no config.gin.
 The mesh is not that of training: all devices share the batch, in groups of
 --num_partitions. Predictions are made as `predict` makes them, with the same
 flags. The results go to MODEL_DIR/evaluation/SPLIT-STEP (or FILE-STEP):
-metrics.json and TASK.jsonl; of another task, fewer examples, int8 or other
-decoding to SPLIT-STEP-TASK, -first-N, -int8, -beam_size-4 and so on.
+metrics.json and TASK.jsonl; of another task, fewer examples, a given layout,
+int8 or other decoding to SPLIT-STEP-TASK, -first-N, -pie, -int8, -beam_size-4
+and so on.
 """
 
 import argparse
@@ -33,8 +35,7 @@ from pid_jax import cli
 from pid_jax import errors
 from pid_jax import files
 from pid_jax import flag_types
-from pid_jax import progress
-from pid_jax.subtasks import examples
+from pid_jax import gin_text
 
 _TASK_FLAGS = ('split', 'task', 'num_examples', 'gin_file', 'gin_bindings')
 _INPUT_FLAGS = ('metrics', 'empty_target', 'layout', 'long_inputs')
@@ -44,9 +45,6 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
   """Adds the flags of the command."""
   add = parser.add_argument
   cli.add_model_flags(parser)
-  cli.add_vocabulary_flags(parser)
-  cli.add_layout_flag(parser)
-  cli.add_mesh_flags(parser)
   add(
     '--input',
     type=flag_types.path,
@@ -65,12 +63,6 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     type=flag_types.name,
     metavar='WORD',
     help='the target of --input that means "nothing here", such as none',
-  )
-  add(
-    '--long_inputs',
-    choices=examples.LONG_INPUTS,
-    help='what to do with an input of --input that is too long; default: as in '
-    'training',
   )
   add(
     '--split',
@@ -96,15 +88,13 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     metavar='N',
     help='inputs that are decoded together; default: as configured, else 16',
   )
-  cli.add_decoding_flags(parser)
 
 
 def check(args: argparse.Namespace) -> None:
   """Finds what is missing, or does not go together, before the imports."""
-  cli.check_decoding_flags(args)
-  cli.check_model_dir(args.model_dir)
+  cli.check_model_flags(args)
   if args.output is not None:
-    cli.check_new_folder(args.output, '--output')
+    files.check_folder(args.output, '--output')
   others, needed = _INPUT_FLAGS, '--input'
   if args.input is not None:
     files.check_regular(args.input, '--input')
@@ -119,15 +109,15 @@ def check(args: argparse.Namespace) -> None:
 
 
 def _find_config(args: argparse.Namespace) -> list[str]:
-  """Returns the path of MODEL_DIR/config.gin if training here wrote it.
+  """Returns the path of the configuration that training here wrote last.
 
   Raises:
     UserError: nothing names a task.
   """
   folder = epath.Path(args.model_dir)
   is_native = (folder / 'checkpoints').exists()  # Else it is T5X's.
-  config = folder / 'config.gin'
-  if is_native and config.exists():
+  config = gin_text.last_config(folder)
+  if is_native and config is not None:
     return [str(config)]
   if not args.gin_file:
     raise errors.UserError(
@@ -151,8 +141,6 @@ def main(args: argparse.Namespace) -> None:
   from pid_jax.inference import results
 
   options = cli.decoding_options(args)
-  if args.output is not None:
-    results.check_folder(args.output)
   if args.input is not None:
     values, output = _on_file(args, options)
   else:
@@ -174,11 +162,7 @@ def _on_file(args: argparse.Namespace, options: Any) -> Any:
     empty_target=args.empty_target,
     options=options,
     batch_size=args.batch_size or 16,
-    param_dtype=args.param_dtype,
-    num_partitions=args.num_partitions,
-    layout=args.layout,
-    long_inputs=args.long_inputs,
-    vocabulary=cli.vocabulary(args),
+    **cli.load_options(args),
   )
 
 
@@ -222,11 +206,8 @@ def _dataset_config(
   from pid_jax import tasks
 
   args.gin_file[:0] = _find_config(args)
-  if args.verbose:
-    from pid_jax import trainer
-  else:
-    with progress.stderr_silenced():  # TensorFlow's messages.
-      from pid_jax import trainer
+  cli.import_silently(['pid_jax.trainer'], args.verbose)
+  from pid_jax import trainer
 
   if vocabulary is not None:
     tasks.use_vocabulary(vocabulary.path)

@@ -13,7 +13,6 @@ become one line.
 from collections.abc import Iterator
 from collections.abc import Sequence
 import contextlib
-import errno
 import fcntl
 import os
 import re
@@ -88,6 +87,16 @@ def absolute(value: Any, name: str = 'the path') -> epath.Path:
   if is_remote(found):
     return found
   return epath.Path(os.path.abspath(found))
+
+
+def is_given(value: Any) -> bool:
+  """Whether a setting names a file: neither None nor '', nor 'None'.
+
+  Flags of gin give None as a string, where users put it in quotes.
+  """
+  return value is not None and not (
+    isinstance(value, str) and value in ('', 'None')
+  )
 
 
 def is_remote(value: epath.PathLike) -> bool:
@@ -213,7 +222,7 @@ def check_output(
   with explained(f'cannot write {target}'):
     if is_remote(target):
       clash = any(str(target) == str(path(x)) for x in inputs)
-      if target.is_dir():
+      if is_bucket(target) or target.is_dir():
         raise errors.UserError(f'cannot write {target}: it is a folder')
     else:
       found = _real_target(target)
@@ -257,7 +266,9 @@ def check_folder(value: epath.PathLike, what: str) -> epath.Path:
     while not os.path.lexists(found):
       found = os.path.dirname(found)
     if not os.path.isdir(found):
-      raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), found)
+      raise errors.UserError(
+        f'cannot write to {what} {target}: {found} is a file, not a folder'
+      )
     _try_to_write(os.path.join(found, 'folder'))
   return target
 

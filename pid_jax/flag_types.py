@@ -37,7 +37,9 @@ def integer(
   return parse
 
 
-def number(*limits: float | None, **more: float | None):
+def number(
+  *limits: float | None, **more: float | None
+) -> Callable[[str], float]:
   """Returns the type of a finite number; limits as in `checks.number`."""
 
   def parse(text: str) -> float:
@@ -53,6 +55,11 @@ def path(text: str) -> str:
     return os.fspath(files.path(text, _VALUE))
   except errors.UserError as e:
     raise argparse.ArgumentTypeError(str(e).rstrip('.')) from e
+
+
+def paths(text: str) -> list[str]:
+  """The type of a list of paths, separated by commas."""
+  return [path(element) for element in comma_separated('path')(text)]
 
 
 def name(text: str) -> str:

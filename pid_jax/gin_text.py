@@ -10,10 +10,12 @@ from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Sequence
 import dataclasses
+import re
 import sys
 import tokenize
 from typing import IO, Any
 
+from etils import epath
 from gin import config_parser
 
 from pid_jax import checks
@@ -83,7 +85,7 @@ class GinText:
         for statement in config_parser.ConfigParser(file, _Values()):
           self._add(statement, path, depth)
     except SyntaxError as e:
-      raise errors.UserError(f'gin: {syntax_error(e, path)}') from e
+      raise errors.UserError(f'gin: {_syntax_error(e, path)}') from e
     except tokenize.TokenError as e:
       raise errors.UserError(f'gin: {e.args[0]} in {path}') from e
     except UnicodeDecodeError as e:
@@ -167,17 +169,17 @@ def example_flag(name: str) -> str:
   return f'--gin.{name}={value}'
 
 
-def syntax_error(error: SyntaxError, path: str | None = None) -> str:
-  """Describes a mistake in a gin file: what, file, line and its text."""
-  message = str(error.msg or error).splitlines()[0]
-  where = f'file "{error.filename or path}", line {error.lineno}'
-  return f'{message} in {where}: {(error.text or "").strip()}'
-
-
 def _key(statement: config_parser.BindingStatement) -> str:
   scope = f'{statement.scope}/' if statement.scope else ''
   argument = f'.{statement.arg_name}' if statement.arg_name else ''
   return f'{scope}{statement.selector}{argument}'
+
+
+def _syntax_error(error: SyntaxError, path: str) -> str:
+  """Describes a mistake in a gin file: what, file, line and its text."""
+  message = str(error.msg or error).splitlines()[0]
+  where = f'file "{error.filename or path}", line {error.lineno}'
+  return f'{message} in {where}: {(error.text or "").strip()}'
 
 
 def _macros(value: Any) -> Iterator[str]:
@@ -210,3 +212,17 @@ def _module_exists(name: str) -> bool:
     if path is None:
       return length == len(parts)
   return True
+
+
+def last_config(model_dir: epath.PathLike) -> epath.Path | None:
+  """Finds the configuration that a training wrote last; None: it wrote none.
+
+  That is MODEL_DIR/config.gin, or of a run that went on with another one
+  config-STEP.gin with the highest step.
+  """
+  folder = epath.Path(model_dir)
+  found = {}
+  for path in folder.iterdir() if folder.is_dir() else ():
+    if match := re.fullmatch(r'config(?:-(\d+))?\.gin', path.name):
+      found[int(match[1] or -1)] = path
+  return found[max(found)] if found else None

@@ -10,8 +10,8 @@ compiles or computes, none is raised. So there are three phases:
     `Running`    a KeyboardInterrupt lets files be tidied up; it is raised again
                  if it was lost; after some seconds the process ends regardless
 
-Only programs install this, `python -m pid_jax.NAME`: in other programs signals
-are their own affair. SIGHUP keeps its default, which ends the process; a signal
+Only programs install this, `python -m pid_jax.NAME`: other programs handle
+signals themselves. SIGHUP keeps its default, which ends the process; a signal
 that is ignored, as by nohup, stays so. What Python has not loaded by itself is
 imported late here: until the handlers are there, a signal is a traceback.
 """
@@ -40,7 +40,7 @@ class _State:
   """Of this process.
 
   Attributes:
-    installed: whether signals are ours.
+    installed: whether this module handles signals.
     running: whether there may be something to tidy up.
     verbose: whether libraries may still write after a signal.
     stderr: a copy of descriptor 2, which is silenced at times.
@@ -128,7 +128,7 @@ class Running:
 
 
 class Spared:
-  """A context in which the caller's own handlers deal with the first signals.
+  """A context in which the caller's handlers get the first signals.
 
   Further ones end the process even while C++ computes.
   """
@@ -146,8 +146,8 @@ class Spared:
 def run_child(command: Sequence[str]) -> int:
   """Runs a program, which gets the signals of this process, each once.
 
-  It is in a process group of its own, so that Ctrl-C on a terminal reaches it
-  only from here, and decides itself how long it takes to end.
+  A separate process group: Ctrl-C on a terminal reaches it only from here. It
+  decides itself how long it takes to end.
 
   Args:
     command: its arguments, the program first.
@@ -178,7 +178,7 @@ def run_child(command: Sequence[str]) -> int:
 
 
 def exit_with(status: int) -> NoReturn:
-  """As `sys.exit`, but signals are ours until the process has ended.
+  """As `sys.exit`, but handles signals until the process has ended.
 
   While the interpreter is taken down they would have their default effects. So
   the last function of `atexit`, which is the first that was registered, ends

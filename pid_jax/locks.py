@@ -115,7 +115,7 @@ class Lock:
       self.path.write_text(self.owner)
       self._is_checked = True
       return
-    descriptor = self._open(create=True)
+    self._descriptor = descriptor = self._open(create=True)
     try:
       os.ftruncate(descriptor, 0)
       os.pwrite(descriptor, self.owner.encode(), 0)
@@ -123,11 +123,8 @@ class Lock:
         time.sleep(_SECONDS_TO_WRITE)
         self.check_held()
     except BaseException:
-      if not self._is_checked:  # Else it may be another run's by now.
-        os.unlink(self.path)
-      os.close(descriptor)
+      self.release()
       raise
-    self._descriptor = descriptor
 
   def release(self, *, keep: bool = False) -> None:
     """Gives the lock back.
@@ -135,21 +132,18 @@ class Lock:
     Args:
       keep: the file, which names no owner then; else it is deleted.
     """
-    if self._descriptor is not None:
-      # Before it is unlocked, so that nobody locks a file that goes away.
-      with contextlib.suppress(OSError):
+    is_held = self._descriptor is not None or self._is_checked
+    # Before it is unlocked, so that nobody locks a file that goes away.
+    with contextlib.suppress(OSError):
+      # What cannot be locked may be another run's by now.
+      if is_held and not (self._is_checked and self.read_owner() != self.owner):
         if keep:
-          os.ftruncate(self._descriptor, 0)
-          os.pwrite(self._descriptor, self._about.encode(), 0)
+          self.path.write_text(self._about)
         else:
-          os.unlink(self.path)
+          self.path.unlink()
+    if self._descriptor is not None:
       os.close(self._descriptor)
       self._descriptor = None
-    elif self._is_checked and self.read_owner() == self.owner:
-      if keep:
-        self.path.write_text(self._about)
-      else:
-        self.path.unlink()
     self._is_checked = False
 
   def check_held(self) -> None:

@@ -1,6 +1,6 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""The one line that a command shows for an error that the user can mend."""
+"""The one line that a command shows for an error that the user can fix."""
 
 import os
 import re
@@ -12,7 +12,6 @@ from pid_jax import checks
 from pid_jax import errors
 from pid_jax import file_errors
 from pid_jax import gin_text
-from pid_jax import strict_json
 
 _MAX_LINE = 1000  # Characters of a message.
 # Packages that come with extras.
@@ -68,7 +67,7 @@ def _explain(error: BaseException) -> str | None:
     )
   if isinstance(error, ModuleNotFoundError):
     return _explain_missing(error.name or '')
-  if isinstance(error, UnicodeEncodeError) and strict_json.has_surrogate(
+  if isinstance(error, UnicodeEncodeError) and checks.has_surrogate(
     error.object[error.start : error.end]
   ):
     near = error.object[max(0, error.start - 20) : error.end + 20]
@@ -85,7 +84,7 @@ def _explain(error: BaseException) -> str | None:
 
 
 def _explain_missing(module: str) -> str | None:
-  """Names the extra that a package comes with; None for our own modules."""
+  """Names the extra that a package comes with; None for others."""
   package = module.partition('.')[0]
   extra = next((e for e, names in _EXTRAS.items() if package in names), None)
   if extra is None:
@@ -98,8 +97,6 @@ def _explain_missing(module: str) -> str | None:
 
 def _explain_gin(error: BaseException) -> str:
   lines = [line.strip() for line in str(error).splitlines()] or ['']
-  if isinstance(error, SyntaxError):
-    return f'gin: {gin_text.syntax_error(error)}'
   macro = re.match(r"No bindings specified for '(\S+)/gin.macro'", lines[0])
   if macro:
     return (
@@ -120,6 +117,6 @@ def _explain_gin(error: BaseException) -> str:
 
 
 def _raised_by_gin(tb: TracebackType | None) -> bool:
-  """Whether gin's own code raised it, rather than something that gin called."""
+  """Whether gin's code raised it, rather than something that gin called."""
   frames = [frame for frame, _ in traceback.walk_tb(tb)]
   return frames[-1].f_globals.get('__name__', '').startswith('gin.')

@@ -22,7 +22,6 @@ from pid_jax import checks
 from pid_jax import cli
 from pid_jax import files
 from pid_jax import flag_types
-from pid_jax.subtasks import examples
 
 logger = logging.getLogger('pid_jax.predict')  # As a command, __main__.
 
@@ -31,9 +30,6 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
   """Adds the flags of the command."""
   add = parser.add_argument
   cli.add_model_flags(parser)
-  cli.add_vocabulary_flags(parser)
-  cli.add_layout_flag(parser)
-  cli.add_mesh_flags(parser)
   add(
     '--input',
     type=flag_types.path,
@@ -48,7 +44,6 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     required=True,
     help='JSONL to write',
   )
-  cli.add_decoding_flags(parser)
   add('--scores', action='store_true', help='write log-probabilities, too')
   add(
     '--batch_size',
@@ -57,17 +52,11 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     metavar='N',
     help='inputs together; default: 16',
   )
-  add(
-    '--long_inputs',
-    choices=examples.LONG_INPUTS,
-    help='what to do with an input that is too long; default: as in training',
-  )
 
 
 def check(args: argparse.Namespace) -> None:
   """Finds what is missing before JAX is loaded."""
-  cli.check_decoding_flags(args)
-  cli.check_model_dir(args.model_dir)
+  cli.check_model_flags(args)
   source = files.check_regular(args.input, '--input')
   files.check_output(args.output, [source])
 
@@ -76,29 +65,20 @@ def main(args: argparse.Namespace) -> None:
   """Answers the file."""
   from pid_jax import checkpoints
   from pid_jax import inference
+  from pid_jax.inference import predict_file
 
   options = cli.decoding_options(args)
-  vocabulary = cli.vocabulary(args)
   model = checkpoints.open_checkpoint(args.model_dir, args.step)
   logger.info('the model is %s', model.describe())
+  load_options = cli.load_options(args)
   num_lines = inference.answer_file(
-    lambda: inference.PromptInDecoder.from_pretrained(
-      model,
-      vocabulary=vocabulary,
-      param_dtype=args.param_dtype,
-      num_partitions=args.num_partitions,
-      long_inputs=args.long_inputs,
-      layout=args.layout,
-    ),
+    lambda: inference.PromptInDecoder.from_pretrained(model, **load_options),
     args.input,
     args.output,
     options,
     batch_size=args.batch_size,
     with_scores=args.scores,
-    model_name=(
-      f'{model.path} {model.fingerprint()} {args.param_dtype} {args.layout} '
-      f'{vocabulary and (vocabulary.sha256, vocabulary.extra_ids)}'
-    ),
+    model_name=predict_file.model_name(model, load_options),
   )
   cli.say(f'{num_lines} examples written to {args.output}')
 

@@ -120,7 +120,7 @@ class Progress:
         f'{self._label} {self._done}{total} {self._unit}s '
         f'({_number(speed)}/s{left}) {values}'
       )
-      print(line.rstrip(), file=self._stream, flush=True)
+      write_line(line.rstrip(), self._stream)
     self._shown, self._shown_at = self._done, now
 
 
@@ -146,8 +146,13 @@ def announced(line: str, seconds: float = 3.0) -> Iterator[None]:
 
 
 def write_line(line: str, stream: TextIO | None = None) -> None:
-  """Writes a line to standard error (or `stream`) without breaking a bar."""
-  tqdm.tqdm.write(line, file=stream or sys.stderr)
+  """Writes a line to standard error (or `stream`) without breaking a bar.
+
+  A line that cannot be written, as to a full disk, is dropped: it must not
+  change how a command ends.
+  """
+  with contextlib.suppress(OSError):
+    tqdm.tqdm.write(line, file=stream or sys.stderr)
 
 
 @contextlib.contextmanager

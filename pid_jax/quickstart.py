@@ -37,14 +37,14 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def check(args: argparse.Namespace) -> None:
   """Finds a folder that cannot be made before TensorFlow is loaded."""
-  cli.check_new_folder(args.model_dir, '--model_dir')
+  files.check_folder(args.model_dir, '--model_dir')
 
 
 def main(args: argparse.Namespace) -> None:
   """Runs the commands, times both layouts and prints the table."""
   from pid_jax import inference
 
-  model_dir = str(files.path(args.model_dir, '--model_dir'))
+  model_dir = args.model_dir
   test, questions, answers = (
     os.path.join(model_dir, name)
     for name in ('test', 'questions.jsonl', 'answers.jsonl')

@@ -14,10 +14,8 @@ dialogues turn by turn.
 """
 
 import argparse
-import os
 
 from pid_jax import cli
-from pid_jax import files
 from pid_jax import flag_types
 
 
@@ -46,13 +44,6 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
   )
 
 
-def check(args: argparse.Namespace) -> None:
-  """Finds what cannot be read or written."""
-  if args.output is not None:
-    is_file = os.path.isfile(args.source)
-    files.check_output(args.output, [args.source] if is_file else [])
-
-
 def main(args: argparse.Namespace) -> None:
   """Writes the page and prints a summary of it."""
   from pid_jax import viewer
@@ -70,4 +61,4 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == '__main__':
-  cli.run(main, doc=__doc__, flags=add_flags, check=check, use_jax=False)
+  cli.run(main, doc=__doc__, flags=add_flags, use_jax=False)

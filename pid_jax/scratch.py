@@ -2,10 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Folders of work in progress, each of one run, beside what it will become.
 
-A folder of ours holds a file that says so, which is also the run's lock. So a
-folder of the user's is never taken for one, a second run is told of the first,
-and what a killed run left is used or deleted by the next one. Nothing but
-entries with expected names is ever deleted.
+Each holds a marker file, which is also the run's lock. So a folder of the
+user's is never taken for one, a second run is told of the first, and what a
+killed run left is used or deleted by the next one. Nothing but entries with
+expected names is ever deleted.
 """
 
 from collections.abc import Iterator
@@ -76,8 +76,7 @@ class ScratchFolder:
     """Raises UserError if the folder cannot be had; creates nothing.
 
     Raises:
-      UserError: another run has it, it is not ours, or holds a file that is not
-        ours.
+      UserError: another run has it, or it or a file in it is not from pid_jax.
     """
     if not self._enabled:
       return
@@ -127,7 +126,13 @@ class ScratchFolder:
     self._lock.check_held()
 
   def clear(self) -> None:
-    """Deletes what previous runs have left in the folder."""
+    """Deletes what previous runs have left in the folder.
+
+    Raises:
+      UserError: another run took what cannot be locked, or a file cannot be
+        deleted.
+    """
+    self.check_held()
     with self._explained():
       for path in self._entries():
         _delete(path)
@@ -162,7 +167,7 @@ class ScratchFolder:
       self.path.rmtree(missing_ok=True)
 
   def _inspect(self) -> None:
-    """Raises UserError if there is something that is not ours."""
+    """Raises UserError if the folder, or a file in it, is not from pid_jax."""
     if not self._is_remote:
       try:
         mode = os.lstat(self.path).st_mode

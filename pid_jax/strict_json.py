@@ -1,9 +1,9 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""The one reader of JSON that comes from outside.
+"""Reads all JSON from outside, strictly.
 
 Python's parser accepts more than JSON is (NaN, a key twice, half of a surrogate
-pair), and fails in ways of its own on what is nested too deeply or has too many
+pair), and fails in other ways on what is nested too deeply or has too many
 digits. Here each is a UserError that says where, in one line whatever the
 content.
 """
@@ -160,20 +160,11 @@ def parse(
     ) from e
   # Escapes are the only way to a surrogate in text that was UTF-8.
   may_be_half = '\\ud' in text or '\\uD' in text
-  may_be_half |= isinstance(content, str) and has_surrogate(text)
+  may_be_half |= isinstance(content, str) and checks.has_surrogate(text)
   may_be_deep = text.count('[') + text.count('{') > _MAX_DEPTH
   if may_be_half or may_be_deep or bad_numbers:
     _check(value, where)
   return value
-
-
-def has_surrogate(text: str) -> bool:
-  """Whether a string holds half of a surrogate pair, which is no character."""
-  try:
-    text.encode()
-  except UnicodeEncodeError:
-    return True
-  return False
 
 
 def kind(value: Any) -> str:
@@ -229,12 +220,12 @@ def _check(value: Any, where: str) -> None:
       raise errors.UserError(f'{where}: {_named(place)} is {item}')
     inner = ()
     if isinstance(item, dict):
-      if any(map(has_surrogate, item)):
+      if any(map(checks.has_surrogate, item)):
         raise errors.UserError(f'{where}: a key in {_named(place)} {_HALF}')
       inner = item.items()
     elif isinstance(item, list):
       inner = enumerate(item)
-    elif isinstance(item, str) and has_surrogate(item):
+    elif isinstance(item, str) and checks.has_surrogate(item):
       raise errors.UserError(f'{where}: {_named(place)} {_HALF}')
     pending.extend(
       ((*place, key), x) for key, x in inner if isinstance(x, str | dict | list)

@@ -14,41 +14,18 @@ Ctrl-C write a checkpoint first, and end the command with status 143 and 130.
 
 import argparse
 import os
-import re
+
+from etils import epath
+import gin
 
 from pid_jax import cli
 from pid_jax import errors
 from pid_jax import files
+from pid_jax import gin_text
 
-# Files that the run files of the package name; '' and None are none.
-_FILES = ('TRAIN_FILE', 'VALIDATION_FILE', 'TEST_FILE', 'VOCABULARY')
-
-
-def check(args: argparse.Namespace) -> None:
-  """Finds what is missing before TensorFlow is loaded."""
-  text = cli.check_gin(args)
-  for name in _FILES:
-    value = text.value(name)
-    if isinstance(value, str) and value and not files.is_remote(value):
-      files.check_regular(value, name)
-  initial = text.value('INITIAL_CHECKPOINT_PATH')
-  if isinstance(initial, str):
-    path = files.path(initial, 'INITIAL_CHECKPOINT_PATH')
-    if not files.is_remote(path) and not path.exists():
-      raise errors.UserError(f'INITIAL_CHECKPOINT_PATH {path} does not exist')
-  model_dir = text.value('MODEL_DIR')
-  if isinstance(model_dir, str):
-    cli.check_new_folder(model_dir, 'MODEL_DIR')
-
-
-_NO_FILE = (
-  '',
-  'None',
-)  # As flags may write it; `train` refuses them elsewhere.
 # Of the run files, and arguments of what they call, that are paths.
 _PATHS = (
-  *('MODEL_DIR', 'INITIAL_CHECKPOINT_PATH', 'VOCABULARY'),
-  *('TRAIN_FILE', 'VALIDATION_FILE', 'TEST_FILE'),
+  *('MODEL_DIR', 'INITIAL_CHECKPOINT_PATH', *cli.GIN_FILES),
   *(f'jsonl.register.{x}' for x in ('train', 'validation', 'test')),
   *('jsonl.register.vocabulary', 'vocabulary.model_file.path'),
   *('trainer.train.model_dir', 'trainer.train.initial_checkpoint_path'),
@@ -56,10 +33,17 @@ _PATHS = (
 )
 
 
+def check(args: argparse.Namespace) -> None:
+  """Finds what is missing before TensorFlow is loaded."""
+  text = cli.check_gin(args)
+  cli.check_gin_files(text)
+  model_dir = text.value('MODEL_DIR')
+  if isinstance(model_dir, str):
+    files.check_folder(model_dir, 'MODEL_DIR')
+
+
 def main(args: argparse.Namespace) -> None:
   """Reads the gin configuration and calls `pid_jax.trainer.train`."""
-  import gin
-
   from pid_jax import trainer
 
   cli.parse_gin(args)
@@ -74,12 +58,8 @@ def make_paths_absolute() -> None:
   means the same in any folder; '~' is expanded, too.
 
   Raises:
-    UserError: a path is empty or none.
+    UserError: what is given is no path.
   """
-  import gin
-
-  from pid_jax import files
-
   with gin.unlock_config():
     for name in _PATHS:
       key = name if '.' in name else f'{name}/gin.macro.value'
@@ -87,7 +67,7 @@ def make_paths_absolute() -> None:
         value = gin.query_parameter(key)
       except ValueError:  # Nothing binds it.
         continue
-      if isinstance(value, str | os.PathLike) and value not in _NO_FILE:
+      if isinstance(value, str | os.PathLike) and files.is_given(value):
         gin.bind_parameter(key, str(files.absolute(value, name)))
 
 
@@ -96,28 +76,27 @@ def write_config(model_dir: str, writer, step: int) -> None:
 
   To config.gin if the run is new; to config-STEP.gin if a run goes on with
   another configuration than the one written last.
-  """
-  from etils import epath
-  import gin
-  import jax
 
-  from pid_jax import files
+  Raises:
+    UserError: the run is new, but there is a config-STEP.gin.
+  """
+  import jax
 
   text = gin.config_str()
   writer.write_texts(step, {'config': gin.markdown(text)})
   if jax.process_index():
     return
-  folder = epath.Path(model_dir)
-  path = folder / 'config.gin'
-  if step and path.exists():
-    names = (
-      re.fullmatch(r'config-(\d+)\.gin', p.name) for p in folder.iterdir()
-    )
-    later = [int(name[1]) for name in names if name]
-    last = folder / f'config-{max(later)}.gin' if later else path
+  path = epath.Path(model_dir) / 'config.gin'
+  last = gin_text.last_config(model_dir)
+  if step and last is not None:
     if last.read_text() == text:
       return
-    path = folder / f'config-{step}.gin'
+    path = path.with_name(f'config-{step}.gin')
+  elif last not in (None, path):  # `evaluate` would read it.
+    raise errors.UserError(
+      f'{last} is of a run that left no checkpoint: remove it to train from '
+      'the start in this MODEL_DIR'
+    )
   files.write(path, text.encode())
 
 

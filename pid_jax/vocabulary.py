@@ -37,7 +37,6 @@ NUM_SPECIAL_IDS = 3
 SPACE = '\N{LOWER ONE EIGHTH BLOCK}'  # What SentencePiece puts for one.
 
 MAX_BYTES = 1 << 27  # Of a model's file; mT5's has 4 MB.
-MAX_EXTRA_IDS = 100_000
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +76,9 @@ class Vocabulary:
         or extra_ids is no number of sentinels.
     """
     self.path = files.path(path, 'the vocabulary')
-    self.extra_ids = checks.integer('extra_ids', extra_ids, 0, MAX_EXTRA_IDS)
+    self.extra_ids = checks.integer(
+      'extra_ids', extra_ids, 0, checks.MOST_EXTRA_IDS
+    )
     self.is_file = content is None
     if content is None:
       content = files.read_bytes(self.path, 'the vocabulary', MAX_BYTES)
@@ -152,16 +153,13 @@ class Vocabulary:
       kept.append(int(i) if i < self.size else UNK_ID)
     return self._processor.DecodeIds(kept)
 
-  def rewrite(self, text: str) -> str:
-    """Returns the text as the vocabulary writes it, which is all outputs do.
+  def normalize(self, text: str) -> str:
+    """Returns the text as the vocabulary writes it, but for unknown characters.
 
     SentencePiece normalises Unicode (by NFKC in T5: 'm\u00b2' is 'm2') and
-    white space, and has no piece for some characters, which become U+2047.
+    white space. Characters without a piece stay here. Much faster than encoding
+    and decoding.
     """
-    return self.decode(self.encode(text))
-
-  def normalize(self, text: str) -> str:
-    """As `rewrite`, but characters without a piece stay; much faster."""
     return self._processor.Normalize(text).replace(SPACE, ' ').strip(' ')
 
   def lost(self, text: str) -> collections.Counter[str]:
@@ -206,7 +204,9 @@ class ByteVocabulary:
         for transformers' ByT5Tokenizer, or twelve bytes, as for
         seqio.ByteVocabulary.
     """
-    self.extra_ids = checks.integer('extra_ids', extra_ids, 0, MAX_EXTRA_IDS)
+    self.extra_ids = checks.integer(
+      'extra_ids', extra_ids, 0, checks.MOST_EXTRA_IDS
+    )
     self.sentinels_in_text = checks.boolean(
       'sentinels_in_text', sentinels_in_text
     )
@@ -250,11 +250,9 @@ class ByteVocabulary:
         content += f'<extra_id_{byte - 256}>'.encode()
     return content.decode(errors='ignore')
 
-  def rewrite(self, text: str) -> str:
+  def normalize(self, text: str) -> str:
     """Returns the text: bytes write every text as it is."""
     return text
-
-  normalize = rewrite
 
   def lost(self, text: str) -> collections.Counter[str]:
     """Returns an empty counter: bytes encode every text."""

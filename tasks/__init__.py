@@ -29,6 +29,12 @@ def use_vocabulary(path: str | os.PathLike) -> None:
   os.environ['PID_JAX_VOCABULARY'] = os.fspath(path)
 
 
+def is_file(name: str) -> bool:
+  """Whether a name is the path of a file, existing or not, and no task's."""
+  is_path = re.search(r'[/\\]|\.jsonl?$', name) is not None
+  return is_path or os.path.isfile(name)
+
+
 def find(name: str, vocabulary: str | None = None) -> list[str]:
   """Registers a task.
 
@@ -46,7 +52,7 @@ def find(name: str, vocabulary: str | None = None) -> list[str]:
   """
   if vocabulary is not None:
     vocabulary = str(files.check_regular(vocabulary, 'the vocabulary'))
-  if name.endswith('.jsonl') or '/' in name or os.path.isfile(name):
+  if is_file(name):
     path = files.check_regular(name, 'the examples')
     return [_register_file(str(path), vocabulary)]
   seqio = importlib.import_module('seqio')

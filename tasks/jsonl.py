@@ -25,8 +25,8 @@ JSON object, an input with all its subtasks:
     answers list of strings, optional. All answers that are right: metrics take
             the best of them, training takes the target, which is one of them,
             by default the first.
-    choices list of strings, optional. Predictions, also those that metrics are
-            computed on, are one of them.
+    choices list of different strings, optional. Predictions, also those that
+            metrics are computed on, are one of them.
   id        string or whole number, unique, optional; the line number by
             default. Predictions have it, too.
 
@@ -66,12 +66,13 @@ import seqio
 from pid_jax import checks
 from pid_jax import errors
 from pid_jax import files
+from pid_jax import strict_json
 from pid_jax import subtasks
 from pid_jax import vocabulary as vocabulary_lib
 from pid_jax.subtasks import examples as examples_lib
 from pid_jax.subtasks import metrics as metrics_lib
+from pid_jax.subtasks import postprocessors
 
-_MAX_EXTRA_IDS = 100_000
 EXAMPLE_FILE = os.path.join(os.path.dirname(__file__), 'example.jsonl')
 
 # Name of a task -> the state of its files when it was registered.
@@ -96,7 +97,7 @@ def register(
   """Registers JSONL files as `name`, `name`_pie and `name`_joint.
 
   Repeated identical calls are no-ops, since gin calls this wherever the name is
-  used; where a file has changed since, the task is registered anew, with what
+  used. Where a file has changed since, the task is registered again, with what
   the file holds now. Files are read when their split is first used.
 
   Args:
@@ -138,7 +139,7 @@ def register(
   paths = {
     split: files.absolute(path, f'the {split} file of the task {name!r}')
     for split, path in given.items()
-    if path not in (None, '', 'None')
+    if files.is_given(path)
   }
   if not paths:
     raise errors.UserError(
@@ -148,7 +149,7 @@ def register(
   if isinstance(vocabulary, str | os.PathLike):
     vocabulary_path = files.absolute(vocabulary, 'vocabulary')
     files.check_regular(vocabulary_path, 'the vocabulary')
-    checks.integer('extra_ids', extra_ids, 0, _MAX_EXTRA_IDS)
+    checks.integer('extra_ids', extra_ids, 0, checks.MOST_EXTRA_IDS)
   elif isinstance(
     vocabulary,
     seqio.Vocabulary
@@ -162,18 +163,16 @@ def register(
       f'got {checks.shown(vocabulary)}.'
     )
   metrics = (metrics,) if isinstance(metrics, str) else metrics
-  if not isinstance(metrics, list | tuple):
-    raise errors.UserError(
-      f'metrics must be a list of names; got {checks.shown(metrics)}.'
-    )
+  checks.sequence('metrics', metrics, 'a list of names')
   if empty_target is not None:
     checks.string('empty_target', empty_target, allow_empty=True)
   checks.string('joint_separator', joint_separator, allow_empty=True)
-  if len(set(metrics)) < len(metrics):
+  for metric in metrics:  # Raises for what is unknown.
+    _metric(metric, empty_target)
+  if any(metric in metrics[:i] for i, metric in enumerate(metrics)):
     raise errors.UserError(
       f'metrics holds one twice; got {checks.shown(metrics)}.'
     )
-  metric_fns = [_metric(metric, empty_target) for metric in metrics]
 
   arguments = (
     {split: str(path) for split, path in paths.items()},
@@ -190,6 +189,9 @@ def register(
   if vocabulary_path:
     vocabulary = vocabulary_lib.Vocabulary(vocabulary_path, extra_ids)
   has_targets = any(map(_has_targets, paths.values()))
+  written = empty_target
+  if written is not None:  # As metrics see it in targets and outputs.
+    written = postprocessors.as_written(written, vocabulary, newline)
   subtasks.register(
     name,
     source=subtasks.InMemoryDataSource(
@@ -200,7 +202,7 @@ def register(
       optional=examples_lib.OPTIONAL,
     ),
     vocabulary=vocabulary,
-    metric_fns=metric_fns if has_targets else [],
+    metric_fns=[_metric(x, written) for x in metrics] if has_targets else [],
     has_targets=has_targets,
     empty_target=empty_target,
     long_inputs=long_inputs,
@@ -223,7 +225,7 @@ def _state(path: epath.Path, split: str) -> str:
 
 
 def _forget(name: str) -> None:
-  """Removes a task's three layouts, so that it can be registered anew.
+  """Removes a task's three layouts, so that it can be registered again.
 
   Raises:
     UserError: a mixture keeps the old ones.
@@ -242,7 +244,7 @@ def _forget(name: str) -> None:
 def _has_targets(path: epath.Path) -> bool:
   """Whether the first line has a target; True if it cannot be read."""
   try:
-    _, _, record = next(subtasks.iterate_lines(path))
+    _, _, record = next(strict_json.read_lines(path, 'the examples'))
     return any(
       key in subtask
       for subtask in record['subtasks']

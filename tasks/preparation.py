@@ -181,12 +181,12 @@ def _missing(splits: dict, names: Sequence[str]) -> Iterator[str]:
   if not missing:
     yield 'no files were missing'
   for split in names:
-    files = splits[split]['missing']
-    if not files:
+    lacking = splits[split]['missing']
+    if not lacking:
       continue
     result = '' if splits[split]['counts'] else '; the split was not prepared'
-    named = ', '.join(files[:4]) + (', ...' if len(files) > 4 else '')
-    yield from _wrapped(f'! {len(files)} missing of {split}: {named}{result}')
+    named = ', '.join(lacking[:4]) + (', ...' if len(lacking) > 4 else '')
+    yield from _wrapped(f'! {len(lacking)} missing of {split}: {named}{result}')
 
 
 def _skipped(splits: dict, names: Sequence[str]) -> Iterator[str]:

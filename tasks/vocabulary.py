@@ -16,21 +16,18 @@ credentials first, and retries for minutes if there are none.
 
 from __future__ import annotations
 
-import atexit
 import functools
 import logging
 import os
-import shutil
-import tempfile
 from typing import Any
 
-from etils import epath
 import gin
 import seqio
 
 from pid_jax import errors
 from pid_jax import files
 from pid_jax import vocabulary as vocabulary_lib
+from pid_jax.subtasks import registration
 from pid_jax.tasks import web
 
 # Its sibling cc_all.32000.100extra has the extra ids among its pieces.
@@ -125,11 +122,7 @@ def _public_file() -> str:
 @functools.cache
 def _temporary_file() -> str:
   """Downloads for this process alone."""
-  folder = tempfile.mkdtemp(prefix='pid_jax_vocabulary_')
-  atexit.register(shutil.rmtree, folder, ignore_errors=True)
-  file = epath.Path(folder) / _CACHED
-  file.write_bytes(_download())
-  return str(file)
+  return registration.model_file(_download())
 
 
 def _download() -> bytes:

@@ -7,6 +7,7 @@ import os
 
 import pytest
 import torch
+from toys import configs
 
 from pid_jax import checkpoints
 from pid_jax import errors
@@ -114,3 +115,15 @@ def test_a_fifo_in_a_tree_is_not_opened(name, tmp_path):
   os.mkfifo(tmp_path / name)
   with pytest.raises(errors.UserError, match='not a regular file'):
     tensorstore_io.open_tree(tmp_path)
+
+
+@pytest.mark.parametrize('content', ['{"model_type": "t5"}', 'of a user'])
+def test_a_run_overwrites_no_configuration_of_others(content, tmp_path):
+  path = tmp_path / 'config.json'
+  path.write_text(content)
+  with pytest.raises(errors.UserError, match='config.json is not from'):
+    checkpoints.write_config(
+      tmp_path, config=configs.T5_1_1, task={'name': 'x', 'layout': 'pid'}
+    )
+  assert path.read_text() == content
+  assert os.listdir(tmp_path) == ['config.json']

@@ -182,6 +182,24 @@ def test_a_checkpoint_without_a_vocabulary(model, tmp_path):
     pid_jax.PromptInDecoder.from_pretrained(tmp_path / 'x', vocabulary=small)
 
 
+def test_a_folder_whose_tokenizer_was_not_copied(model, tmp_path):
+  checkpoints.save(tmp_path / 'x', model, format='hugging_face')
+  file = tmp_path / 'x' / 'spiece.model'
+  content = file.read_bytes()
+  file.unlink()
+  with pytest.raises(errors.UserError, match='neither spiece.*--vocabulary'):
+    checkpoints.load(tmp_path / 'x')
+  opened = checkpoints.open_checkpoint(tmp_path / 'x')
+  own = model.vocabulary
+  assert checkpoints.choose_vocabulary(opened, own) is own
+  # One with more ids than the embedding has rows.
+  config = tmp_path / 'x' / 'tokenizer_config.json'
+  config.write_text('{"tokenizer_class": "T5Tokenizer", "extra_ids": 90}')
+  file.write_bytes(content)
+  with pytest.raises(errors.UserError, match='148 ids.*embeds'):
+    checkpoints.load(tmp_path / 'x')
+
+
 def test_a_layout_that_the_checkpoint_does_not_say(model, tmp_path, caplog):
   for layout in ('pid', 'pie'):
     known = dataclasses.replace(model, task={'layout': layout})
@@ -220,8 +238,10 @@ def test_flags_of_the_command_that_cannot_be(flags, words, model, tmp_path):
   parser = argparse.ArgumentParser()
   convert.add_flags(parser)
   args = [str(tmp_path / 'x'), str(tmp_path / 'y'), *flags]
+  args = parser.parse_args(args)
   with pytest.raises(errors.UserError, match=words):
-    convert.main(parser.parse_args(args))
+    convert.check(args)
+    convert.main(args)
   assert [p.name for p in tmp_path.iterdir()] == ['x']
 
 

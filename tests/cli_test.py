@@ -237,10 +237,24 @@ def test_a_reader_that_has_had_enough_is_no_error(monkeypatch, capsys):
   assert capsys.readouterr().err == '' and redirected == [1]
 
 
+def _fails(text):
+  raise ValueError(text)
+
+
+def test_bindings_of_what_fails_are_not_none():
+  assert cli.bindings(_fails) == {}
+  gin.external_configurable(_fails, module='cli_test')
+  gin.parse_config('TEXT = @cli_test._fails()\n_fails.text = %TEXT')
+  gin.parse_config("TEXT = 'a'")
+  assert cli.bindings(_fails) == {'text': 'a'}
+  gin.parse_config("x/_fails.text = 'why'\n_fails.text = @x/_fails()")
+  with pytest.raises(ValueError, match='why'):
+    cli.bindings(_fails)
+
+
 def test_flags_that_commands_share(capsys):
   def flags(parser):
     cli.add_model_flags(parser)
-    cli.add_mesh_flags(parser)
     add = parser.add_argument
     names = flag_types.comma_separated('layout', ['pid', 'pie'])
     add('--layouts', type=names, default='pid,pie')

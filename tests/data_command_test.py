@@ -23,10 +23,14 @@ def _state(monkeypatch):
   seqio.set_tfds_data_dir_override(None)
 
 
-def _run(*argv):
+def _parse(*argv):
   parser = argparse.ArgumentParser()
   data.add_flags(parser)
-  data.main(parser.parse_args([str(arg) for arg in argv]))
+  return parser.parse_args([str(arg) for arg in argv])
+
+
+def _run(*argv):
+  data.main(_parse(*argv))
 
 
 def _table(text):
@@ -99,6 +103,15 @@ def test_prepare(tmp_path, capsys):
   assert 'Example MUL9011.json of test' in out
   assert 'Example SNG9013.json of test' in out
   assert max(map(len, out.splitlines())) <= 80
+
+
+def test_a_folder_with_the_name_of_a_task(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  (tmp_path / 'sgd').mkdir()  # As the distributor names it.
+  data.check(_parse('prepare', 'sgd', '--manual_dir=sgd'))
+  for name in ('sgd/', 'none.json', 'none.jsonl', './none'):
+    with pytest.raises(errors.UserError, match='cannot read TASK'):
+      data.check(_parse('inspect', name))
 
 
 def test_inspect_needs_no_builder(capsys):

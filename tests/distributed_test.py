@@ -92,7 +92,7 @@ def test_a_process_that_is_alone_starts_nothing(initialize, env, argv):
     ({'JAX_PROCESS_ID': '1'}, (), 'coordinator_address'),
     ({**ENV, 'JAX_PROCESS_ID': 'x'}, (), "JAX_PROCESS_ID is 'x', not a num"),
     ({}, (*FLAGS, '--process_id=4'), 'process_id < num_processes'),
-    ({}, (*FLAGS, '--coordinator_address=a'), '=a is not HOST:PORT'),
+    ({}, (*FLAGS, '--coordinator_address=a'), "address is 'a', not HOST:PORT"),
   ],
 )
 def test_a_mistake_in_flags_is_one_line(env, argv, message):
@@ -187,13 +187,13 @@ def test_trainings_that_differ_end_before_any_work(tmp_path):
 
 def test_one_run_a_model_dir(tmp_path):
   with run_lock.RunLock(tmp_path / 'new' / 'model') as held:
-    for attempt in (held.check, run_lock.RunLock(held._model_dir).__enter__):
+    for attempt in (held.check, run_lock.RunLock(held._folder).__enter__):
       with pytest.raises(errors.UserError) as e:
         attempt()
       assert f'in use by another run (pid {os.getpid()} on ' in str(e.value)
-    run_lock.RunLock(held._model_dir, enabled=False).__enter__()
+    run_lock.RunLock(held._folder, enabled=False).__enter__()
   held.check()
-  with run_lock.RunLock(held._model_dir):
+  with run_lock.RunLock(held._folder):
     pass
 
 

@@ -10,9 +10,11 @@ import sys
 
 import pytest
 
+from pid_jax import cli
 from pid_jax import errors
 from pid_jax import flag_types
 from pid_jax import gin_text
+from pid_jax import train
 
 _BAD = (
   *('', ' ', 'x', '1_0', '0x10', '\u0663', '\u00b2', '\uff11', '1e', '--1'),
@@ -47,6 +49,7 @@ def test_integers_paths_and_lengths(monkeypatch):
   assert flag_types.integer()('-007') == -7
   monkeypatch.setenv('HOME', '/home/me')
   assert flag_types.path('~/x') == '/home/me/x'
+  assert flag_types.paths('~/x,y') == ['/home/me/x', 'y']
   assert flag_types.lengths('inputs=5, targets=06') == {
     'inputs': 5,
     'targets': 6,
@@ -104,6 +107,25 @@ def test_mistakes_in_gin_files(content, message, tmp_path):
   assert message in str(e.value)
 
 
+def test_files_that_are_not_given(tmp_path):
+  for name in ('train', 'model'):
+    (tmp_path / name).touch()
+  flags = [
+    '--gin_file=runs/jsonl.gin',
+    f'--gin.TRAIN_FILE={str(tmp_path / "train")!r}',
+    f'--gin.VOCABULARY={str(tmp_path / "model")!r}',
+    f'--gin.MODEL_DIR={str(tmp_path / "new")!r}',
+  ]
+  for value in ('None', "'None'", "''", "'gone'"):
+    argv = [*flags, f'--gin.VALIDATION_FILE={value}']
+    args = cli.parse_flags(argv, train.__doc__, None, use_gin=True, join=True)
+    if value != "'gone'":
+      train.check(args)
+      continue
+    with pytest.raises(errors.UserError, match='VALIDATION_FILE.*gone'):
+      train.check(args)
+
+
 @pytest.mark.parametrize(
   'command, argv',
   [
@@ -114,6 +136,14 @@ def test_mistakes_in_gin_files(content, message, tmp_path):
         *('--gin_file=runs/jsonl.gin', "--gin.TRAIN_FILE='none'"),
         *("--gin.VALIDATION_FILE='none'", "--gin.VOCABULARY='none'"),
         "--gin.MODEL_DIR='out'",
+      ],
+    ),
+    (
+      'compare',
+      [
+        *('--gin_file=runs/jsonl.gin', "--gin.TRAIN_FILE='none'"),
+        *("--gin.VALIDATION_FILE='none'", "--gin.VOCABULARY='none'"),
+        '--output=out',
       ],
     ),
   ],

@@ -155,10 +155,15 @@ def test_a_file_counts_as_by_hand(model_dir, file, scripted, tmp_path):
     f'{folder}/cases.jsonl', tmp_path / 'report.html'
   )
   assert summary.num_errors == NUM_SUBTASKS - NUM_RIGHT
-  again, _ = inference.evaluate_file(
-    model_dir, f'{folder}/cases.jsonl', names, output_dir=tmp_path / 'again'
+  again, folder = inference.evaluate_file(
+    model_dir,
+    f'{folder}/cases.jsonl',
+    names,
+    layout='pid',
+    long_inputs='keep_end',
   )
   assert again == values
+  assert folder == f'{model_dir}/evaluation/cases-7-pid-keep_end'
 
 
 @pytest.mark.parametrize('layout', ['', '_pie'])
@@ -183,8 +188,13 @@ def test_a_task_counts_as_by_hand(file, vocabulary, tmp_path, layout):
 def test_a_file_and_a_task_of_it_give_the_same_figures(
   model_dir, file, vocabulary, tmp_path, caplog
 ):
+  names, empty = ('rouge', 'token_f1', 'squad'), 'ﬁne'  # Written as 'fine'.
   name = jsonl.register(
-    'measured', test=file, vocabulary=vocabulary, metrics=('rouge', 'token_f1')
+    'measured',
+    test=file,
+    vocabulary=vocabulary,
+    metrics=names,
+    empty_target=empty,
   )
   cfg = trainer.DatasetConfig(
     name, LENGTHS, 'test', batch_size=4, shuffle=False, pack=False
@@ -195,12 +205,22 @@ def test_a_file_and_a_task_of_it_give_the_same_figures(
   # m² twice among the targets; spaces; the ligature twice.
   assert 'targets are compared as the vocabulary writes them' in caplog.text
   of_file, _ = inference.evaluate_file(
-    model_dir, file, ('rouge', 'token_f1'), output_dir=tmp_path / 'file'
+    model_dir,
+    file,
+    names,
+    output_dir=tmp_path / 'file',
+    empty_target=empty,
   )
-  for metric in ('rouge1', 'rougeL', 'token_f1', 'missing_predictions'):
-    assert of_task[f'measured/{metric}'] == pytest.approx(
-      of_file[f'cases/{metric}']
-    )
+  assert 'cases/no_answer_exact_match' in of_file
+  said = [
+    line.partition(': ')[2]
+    for line in caplog.messages
+    if 'compared as the vocabulary writes them' in line
+  ]
+  assert len(said) == 2 and len(set(said)) == 1
+  for metric, value in of_file.items():
+    name = metric.replace('cases/', 'measured/')
+    assert of_task[name] == pytest.approx(value)
   predictions = [
     [json.loads(line) for line in path.read_text().splitlines()]
     for path in (

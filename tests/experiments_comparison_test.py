@@ -326,6 +326,7 @@ def test_the_command_compares_generated_dialogues_by_default():
   cli._add_gin_flags(parser)
   args = parser.parse_args(['--output=x', '--seeds=2'])
   try:
+    compare.check(args)
     configure, settings, _ = compare.configured(args)
     arguments = configure(None)
   finally:

@@ -329,6 +329,21 @@ def test_without_locks_one_of_two_that_begin_together_ends(
   assert (tmp_path / 'lock').read_text() == second.owner
 
 
+def test_without_locks_the_first_run_deletes_nothing_of_the_second(
+  tmp_path, monkeypatch
+):
+  monkeypatch.setattr(fcntl, 'flock', _refuse)
+  monkeypatch.setattr(locks, '_SECONDS_TO_WRITE', 0.0)
+  with pytest.raises(errors.UserError, match='taken over'):
+    with _open(tmp_path) as first:
+      (first.path / '1').write_text('of the second')
+      other = first._lock.owner.replace(f'{os.getpid()}', '99')
+      (first.path / scratch.MARKER).write_text(other)
+      before = _snapshot(tmp_path)
+      first.remove()
+  assert _snapshot(tmp_path) == before
+
+
 def test_a_lock_whose_folder_goes_away(tmp_path):
   """A run that ends deletes the folder that another one has just seen."""
   first, second = _open(tmp_path), _open(tmp_path)
@@ -354,6 +369,8 @@ def test_in_a_bucket(tmp_path, monkeypatch, caplog):
     assert files.read_bytes(output, 'x') == b'new'
     with pytest.raises(errors.UserError, match='reads it'):
       files.check_output(output, [output])
+    with pytest.raises(errors.UserError, match='gs://bucket: it is a folder'):
+      files.check_output('gs://bucket')
     with pytest.raises(errors.UserError, match='cannot read .*gs://bucket/no'):
       files.read_bytes('gs://bucket/no', 'the weights')
     work = scratch.ScratchFolder(output, '.parts', r'\d+', 'output')

@@ -197,7 +197,9 @@ def call(
     with (
       contextlib.chdir(folder),
       contextlib.redirect_stderr(err),
-      contextlib.redirect_stdout(io.TextIOWrapper(io.BytesIO(), 'utf-8')),
+      contextlib.redirect_stdout(
+        io.TextIOWrapper(io.BytesIO(), 'utf-8', 'backslashreplace')
+      ),
       warnings.catch_warnings(),
       mock.patch.dict(os.environ, {'JAX_NUM_PROCESSES': '1'}),
     ):
@@ -237,6 +239,7 @@ def call(
   if not wrong and status == 2 and len(lines[0]) > 1100:
     wrong = 'a line too long'
   allowed = [str(folder / name) for name in outputs] if status == 0 else []
+  allowed += map(os.path.realpath, allowed.copy())  # Symlinks are followed.
   after = snapshot(folder)
   changed = [
     path

@@ -86,10 +86,13 @@ def _model():
 # Option -> values that it may not have.
 _SAMPLING = {
   'temperature': (*NO_NUMBER[:-1], 0, 0.0, -1, 1e-9, 1e9),
-  'top_k': (*NO_INTEGER, 0, -1),
+  'top_k': (*NO_INTEGER, 0, -1, 2**21),
   'top_p': (*NO_NUMBER[:-1], 0, -0.1, 1.01, 2),
   'seed': (*NO_INTEGER, None, -1, 2**32, 2**70),
-  'sampler': ('greedy', 3, decoding.Sample, len, lambda x: x, [], len),
+  'sampler': (
+    *('greedy', 3, decoding.Sample, len, lambda x: x, [], len),
+    *map(decoding.Sample, (len, lambda x: x[:3], lambda x: 'a')),
+  ),
   'prompt_lookup': (True, 8, 'yes', decoding.PromptLookup),
   'min_new_tokens': (*NO_INTEGER, None, -1, 33),
   'max_new_tokens': NO_SIZE,
@@ -138,6 +141,19 @@ def test_an_option_is_refused_by_its_name(model, method, name):
     message = str(e.value)
     assert name in message, (name, type(value), message)
     assert '\n' not in message and len(message) < 400
+
+
+def test_a_vocabulary_is_one(model):
+  class OfOthers:
+    def encode(self, text):
+      return [len(text)]
+
+    def decode(self, ids):
+      return str(ids)
+
+  for value in (None, 'spiece.model', type(model.vocabulary), OfOthers()):
+    with pytest.raises(errors.UserError, match='vocabulary must be'):
+      inference.PromptInDecoder(model.config, model.engine.params, value)
 
 
 @pytest.mark.parametrize('name', ['inputs', 'prompts', 'targets', 'choices'])
@@ -351,6 +367,34 @@ def test_what_compiles_long_is_said_once(capsys):
   with progress.announced('compiles', seconds=5):
     pass
   assert not capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+  'name, value',
+  [
+    ('newline', 3),
+    ('long_inputs', 'cut'),
+    ('feature_lengths', [1]),
+    ('feature_lengths', {'inputs': '64'}),
+  ],
+)
+def test_what_a_model_was_trained_on_is_checked(name, value):
+  with pytest.raises(errors.UserError, match=name):
+    inference.PromptInDecoder(
+      *animals.config_and_params(),
+      animals.vocabulary(),
+      {**animals.TASK, name: value},
+    )
+
+
+@pytest.mark.parametrize(
+  'name, value',
+  [('newline', 3), ('newline', '<n>'), ('long_inputs', 'cut')],
+)
+def test_attributes_are_checked(monkeypatch, model, name, value):
+  monkeypatch.setattr(model, name, value)
+  with pytest.raises(errors.UserError, match=name):
+    model.generate(['ant'], [['bee']])
 
 
 def test_a_model_says_what_it_is(model):

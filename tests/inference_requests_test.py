@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from toys import animals
 
+import pid_jax
 from pid_jax import decoding
 from pid_jax import inference
 from pid_jax import network
@@ -26,19 +27,18 @@ FIRST = ['mole', 'newt owl']
 CHOICES = [[FIRST, list(FIRST)], [FIRST], [None]]
 
 
-class CountingVocabulary:
+class CountingVocabulary(pid_jax.Vocabulary):
   """Counts which texts are encoded."""
 
   def __init__(self, vocabulary):
-    self._vocabulary = vocabulary
     self.encoded = collections.Counter()
-
-  def __getattr__(self, name):
-    return getattr(self._vocabulary, name)
+    super().__init__(
+      vocabulary.path, vocabulary.extra_ids, vocabulary.model_bytes
+    )
 
   def encode(self, text):
     self.encoded[text] += 1
-    return self._vocabulary.encode(text)
+    return super().encode(text)
 
 
 @pytest.fixture(scope='module', name='weights')

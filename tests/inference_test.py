@@ -225,31 +225,7 @@ def test_the_end_to_keep_may_be_chosen_on_loading(weights, tmp_path):
     load(long_inputs='keep_ends')
 
 
-@pytest.mark.parametrize(
-  'inputs, prompts, message',
-  [
-    ('ant', [['bee']], 'inputs must be a list of strings'),
-    (['ant', 'bee'], [['cat']], '2 inputs and 1 lists of prompts'),
-    (['ant'], [['bee'], 'cat'], '1 inputs and 2 lists of prompts'),
-    (['ant'], [[]], r'prompts\[0\] is empty'),
-    (['ant'], [['bee', ' ']], r'prompts\[0\]\[1\] is empty'),
-    (['ant', 3], [['bee']] * 2, r'inputs\[1\] must be a string; got 3 .int'),
-  ],
-)
-def test_bad_jobs(model, inputs, prompts, message):
-  with pytest.raises(errors.UserError, match=message):
-    model.generate(inputs, prompts)
-
-
-def test_bad_options(model):
-  with pytest.raises(
-    errors.UserError, match='max_new_tokens must be .* at least'
-  ):
-    model.generate(['ant'], [['bee']], 0)
-  with pytest.raises(
-    errors.UserError, match='batch_size must be .* at least 1'
-  ):
-    model.generate(['ant'], [['bee']], batch_size=0)
+def test_each_prompt_has_one_target(model):
   with pytest.raises(errors.UserError, match=r'prompts\[0\] holds 1 .* 2'):
     model.score(['ant'], [['bee']], [['cat', 'dog']])
 
@@ -268,18 +244,6 @@ def test_choices_are_answered_by_their_probabilities(model):
       probabilities[i][u], weights / weights.sum(), rtol=1e-3, atol=1e-6
     )
     assert answers[i][u] == own[int(np.argmax(log_probs))]
-
-
-@pytest.mark.parametrize(
-  'choices, message',
-  [
-    ([[[]]], r'choices\[0\]\[0\] is empty'),
-    ([], '1 inputs and 0 lists of choices'),
-  ],
-)
-def test_bad_choices(model, choices, message):
-  with pytest.raises(errors.UserError, match=message):
-    model.choose(['cat'], [['dog']], choices)
 
 
 def test_beams_are_those_of_each_prompt_alone(model):
@@ -307,10 +271,6 @@ def test_beams_are_those_of_each_prompt_alone(model):
     model.generate(
       inputs, prompts, beam_size=2, prompt_lookup=decoding.PromptLookup()
     )
-
-
-def test_nothing_is_answered_with_nothing(model):
-  assert model.generate([], []) == []
 
 
 def test_a_joint_model_has_no_prompts(weights):

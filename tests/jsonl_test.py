@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import gin
+import numpy as np
 import pytest
 import seqio
 import tensorflow as tf
@@ -172,6 +173,7 @@ _WRONG = [
     r'subtasks\[0\]: "answers" must be a list .* not a string',
   ),
   (_changed(['subtasks', 0, 'answers'], []), '"answers" .* an empty one'),
+  (_changed(['subtasks', 0, 'choices'], ['a', 'b', 'a']), '"choices" .*\'a\''),
   (_changed(['subtasks', 0, 'answers'], ['six', 6]), r'"answers\[1\]" must'),
   (
     _changed(['subtasks', 0, 'answers'], ['seven']),
@@ -273,6 +275,8 @@ def test_an_empty_input_is_eos_and_a_prompt_has_tokens(tmp_path):
   path.write_text(_changed(['inputs'], ''))
   vocabulary = bookings.VOCABULARY_FILE
   name = jsonl.register('jsonl_blank', train=path, vocabulary=vocabulary)
+  with pytest.raises(errors.UserError, match='--split.*: train'):
+    trainer.default_split(name)
   for suffix, inputs in (('', [1]), ('_joint', [1])):
     (row,) = seqio.TaskRegistry.get(name + suffix).get_dataset(shuffle=False)
     assert row['inputs'].numpy().tolist() == inputs
@@ -319,6 +323,19 @@ def test_predict_finds_mistakes_before_the_model_is_loaded(tmp_path):
         tmp_path / 'out.jsonl',
       )
     assert [p.name for p in tmp_path.iterdir()] == ['in.jsonl']
+
+
+def test_an_answer_that_is_no_choice_is_named_once(tmp_path, caplog):
+  path = tmp_path / 'x.jsonl'
+  lines = [
+    _changed(['subtasks', 0, 'choices'], choices)
+    for choices in ([GOOD['subtasks'][0]['target'], 'b'], ['b'], ['c', 'd'])
+  ]
+  path.write_text('\n'.join(lines))
+  jsonl.subtasks.read_examples(path)
+  assert len(caplog.messages) == 1
+  for part in ('no answer of 2 subtasks', '"choices"', 'line 2'):
+    assert part in caplog.messages[0]
 
 
 def test_registered_by_gin(tmp_path):
@@ -431,7 +448,9 @@ def test_a_task_without_targets_can_be_timed_but_not_trained_on(tmp_path):
     (dict(name='a b'), 'name must be of letters'),
     (dict(vocabulary=None), 'vocabulary must be the path'),
     (dict(extra_ids=-1), 'extra_ids must be a whole number'),
+    (dict(train=np.array(['a', 'b'])), 'must be a path'),
     (dict(metrics=[3]), 'a metric must be a string'),
+    (dict(metrics=[['rouge']]), 'a metric must be a string'),
     (dict(metrics=None), 'metrics must be a list'),
     (dict(metrics=['squad', 'squad']), 'metrics holds one twice'),
     (dict(empty_target=3), 'empty_target must be a string'),

@@ -12,6 +12,7 @@ import sys
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 from toys import buckets
@@ -25,6 +26,8 @@ from pid_jax import inference
 from pid_jax import viewer
 from pid_jax import vocabulary
 from pid_jax.checkpoints import native
+from pid_jax.inference import partial_results
+from pid_jax.inference import predict_file
 
 LINES = [
   {
@@ -215,6 +218,45 @@ def test_the_second_run_of_a_job_ends(model_dir, tmp_path):
   with pytest.raises(errors.UserError, match='no such model'):
     inference.answer_file(fail, questions, answers)
   assert sorted(os.listdir(tmp_path)) == names
+
+
+def test_what_answers_depend_on_is_what_a_job_is(model_dir):
+  model = checkpoints.open_checkpoint(model_dir)
+  read = lambda: {'vocabulary': model.read_vocabulary()}
+  names = [
+    predict_file.model_name(model, options)
+    for options in (
+      *({}, {'long_inputs': None}),
+      *(read(), read()),
+      {'long_inputs': 'keep_end'},
+      {'layout': 'pie'},
+    )
+  ]
+  assert names[0] == names[1] and names[2] == names[3]
+  assert len(set(names)) == 4
+
+
+def test_damaged_results_of_a_stopped_job_are_named(tmp_path):
+  found = partial_results.PartialResults(
+    tmp_path / 'out', seconds_between_writes=0.0
+  )
+  with found:
+    found.open({'model': 'x'})
+    found.add(0, (np.arange(3),))
+    (file,) = (tmp_path / 'out.parts').glob('*.npz')
+    content, named = file.read_bytes(), 0
+    for place in range(len(content)):
+      damaged = bytearray(content)
+      damaged[place] ^= 129
+      file.write_bytes(damaged)
+      try:
+        found.open({'model': 'x'})
+      except errors.UserError as e:
+        assert f'{file} is damaged' in str(e)
+        named += 1
+    assert named > len(content) / 2
+    found.remove()
+  assert not os.listdir(tmp_path)
 
 
 @pytest.fixture(name='small_disk')

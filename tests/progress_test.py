@@ -74,6 +74,15 @@ def test_terminal_gets_a_bar_that_ends_complete():
   assert 'predict' in last and '4/4' in last and 'loss 0.5' in last
 
 
+def test_lines_that_cannot_be_written_stop_nothing():
+  with open('/dev/full', 'wb', buffering=0) as full:
+    stream = io.TextIOWrapper(full, write_through=True)
+    with progress.Progress(1, label='train', stream=stream) as bar:
+      bar.update(1)
+    progress.write_line('error: no space', stream)
+    stream.detach()
+
+
 def test_unknown_total():
   stream = io.StringIO()
   with progress.Progress(None, label='read', stream=stream) as bar:

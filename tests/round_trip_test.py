@@ -63,7 +63,7 @@ def test_texts_of_all_layouts(task, layout):
 def test_training_warns_of_targets(task, caplog):
   cfg = trainer.DatasetConfig(task, {})
   with caplog.at_level(logging.WARNING, logger='pid_jax'):
-    setup.warn_of_rewritten_targets(cfg)
+    setup.warn_of_lost_text(cfg)
   assert len(caplog.messages) == 2
   assert "'{'" in caplog.text and "'kg/m\u00b2' as 'kg/m2'" in caplog.text
 

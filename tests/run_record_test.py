@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a run may change when it goes on, and what MODEL_DIR says of it."""
 
+import inspect
 import json
 import pathlib
 
@@ -10,7 +11,9 @@ from toys import training as toy
 
 from pid_jax import checkpoints
 from pid_jax import errors
+from pid_jax import partitioning
 from pid_jax import subtasks
+from pid_jax import trainer
 from pid_jax.trainer import optimizers
 from pid_jax.trainer import run_record
 from pid_jax.trainer import schedules
@@ -55,6 +58,10 @@ def _entries(folder: pathlib.Path) -> list[dict]:
       ['mlp_dim was 32, is now 64', 'num_heads'],
     ),
     (dict(train_dataset_cfg=('toy_pie', {})), ['toy_pie']),
+    (
+      dict(train_dataset_cfg=('toy', {'batch_size': 16}), total_steps=4),
+      ['batch_size was 8, is now 16'],
+    ),
     (
       dict(train_dataset_cfg=('toy', {'task_feature_lengths': 25})),
       ['inputs was 24, is now 25'],
@@ -129,18 +136,62 @@ def test_examples_that_changed_are_named(tmp_path):
     run_record.Record(tmp_path, settings)
 
 
+def test_settings_with_which_nothing_was_trained_do_not_count(tmp_path):
+  toy.copy_finished(tmp_path)
+  first = _entries(tmp_path)[0]['settings']
+  other = first | {'schedule.learning_rate': 1.0, 'total_steps': 9}
+  run_record.Record(tmp_path, other).append(2)  # Killed before a checkpoint.
+  assert len(_entries(tmp_path)) == 2
+  run_record.Record(tmp_path, first)  # Trained to its end with these.
+  third = first | {'schedule.learning_rate': 2.0, 'total_steps': 9}
+  run_record.Record(tmp_path, third).append(2)
+  assert [entry['settings'] for entry in _entries(tmp_path)] == [first, third]
+
+
+def test_another_batch_size_restarts_the_data(tmp_path):
+  toy.copy_finished(tmp_path)
+  cfg = trainer.CheckpointConfig(save_dataset=False)
+  larger = toy.dataset_config(batch_size=16)
+  toy.train(
+    tmp_path, total_steps=3, train_dataset_cfg=larger, checkpoint_cfg=cfg
+  )
+  last = _entries(tmp_path)[-1]
+  assert (last['first_step'], last['settings']['train.batch_size']) == (2, 16)
+
+
+def test_a_value_may_become_a_dictionary():
+  found = []
+  for multipliers in (None, {'relpos': 10.0}):
+    settings = run_record.settings(
+      {
+        **dict.fromkeys(inspect.signature(trainer.train).parameters),
+        'model': toy.t5_model(),
+        'train_dataset_cfg': toy.dataset_config(),
+        'optimizer': optimizers.adamw(1e-3, multipliers=multipliers),
+        'checkpoint_cfg': trainer.CheckpointConfig(),
+        'partitioner': partitioning.Partitioner(),
+      }
+    )
+    found.append(settings['optimizer.multipliers'])
+  assert found == [None, "{'relpos': 10.0}"]
+
+
 @pytest.mark.parametrize(
-  'new, steps, message',
+  'old, new, steps, message',
   [
-    (None, 3, None),  # Deleted since; it is read no more.
-    (None, 2, 'nothing would be trained'),
-    ('/other', 3, 'another run.*/from.*/other'),
+    ('gone', None, 3, None),  # Deleted or moved since; it is read no more.
+    ('gone', 'other', 3, None),
+    ('gone', None, 2, 'nothing would be trained'),
+    ('there', 'other', 3, 'another run.*there.*other'),
   ],
 )
-def test_the_checkpoint_that_a_run_began_with(tmp_path, new, steps, message):
+def test_the_checkpoint_that_a_run_began_with(
+  tmp_path, old, new, steps, message
+):
   toy.copy_finished(tmp_path)
+  (tmp_path / 'there').mkdir()
   entries = _entries(tmp_path)
-  entries[0]['settings']['initial_checkpoint_path'] = '/from'
+  entries[0]['settings']['initial_checkpoint_path'] = str(tmp_path / old)
   (tmp_path / 'training.json').write_text(json.dumps(entries))
   settings = entries[0]['settings'] | {
     'initial_checkpoint_path': new,
@@ -167,3 +218,14 @@ def test_fingerprint_is_that_of_content():
   ]
   assert len(set(known)) == len(known)
   assert fingerprint('a', 'b') == known[0]
+
+
+@pytest.mark.parametrize(
+  'name', ['config.json', 'vocabulary.model', 'config.gin', 'training.json']
+)
+def test_files_of_others_are_not_replaced(tmp_path, name):
+  (tmp_path / name).write_text('mine')
+  with pytest.raises(errors.UserError, match=f'{name} is not from a run'):
+    toy.train(tmp_path, total_steps=1)
+  assert [p.name for p in tmp_path.iterdir()] == [name]
+  assert (tmp_path / name).read_text() == 'mine'

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from pid_jax import decoding
-from pid_jax import errors
 
 
 def _logits(seed, size=23, ties=False):
@@ -59,6 +58,7 @@ def test_equals_are_kept_together():
   logits = jnp.array([-jnp.inf, 2.0, 1.0, 1.0, 0.0])
   assert _kept(decoding.TopK(2)(logits)) == {1, 2, 3}
   assert _kept(decoding.TopP(0.6)(logits)) == {1, 2, 3}
+  assert _kept(decoding.TopP(1e-300)(logits)) == {1}  # 0 in float32.
 
 
 def test_greedy_takes_the_first_of_equals():
@@ -111,18 +111,3 @@ def test_samplers_are_values():
   assert make() == make() and hash(make()) == hash(make())
   assert make() != decoding.Sample(decoding.TopK(4))
   assert decoding.Greedy() == decoding.Greedy()
-
-
-@pytest.mark.parametrize(
-  'make, message',
-  [
-    (lambda: decoding.TopK(0), 'top_k must be .* at least 1 .*; got 0'),
-    (lambda: decoding.TopP(0.0), 'top_p must be .* above 0 .*got 0.0'),
-    (lambda: decoding.TopP(1.5), 'top_p must be .* at most 1; got 1.5'),
-    (lambda: decoding.Temperature(0.0), r'got 0.0. Greedy.*Greedy\(\)'),
-    (lambda: decoding.Temperature(float('nan')), 'got nan'),
-  ],
-)
-def test_bad_settings_are_refused(make, message):
-  with pytest.raises(errors.UserError, match=message):
-    make()

@@ -251,7 +251,7 @@ BAD = {
   ),
   'half a character': (
     inference.Request('ant', ['bee \ud800']),
-    r"prompts\[0\] holds '.ud800', half of a surrogate pair",
+    r'prompts\[0\] holds half of a surrogate pair',
   ),
   'numbers': (inference.Request('ant', [3]), r'prompts\[0\] must be a string'),
   'missing': (inference.Request(float('nan'), ['ant']), r'nan .float.*drop'),
@@ -435,19 +435,6 @@ def test_long_inputs_are_cut_and_marked(model):
   )
   assert cut.outputs == whole.outputs
   assert cut.truncated and not whole.truncated
-
-
-@pytest.mark.parametrize(
-  'options, message',
-  [
-    ({'batch_size': 8, 'num_slots': 4}, 'num_slots must be at least'),
-    ({'num_rows': 0}, 'num_rows must be a whole number, at least 1'),
-    ({'max_new_tokens': 0}, 'max_new_tokens must be .* at least 1'),
-  ],
-)
-def test_numbers_that_cannot_be(model, options, message):
-  with pytest.raises(errors.UserError, match=message):
-    model.stream([], **options)
 
 
 def test_the_longest_input_must_be_known(weights):

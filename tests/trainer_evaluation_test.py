@@ -353,7 +353,9 @@ def test_evaluate_finds_the_configuration_in_a_bucket(tmp_path, monkeypatch):
   folder.mkdir(parents=True)
   toy.copy_finished(folder)
   (folder / 'checkpoints' / '2' / 'commit_success.txt').touch()
-  (folder / 'config.gin').write_text('TEXT = "there"')
+  (folder / 'config.gin').write_text('TEXT = "before"')
+  for step, text in ((9, 'earlier'), (10, 'there')):  # It went on, twice.
+    (folder / f'config-{step}.gin').write_text(f'TEXT = "{text}"')
   args = cli.parse_flags(
     ['--model_dir=gs://bucket/model/'],
     evaluate.__doc__,
@@ -378,5 +380,5 @@ def test_evaluate_finds_the_configuration_in_a_bucket(tmp_path, monkeypatch):
         evaluate.main(args)
   finally:
     gin.clear_config()
-  assert args.gin_file == ['gs://bucket/model/config.gin']
+  assert args.gin_file == ['gs://bucket/model/config-10.gin']
   assert read == ['there']

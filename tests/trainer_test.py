@@ -365,6 +365,28 @@ def test_state_of_each_optimizer_comes_back(tmp_path, name, ema):
     assert_equal(restorer.restore(shapes)[0], state)
 
 
+def test_best_of_steps_that_were_evaluated_otherwise(tmp_path):
+  optimizer, partitioner = (
+    optimizers.adafactor(1e-2),
+    partitioning.Partitioner(),
+  )
+  shapes = step_lib.abstract_state(
+    toy.t5_model(), optimizer, partitioner, ema=False
+  )
+  state = jax.tree.map(lambda leaf: np.ones(leaf.shape, leaf.dtype), shapes)
+  for metric, values in (
+    ('toy/a', {1: 1.0, 2: float('nan'), 3: 0.5}),
+    ('toy/b', {4: 9.0, 5: 2.0, 6: 3.0}),
+  ):
+    cfg = trainer.CheckpointConfig(
+      keep=1, best_metric=metric, best_mode='min', keep_best=1
+    )
+    with checkpointer.Checkpointer(tmp_path, cfg) as saver:
+      for step, value in values.items():
+        saver.save(step, state, None, {metric: value})
+  assert checkpoints.steps(tmp_path) == [5, 6]
+
+
 def test_refuses_another_optimizer_without_a_record(tmp_path):
   toy.copy_finished(tmp_path)
   (tmp_path / 'training.json').unlink()

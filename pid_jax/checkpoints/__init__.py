@@ -25,6 +25,7 @@ from pid_jax.checkpoints.native import CHECKPOINTS
 from pid_jax.checkpoints.native import CONFIG_FILE
 from pid_jax.checkpoints.native import PARAMS
 from pid_jax.checkpoints.native import VOCABULARY_FILE
+from pid_jax.checkpoints.native import check_own
 from pid_jax.checkpoints.native import check_saved
 from pid_jax.checkpoints.native import checkpoints_path
 from pid_jax.checkpoints.native import read_config

@@ -82,6 +82,10 @@ def open_checkpoint(
     UserError: no such checkpoint, of no known format, or damaged.
   """
   path = files.path(path, 'the checkpoint')
+  if isinstance(step, str):
+    checks.one_of('step', step, ('best', 'last'))
+  elif step is not None:
+    step = checks.integer('step', step, 0, native.MAX_STEP)
   with files.explained(f'cannot read {path}'):
     if not path.is_dir():
       is_file = path.exists()
@@ -155,12 +159,7 @@ def choose_vocabulary(
     vocabulary_lib.check_same_ids(
       own, given, f'the vocabulary {given}', remedy, texts
     )
-  if given.size > model.config.vocab_size:
-    raise errors.UserError(
-      f'the vocabulary {given} has {given.size:,} ids, and the model in '
-      f'{model.path} embeds {model.config.vocab_size:,}: give it its own, or '
-      'fewer extra_ids.'
-    )
+  with_num_tokens(model.config, given)  # Checks its size.
   return given
 
 
@@ -351,15 +350,17 @@ def with_num_tokens(
   Raises:
     UserError: the vocabulary has more ids than the model embeds.
   """
-  if vocabulary is None or config.num_tokens < config.vocab_size:
+  if vocabulary is None:
     return config
   if vocabulary.size > config.vocab_size:
     raise errors.UserError(
-      f'The vocabulary {getattr(vocabulary, "path", "of bytes")} has '
-      f'{vocabulary.size} ids, {vocabulary.extra_ids} of them sentinels '
-      f'(extra_ids), but the model embeds {config.vocab_size}: it belongs to '
-      'another model, or has fewer sentinels.'
+      f'The vocabulary {vocabulary} has {vocabulary.size:,} ids, '
+      f'{vocabulary.extra_ids} of them sentinels (extra_ids), but the model '
+      f'embeds {config.vocab_size:,}: it belongs to another model, or has '
+      'fewer sentinels.'
     )
+  if config.num_tokens < config.vocab_size:
+    return config
   return dataclasses.replace(config, num_tokens=vocabulary.size)
 
 

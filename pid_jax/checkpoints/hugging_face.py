@@ -300,10 +300,7 @@ def _choose_head(
 
 def _read_extra(extra: Any) -> dict[str, Any]:
   """Checks what `write_config` adds for pid_jax: 'step', 'task', 'model'."""
-  if not isinstance(extra, Mapping):
-    raise errors.UserError(
-      f'pid_jax must be an object; got {checks.shown(extra)}.'
-    )
+  checks.mapping('pid_jax', extra)
   known = {'step': 0, 'task': {}, 'model': None}
   for name in extra:
     if name not in known:

@@ -17,9 +17,9 @@ MODEL_DIR of a model in another format.
 """
 
 from collections.abc import Mapping
+from collections.abc import Sequence
 import json
 import math
-import os
 import re
 from typing import Any
 import zlib
@@ -284,15 +284,15 @@ def _check_description(description: Mapping[str, Any]) -> None:
       raise errors.unknown('field', name, [*_FIELDS, _CHECKSUM])
   config_lib.T5Config.from_dict(description.get('model'))
   check_task(description.get('task'))
-  selection = _object('selection', description.get('selection') or {})
+  selection = checks.mapping('selection', description.get('selection') or {})
   if selection:
     checks.string('selection.metric', selection.get('metric'))
     checks.one_of('selection.mode', selection.get('mode'), ('max', 'min'))
-  entry = _object('vocabulary', description.get('vocabulary') or {})
+  entry = checks.mapping('vocabulary', description.get('vocabulary') or {})
   if not entry:
     return
   checks.integer(
-    'vocabulary.extra_ids', entry.get('extra_ids'), 0, config_lib.MAX_DIM
+    'vocabulary.extra_ids', entry.get('extra_ids'), 0, checks.MOST_EXTRA_IDS
   )
   if entry.get('kind') == 'bytes':
     name = 'vocabulary.sentinels_in_text'
@@ -309,26 +309,20 @@ def check_task(task: Any) -> Mapping[str, Any]:
   Raises:
     UserError: a field is not of its type.
   """
-  task = _object('task', task)
+  task = checks.mapping('task', task)
   for name in ('name', 'layout', 'long_inputs', 'newline'):
     if name in task:
       checks.string(f'task.{name}', task[name])
   if 'long_inputs' in task:
     ways = examples.LONG_INPUTS
     checks.one_of('task.long_inputs', task['long_inputs'], ways)
-  lengths = _object('task.feature_lengths', task.get('feature_lengths', {}))
+  lengths = checks.mapping(
+    'task.feature_lengths', task.get('feature_lengths', {})
+  )
   for name, length in lengths.items():
     label = f'task.feature_lengths.{name}'
     checks.integer(label, length, 1, config_lib.MAX_DIM)
   return task
-
-
-def _object(name: str, value: Any) -> Mapping[str, Any]:
-  if not isinstance(value, Mapping):
-    raise errors.UserError(
-      f'{name} must be an object; got {checks.shown(value)}.'
-    )
-  return value
 
 
 def _checksum(description: Mapping[str, Any]) -> str:
@@ -341,6 +335,10 @@ def read_vocabulary(
 ) -> vocabulary_lib.AnyVocabulary | None:
   """Reads the vocabulary that config.json names; None: it names none.
 
+  Args:
+    model_dir: local, or gs://.
+    description: from `read_config`, which has checked it.
+
   Raises:
     UserError: it is not there, or is another one.
   """
@@ -351,14 +349,8 @@ def read_vocabulary(
     return vocabulary_lib.ByteVocabulary(
       entry['extra_ids'], sentinels_in_text=entry['sentinels_in_text']
     )
-  file = entry['file']
-  if not isinstance(file, str) or file != os.path.basename(file) or not file:
-    raise errors.UserError(
-      f'{model_dir}/{CONFIG_FILE}: the file of the vocabulary must be the name '
-      f'of a file beside it; got {checks.shown(file)}.'
-    )
   vocabulary = vocabulary_lib.Vocabulary(
-    files.path(model_dir) / file, extra_ids=entry['extra_ids']
+    files.path(model_dir) / entry['file'], extra_ids=entry['extra_ids']
   )
   if vocabulary.sha256 != entry['sha256']:
     raise errors.UserError(
@@ -388,7 +380,7 @@ def write_config(
 
   Raises:
     UserError: the directory belongs to a model of another shape, vocabulary or
-      task.
+      task, or its config.json to another program.
   """
   model_dir = files.path(model_dir, 'MODEL_DIR')
   with files.explained(f'cannot write to MODEL_DIR {model_dir}'):
@@ -414,11 +406,41 @@ def write_config(
       # What the weights were trained with stays.
       description['vocabulary'], vocabulary = old['vocabulary'], None
     _check_same_run(model_dir, old, description)
-  if isinstance(vocabulary, vocabulary_lib.Vocabulary):
-    files.write(model_dir / VOCABULARY_FILE, vocabulary.model_bytes)
+  else:
+    check_own(model_dir)
   description[_CHECKSUM] = _checksum(description)
   text = json.dumps(description, indent=2) + '\n'
+  # First, since it shows whose the other files are.
   files.write(model_dir / CONFIG_FILE, text.encode())
+  if isinstance(vocabulary, vocabulary_lib.Vocabulary):
+    files.write(model_dir / VOCABULARY_FILE, vocabulary.model_bytes)
+
+
+def check_own(model_dir: epath.PathLike, others: Sequence[str] = ()) -> None:
+  """Checks that training in a folder replaces no file that is not a run's.
+
+  Args:
+    model_dir: need not exist.
+    others: names of files that a run writes besides those of `write_config`.
+
+  Raises:
+    UserError: it holds no configuration of a run, but a file of such a name.
+  """
+  folder = files.path(model_dir, 'MODEL_DIR')
+  config = folder / CONFIG_FILE
+  with files.explained(f'cannot read MODEL_DIR {folder}'):
+    if config.exists():
+      try:
+        if 'model' in strict_json.read_object(config, 'the configuration'):
+          return
+      except errors.UserError:
+        pass  # It is none of ours.
+    for name in (CONFIG_FILE, VOCABULARY_FILE, *others):
+      if (folder / name).exists():
+        raise errors.UserError(
+          f'{folder / name} is not from a run of pid_jax and stays as it is: '
+          'choose another MODEL_DIR'
+        )
 
 
 def _has_same_ids(model_dir, old, new, vocabulary) -> bool:
@@ -445,7 +467,7 @@ def _check_same_run(model_dir, old, new):
     for name, value in old['model'].items()
     if name not in _FREE_FIELDS and new['model'].get(name) != value
   ]
-  if old['vocabulary'] != new['vocabulary']:
+  if old.get('vocabulary') != new['vocabulary']:
     faults.append('the vocabulary is another one')
   for name, was in old['task'].items():  # Of a converted model, not all.
     now = new['task'].get(name)

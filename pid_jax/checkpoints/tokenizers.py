@@ -80,8 +80,9 @@ def read(
     None if the folder has no tokenizer.
 
   Raises:
-    InexactTokenizerError: there is one, but it cannot be converted exactly.
-    UserError: a file is damaged, or has more ids than the model embeds.
+    InexactTokenizerError: there is one, but it cannot be converted exactly, or
+      its files are not there.
+    UserError: a file is damaged.
   """
   folder = epath.Path(folder)
   config, content, added = (
@@ -122,7 +123,6 @@ def read(
       extra_ids = len(sentinels) or 100  # The default.
       if _is_one_token('<extra_id_0>', plain):
         extra_ids = 0  # mT5's model has sentinels among its pieces.
-    _check_size(plain.size + extra_ids, vocab_size, folder)
     found = vocabulary_lib.Vocabulary(plain.path, extra_ids)
     fault = export_fault(found)
     if fault:
@@ -133,11 +133,11 @@ def read(
         fault,
       )
   else:
-    raise errors.UserError(
+    raise InexactTokenizerError(
       f'{folder} has a {CONFIG_FILE} (of {kind:.40}), but neither '
-      f'{SENTENCEPIECE_FILE} nor {JSON_FILE}.'
+      f'{SENTENCEPIECE_FILE} nor {JSON_FILE}: download one of these, or give '
+      'the SentencePiece model (--vocabulary).'
     )
-  _check_size(found.size, vocab_size, folder)
   _check_tokens(folder, config, tokens, found)
   return found
 
@@ -235,19 +235,17 @@ def from_json(content: Mapping[str, Any], where: str) -> tuple[bytes, int]:
       not.
     UserError: the content is not that of a tokenizer.json.
   """
-  table, collapses, fault = _normalizer(content.get('normalizer'))
-  if fault:
-    raise _inexact(where, 'normalizer', fault)
-  fault = _pre_tokenizer_fault(content.get('pre_tokenizer'), collapses)
-  if fault:
-    raise _inexact(where, 'pre_tokenizer', fault)
-  if fault := _post_processor_fault(content.get('post_processor')):
-    raise _inexact(where, 'post_processor', fault)
-  if fault := _decoder_fault(content.get('decoder')):
-    raise _inexact(where, 'decoder', fault)
-  model = content.get('model')
-  if not isinstance(model, Mapping):
-    raise errors.UserError(f'{where}: model must be an object.')
+  part = content.get
+  table, collapses, first_fault = _normalizer(part('normalizer'))
+  for name, fault in (
+    ('normalizer', first_fault),
+    ('pre_tokenizer', _pre_tokenizer_fault(part('pre_tokenizer'), collapses)),
+    ('post_processor', _post_processor_fault(part('post_processor'))),
+    ('decoder', _decoder_fault(part('decoder'))),
+  ):
+    if fault:
+      raise _inexact(where, name, fault)
+  model = checks.mapping(f'{where}: model', content.get('model'))
   # Old files do not name the type.
   kind = _kind(model if 'type' in model else {'type': 'Unigram'})
   if kind != 'Unigram':
@@ -372,14 +370,6 @@ def _check_tokens(
       )
 
 
-def _check_size(size: int, vocab_size: int, folder: epath.Path) -> None:
-  if size > vocab_size:
-    raise errors.UserError(
-      f'The tokenizer in {folder} has {size} ids, but the model embeds only '
-      f'{vocab_size}.'
-    )
-
-
 def _is_one_token(text: str, vocabulary: vocabulary_lib.AnyVocabulary) -> bool:
   ids = vocabulary.encode(text)
   return len(ids) == 1 and ids != [vocabulary.unk_id]
@@ -396,20 +386,17 @@ def _config_tokens(
   config: Mapping[str, Any], where: str
 ) -> Iterator[tuple[str, int | None]]:
   """Yields (token, id or None) of tokenizer_config.json."""
-  decoder = config.get('added_tokens_decoder') or {}
-  if not isinstance(decoder, Mapping):
-    raise _malformed(f'{where} added_tokens_decoder', decoder, 'an object')
+  name = f'{where} added_tokens_decoder'
+  decoder = checks.mapping(name, config.get('added_tokens_decoder') or {})
   for key, token in decoder.items():
     if not re.fullmatch(r'\d{1,9}', key):
-      raise _malformed(f'{where} a key of added_tokens_decoder', key, 'an id')
-    yield _token(token, f'{where} added_tokens_decoder.{key}'), int(key)
+      raise errors.UserError(f'{name}: {checks.shown(key)} is no id.')
+    yield _token(token, f'{name}.{key}'), int(key)
   for name in _TOKEN_LISTS:
     tokens = config.get(name) or ()
     if isinstance(tokens, Mapping):  # Name -> token.
       tokens = tuple(tokens.values())
-    if isinstance(tokens, str) or not isinstance(tokens, Sequence):
-      raise _malformed(f'{where} {name}', tokens, 'a list')
-    for token in tokens:
+    for token in checks.sequence(f'{where} {name}', tokens):
       yield _token(token, f'{where} {name}'), None
 
 
@@ -425,14 +412,12 @@ def _json_tokens(
   content: Mapping[str, Any], where: str
 ) -> Iterator[tuple[str, int | None]]:
   """Yields (token, id or None) of tokenizer.json."""
-  tokens = content.get('added_tokens') or ()
-  if isinstance(tokens, str) or not isinstance(tokens, Sequence):
-    raise _malformed(f'{where} added_tokens', tokens, 'a list')
-  for token in tokens:
-    text = _token(token, f'{where} added_tokens')
+  name = f'{where} added_tokens'
+  for token in checks.sequence(name, content.get('added_tokens') or ()):
+    text = _token(token, name)
     i = token.get('id') if isinstance(token, Mapping) else None
     if i is not None:
-      checks.integer(f'{where} added_tokens: id of {text!r:.40}', i, 0)
+      checks.integer(f'{name}: id of {text!r:.40}', i, 0)
     yield text, i
 
 
@@ -468,28 +453,30 @@ def _normalizer(normalizer: Any) -> tuple[bytes, bool, str]:
     return b'', False, fault
   if kinds[0] != 'Precompiled':
     return b'', False, f'{kinds[0]} is before Precompiled'
-  # The order counts: Strip does not remove what Replace writes.
-  rest = steps[1:]
-  strips = bool(rest) and (
-    rest[0].get('type') == 'Strip' and rest[0].get('strip_right') is True
-  )
-  collapses = strips and len(rest) == 2 and _collapses_spaces(rest[1])
-  if len(rest) > strips + collapses:
-    return b'', False, f'{kinds[1 + strips]} is not as in a tokenizer of T5'
+  collapses = False
+  match steps[
+    1:
+  ]:  # The order counts: Strip does not remove what Replace writes.
+    case [] | [{'type': 'Strip', 'strip_right': True}]:
+      pass
+    case [
+      {'type': 'Strip', 'strip_right': True},
+      {
+        'type': 'Replace',
+        'pattern': {'Regex': ' {2,}'},
+        'content': ' ' | vocabulary_lib.SPACE,
+      },
+    ]:
+      collapses = True
+    case _:
+      names = ' and '.join(kinds[1:8])
+      return b'', False, f'{names} after Precompiled: not as in one of T5'
   try:
     table = base64.b64decode(steps[0]['precompiled_charsmap'], validate=True)
   except (KeyError, TypeError, ValueError, binascii.Error):
     table = b''
   fault = '' if table else 'its precompiled_charsmap is not Base64'
   return table, collapses, fault
-
-
-def _collapses_spaces(step: Mapping[str, Any]) -> bool:
-  return (
-    step.get('type') == 'Replace'
-    and step.get('pattern') == {'Regex': ' {2,}'}
-    and step.get('content') in (' ', _SPACE)
-  )
 
 
 def _pre_tokenizer_fault(pre_tokenizer: Any, collapses: bool) -> str:
@@ -521,52 +508,51 @@ def _pre_tokenizer_fault(pre_tokenizer: Any, collapses: bool) -> str:
 
 def _post_processor_fault(processor: Any) -> str:
   """Says how a text ends otherwise than in </s>, or ''."""
-  try:
-    (text, end) = processor['single']
-    if (
-      processor['type'] == 'TemplateProcessing'
-      and text['Sequence']['id'] == 'A'
-      and end['SpecialToken']['id'] == _SPECIAL[1]
-      and processor['special_tokens'][_SPECIAL[1]]['ids'] == [1]
-    ):
+  match processor:
+    case {
+      'type': 'TemplateProcessing',
+      'single': [{'Sequence': {'id': 'A'}}, {'SpecialToken': {'id': '</s>'}}],
+      'special_tokens': {'</s>': {'ids': [1]}},
+    }:
       return ''
-  except (KeyError, TypeError, ValueError):
-    pass
-  return f'it does not put {_SPECIAL[1]} alone behind a text'
+  return 'it does not put </s> alone behind a text'
 
 
 def _decoder_fault(decoder: Any) -> str:
   """Says what is no decoder of SentencePiece's pieces, or ''."""
   for step in _steps(decoder, 'decoders'):
-    kind = _kind(step)
-    is_space = step.get('replacement') == _SPACE or (
-      step.get('pattern') == {'String': _SPACE} and step.get('content') == ' '
-    )
-    if not (
-      (kind in ('Metaspace', 'Replace') and is_space)
-      or kind == 'Fuse'
-      or (kind == 'Strip' and step.get('content') == ' ')
-    ):
-      return f'it is {kind}'
+    match step:
+      case (
+        {'type': 'Metaspace', 'replacement': vocabulary_lib.SPACE}
+        | {
+          'type': 'Replace',
+          'pattern': {'String': vocabulary_lib.SPACE},
+          'content': ' ',
+        }
+        | {'type': 'Fuse'}
+        | {'type': 'Strip', 'content': ' '}
+      ):
+        continue
+    return f'it is {_kind(step)}'
   return ''
 
 
 def _vocab(vocab: Any, where: str) -> list[tuple[str, float]]:
   """Checks the pieces of a Unigram model."""
-  if not isinstance(vocab, list) or len(vocab) < len(_SPECIAL):
-    raise _malformed(f'{where}: model.vocab', vocab, 'a list of pieces')
-  for i, entry in enumerate(vocab):
-    if not (
-      isinstance(entry, list)
-      and len(entry) == 2
-      and isinstance(entry[0], str)
-      and isinstance(entry[1], int | float)
-      and not isinstance(entry[1], bool)
-    ):
-      raise _malformed(
-        f'{where}: model.vocab[{i}]', entry, 'a piece and its score'
-      )
-  return [(piece, float(score)) for piece, score in vocab]
+  name = f'{where}: model.vocab'
+  pieces = []
+  for i, entry in enumerate(checks.sequence(name, vocab, 'a list of pieces')):
+    match entry:
+      case [str(piece), int(score) | float(score)] if not isinstance(
+        score, bool
+      ):
+        pieces.append((piece, float(score)))
+      case _:
+        raise errors.UserError(
+          f'{name}[{i}] must be a piece and its score; got '
+          f'{checks.shown(entry)}.'
+        )
+  return pieces
 
 
 def _inexact(
@@ -575,12 +561,6 @@ def _inexact(
   return InexactTokenizerError(
     f'{where} cannot be read exactly: {component}: {fault}. Give a '
     'SentencePiece model that encodes texts as it does (--vocabulary).'
-  )
-
-
-def _malformed(name: str, value: Any, allowed: str) -> errors.UserError:
-  return errors.UserError(
-    f'{name} must be {allowed}; got {checks.shown(value)}.'
   )
 
 

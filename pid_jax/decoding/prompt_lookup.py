@@ -39,7 +39,7 @@ _MOST = {
   'max_draft_tokens': 1 << 10,
   'min_ngram': 64,
   'max_ngram': 64,
-  'tokens_per_step': 1 << 20,
+  'tokens_per_step': checks.MOST_TOKENS,
 }
 
 

@@ -102,7 +102,9 @@ class Sample:
   ) -> Int32[Array, '']:
     """See `Sampler`."""
     for f in self.filters:
-      logits = f(logits)
+      shape, logits = logits.shape, f(logits)
+      if logits.shape != shape:
+        raise errors.UserError(f'{f} does not keep the shape of the logits.')
     # The Gumbel trick of jax.random.categorical, with a faster argmax.
     noise = jax.random.gumbel(rng, logits.shape, logits.dtype)
     return _argmax(logits + noise)
@@ -122,11 +124,11 @@ class Temperature:
   temperature: float
 
   def __post_init__(self):
-    # Beyond these, logits overflow or vanish in float32.
-    value = checks.number('temperature', self.temperature, 0, 1e6)
-    if value < 1e-6:
+    least, most = checks.TEMPERATURES
+    value = checks.number('temperature', self.temperature, 0, most)
+    if value < least:
       raise errors.UserError(
-        f'temperature must be at least 1e-06; got {self.temperature}. Greedy '
+        f'temperature must be at least {least}; got {self.temperature}. Greedy '
         'decoding is the sampler Greedy(), the default.'
       )
     object.__setattr__(self, 'temperature', value)
@@ -141,7 +143,7 @@ class TopK:
   """Keeps the k likeliest tokens, and all as likely as the last of them.
 
   Attributes:
-    k: at least 1 (and below 2^31); more than there are tokens keeps all.
+    k: from 1 to 2^20; more than there are tokens keeps all.
 
   Raises:
     UserError: k is no whole number, or out of range.
@@ -150,7 +152,9 @@ class TopK:
   k: int
 
   def __post_init__(self):
-    object.__setattr__(self, 'k', checks.integer('top_k', self.k, 1, 2**31 - 1))
+    object.__setattr__(
+      self, 'k', checks.integer('top_k', self.k, 1, checks.MOST_TOKENS)
+    )
 
   def __call__(self, logits: Float32[Array, ' V']) -> Float32[Array, ' V']:
     """See `Filter`."""
@@ -183,7 +187,9 @@ class TopP:
     falling = jnp.sort(logits, descending=True)
     probabilities = jax.nn.softmax(falling)
     before = jnp.cumsum(probabilities) - probabilities
-    least = jnp.min(jnp.where(before < self.p, falling, jnp.inf))
+    # The likeliest is kept also where p is too small for float32.
+    kept = jnp.where(before < self.p, falling, jnp.inf)
+    least = jnp.min(kept, initial=falling[0])
     return jnp.where(logits >= least, logits, -jnp.inf)
 
 

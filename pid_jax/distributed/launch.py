@@ -22,7 +22,6 @@ _ENVIRONMENT = {  # JAX itself reads the first only.
   'num_processes': 'JAX_NUM_PROCESSES',
   'process_id': 'JAX_PROCESS_ID',
 }
-_MOST_PROCESSES = 1 << 20
 _MOST_SECONDS = 10 * 24 * 3600
 
 # Flags that may differ between the processes of a run.
@@ -48,13 +47,13 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
   )
   add(
     '--num_processes',
-    type=flag_types.integer(1, _MOST_PROCESSES),
+    type=flag_types.integer(1, checks.MOST_DEVICES),
     metavar='N',
     help='in all; or $JAX_NUM_PROCESSES; 1: run alone, whatever the cluster',
   )
   add(
     '--process_id',
-    type=flag_types.integer(0, _MOST_PROCESSES),
+    type=flag_types.integer(0, checks.MOST_DEVICES),
     metavar='I',
     help='of this one, from 0; or $JAX_PROCESS_ID',
   )
@@ -97,8 +96,10 @@ def initialize(
   if given['num_processes'] == 1 or (not is_asked and _is_alone_in_cluster()):
     return
   address = given['coordinator_address']
-  if address is not None and not re.fullmatch(r'.+:\d+', address):
-    raise errors.UserError(f'--coordinator_address={address} is not HOST:PORT')
+  if address is not None and not re.fullmatch(r'.+:[0-9]{1,5}', address):
+    raise errors.UserError(
+      f'--coordinator_address is {checks.shown(address)}, not HOST:PORT'
+    )
   import jax
 
   if not stops_on_preemption:

@@ -1,6 +1,6 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""One run at a time in a MODEL_DIR.
+"""One run at a time in a MODEL_DIR, or another folder of results.
 
 Two runs would delete each other's checkpoints. Of the processes of a run, the
 first has the lock, and all look whether they see its MODEL_DIR.
@@ -16,35 +16,41 @@ from pid_jax import files
 from pid_jax import locks
 from pid_jax.distributed import coordination
 
-_FILE = 'run.lock'
+FILE = 'run.lock'
 
 
 class RunLock(locks.Lock):
-  """A context in which no other run may use a MODEL_DIR, see `locks.Lock`."""
+  """A context in which no other run may use a folder, see `locks.Lock`."""
 
-  def __init__(self, model_dir: epath.PathLike, enabled: bool = True):
+  def __init__(
+    self,
+    folder: epath.PathLike,
+    name: str = 'MODEL_DIR',
+    *,
+    enabled: bool = True,
+  ):
     """Acquires nothing yet.
 
     Args:
-      model_dir: local, or gs://.
+      folder: local, or gs://.
+      name: of its setting, for messages.
       enabled: False in all processes but the first.
     """
-    self._model_dir = epath.Path(model_dir)
-    super().__init__(
-      self._model_dir / _FILE, str(model_dir), 'MODEL_DIR', enabled=enabled
-    )
+    self._folder = epath.Path(folder)
+    self._name = name
+    super().__init__(self._folder / FILE, str(folder), name, enabled=enabled)
 
   def check(self) -> None:
     """Raises UserError if the run cannot have the folder; creates nothing."""
     if self._enabled:
-      files.check_folder(self._model_dir, 'MODEL_DIR')
+      files.check_folder(self._folder, self._name)
     super().check()
 
   def acquire(self) -> None:
-    """Makes the MODEL_DIR, and takes the lock."""
+    """Makes the folder, and takes the lock; raises UserError as `check`."""
     if self._enabled:
-      with files.explained(f'cannot write to MODEL_DIR {self._model_dir}'):
-        self._model_dir.mkdir(parents=True, exist_ok=True)
+      with files.explained(f'cannot write to {self._name} {self._folder}'):
+        self._folder.mkdir(parents=True, exist_ok=True)
     super().acquire()
 
   def check_shared(self, seconds: float = 60.0) -> None:
@@ -61,7 +67,7 @@ class RunLock(locks.Lock):
     while self.read_owner() != owner:
       if time.monotonic() > end:
         raise errors.UserError(
-          f'{self._model_dir} is not the same on host {socket.gethostname()} '
+          f'{self._folder} is not the same on host {socket.gethostname()} '
           'as on that of process 0: MODEL_DIR must be on a file system that '
           'all hosts share, or in a bucket.'
         )

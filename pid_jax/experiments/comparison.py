@@ -31,6 +31,7 @@ from pid_jax import compilation
 from pid_jax import errors
 from pid_jax import strict_json
 from pid_jax import trainer
+from pid_jax.distributed import run_lock
 from pid_jax.experiments import answering
 from pid_jax.experiments import costs
 from pid_jax.experiments import matched_batches
@@ -83,11 +84,11 @@ class Settings:
     if self.equal not in EQUAL:
       raise errors.unknown('kind of equality', self.equal, EQUAL)
     checks.integer('seeds', self.num_seeds, 1, 1000)
-    if not isinstance(self.granularities, Mapping):
-      raise errors.UserError(
-        'granularities must be a dictionary from task to feature lengths; got '
-        f'{checks.shown(self.granularities)}.'
-      )
+    checks.mapping(
+      'granularities',
+      self.granularities,
+      'a dictionary from task to feature lengths',
+    )
     for task, lengths in self.granularities.items():
       data.DatasetConfig(task, lengths)  # Checks them.
 
@@ -298,7 +299,7 @@ class _State:
       return
     try:
       folder.mkdir(parents=True, exist_ok=True)
-      is_empty = all(p.name == output_lib.LOCK for p in folder.iterdir())
+      is_empty = all(p.name == run_lock.FILE for p in folder.iterdir())
     except OSError as e:
       raise errors.UserError(f'cannot write to {folder}: {e.strerror}') from e
     if not is_empty:

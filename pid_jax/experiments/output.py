@@ -13,9 +13,8 @@ from typing import Any
 from etils import epath
 
 from pid_jax import files
-from pid_jax import locks
+from pid_jax.distributed import run_lock
 
-LOCK = 'run.lock'
 _PACKAGES = (
   'pid_jax', 'jax', 'jaxlib', 'flax', 'numpy', 'torch', 'transformers',
   'ctranslate2', 'libtpu',
@@ -46,11 +45,9 @@ def reserved(folder: epath.PathLike) -> Iterator[epath.Path]:
   Raises:
     UserError: another run writes to it, or it cannot be written to.
   """
-  path = files.check_folder(folder, '--output')
-  with files.explained(f'cannot write to --output {path}'):
-    path.mkdir(parents=True, exist_ok=True)
+  path = files.path(folder, '--output')
   try:
-    with locks.Lock(path / LOCK, str(path), '--output'):
+    with run_lock.RunLock(path, '--output'):
       yield path
   finally:
     if not files.is_remote(path):

@@ -38,8 +38,6 @@ Tokens = Sequence[int]
 TokenSequences = tuple[tuple[int, ...], ...]
 Shape = tuple[int, int, int, int, int, int]  # B, S, U, P, K, T.
 
-MOST_INPUTS = 1 << 20  # Of a batch.
-_MOST = 1 << 24  # Of each size; memory ends before.
 # A known shape serves another batch if it costs at most this factor more than
 # the buckets of that batch.
 _MAX_COST_RATIO = 1.25
@@ -150,14 +148,16 @@ class Shapes:
     Raises:
       UserError: a value of the wrong type or out of range.
     """
-    self.max_shapes = checks.integer('max_shapes', max_shapes, 1, _MOST)
+    self.max_shapes = checks.integer(
+      'max_shapes', max_shapes, 1, checks.MOST_INPUTS
+    )
     if not isinstance(known, Iterable):
       raise errors.UserError(
         f'known must be a list of shapes; got {checks.shown(known)}.'
       )
     self.known = {_checked_shape(shape) for shape in known}
     self.batch_multiple = checks.integer(
-      'batch_multiple', batch_multiple, 1, _MOST
+      'batch_multiple', batch_multiple, 1, checks.MOST_INPUTS
     )
 
   @classmethod
@@ -302,7 +302,7 @@ def _checked_shape(shape: Any) -> Shape:
     )
   least = (1, 1, 1, 0, 0, 0)
   return tuple(
-    checks.integer('a size of known', size, low, _MOST)
+    checks.integer('a size of known', size, low, checks.MOST_TOKENS)
     for size, low in zip(sizes, least, strict=True)
   )
 
@@ -422,7 +422,7 @@ def _groups(
   requests: Sequence[TokenRequest], batch_size: int
 ) -> Iterator[list[int]]:
   """Yields the indices of each batch's requests."""
-  checks.integer('batch_size', batch_size, 1, MOST_INPUTS)
+  checks.integer('batch_size', batch_size, 1, checks.MOST_INPUTS)
   # Neighbours in length, then in number of prompts, waste the least padding.
   order = sorted(
     range(len(requests)),

@@ -8,15 +8,18 @@ are computed on what was written, so that they are those of the file.
 """
 
 from collections.abc import Sequence
+import functools
 import logging
 from typing import Any
 
 from etils import epath
 
 from pid_jax import checkpoints
+from pid_jax import checks
 from pid_jax import distributed
 from pid_jax import errors
 from pid_jax import files
+from pid_jax import strict_json
 from pid_jax import subtasks
 from pid_jax.inference import model as model_lib
 from pid_jax.inference import options as options_lib
@@ -66,7 +69,8 @@ def evaluate_file(
       otherwise wrong, no such model, or the results cannot be written.
   """
   names = [metrics] if isinstance(metrics, str) else list(metrics)
-  metric_fns = [metrics_lib.by_name(name, empty_target) for name in names]
+  for name in names:
+    metrics_lib.by_name(name, empty_target)
   if not names or len(set(names)) < len(names):
     raise errors.UserError('give at least one metric, and none twice')
   options = options or options_lib.DecodingOptions()
@@ -77,6 +81,8 @@ def evaluate_file(
   name = input_file.name.removesuffix('.jsonl')
   if output_dir is None:
     parts = [name, str(model.step)]
+    given = map(load_options.get, ('layout', 'long_inputs'))
+    parts += [checks.string('an option', x) for x in given if x is not None]
     output_dir = results.output_folder(model_dir, parts, param_dtype, options)
   output_dir = results.check_folder(output_dir)
   if not distributed.process_index():
@@ -86,21 +92,42 @@ def evaluate_file(
     )
   results.make_folder(output_dir)
   answers = output_dir / f'{name}.jsonl'
+
+  @functools.cache
+  def load() -> model_lib.PromptInDecoder:
+    return model_lib.PromptInDecoder.from_pretrained(model, **load_options)
+
   predict_file.answer_file(
-    lambda: model_lib.PromptInDecoder.from_pretrained(model, **load_options),
+    load,
     input_file,
     answers,
     options,
     batch_size=batch_size,
-    model_name=f'{model.path} {model.fingerprint()} {load_options}',
+    model_name=predict_file.model_name(model, load_options),
   )
   if distributed.process_index():
     return {}, str(output_dir)
-  lines = [record for _, _, record in subtasks.iterate_lines(answers)]
-  figures = postprocessors.combine_metrics(metric_fns)(
-    [_target(line) for line in lines],
-    [[s['prediction'] for s in line['subtasks']] for line in lines],
+  lines = [
+    record for _, _, record in strict_json.read_lines(answers, 'the answers')
+  ]
+  if empty_target is not None:  # As metrics see it in targets and outputs.
+    empty_target = postprocessors.as_written(
+      empty_target, load().vocabulary, load().newline
+    )
+  targets = [_target(line) for line in lines]
+  results.warn_of_rewritten(
+    name,
+    [
+      (subtask['target'], written)
+      for line, target in zip(lines, targets, strict=True)
+      for subtask, written in zip(
+        line['subtasks'], target['targets'], strict=True
+      )
+    ],
   )
+  figures = postprocessors.combine_metrics(
+    [metrics_lib.by_name(metric, empty_target) for metric in names]
+  )(targets, [[s['prediction'] for s in line['subtasks']] for line in lines])
   values = {f'{name}/{metric}': float(x) for metric, x in figures.items()}
   results.write(
     output_dir,
@@ -128,5 +155,5 @@ def _target(line: dict[str, Any]) -> dict[str, Any]:
     'prompts': [subtask['prompt'] for subtask in line['subtasks']],
     'subtasks': [subtask['name'] for subtask in line['subtasks']],
     'targets': [texts[0] for texts in golds],
-    'answers': [metrics_lib.join_answers(texts) for texts in golds],
+    'answers': [metrics_lib.join_alternatives(texts) for texts in golds],
   }

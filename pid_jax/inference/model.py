@@ -36,9 +36,9 @@ from pid_jax import checkpoints
 from pid_jax import checks
 from pid_jax import decoding
 from pid_jax import errors
-from pid_jax import files
 from pid_jax import network
 from pid_jax import partitioning
+from pid_jax.checkpoints import native
 from pid_jax.config import DTYPES
 from pid_jax.config import T5Config
 from pid_jax.inference import arguments
@@ -50,7 +50,6 @@ from pid_jax.inference import slots as slots_lib
 from pid_jax.inference import stream as stream_lib
 from pid_jax.inference import text as text_lib
 from pid_jax.subtasks import examples
-from pid_jax.subtasks import newlines
 from pid_jax.vocabulary import AnyVocabulary
 from pid_jax.vocabulary import RoundTripCounter
 
@@ -122,7 +121,7 @@ class PromptInDecoder:
     _check_vocabulary(vocabulary)
     self.config = config
     self.vocabulary = vocabulary
-    self.task = dict(task or {})
+    self.task = dict(native.check_task(task or {}))
     self.layout = self.task.get('layout', 'pid')
     if self.layout not in LAYOUTS:
       raise errors.UserError(
@@ -134,7 +133,7 @@ class PromptInDecoder:
     self.long_inputs: str = self.task.get('long_inputs', 'keep_start')
     self.newline: str | None = self.task.get('newline')
     self.step: int | None = None
-    newlines.check(self.newline, vocabulary.encode, vocabulary.decode)
+    self._processor()  # Checks the attributes.
     self.engine = engine_lib.Engine(
       network.Transformer(config), params, partitioner
     )
@@ -180,7 +179,7 @@ class PromptInDecoder:
         else last.
       dtype: of the activations, 'float32' or 'bfloat16'; None: as in training.
       vocabulary: for a checkpoint without one, such as T5X's public ones; of
-        another it must encode texts as the checkpoint's own does.
+        another it must encode texts as that of the checkpoint does.
       param_dtype: of the parameters in memory, and of products with them:
         'float32', or faster 'bfloat16' or 'int8', see `network.quantization`.
       num_partitions: devices of this process that share heads, feed-forward and
@@ -194,12 +193,9 @@ class PromptInDecoder:
         another layout than that of the training; or too few devices, or a
         number of them that does not divide the model.
     """
+    opened = path
     if not isinstance(path, checkpoints.LazyCheckpoint):
-      path = files.path(path, 'the path of the model')
-    if isinstance(step, str):
-      checks.one_of('step', step, ('best', 'last'))
-    elif step is not None:
-      step = checks.integer('step', step, 0, 2**63 - 1)
+      opened = checkpoints.open_checkpoint(path, step)
     if dtype is not None:
       checks.one_of('dtype', dtype, DTYPES)
     if long_inputs is not None:
@@ -207,7 +203,7 @@ class PromptInDecoder:
     if vocabulary is not None:
       _check_vocabulary(vocabulary)
     partitioner = None
-    checks.integer('num_partitions', num_partitions, 1, 1 << 20)
+    checks.integer('num_partitions', num_partitions, 1, checks.MOST_DEVICES)
     if num_partitions > 1:
       if num_partitions > jax.local_device_count():
         raise errors.UserError(
@@ -217,9 +213,6 @@ class PromptInDecoder:
       partitioner = partitioning.Partitioner(
         num_partitions, devices=jax.local_devices()[:num_partitions]
       )
-    opened = path
-    if not isinstance(path, checkpoints.LazyCheckpoint):
-      opened = checkpoints.open_checkpoint(path, step)
     task = _with_layout(opened.task, layout, opened.path)
     vocabulary = checkpoints.choose_vocabulary(opened, vocabulary)
     if vocabulary is None:
@@ -335,10 +328,8 @@ class PromptInDecoder:
         with a sampler or prompt lookup, or a prompt has no choices, or one that
         occurs twice, is too long, or cannot be encoded.
     """
-    if max_new_tokens is None:
-      checks.integer('max_new_tokens', max_new_tokens, 1)
     options = options_lib.DecodingOptions(
-      max_new_tokens,
+      checks.integer('max_new_tokens', max_new_tokens, 1),
       min_new_tokens,
       options_lib.choose_sampler(sampler, temperature, top_k, top_p),
       prompt_lookup,
@@ -657,9 +648,7 @@ class PromptInDecoder:
 
 
 def _check_vocabulary(vocabulary: Any) -> None:
-  if not (hasattr(vocabulary, 'encode') and hasattr(vocabulary, 'decode')) or (
-    isinstance(vocabulary, str | bytes)
-  ):
+  if not isinstance(vocabulary, AnyVocabulary):
     raise errors.UserError(
       'vocabulary must be a Vocabulary, such as '
       f"pid_jax.Vocabulary('spiece.model'); got {checks.shown(vocabulary)}."
@@ -668,7 +657,7 @@ def _check_vocabulary(vocabulary: Any) -> None:
 
 def _check_job(batch_size: Any, progress: Any) -> None:
   """Checks the options of a job before its texts are tokenised."""
-  checks.integer('batch_size', batch_size, 1, batching.MOST_INPUTS)
+  checks.integer('batch_size', batch_size, 1, checks.MOST_INPUTS)
   if progress is not None and not callable(progress):
     raise errors.UserError(
       'progress must be a function of the number of prompts answered; got '

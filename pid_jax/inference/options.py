@@ -20,13 +20,6 @@ from pid_jax import checks
 from pid_jax import decoding
 from pid_jax import errors
 
-# Far beyond what is of use; the memory of a batch is checked where it is known.
-MOST_TOKENS = 1 << 20
-MOST_BEAMS = 1 << 12
-MOST_SEED = (1 << 32) - 1
-# A penalty of 1e5 would turn all scores into infinities.
-_PENALTIES = (-2.0, 5.0)
-
 # Other libraries' names of what users ask for -> how to ask for it here.
 _OTHER_NAMES = {
   'num_beams': 'beam_size',
@@ -69,8 +62,8 @@ class DecodingOptions:
       and on the index of a request, not on how requests are batched.
     normalize_scores: whether the score of an output with choices is taken among
       the tokens that these allow, step by step.
-    use_choices: whether evaluations constrain outputs to the choices that a
-      task's examples carry. (Calls of users pass choices or do not.)
+    use_choices: whether outputs are constrained to the choices that the
+      examples of a task or file carry. (Calls of users pass choices or do not.)
 
   Raises:
     UserError: a value of the wrong type or out of range, or beams together with
@@ -89,14 +82,14 @@ class DecodingOptions:
 
   def __post_init__(self):
     if self.max_new_tokens is not None:
-      self._check('max_new_tokens', checks.integer, 1, MOST_TOKENS)
-    self._check('min_new_tokens', checks.integer, 0, MOST_TOKENS)
-    self._check('length_penalty', checks.number, *_PENALTIES)
-    self._check('seed', checks.integer, 0, MOST_SEED)
+      self._check('max_new_tokens', checks.integer, 1, checks.MOST_TOKENS)
+    self._check('min_new_tokens', checks.integer, 0, checks.MOST_TOKENS)
+    self._check('length_penalty', checks.number, *checks.LENGTH_PENALTIES)
+    self._check('seed', checks.integer, 0, checks.MOST_SEED)
     self._check('normalize_scores', checks.boolean)
     self._check('use_choices', checks.boolean)
     if self.beam_size is not None:
-      self._check('beam_size', checks.integer, 1, MOST_BEAMS)
+      self._check('beam_size', checks.integer, 1, checks.MOST_BEAMS)
     _check_sampler(self.sampler)
     if not isinstance(self.prompt_lookup, decoding.PromptLookup | None):
       raise errors.UserError(
@@ -170,7 +163,7 @@ def choose_sampler(
 
 def _check_sampler(sampler: Any) -> None:
   """Raises UserError unless a sampler can be one; computes nothing."""
-  if isinstance(sampler, decoding.Greedy | decoding.Sample):
+  if isinstance(sampler, decoding.Greedy):
     return
   wrong = errors.UserError(
     'sampler must be a decoding.Sampler, such as decoding.Sample(); got '

@@ -17,7 +17,6 @@ import io
 import json
 import logging
 import time
-import zipfile
 
 from etils import epath
 import numpy as np
@@ -53,7 +52,7 @@ class PartialResults:
         visible.
 
     Raises:
-      UserError: the folder is not ours, or in use.
+      UserError: the folder belongs to another program, or is in use.
     """
     self._scratch = scratch.ScratchFolder(
       output,
@@ -141,14 +140,14 @@ class PartialResults:
     """
     distributed.barrier('predicted')
     end = time.monotonic() + self._patience
-    while len(self._read()) < num_batches:
+    while len(results := self._read()) < num_batches:
       if time.monotonic() > end:
         raise errors.UserError(
           f'{self._folder} lacks results that other hosts have written: the '
           'output must be on a file system that all hosts share.'
         )
       time.sleep(1.0)
-    return self._read()
+    return results
 
   def remove(self) -> None:
     """Deletes the folder, when all processes are done with it."""
@@ -162,15 +161,14 @@ class PartialResults:
         content = files.read_bytes(path, 'the partial results')
         try:
           with np.load(io.BytesIO(content)) as arrays:
-            found = {name: arrays[name] for name in arrays}
-        except (ValueError, OSError, EOFError, zipfile.BadZipFile) as e:
+            for name in arrays:
+              number, i = map(int, name.split('/'))
+              results.setdefault(number, {})[i] = arrays[name]
+        except Exception as e:  # zipfile and NumPy raise many kinds.
           raise errors.UserError(
             f'{path} is damaged ({e}): delete it, and run the same command '
             'again.'
           ) from e
-        for name, array in found.items():
-          number, i = map(int, name.split('/'))
-          results.setdefault(number, {})[i] = array
     return {
       number: tuple(arrays[i] for i in sorted(arrays))
       for number, arrays in results.items()

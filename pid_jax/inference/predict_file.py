@@ -18,15 +18,17 @@ read all of an input.
 
 from collections.abc import Callable
 from collections.abc import Iterator
+from collections.abc import Mapping
 from collections.abc import Sequence
-import functools
 import hashlib
 import json
+import math
 from typing import Any
 
 from etils import epath
 
 import pid_jax
+from pid_jax import checkpoints
 from pid_jax import distributed
 from pid_jax import files
 from pid_jax import progress
@@ -36,6 +38,22 @@ from pid_jax.inference import options as options_lib
 from pid_jax.inference import partial_results as partial_results_lib
 from pid_jax.inference import text as text_lib
 from pid_jax.subtasks import postprocessors
+
+
+def model_name(
+  model: checkpoints.LazyCheckpoint, load_options: Mapping[str, Any]
+) -> str:
+  """Identifies a model, for `answer_file`.
+
+  Args:
+    model: the checkpoint.
+    load_options: of `PromptInDecoder.from_pretrained`.
+  """
+  options = dict(load_options)
+  vocabulary = options.pop('vocabulary', None)
+  facts = [getattr(vocabulary, name, None) for name in ('sha256', 'extra_ids')]
+  given = sorted((k, v) for k, v in options.items() if v is not None)
+  return f'{model.path} {model.fingerprint()} {given} {vocabulary} {facts}'
 
 
 def answer_file(
@@ -59,7 +77,7 @@ def answer_file(
     batch_size: inputs that are decoded together, at most.
     with_scores: whether to write scores.
     model_name: identifies the model: partial results of another one are not
-      used.
+      used. See `model_name`.
 
   Returns:
     The number of lines written.
@@ -85,11 +103,7 @@ def answer_file(
       }
     )
     responses = _answer(model, examples, options, batch_size, partial_results)
-    as_written = functools.partial(
-      postprocessors.as_written,
-      vocabulary=model.vocabulary,
-      newline=model.newline,
-    )
+    as_written = postprocessors.rewriter(model.vocabulary, model.newline)
     lines = []
     for example, response in zip(examples, responses, strict=True):
       record = {'id': example['example_id'], 'inputs': example['inputs']}
@@ -124,7 +138,9 @@ def _answer(
       [example['inputs'] for example in examples],
       prompts,
       options,
-      choices=[example['choices'] for example in examples],
+      choices=[example['choices'] for example in examples]
+      if options.use_choices
+      else None,
       batch_size=batch_size,
       progress=shown.update,
       partial_results=partial_results,
@@ -151,5 +167,6 @@ def _subtasks(
       subtask['answers_as_written'] = written
     subtask['prediction'] = text
     if with_scores:
-      subtask['score'] = round(response.scores[u], 6)
+      score = response.scores[u]  # JSON has no infinity, nor what is no number.
+      subtask['score'] = round(score, 6) if math.isfinite(score) else None
     yield subtask

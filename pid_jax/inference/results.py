@@ -7,17 +7,23 @@ reads a registered task (`trainer.evaluate`) or a file (`evaluate_file`);
 viewer/sources.py reads both.
 """
 
+from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
 import json
+import logging
 import re
 from typing import Any
 
 from etils import epath
 
+from pid_jax import checks
 from pid_jax import errors
 from pid_jax import files
 from pid_jax.inference import options as options_lib
+from pid_jax.subtasks import metrics
+
+logger = logging.getLogger(__name__)
 
 METRICS_FILE = 'metrics.json'
 # Ends of the names of counts, which are shown if they are not 0.
@@ -43,8 +49,7 @@ def output_folder(
     parts.append(param_dtype)
   for name, value in options.changed().items():
     parts.append(re.sub(r'[^\w.]+', '-', f'{name}-{value}').strip('-'))
-  name = files.path(model_dir, 'model_dir') / 'evaluation' / '-'.join(parts)
-  return name
+  return files.path(model_dir, 'model_dir') / 'evaluation' / '-'.join(parts)
 
 
 def check_folder(folder: epath.PathLike) -> epath.Path:
@@ -92,6 +97,25 @@ def write(
   make_folder(folder)
   text = json.dumps(content, indent=2) + '\n'
   files.write(folder / METRICS_FILE, text.encode())
+
+
+def warn_of_rewritten(task: str, pairs: Iterable[tuple[str, str]]) -> None:
+  """Says how many targets are compared as the vocabulary writes them.
+
+  Args:
+    task: its name.
+    pairs: of targets and what the vocabulary writes, equal ones among them.
+  """
+  differ = [
+    (old, new) for old, new in pairs if not metrics.is_right([old], new)
+  ]
+  if differ:
+    old, new = differ[0]
+    logger.warning(
+      '%s: %s targets are compared as the vocabulary writes them, such as %s '
+      'for %s',
+      *(task, f'{len(differ):,}', checks.shown(new), checks.shown(old)),
+    )
 
 
 def make_folder(folder: epath.Path) -> None:

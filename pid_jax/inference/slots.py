@@ -29,7 +29,6 @@ from pid_jax.inference import engine as engine_lib
 from pid_jax.inference import memory
 from pid_jax.inference import options as options_lib
 
-_MOST = 1 << 24  # Of each size; memory ends before.
 # What users call the lengths.
 _NAMES = {
   'input_length': 'max_input_tokens',
@@ -68,7 +67,7 @@ class Capacity:
         _NAMES.get(field.name, field.name),
         getattr(self, field.name),
         least.get(field.name, 1),
-        _MOST,
+        checks.MOST_TOKENS,
       )
       object.__setattr__(self, field.name, value)
     if self.batch_size > self.num_slots:

@@ -13,7 +13,6 @@ Texts are checked (`arguments`) and tokenised once, where they enter. Messages
 name the entry, also for characters that the vocabulary cannot encode.
 """
 
-import collections
 from collections.abc import Iterable
 from collections.abc import Sequence
 import dataclasses
@@ -22,7 +21,6 @@ from typing import Any
 
 from pid_jax import checks
 from pid_jax import errors
-from pid_jax.inference import arguments
 from pid_jax.inference import batching
 from pid_jax.inference import engine as engine_lib
 from pid_jax.subtasks import examples
@@ -35,9 +33,6 @@ logger = logging.getLogger(__name__)
 # Lists of choices that are kept as ids: prompts that are asked again and again
 # have the same ones each time.
 _NUM_CHOICE_LISTS = 1024
-_MOST_TOKENS = 1 << 24  # Of an input or prompt; memory ends before.
-
-_Known = dict[int, tuple[Sequence[str], batching.TokenSequences]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,6 +79,9 @@ class Tokenizer:
     vocabulary: of `pid_jax.vocabulary`, or one of SeqIO's.
     newline: the sentinel that stands for newlines, or None.
     counter: counts the texts that the vocabulary does not give back, or None.
+
+  Raises:
+    UserError: the vocabulary cannot express `newline`.
   """
 
   def __init__(
@@ -92,6 +90,7 @@ class Tokenizer:
     newline: str | None = None,
     counter: RoundTripCounter | None = None,
   ):
+    newlines.check(newline, vocabulary)
     self.vocabulary, self.newline, self.counter = vocabulary, newline, counter
     self._choices: dict[Any, batching.TokenSequences] = {}  # By strings.
 
@@ -106,13 +105,11 @@ class Tokenizer:
       UserError: it holds `newline`, or half of a character.
     """
     text = newlines.mark(text, self.newline, name)
-    try:
-      text.encode()
-    except UnicodeEncodeError as e:
+    if checks.has_surrogate(text):
       raise errors.UserError(
-        f'{name} holds {text[e.start]!r}, half of a surrogate pair, which is '
+        f'{name} holds half of a surrogate pair (U+D800 to U+DFFF), which is '
         'no character: decode the text again, or take it out.'
-      ) from e
+      )
     ids = self.vocabulary.encode(text)
     if self.counter is not None:
       self.counter.count(text, ids)
@@ -149,7 +146,7 @@ class Tokenizer:
         vocabulary; or one to be generated is too long, or the vocabulary cannot
         write it.
     """
-    strings = tuple(arguments.strings(name, strings))
+    strings = tuple(strings)
     key = strings, max_new_tokens
     if key not in self._choices:
       if len(self._choices) == _NUM_CHOICE_LISTS:
@@ -162,11 +159,7 @@ class Tokenizer:
   ) -> batching.TokenSequences:
     if not strings:
       raise errors.UserError(f'{name} is empty: give at least one choice.')
-    if len(set(strings)) < len(strings):
-      twice, _ = collections.Counter(strings).most_common(1)[0]
-      raise errors.UserError(
-        f'{name} holds a string twice: {checks.shown(twice)}.'
-      )
+    examples.check_differ(strings, name)
     ids_of_strings = tuple(tuple(self.encode(text, name)) for text in strings)
     first: dict[tuple[int, ...], str] = {}
     for text, ids in zip(strings, ids_of_strings, strict=True):
@@ -241,12 +234,9 @@ class RequestProcessor:
   targets_name: str = 'targets'
 
   def __post_init__(self):
-    if self.max_input_tokens is not None:
-      checks.integer('max_input_tokens', self.max_input_tokens, 1, _MOST_TOKENS)
-    if self.max_prompt_tokens is not None:
-      checks.integer(
-        'max_prompt_tokens', self.max_prompt_tokens, 1, _MOST_TOKENS
-      )
+    for name in ('max_input_tokens', 'max_prompt_tokens'):
+      if getattr(self, name) is not None:
+        checks.integer(name, getattr(self, name), 1, checks.MOST_TOKENS)
     checks.one_of('long_inputs', self.long_inputs, examples.LONG_INPUTS)
 
   def encode(
@@ -257,7 +247,6 @@ class RequestProcessor:
     choices: Sequence[Sequence[str] | None] | None = None,
     targets: Sequence[Sequence[str]] | None = None,
     index: str = '',
-    known: _Known | None = None,
   ) -> EncodedRequest:
     """Tokenises an input with its prompts, which `arguments` has checked.
 
@@ -268,8 +257,6 @@ class RequestProcessor:
         or None: all outputs are free.
       targets: for each prompt K strings to be scored; None: there are none.
       index: of the input among others, such as '[3]', for messages.
-      known: cache of lists of strings by `id(list)`: the list and its ids;
-        updated here. The lists must not change meanwhile.
 
     Returns:
       The request, or the requests in the layout 'pie', as ids.
@@ -301,16 +288,7 @@ class RequestProcessor:
       eos_id=eos_id,
       name=name,
     )
-    known = {} if known is None else known
-
-    def sequences(strings, name, max_new_tokens=None):
-      if id(strings) not in known:
-        known[id(strings)] = (
-          strings,  # Kept, so that no other list gets its id.
-          self.tokenizer.encode_choices(strings, name, max_new_tokens),
-        )
-      return known[id(strings)][1]
-
+    sequences = self.tokenizer.encode_choices
     choice_ids = [
       None
       if strings is None
@@ -358,7 +336,6 @@ class RequestProcessor:
     Raises:
       UserError: see `encode`.
     """
-    known: _Known = {}
     encoded = [
       self.encode(
         text,
@@ -366,26 +343,27 @@ class RequestProcessor:
         choices=None if choices is None else choices[i],
         targets=None if targets is None else targets[i],
         index=f'[{i}]',
-        known=known,
       )
       for i, text in enumerate(inputs)
     ]
-    cut = [f'inputs[{i}]' for i, x in enumerate(encoded) if x.truncated]
-    if cut:
-      logger.warning(
-        '%d of %d inputs have more than %d tokens and were cut (%s): %s',
-        len(cut), len(inputs), self.max_input_tokens, self.long_inputs,
-        ', '.join(cut[:5]) + (', ...' if len(cut) > 5 else ''),
-      )  # fmt: skip
-    empty = [
-      f'inputs[{i}]' for i, x in enumerate(inputs) if examples.is_blank(x)
-    ]
-    if empty:
-      logger.warning(
-        '%d of %d inputs are empty, and are answered all the same: %s',
-        len(empty), len(inputs),
-        ', '.join(empty[:5]) + (', ...' if len(empty) > 5 else ''),
-      )  # fmt: skip
+    for fault, found in (
+      (
+        f'have more than {self.max_input_tokens} tokens and were cut '
+        f'({self.long_inputs})',
+        [i for i, x in enumerate(encoded) if x.truncated],
+      ),
+      (
+        'are empty, and are answered all the same',
+        [i for i, x in enumerate(inputs) if examples.is_blank(x)],
+      ),
+    ):
+      if found:
+        names = ', '.join(f'inputs[{i}]' for i in found[:5])
+        more = ', ...' if len(found) > 5 else ''
+        logger.warning(
+          '%d of %d inputs %s: %s%s',
+          *(len(found), len(inputs), fault, names, more),
+        )
     self.tokenizer.log_counts()
     return encoded
 

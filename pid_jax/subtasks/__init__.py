@@ -22,7 +22,6 @@ from etils import epy as _epy
 with _epy.lazy_api_imports(globals()):
   from pid_jax.subtasks.data_source import InMemoryDataSource
   from pid_jax.subtasks.examples import iterate_examples
-  from pid_jax.subtasks.examples import iterate_lines
   from pid_jax.subtasks.examples import read_examples
   from pid_jax.subtasks.feature_converter import PromptInDecoderFeatureConverter
   from pid_jax.subtasks.length_stats import measure_lengths

@@ -91,7 +91,8 @@ def iterate_examples(
   """
   line_of_id = {}
   unknown = {kind: collections.Counter() for kind in _KEYS}
-  for number, where, record in iterate_lines(path):
+  impossible: list[int] = []  # Numbers of lines.
+  for number, where, record in strict_json.read_lines(path, 'the examples'):
     example = _example(record, number, where, require_targets)
     name = example['example_id']
     if name in line_of_id:
@@ -103,6 +104,10 @@ def iterate_examples(
     unknown['line'].update(record.keys() - set(_KEYS['line']))
     for subtask in record['subtasks']:
       unknown['subtask'].update(subtask.keys() - set(_KEYS['subtask']))
+      golds = {subtask.get('target'), *(subtask.get('answers') or ())} - {None}
+      choices = subtask.get('choices')
+      if golds and choices and golds.isdisjoint(choices):
+        impossible.append(number)
     yield example
   if not line_of_id:
     raise errors.UserError(
@@ -111,11 +116,12 @@ def iterate_examples(
       '"target": "..."}]}'
     )
   _warn(path, unknown)
-
-
-def iterate_lines(path: epath.PathLike) -> Iterator[tuple[int, str, Any]]:
-  """Reads JSON lines of any form; see `strict_json.read_lines`."""
-  return strict_json.read_lines(path, 'the examples')
+  if impossible:
+    logger.warning(
+      '%s: no answer of %s subtasks is one of their "choices", of which '
+      'predictions are one; the first is on line %d',
+      *(path, f'{len(impossible):,}', impossible[0]),
+    )
 
 
 def is_blank(text: str) -> bool:
@@ -151,6 +157,15 @@ def check_prompt(
     raise errors.UserError(
       f'{name} has no tokens: the vocabulary drops all of '
       f'{checks.shown(prompt)}; write it in other characters'
+    )
+
+
+def check_differ(choices: Sequence[str], name: str) -> None:
+  """Raises UserError for choices of a prompt with a string twice."""
+  if len(set(choices)) < len(choices):
+    twice, _ = collections.Counter(choices).most_common(1)[0]
+    raise errors.UserError(
+      f'{name} holds a string twice: {checks.shown(twice)}; take one out'
     )
 
 
@@ -200,6 +215,7 @@ def _example(
     prompts.append(_string(subtask, 'prompt', here))
     check_prompt(prompts[-1], f'{here} ({checks.shown(key)}): "prompt"')
     choices.append(_strings(subtask, 'choices', here))
+    check_differ(choices[-1] or (), f'{here}: "choices"')
     answers.append(_strings(subtask, 'answers', here))
     targets.append(_target(subtask, answers[-1], here, require_targets))
   return {
@@ -247,7 +263,8 @@ def _strings(
       f'{"an empty one" if texts == [] else strict_json.kind(texts)}'
     )
   for index, text in enumerate(texts):
-    _string({f'{key}[{index}]': text}, f'{key}[{index}]', where)
+    if not isinstance(text, str):
+      _string({f'{key}[{index}]': text}, f'{key}[{index}]', where)
   return texts
 
 

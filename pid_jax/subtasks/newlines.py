@@ -18,13 +18,11 @@ exist. No line is gained or lost, and each is encoded as it would be alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from collections.abc import Iterable
 import re
+from typing import Any
 
 from pid_jax import checks
 from pid_jax import errors
-from pid_jax import vocabulary as vocabulary_lib
 
 # Newlines of text and CSV files. Means the same to RE2, which tf.data uses.
 PATTERN = r'\r\n|\r|\n'
@@ -64,41 +62,21 @@ def restore(text: str, sentinel: str | None) -> str:
   return re.sub(f' ?{re.escape(sentinel)} ?', '\n', text)
 
 
-def rewrite(
-  text: str, sentinel: str | None, vocabulary: vocabulary_lib.AnyVocabulary
-) -> str:
-  """Returns a text as a vocabulary writes it, newlines included.
-
-  Args:
-    text: such as a target.
-    sentinel: see `mark`.
-    vocabulary: see `vocabulary.Vocabulary.rewrite`.
-
-  Raises:
-    UserError: see `mark`.
-  """
-  return restore(vocabulary.rewrite(mark(text, sentinel)), sentinel)
-
-
-def check(
-  sentinel: str | None,
-  encode: Callable[[str], Iterable[int]],
-  decode: Callable[[Iterable[int]], str],
-) -> None:
+def check(sentinel: str | None, vocabulary: Any) -> None:
   """Checks that newlines survive encoding and decoding by a vocabulary.
 
   Args:
     sentinel: None always passes.
-    encode: of the vocabulary.
-    decode: of the vocabulary.
+    vocabulary: of `pid_jax.vocabulary`, or one of SeqIO's.
 
   Raises:
     UserError: they do not survive.
   """
+  check_name(sentinel)
   if sentinel is None:
     return
   # First, last and adjacent: the cases where spaces are lost.
-  found = decode(encode(mark('\n\n', sentinel)))
+  found = vocabulary.decode(vocabulary.encode(mark('\n\n', sentinel)))
   if restore(found, sentinel) != '\n\n':
     raise errors.UserError(
       f'the vocabulary cannot express the newline sentinel {sentinel!r}: two '

@@ -22,6 +22,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
+import functools
 import json
 from typing import Any
 
@@ -153,17 +154,30 @@ def as_written(text: str, vocabulary: Any, newline: str | None = None) -> str:
   return newlines.restore(vocabulary.decode(ids), newline)
 
 
+def rewriter(vocabulary: Any, newline: str | None) -> Rewrite:
+  """Returns `as_written` of a vocabulary, cached: most golds are repeated."""
+
+  @functools.lru_cache(1 << 14)
+  def rewrite(text: str) -> str:
+    return as_written(text, vocabulary, newline)
+
+  return rewrite
+
+
 def rewritten(target: Mapping[str, Any]) -> list[tuple[str, str]]:
-  """Returns the targets that `as_written` changed, as (original, written).
+  """Returns pairs (original, written) of targets, of which some differ.
 
   Args:
     target: postprocessed; of NAME_pie a row, the first of its example.
   """
   target = target.get('whole', target)
-  pairs = zip(
-    target.get('original_targets', ()), target.get('targets', ()), strict=False
+  return list(
+    zip(
+      target.get('original_targets', ()),
+      target.get('targets', ()),
+      strict=False,
+    )
   )
-  return [(old, new) for old, new in pairs if old.strip() != new.strip()]
 
 
 def combine_metrics(

@@ -176,7 +176,9 @@ def register(
     seqio.CacheDatasetPlaceholder(),
   ]
   options = dict(task=name, vocabulary=vocabulary, long_inputs=long_inputs)
-  written = dict(newline=newline, rewrite=_rewriter(vocabulary, newline))
+  written = dict(
+    newline=newline, rewrite=postprocessors.rewriter(vocabulary, newline)
+  )
   layout = functools.partial(
     Layout,
     long_inputs=long_inputs,
@@ -312,18 +314,6 @@ class DecomposableTask(seqio.Task):
     return task
 
 
-def _rewriter(
-  vocabulary: seqio.Vocabulary, newline: str | None
-) -> postprocessors.Rewrite:
-  """Returns `postprocessors.as_written`, cached: most golds are repeated."""
-
-  @functools.lru_cache(1 << 14)
-  def rewrite(text: str) -> str:
-    return postprocessors.as_written(text, vocabulary, newline)
-
-  return rewrite
-
-
 def _metrics(
   metric_fns: Sequence[postprocessors.MetricFn], group_rows: bool = False
 ) -> list[postprocessors.MetricFn]:
@@ -341,7 +331,7 @@ def _as_seqio(
   if isinstance(vocabulary, vocabulary_lib.Vocabulary):
     path = str(vocabulary.path)
     if not vocabulary.is_file:
-      path = _written(vocabulary.model_bytes)
+      path = model_file(vocabulary.model_bytes)
     return seqio.SentencePieceVocabulary(path, vocabulary.extra_ids)
   return vocabulary
 
@@ -350,8 +340,8 @@ _folders: list[tempfile.TemporaryDirectory] = []  # Removed at the end.
 
 
 @functools.cache
-def _written(content: bytes) -> str:
-  """Returns a file of a model that was converted, which SeqIO can read."""
+def model_file(content: bytes) -> str:
+  """Writes a SentencePiece model for SeqIO; deleted when the process ends."""
   _folders.append(tempfile.TemporaryDirectory())
   path = epath.Path(_folders[-1].name) / 'vocabulary.model'
   path.write_bytes(content)

@@ -64,7 +64,7 @@ def tokenize(
     tf.errors.InvalidArgumentError: while iterating; see tf_assertions.py.
   """
   _check_spec(dataset.element_spec, task)
-  newlines.check(newline, vocabulary.encode, vocabulary.decode)
+  newlines.check(newline, vocabulary)
 
   @tf.autograph.experimental.do_not_convert
   def encode(example: Example) -> Example:

@@ -12,7 +12,9 @@ from collections.abc import Callable
 from collections.abc import Mapping
 import contextlib
 import dataclasses
+import functools
 import json
+import math
 from typing import Any
 
 from etils import epath
@@ -177,7 +179,7 @@ class Checkpointer:
     if metric is not None and cfg.keep_best:
       keep.append(
         policies.BestN(
-          get_metric_fn=lambda metrics: metrics[metric],
+          get_metric_fn=functools.partial(_rank, cfg),
           reverse=cfg.best_mode == 'min',
           n=cfg.keep_best,
           keep_checkpoints_without_metrics=False,
@@ -320,6 +322,14 @@ class Checkpointer:
       for path in self._path.iterdir():
         if ocp.path.step.is_path_temporary(path):
           path.rmtree(missing_ok=True)
+
+
+def _rank(cfg: CheckpointConfig, metrics: Mapping[str, float]) -> float:
+  """Returns what the best checkpoints are chosen by; NaN and none are worst."""
+  worst = -math.inf if cfg.best_mode == 'max' else math.inf
+  # An earlier run of this MODEL_DIR may have evaluated something else.
+  value = metrics.get(cfg.best_metric, worst)
+  return worst if math.isnan(value) else value
 
 
 def _is_common(error: BaseException | None) -> bool:

@@ -29,6 +29,7 @@ import tensorflow as tf
 
 from pid_jax import checks
 from pid_jax import errors
+from pid_jax import files
 from pid_jax import subtasks
 from pid_jax.subtasks import registration
 
@@ -114,11 +115,11 @@ class DatasetConfig:
 
 
 def _check_lengths(lengths: Lengths) -> None:
-  if not isinstance(lengths, Mapping):
-    raise errors.UserError(
-      'TASK_FEATURE_LENGTHS (task_feature_lengths) must be a dictionary from '
-      f'feature to number of tokens; got {checks.shown(lengths)}.'
-    )
+  checks.mapping(
+    'TASK_FEATURE_LENGTHS (task_feature_lengths)',
+    lengths,
+    'a dictionary from feature to number of tokens',
+  )
   for feature, length in lengths.items():
     checks.string('a feature of TASK_FEATURE_LENGTHS', feature)
     checks.integer(f'TASK_FEATURE_LENGTHS[{feature!r}]', length, 1, MAX_SIZE)
@@ -147,11 +148,10 @@ def if_given(file: object, cfg: DatasetConfig) -> DatasetConfig | None:
   """Returns what to evaluate on, or None where a run has no file for it.
 
   Args:
-    file: that the task of `cfg` was given for the split; None, '' or 'None' (as
-      flags give it): none.
+    file: that the task of `cfg` was given for the split, see `files.is_given`.
     cfg: what to read.
   """
-  return None if file in (None, '', 'None') else cfg
+  return cfg if files.is_given(file) else None
 
 
 def with_seed(cfg: DatasetConfig, seed: int) -> DatasetConfig:

@@ -21,6 +21,7 @@ import tensorflow as tf
 from pid_jax import errors
 from pid_jax import model as model_lib
 from pid_jax import strict_json
+from pid_jax.inference import arguments
 from pid_jax.inference import batching
 from pid_jax.inference import text
 from pid_jax.subtasks import examples as examples_lib
@@ -178,9 +179,8 @@ def _choices(
     if content not in known:
       name = f'choices of the task {task.name}'
       try:
-        known[content] = tokenizer.encode_choices(
-          strict_json.parse(content, name), name, max_new_tokens
-        )
+        strings = arguments.strings(name, strict_json.parse(content, name))
+        known[content] = tokenizer.encode_choices(strings, name, max_new_tokens)
       except errors.UserError as e:
         raise errors.UserError(
           f"{e} (In evaluations during training, max_new_tokens is 'targets' "

@@ -10,6 +10,7 @@ import jax
 import seqio
 
 from pid_jax import checkpoints
+from pid_jax import errors
 from pid_jax import model as model_lib
 from pid_jax import network
 from pid_jax import partitioning
@@ -28,11 +29,18 @@ def default_split(task_name: str) -> str:
   """Returns 'test' if a task has such a split, else 'validation'.
 
   Raises:
-    UserError: there is no such task.
+    UserError: there is no such task, or it has neither.
   """
   subtasks = seqio.get_subtasks(data.get_task(task_name))
-  has_test = any('test' in task.splits for task in subtasks)
-  return 'test' if has_test else 'validation'
+  splits = {split for task in subtasks for split in task.splits}
+  for split in ('test', 'validation'):
+    if split in splits:
+      return split
+  raise errors.UserError(
+    f'{task_name} has neither a test nor a validation split: name a file of '
+    'labelled examples (--input=FILE), or one of its splits (--split): '
+    f'{", ".join(sorted(splits))}'
+  )
 
 
 def evaluate(

@@ -33,6 +33,7 @@ from pid_jax import partitioning
 from pid_jax.inference import batching
 from pid_jax.inference import engine as engine_lib
 from pid_jax.inference import options as options_lib
+from pid_jax.inference import results
 from pid_jax.subtasks import postprocessors
 from pid_jax.subtasks import registration
 from pid_jax.trainer import data
@@ -136,7 +137,14 @@ class PredictionEvaluator:
     self.progress: Callable[[int], None] | None = None
     self._num_done = 0
     for task in self._evaluator.eval_tasks:
-      _log_rewritten(task.name, self._targets(task))
+      results.warn_of_rewritten(
+        task.name,
+        [
+          pair
+          for target in self._targets(task)
+          for pair in postprocessors.rewritten(target)
+        ],
+      )
 
   @property
   def tasks(self) -> list[str]:
@@ -471,19 +479,6 @@ def _local_rows(
     return np.pad(x, [(0, missing)] + [(0, 0)] * (x.ndim - 1))[rows]
 
   return {name: take(x) for name, x in batch.items()}
-
-
-def _log_rewritten(task: str, targets: Sequence[Any]) -> None:
-  """Says how many targets are compared as the vocabulary writes them."""
-  pairs = [x for target in targets for x in postprocessors.rewritten(target)]
-  if not pairs:
-    return
-  old, new = pairs[0]
-  reporting.logger.warning(
-    '%s: %s targets are compared as the vocabulary writes them, such as %s for '
-    '%s',
-    *(task, f'{len(pairs):,}', checks.shown(new), checks.shown(old)),
-  )
 
 
 def _text(value: bytes | None) -> str | None:

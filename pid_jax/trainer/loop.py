@@ -113,6 +113,8 @@ def train(
   model_dir = os.fspath(files.absolute(model_dir, 'MODEL_DIR'))
   run_lock = run_lock_lib.RunLock(model_dir, enabled=jax.process_index() == 0)
   run_lock.check()
+  if jax.process_index() == 0:
+    checkpoints.check_own(model_dir, ('config.gin', run_record.FILE))
   checkpoint_cfg = checkpoint_cfg or checkpointer_lib.CheckpointConfig()
   partitioner = partitioner or partitioning.Partitioner()
   setup.check_datasets(
@@ -238,7 +240,7 @@ def train(
     # --- Record and report what is about to run.
     if jax.process_index() == 0:
       with io_errors.reads_explained('the training data'):
-        setup.warn_of_rewritten_targets(train_dataset_cfg)
+        setup.warn_of_lost_text(train_dataset_cfg)
     record.report()
     if first_step < total_steps:  # Else nothing is trained with the settings.
       record.append(first_step)

@@ -329,11 +329,11 @@ def _finish(
 ) -> Optimizer:
   """Adds what all optimizers have in common; checks its values."""
   _positive('max_grad_norm', max_grad_norm)
-  if not isinstance(multipliers or {}, Mapping):
-    raise errors.UserError(
-      'multipliers must be a dictionary from a regular expression to a factor; '
-      f'got {checks.shown(multipliers)}.'
-    )
+  checks.mapping(
+    'multipliers',
+    {} if multipliers is None else multipliers,
+    'a dictionary from a regular expression to a factor',
+  )
   for pattern, factor in (multipliers or {}).items():
     checks.number(f'multipliers[{checks.shown(pattern)}]', factor, 0.0, 1e6)
     try:

@@ -242,14 +242,14 @@ def close(
   if value is not None:
     logger.info('best is step %d: %s %.4g', best, metric, value)
   flag = f'--model_dir={shlex.quote(os.fspath(model_dir))}'
-  logger.info(
-    'next: python -m pid_jax.predict %s --input=FILE --output=FILE', flag
-  )
   # Without the configuration, `evaluate` cannot know the task.
   task = (
     '' if (epath.Path(model_dir) / 'config.gin').exists() else ' --input=FILE'
   )
-  logger.info('      python -m pid_jax.evaluate %s%s', flag, task)
+  logger.info('next: python -m pid_jax.evaluate %s%s', flag, task)
+  logger.info(
+    '      python -m pid_jax.predict %s --input=FILE --output=FILE', flag
+  )
 
 
 def _duration(seconds: float) -> str:

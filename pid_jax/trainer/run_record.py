@@ -3,9 +3,9 @@
 """MODEL_DIR/training.json: with which settings its checkpoints were trained.
 
 A list with an entry for each run that went on with other settings than the one
-before: the step from which they hold, and all of them, by name. Entries are
-appended, never changed. What may differ from the last entry depends on what a
-setting decides:
+before: the step from which they hold, and all of them, by name. An entry with
+which a checkpoint was trained is never changed. What may differ from the last
+one of these depends on what a setting decides:
 
     what is evaluated, shown or kept, and the mesh   may change; said in a line
     how updates are made, such as the learning rate  may change while there are
@@ -46,10 +46,10 @@ _FREE = (
     'checkpoint_cfg.',
   ),
   *('train_eval.', 'infer_eval.', 'decoding_options', 'mesh.'),
-  *('num_microbatches', 'train.num_threads', 'train.use_cached'),
+  *('num_microbatches', 'train.num_threads'),
 )
 _UPDATES = (
-  *('schedule.', 'optimizer.', 'loss.', 'ema_decay', 'train.batch_size'),
+  *('schedule.', 'optimizer.', 'loss.', 'ema_decay'),
   *('model.dropout_rate', 'model.dtype', 'model.remat_policy'),
   'model.initializer',
 )
@@ -80,6 +80,11 @@ def settings(arguments: Mapping[str, Any]) -> Settings:
   custom = {'name': 'custom'}
   options = dict(optimizer.settings or custom)
   options.pop('learning_rate', None)
+  # One value, which may be None in one run and a dictionary in another.
+  options = {
+    name: repr(value) if isinstance(value, Mapping) else value
+    for name, value in options.items()
+  }
   found = {
     'train': _describe_data(arguments['train_dataset_cfg']),
     'data': _describe_examples(arguments['train_dataset_cfg']),
@@ -131,9 +136,11 @@ class Record:
     self._settings = settings
     self._entries = []
     steps = checkpoints.steps(model_dir)
-    # Of a run that wrote no checkpoint nothing is left.
     if steps and self._path.exists():
-      self._entries = _read(self._path)
+      # Of a run that wrote no checkpoint nothing is left.
+      self._entries = [
+        entry for entry in _read(self._path) if entry['first_step'] < steps[-1]
+      ]
     old = {}
     if self._entries:
       old = self._entries[-1]['settings']
@@ -210,28 +217,36 @@ class Record:
     return {
       name: pair
       for name, pair in self._differences.items()
-      if _kind(name, pair[1]) == kind
+      if self._kind(name, *pair) == kind
     }
 
-
-def _kind(name: str, new: Any) -> str:
-  """Returns what a setting that differs makes of a run; see the module."""
-  if name.startswith(_FREE):
-    return 'free'
-  # The checkpoint that a run began with may have been deleted since.
-  is_gone = name == 'initial_checkpoint_path' and new is None
-  return 'updates' if is_gone or name.startswith(_UPDATES) else 'another'
+  def _kind(self, name: str, old: Any, new: Any) -> str:
+    """Returns what a setting that differs makes of a run; see the module."""
+    if name.startswith(_FREE):
+      return 'free'
+    is_update = name.startswith(_UPDATES)
+    if name == 'train.batch_size':
+      # The saved position in the data holds batches that were read ahead.
+      is_update = not self._settings['checkpoint_cfg.save_dataset']
+    elif name == 'initial_checkpoint_path':
+      # It is read no more, and may have been deleted or moved since.
+      is_update = new is None or (
+        old is not None and not epath.Path(old).exists()
+      )
+    return 'updates' if is_update else 'another'
 
 
 def _read(path: epath.Path) -> list[dict[str, Any]]:
   entries = strict_json.read(path, 'the record of the training')
   if not isinstance(entries, list) or not all(
-    isinstance(entry, dict) and isinstance(entry.get('settings'), dict)
+    isinstance(entry, dict)
+    and isinstance(entry.get('first_step'), int)
+    and isinstance(entry.get('settings'), dict)
     for entry in entries
   ):
     raise errors.UserError(
-      f'{path} is damaged: it must be a list of objects with "settings". '
-      'Remove it to go on without a record of the training so far.'
+      f'{path} is damaged: it must be a list of objects with "first_step" and '
+      '"settings". Remove it to go on without a record of the training so far.'
     )
   return entries
 
@@ -244,9 +259,9 @@ def _list(differences: Mapping[str, tuple[Any, Any]]) -> str:
       task = name.removeprefix('data.').removesuffix('.sha256')
       lines.append(f'the examples of {task} that are trained on changed')
     else:
-      lines.append(
-        f'{name} was {checks.shown(old)}, is now {checks.shown(new)}'
-      )
+      # Paths differ at their ends, which are not cut.
+      shown = repr if name == 'initial_checkpoint_path' else checks.shown
+      lines.append(f'{name} was {shown(old)}, is now {shown(new)}')
   more = len(lines) - _MAX_SHOWN
   lines = lines[:_MAX_SHOWN] + [f'and {more} more'] * (more > 0)
   return '; '.join(lines)

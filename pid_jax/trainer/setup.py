@@ -8,6 +8,7 @@ anything is compiled.
 
 from collections.abc import Mapping
 import dataclasses
+import logging
 import math
 import os
 from typing import Any
@@ -57,24 +58,16 @@ def check_arguments(arguments: Mapping[str, Any]) -> None:
         f'{name} must be of type {kind.__name__}{example}; got '
         f'{checks.shown(value)}.'
       )
-  for name, most in (
-    ('eval_period', None),
-    ('eval_steps', None),
-    ('log_period', None),
-    ('num_microbatches', data.MAX_SIZE),
-  ):
-    checks.integer(name, arguments[name], 1, most)
+  for name in ('eval_period', 'eval_steps', 'log_period', 'num_microbatches'):
+    checks.integer(name, arguments[name], 1)
+  total_steps = arguments['total_steps']
   checks.integer(
-    'total_steps (TRAIN_STEPS)',
-    *(arguments['total_steps'], 1, schedules.MAX_STEPS),
+    'total_steps (TRAIN_STEPS)', total_steps, 1, schedules.MAX_STEPS
   )
   checks.integer('random_seed', arguments['random_seed'], 0, data.MAX_SEED)
   if arguments['ema_decay'] is not None:
     checks.number('ema_decay', arguments['ema_decay'], above=0.0, below=1.0)
   checks.boolean('quiet', arguments['quiet'])
-  files.path(arguments['model_dir'], 'MODEL_DIR')
-  if arguments['initial_checkpoint_path'] is not None:
-    files.path(arguments['initial_checkpoint_path'], 'INITIAL_CHECKPOINT_PATH')
 
 
 def check_memory(
@@ -219,9 +212,8 @@ def check_vocabularies(
       data.get_task(name), dataset_cfg.split, use_cached=dataset_cfg.use_cached
     )
     checkpoints.choose_vocabulary(initial, vocabulary, texts)
-  for other in others:
-    if other is not None and other.mixture_or_task_name != name:
-      check_task_vocabulary(vocabulary, other.mixture_or_task_name)
+  for task in {name, *(cfg.mixture_or_task_name for cfg in others if cfg)}:
+    check_task_vocabulary(vocabulary, task)
 
 
 def check_task_vocabulary(
@@ -260,17 +252,20 @@ def check_targets(dataset_cfg: data.DatasetConfig) -> None:
       )
 
 
-def warn_of_rewritten_targets(dataset_cfg: data.DatasetConfig) -> None:
-  """Warns of targets that no output can equal; reads the first examples."""
+def warn_of_lost_text(dataset_cfg: data.DatasetConfig) -> None:
+  """Warns of characters that the model cannot read or write.
+
+  And of targets that no output can equal. Reads the first examples.
+  """
   task = data.get_task(dataset_cfg.mixture_or_task_name)
   counters = round_trip.count(
-    task,
-    dataset_cfg.split,
-    features=['targets'],
-    use_cached=dataset_cfg.use_cached,
+    task, dataset_cfg.split, use_cached=dataset_cfg.use_cached
   )
-  for counter in counters.values():
-    counter.log()
+  for name, counter in counters.items():
+    # What is rewritten as other characters can be read all the same.
+    counter.log(
+      rewritten=logging.WARNING if name == 'targets' else logging.DEBUG
+    )
 
 
 def describe(
@@ -464,13 +459,9 @@ def describe_initial(
     configured: the configuration that the run was given.
     fitted: the one that `fit_to_checkpoint` returned.
   """
-  size = sum(
-    math.prod(leaf.shape)
-    for leaf in jax.tree.leaves(checkpoints.abstract_params(fitted))
-  )
   line = (
     f'begins with the weights of {initial.path} ({initial.format}, step '
-    f'{initial.step}, {size / 1e6:.4g} million parameters)'
+    f'{initial.step}, {fitted.num_parameters / 1e6:.4g} million parameters)'
   )
   different = configured.differences(fitted)
   if different:

@@ -20,7 +20,6 @@ from etils import epath
 from pid_jax import checks
 from pid_jax import errors
 from pid_jax import strict_json
-from pid_jax.subtasks import examples
 from pid_jax.subtasks import metrics
 from pid_jax.subtasks import postprocessors
 
@@ -92,7 +91,7 @@ def read(path: epath.PathLike, task: str = '') -> list[Example]:
     UserError: the file cannot be read, is empty, or a line has no predictions.
   """
   found, rows, outputs = [], [], []
-  for number, where, record in examples.iterate_lines(path):
+  for number, where, record in strict_json.read_lines(path, 'the predictions'):
     if not isinstance(record, dict):
       raise errors.UserError(f'{where}: must be a JSON object')
     try:

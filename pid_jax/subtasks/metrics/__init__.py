@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable
 import functools
 
+from pid_jax import checks
 from pid_jax import errors
 from pid_jax.subtasks.metrics.answers import exact_match
 from pid_jax.subtasks.metrics.answers import example_exact_match
@@ -121,8 +122,10 @@ def by_name(
       on it; None: the metric's default.
 
   Raises:
-    UserError: there is none.
+    UserError: there is none, or empty_target is no string.
   """
+  if empty_target is not None:
+    checks.string('empty_target', empty_target, allow_empty=True)
   if not isinstance(name, str) or name not in names:
     raise errors.unknown('metric', str(name), names)
   if name in _WITH_EMPTY_TARGET and empty_target is not None:

@@ -54,7 +54,8 @@ def gold_answers(
     found = json.loads(answers) if answers else []
     # Where rows are missing, '' stands for an unknown target.
     is_known = text or not answers or empty_target is None
-    if is_known and text not in found and text != empty_target:
+    is_empty = empty_target is not None and equal(empty_target, text)
+    if is_known and text not in found and not is_empty:
       found = [text, *found]
     golds.append(found)
   return golds

@@ -29,7 +29,7 @@ _WORD = regex.compile(
 )
 _TOKEN = regex.compile(
   rf"""{_CHARACTER}
-  |(?:(?<![\p{{L}}\p{{M}}\p{{N}}])[+\-−±](?=\p{{Nd}}))?  # Of a number.
+  |(?:(?<![\p{{L}}\p{{M}}\p{{N}}])[+\-−±]?[.٫]?(?=\p{{Nd}}))?  # Of a number.
    {_LETTERS}
    (?:(?:(?<=\p{{Nd}})[.,:/\-–٫٬](?=\p{{Nd}})|(?<=\p{{L}}\p{{M}}*)['’](?=\p{{L}}))
       {_LETTERS})*
@@ -41,9 +41,9 @@ _TOKEN = regex.compile(
 def tokens(text: str) -> list[str]:
   """Splits a text into words, numbers and signs; drops white space only.
 
-  A number keeps its sign, and its separators: '-1.5' and '12:30' are single
-  tokens; an apostrophe between letters belongs to its word. Every other sign is
-  a token. Case is kept.
+  A number keeps its sign, and its separators: '-1.5', '.5' and '12:30' are
+  single tokens; an apostrophe between letters belongs to its word. Every other
+  sign is a token. Case is kept.
   """
   return _TOKEN.findall(text)
 
