@@ -55,7 +55,7 @@ _PLATFORMS = {
   ),
   # T5 1.1 base, whole `generate`, compiled for an H100 on two cores: 497
   # products to tune and 28 s unrolled with three bodies of the step; 28 and 7 s
-  # scanned with one. On the H100 unrolled programs did not compile within 320 s.
+  # scanned with one. On the H100, unrolled programs took more than 320 s.
   'gpu': Platform(
     'gpu',
     scan_layers=True,
