@@ -103,6 +103,7 @@ def beam_search(
   encoder_input_tokens: Int32[Array, 'B S'],
   prompt_tokens: Int32[Array, 'B U P'],
   *,
+  cross: network.KVCache | None = None,
   max_new_tokens: int,
   beam_size: int,
   length_penalty: float | int | Float32[Array, ''] = 0.6,
@@ -119,6 +120,8 @@ def beam_search(
     params: its parameters.
     encoder_input_tokens: int32 [B, S], padded with 0.
     prompt_tokens: int32 [B, U, P], padded with 0 on the right. P may be 0.
+    cross: of `prefill.encode` of the same inputs, S positions or more; None:
+      the inputs are encoded here.
     max_new_tokens: T, at least 1, EOS included.
     beam_size: W, at least 1: both live and finished sequences of a prompt.
     length_penalty: alpha. Scores are log-probabilities divided by
@@ -147,7 +150,8 @@ def beam_search(
     row_mask = tokens_lib.present_rows(encoder_input_tokens, prompt_tokens)
   if roots is None:
     roots = jnp.zeros((num_inputs, num_prompts), jnp.int32)
-  cross = prefill.encode(module, params, encoder_input_tokens)
+  if cross is None:
+    cross = prefill.encode(module, params, encoder_input_tokens)
   logits, cache = prefill.prefill(
     module, params, cross, prompt_tokens, prompt_length + max_new_tokens
   )

@@ -2,10 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The state of a batch that is being decoded, and the loop of its steps.
 
-`start` encodes, prefills, and chooses the first token of each sequence;
-`advance` takes steps, each of which appends a token to every unfinished
-sequence, or several where drafts are accepted (`prompt_lookup`); `compact`
-drops sequences that have ended.
+`start` prefills, and chooses the first token of each sequence; `advance` takes
+steps, each of which appends a token to every unfinished sequence, or several
+where drafts are accepted (`prompt_lookup`); `compact` drops sequences that have
+ended.
 
 Axis letters are those of `pid_jax.decoding`.
 """
@@ -161,6 +161,7 @@ class State:
 def start(
   settings: Settings,
   params: Any,
+  cross: network.KVCache,
   encoder_input_tokens: Int32[Array, 'B S'],
   prompt_tokens: Int32[Array, 'B U P'],
   *,
@@ -172,11 +173,12 @@ def start(
   tries: constraints.Tries | None = None,
   roots: Int32[Array, 'B U'] | None = None,
 ) -> State:
-  """Encodes, prefills, and chooses the first token of each sequence.
+  """Prefills, and chooses the first token of each sequence.
 
   Args:
     settings: of the program.
     params: of the network.
+    cross: of `prefill.encode`, S positions or more.
     encoder_input_tokens: int32 [B, S].
     prompt_tokens: int32 [B, U, P].
     min_new_tokens: see `generation.generate`, also for the arguments below.
@@ -204,7 +206,6 @@ def start(
       lookup.max_ngram,
       prompt_lookup_lib.NO_TOKEN,
     )
-  cross = prefill.encode(settings.module, params, encoder_input_tokens)
   logits, cache = prefill.prefill(
     settings.module,
     params,

@@ -78,6 +78,7 @@ def score_choices(
   prompt_tokens: Int32[Array, 'B U P'],
   choice_tokens: Int32[Array, 'B U choices T'],
   *,
+  cross: network.KVCache | None = None,
   row_mask: Bool[Array, 'B U'] | None = None,
 ) -> Scored:
   """Encodes each input once and scores several targets of each of its prompts.
@@ -92,6 +93,8 @@ def score_choices(
     choice_tokens: int32 [B, U, choices, T], padded with 0 on the right. A
       choice of zeros only is padding: its log_probs are 0 and must not be
       compared.
+    cross: of `prefill.encode` of the same inputs, S positions or more; None:
+      the inputs are encoded here.
     row_mask: see `score`.
 
   Returns:
@@ -104,7 +107,8 @@ def score_choices(
   targets = choice_tokens.reshape(
     num_inputs * num_prompts * num_choices, target_length
   )
-  cross = prefill.encode(module, params, encoder_input_tokens)
+  if cross is None:
+    cross = prefill.encode(module, params, encoder_input_tokens)
   first, cache = prefill.prefill(
     module, params, cross, prompt_tokens, prompt_length + target_length
   )

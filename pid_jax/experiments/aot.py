@@ -104,26 +104,12 @@ def decode_programs(
     sharding=partitioner.batch_sharding if shape else partitioner.replicated,
   )
 
-  stacked = ('layers',) if config.scan_layers else ()
-  cache_axes = network.KVLayer(
-    keys=(*stacked, 'batch', 'heads', 'kv', 'length'),
-    values=(*stacked, 'batch', 'heads', 'length', 'kv'),
-  )
-
   def place(cache: network.KVCache) -> network.KVCache:
     """Adds the shardings of a cache by its logical axes."""
-
-    def one(leaf, names):
-      sharding = partitioner.sharding(*names)
-      return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
-
-    layer = lambda x: network.KVLayer(
-      one(x.keys, cache_axes.keys), one(x.values, cache_axes.values)
-    )
-    is_layer = lambda x: isinstance(x, network.KVLayer)
-    return network.KVCache(
-      layers=jax.tree.map(layer, cache.layers, is_leaf=is_layer),
-      mask=one(cache.mask, ('batch', 'length')),
+    return cache.map_with_axes(
+      lambda x, names: jax.ShapeDtypeStruct(
+        x.shape, x.dtype, sharding=partitioner.sharding(*names)
+      )
     )
 
   inputs = ids(sizes.num_inputs, sizes.input_length)

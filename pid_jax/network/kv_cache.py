@@ -8,7 +8,9 @@ number of its prompts; the self-attention cache holds the tokens decoded so far,
 [R, ...] and C positions. Axis letters are those of `pid_jax.network`.
 """
 
+from collections.abc import Callable
 import functools
+from typing import Any
 
 import flax
 import jax
@@ -66,12 +68,12 @@ class KVCache:
     """Repeats every batch entry; copies of one entry are adjacent."""
     return self.take(jnp.repeat(jnp.arange(self.mask.shape[0]), times))
 
-  def pad_left(self, count: int) -> 'KVCache':
-    """Returns the cache with `count` masked positions before all others."""
+  def pad(self, left: int = 0, right: int = 0) -> 'KVCache':
+    """Returns the cache with masked positions before and after all others."""
 
     def pad(x: Array, axis: int) -> Array:
       widths = [(0, 0)] * x.ndim
-      widths[axis] = (count, 0)
+      widths[axis] = (left, right)
       return jnp.pad(x, widths)
 
     return KVCache(
@@ -81,6 +83,22 @@ class KVCache:
         is_leaf=lambda x: isinstance(x, KVLayer),
       ),
       pad(self.mask, -1),
+    )
+
+  def map_with_axes(
+    self, function: Callable[[Any, tuple[str, ...]], Any]
+  ) -> 'KVCache':
+    """Applies a function of an array and its logical axes to all arrays."""
+    stacked = ('layers',) if isinstance(self.layers, KVLayer) else ()
+    keys = (*stacked, 'batch', 'heads', 'kv', 'length')
+    values = (*stacked, 'batch', 'heads', 'length', 'kv')
+    return KVCache(
+      jax.tree.map(
+        lambda x: KVLayer(function(x.keys, keys), function(x.values, values)),
+        self.layers,
+        is_leaf=lambda x: isinstance(x, KVLayer),
+      ),
+      function(self.mask, ('batch', 'length')),
     )
 
 
