@@ -23,6 +23,7 @@ from collections.abc import Hashable
 from collections.abc import Sequence
 import copy
 import functools
+import logging
 from typing import Any
 import weakref
 
@@ -44,6 +45,8 @@ from pid_jax.inference import options as options_lib
 from pid_jax.inference import partial_results as partial_results_lib
 from pid_jax.inference import planning
 from pid_jax.inference import programs as programs_lib
+
+logger = logging.getLogger('pid_jax.inference')
 
 
 def trimmed(output: Output, max_new_tokens: int) -> Output:
@@ -419,7 +422,7 @@ class Engine:
         before_batch()
       return kind.start(piece)
 
-    return jobs.run(
+    results = jobs.run(
       job,
       start,
       lambda groups: jobs.schedule(
@@ -436,6 +439,8 @@ class Engine:
       progress=progress,
       partial_results=partial_results,
     )
+    logger.info('%s', self.programs.summary())
+    return results
 
   @property
   def is_shared(self) -> bool:

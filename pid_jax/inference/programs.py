@@ -21,6 +21,7 @@ from typing import Any
 
 import jax
 
+from pid_jax import compilation
 from pid_jax import partitioning
 from pid_jax import platforms
 from pid_jax import progress
@@ -151,6 +152,7 @@ class Programs:
       functions: by their names, jitted.
       partitioner: of the mesh, or None: one device.
     """
+    compilation.use_cache()
     self.functions = functions
     self.measured = planning.Measurements()
     self.platform = platforms.of(partitioner and partitioner.mesh)
