@@ -26,6 +26,8 @@ from pid_jax import errors
 
 DTYPES = ('float32', 'bfloat16')  # Of activations.
 PARAM_DTYPES = (*DTYPES, 'int8')  # Of parameters in prediction.
+# Of products of float32 numbers.
+MATMUL_PRECISIONS = ('auto', 'float32', 'tensorfloat32', 'bfloat16')
 REMAT_POLICIES = ('none', 'minimal', 'full')
 INITIALIZERS = ('t5', 'copy')
 ACTIVATIONS = ('linear', 'relu', 'gelu', 'silu', 'swish')
@@ -42,6 +44,7 @@ _MAX_ACTIVATIONS = 8
 # fields are the checkpoint's.
 FREE_FIELDS = (
   'dtype',
+  'matmul_precision',
   'dropout_rate',
   'remat_policy',
   'scan_layers',
@@ -64,6 +67,12 @@ class T5Config:
     num_tokens: ids that the vocabulary has; the rest is padding, which is never
       generated. Where only `vocab_size` is given, the same.
     dtype: of the activations: 'float32' or 'bfloat16'. Parameters are float32.
+    matmul_precision: of products of float32 numbers, which GPUs and TPUs round
+      unless told not to: 'float32', 'tensorfloat32' or 'bfloat16', see
+      `network.precision`. 'auto': that of `dtype`. So float32 activations
+      mean float32 on every platform; with bfloat16 ones the few products of
+      float32 numbers that remain, the logits above all, may be as coarse as all
+      others.
     emb_dim: width of the residual stream.
     num_heads: attention heads, in every attention of both stacks.
     num_encoder_layers: layers of the encoder.
@@ -98,6 +107,7 @@ class T5Config:
   vocab_size: int = _FROM_SIZE
   num_tokens: int = _FROM_SIZE
   dtype: str = 'float32'
+  matmul_precision: str = 'auto'
   emb_dim: int = _FROM_SIZE
   num_heads: int = _FROM_SIZE
   num_encoder_layers: int = _FROM_SIZE
@@ -278,7 +288,11 @@ _INTEGERS = {
   'relpos_num_buckets': (4, MAX_DIM),
   'relpos_max_distance': (1, _MAX_DISTANCE),
 }
-_CHOICES = {'remat_policy': REMAT_POLICIES, 'initializer': INITIALIZERS}
+_CHOICES = {
+  'matmul_precision': MATMUL_PRECISIONS,
+  'remat_policy': REMAT_POLICIES,
+  'initializer': INITIALIZERS,
+}
 
 
 def _shape_of(size: str | T5Config | None) -> dict[str, Any]:

@@ -34,12 +34,12 @@ import numpy as np
 
 from pid_jax import checkpoints
 from pid_jax import checks
+from pid_jax import config as config_lib
 from pid_jax import decoding
 from pid_jax import errors
 from pid_jax import network
 from pid_jax import partitioning
 from pid_jax.checkpoints import native
-from pid_jax.config import DTYPES
 from pid_jax.config import T5Config
 from pid_jax.inference import arguments
 from pid_jax.inference import batching
@@ -165,6 +165,7 @@ class PromptInDecoder:
     *,
     vocabulary: AnyVocabulary | None = None,
     param_dtype: str = 'float32',
+    matmul_precision: str | None = None,
     num_partitions: int = 1,
     long_inputs: str | None = None,
     layout: str | None = None,
@@ -182,6 +183,8 @@ class PromptInDecoder:
         another it must encode texts as that of the checkpoint does.
       param_dtype: of the parameters in memory, and of products with them:
         'float32', or faster 'bfloat16' or 'int8', see `network.quantization`.
+      matmul_precision: of products of float32 numbers, see
+        `network.precision`; None: as in training.
       num_partitions: devices of this process that share heads, feed-forward and
         vocabulary between them; for a model that does not fit on one.
       long_inputs: see the attribute; None: as in training.
@@ -196,8 +199,14 @@ class PromptInDecoder:
     opened = path
     if not isinstance(path, checkpoints.LazyCheckpoint):
       opened = checkpoints.open_checkpoint(path, step)
-    if dtype is not None:
-      checks.one_of('dtype', dtype, DTYPES)
+    changes = {
+      name: config_lib.check_field(name, value, name)
+      for name, value in (
+        ('dtype', dtype),
+        ('matmul_precision', matmul_precision),
+      )
+      if value is not None
+    }
     if long_inputs is not None:
       checks.one_of('long_inputs', long_inputs, examples.LONG_INPUTS)
     if vocabulary is not None:
@@ -227,9 +236,7 @@ class PromptInDecoder:
       partitioner,
       param_dtype=param_dtype,
     )
-    config = loaded.config
-    if dtype is not None:
-      config = dataclasses.replace(config, dtype=dtype)
+    config = dataclasses.replace(loaded.config, **changes)
     if long_inputs is not None:
       task['long_inputs'] = long_inputs
     model = cls(config, loaded.params, vocabulary, task, partitioner)
