@@ -93,7 +93,9 @@ class T5Config:
     remat_policy: what the backward pass recomputes: 'none', 'minimal' (all but
       matrix products) or 'full' (whole layers).
     scan_layers: compile one layer and loop over it: parameters of all layers
-      are stacked on axis 1. For deep models, where compile time matters.
+      are stacked on axis 1. For deep models, where compile time matters. None:
+      a run of training chooses by the platform of its mesh, see `platforms`;
+      else the same as False.
     initializer: 't5', or 'copy': T5's, arranged so that attention begins near
       a solution for copying from the input; for small models trained from
       scratch (see `network.initialize`).
@@ -122,7 +124,7 @@ class T5Config:
   relpos_bias_per_layer: bool = _FROM_SIZE
   layer_norm_epsilon: float = _FROM_SIZE
   remat_policy: str = 'none'
-  scan_layers: bool = False
+  scan_layers: bool | None = False
   initializer: str = 't5'
   size: dataclasses.InitVar[str | T5Config | None] = None
 
@@ -207,6 +209,7 @@ class T5Config:
     """Returns the fields as JSON types."""
     fields = dataclasses.asdict(self)
     fields['mlp_activations'] = list(self.mlp_activations)
+    fields['scan_layers'] = bool(self.scan_layers)  # As the arrays are.
     return fields
 
   @classmethod
@@ -268,6 +271,8 @@ def check_field(name: str, value: Any, label: str) -> Any:
     return check_dtype(label, value)
   if name in _CHOICES:
     return checks.one_of(label, value, _CHOICES[name])
+  if name == 'scan_layers' and value is None:
+    return None
   if name != 'mlp_activations':
     return checks.boolean(label, value)
   checks.sequence(label, value, 'a list of strings')

@@ -93,12 +93,7 @@ def evaluate(
   setup.check_task_vocabulary(vocabulary, task)
   opened = dataclasses.replace(opened, read_vocabulary=lambda: vocabulary)
   if matmul_precision is not None:
-    opened = dataclasses.replace(
-      opened,
-      config=dataclasses.replace(
-        opened.config, matmul_precision=matmul_precision
-      ),
-    )
+    opened = opened.configured(matmul_precision=matmul_precision)
   if output_dir is None:
     parts = [split, str(step)]
     if task != opened.task.get('name', task):
