@@ -75,6 +75,12 @@ def add_model_flags(parser: argparse.ArgumentParser) -> None:
     default='float32',
     help='of the weights in memory; default: float32; the others are faster',
   )
+  add(
+    '--matmul_precision',
+    choices=config.MATMUL_PRECISIONS,
+    help='of products of float32 numbers on GPUs and TPUs; default: as in '
+    'training; auto: exact where activations are float32',
+  )
   add_vocabulary_flags(parser)
   add(
     '--layout',
@@ -127,6 +133,7 @@ def load_options(args: argparse.Namespace) -> dict[str, Any]:
   return {
     'vocabulary': vocabulary(args),
     'param_dtype': args.param_dtype,
+    'matmul_precision': args.matmul_precision,
     'num_partitions': args.num_partitions,
     'long_inputs': args.long_inputs,
     'layout': args.layout,

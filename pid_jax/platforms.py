@@ -49,7 +49,9 @@ class Platform:
   seconds_per_part: float
   seconds_per_layer: float
   compiles_ahead: bool = True
-  compiler_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  compiler_options: Mapping[str, Any] = dataclasses.field(
+    default_factory=lambda: types.MappingProxyType({})
+  )
 
 
 _PLATFORMS = {

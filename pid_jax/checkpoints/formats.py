@@ -20,6 +20,7 @@ from pid_jax import errors
 from pid_jax import files
 from pid_jax import network
 from pid_jax import partitioning
+from pid_jax import platforms
 from pid_jax import scratch
 from pid_jax import vocabulary as vocabulary_lib
 from pid_jax.checkpoints import hugging_face
@@ -202,7 +203,10 @@ def load_for_inference(
   *,
   param_dtype: str = 'float32',
 ) -> Pretrained:
-  """As `load`, with the parameters in a form of `network.quantize_params`.
+  """As `load`, with the parameters in the form in which programs read them.
+
+  That is one of `network.quantize_params`; and where programs of inference loop
+  over layers (`platforms`), layers are stacked whatever the checkpoint has.
 
   Args:
     path: see `load`.
@@ -216,7 +220,12 @@ def load_for_inference(
   config_lib.check_dtype('param_dtype', param_dtype, config_lib.PARAM_DTYPES)
   # int8 is quantized from float32; bfloat16 is never held as float32.
   read_dtype = 'float32' if param_dtype == 'int8' else param_dtype
-  loaded = load(path, step, partitioner, param_dtype=read_dtype)
+  model = path
+  if not isinstance(path, lazy_checkpoint.LazyCheckpoint):
+    model = open_checkpoint(path, step)
+  if platforms.of(partitioner and partitioner.mesh).scan_layers:
+    model = model.configured(scan_layers=True)
+  loaded = load(model, None, partitioner, param_dtype=read_dtype)
   axes = network.param_axes(network.Transformer(loaded.config))
   params = network.quantize_params(loaded.params, axes, param_dtype)
   return dataclasses.replace(loaded, params=params)

@@ -84,6 +84,11 @@ class LazyCheckpoint:
     """Checks the step, which becomes the name of a folder."""
     checks.integer(f'{self.path}: step', self.step, 0)
 
+  def configured(self, **fields: Any) -> 'LazyCheckpoint':
+    """Returns the checkpoint as a model with other `config.FREE_FIELDS`."""
+    config = dataclasses.replace(self.config, **fields)
+    return dataclasses.replace(self, config=config)
+
   @property
   def is_bfloat16(self) -> bool:
     """Whether all weights in the file are bfloat16."""

@@ -25,11 +25,13 @@ import jax.numpy as jnp
 from pid_jax import config as config_lib
 from pid_jax import errors
 from pid_jax import partitioning
+from pid_jax import platforms
 from pid_jax import trainer
 from pid_jax.experiments import aot
 from pid_jax.experiments import hlo
 from pid_jax.experiments import tpu
 from pid_jax.experiments.layouts import Sizes
+from pid_jax.trainer import setup
 
 _GIB = 2**30
 _UNITS = {'K': 2**10, 'M': 2**20, 'G': 2**30, 'T': 2**40}
@@ -91,8 +93,11 @@ class Run:
     if 'train' in names:
       yield aot.train_program(self.arguments, self.partitioner)
     if set(names) - {'train'}:
+      config = self.config
+      if platforms.of(self.partitioner.mesh).scan_layers:
+        config = dataclasses.replace(config, scan_layers=True)
       for program in aot.decode_programs(
-        self.config, self.partitioner, self.sizes, jnp.dtype(param_dtype)
+        config, self.partitioner, self.sizes, jnp.dtype(param_dtype)
       ):
         if program.name in names:
           yield program
@@ -120,8 +125,8 @@ def from_gin(devices: Sequence[Any]) -> Run:
   arguments = gin.get_bindings(trainer.train)
   partitioner = arguments.get('partitioner') or partitioning.Partitioner()
   partitioner = dataclasses.replace(partitioner, devices=devices)
-  _ = partitioner.mesh  # Complains.
-  return Run(arguments, partitioner)
+  model = setup.choose_scanning(arguments['model'], partitioner)
+  return Run({**arguments, 'model': model}, partitioner)
 
 
 @dataclasses.dataclass(frozen=True)

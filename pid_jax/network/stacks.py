@@ -10,6 +10,8 @@ Axis letters are those of `pid_jax.network`. Training has B packed rows where
 decoding has R sequences.
 """
 
+from typing import Any
+
 import flax
 from flax import linen as nn
 from flax.linen import partitioning as nn_partitioning
@@ -26,6 +28,8 @@ from pid_jax.network.attention import Attention
 from pid_jax.network.attention import AttentionBias
 from pid_jax.network.kv_cache import KVCache
 from pid_jax.network.kv_cache import KVLayer
+
+PyTree = Any
 
 ACTIVATION_AXES = ('batch', 'length', 'embed')
 
@@ -219,6 +223,22 @@ def _stack(
     methods=methods,
   )
   return {scan_name: scanned(cfg)}
+
+
+def stack_layers(params: PyTree) -> PyTree:
+  """Returns the parameters as the same network has them with `scan_layers`.
+
+  Args:
+    params: of a network without; in any form of `quantize_params`.
+  """
+  stacked = dict(params)
+  for name in ('encoder', 'decoder'):
+    parts = dict(params[name])
+    num_layers = sum(part.startswith('layers_') for part in parts)
+    layers = [parts.pop(f'layers_{i}') for i in range(num_layers)]
+    stack = lambda *leaves: jnp.stack(leaves, axis=axes.STACK_AXIS)
+    stacked[name] = {**parts, name: jax.tree.map(stack, *layers)}
+  return stacked
 
 
 class _Stack(nn.Module):

@@ -19,6 +19,7 @@ from jaxtyping import Array, Float, Float32, Int32
 from pid_jax import config as config_lib
 from pid_jax.network import layers
 from pid_jax.network import masks
+from pid_jax.network import precision
 from pid_jax.network import stacks
 from pid_jax.network.kv_cache import KVCache
 from pid_jax.network.kv_cache import KVLayer
@@ -38,6 +39,7 @@ class Transformer(nn.Module):
     self.encoder = stacks.Encoder(cfg)
     self.decoder = stacks.Decoder(cfg)
 
+  @precision.as_configured
   def __call__(
     self,
     encoder_input_tokens: Int32[Array, 'B S'],
@@ -72,6 +74,7 @@ class Transformer(nn.Module):
       enable_dropout=enable_dropout,
     )
 
+  @precision.as_configured
   def encode(
     self,
     encoder_input_tokens: Int32[Array, 'B S'],
@@ -98,6 +101,7 @@ class Transformer(nn.Module):
     x = self.token_embedder(encoder_input_tokens)
     return self.encoder(x, mask, not enable_dropout)
 
+  @precision.as_configured
   def decode(
     self,
     encoded: Float[Array, 'B S E'],
@@ -147,6 +151,7 @@ class Transformer(nn.Module):
     x = self.decoder(x, encoded, self_mask, cross_mask, not enable_dropout)
     return self._logits(x)
 
+  @precision.as_configured
   def cross_key_values(
     self, encoded: Float[Array, 'B S E']
   ) -> tuple[KVLayer, ...] | KVLayer:
@@ -183,6 +188,7 @@ class Transformer(nn.Module):
       mask=jnp.ones((num_sequences, length), bool),
     )
 
+  @precision.as_configured
   def decode_chunk(
     self,
     tokens: Int32[Array, 'R Q'],

@@ -20,6 +20,7 @@ import optax
 from pid_jax import model as model_lib
 from pid_jax import partitioning
 from pid_jax.network import axes as axes_lib
+from pid_jax.network import precision
 from pid_jax.trainer import optimizers
 
 PyTree = Any
@@ -144,9 +145,10 @@ def train_step(
   rng = jax.random.fold_in(rng, state.step)
   grads, metrics = gradients(model, state.params, batch, rng, num_microbatches)
   transformation = optimizer.make(model.param_axes)
-  updates, opt_state = transformation.update(
-    grads, state.opt_state, state.params
-  )
+  with precision.scope(model.module.config):  # Muon multiplies matrices.
+    updates, opt_state = transformation.update(
+      grads, state.opt_state, state.params
+    )
   params = optax.apply_updates(state.params, updates)
   ema_params = state.ema_params
   if ema_params is not None:
