@@ -32,6 +32,7 @@ from pid_jax.checkpoints import tensors as tensors_lib
 from pid_jax.checkpoints import tokenizers
 from pid_jax.checkpoints import weight_files
 from pid_jax.network import axes as axes_lib
+from pid_jax.network import quantization
 
 PyTree = Any
 
@@ -228,6 +229,9 @@ def load_for_inference(
   loaded = load(model, None, partitioner, param_dtype=read_dtype)
   axes = network.param_axes(network.Transformer(loaded.config))
   params = network.quantize_params(loaded.params, axes, param_dtype)
+  axes = quantization.quantized_axes(axes, param_dtype)
+  partitioner = partitioner or _first_device()
+  params = jax.device_put(params, partitioner.formats(params, axes))
   return dataclasses.replace(loaded, params=params)
 
 
@@ -335,19 +339,20 @@ def abstract_params(
   partitioner: partitioning.Partitioner | None = None,
   dtype: Any = jnp.float32,
 ) -> PyTree:
-  """Shapes, dtypes and shardings of a network's parameters."""
-  if partitioner is None:
-    partitioner = partitioning.Partitioner(devices=jax.local_devices()[:1])
+  """Shapes, dtypes and formats of a network's parameters."""
+  partitioner = partitioner or _first_device()
   partitioner.check_model(config)
   module = network.Transformer(config)
   params = axes_lib.abstract_params(module)
   return jax.tree.map(
-    lambda leaf, sharding: jax.ShapeDtypeStruct(
-      leaf.shape, dtype, sharding=sharding
-    ),
+    lambda leaf, form: jax.ShapeDtypeStruct(leaf.shape, dtype, sharding=form),
     params,
-    partitioner.shardings(params, network.param_axes(module)),
+    partitioner.formats(params, network.param_axes(module)),
   )
+
+
+def _first_device() -> partitioning.Partitioner:
+  return partitioning.Partitioner(devices=jax.local_devices()[:1])
 
 
 def with_num_tokens(

@@ -166,7 +166,7 @@ class LazyCheckpoint:
     Args:
       config: of the network; with scanned layers or not, whatever the
         checkpoint has.
-      wanted: its parameters, a nested dict of ShapeDtypeStructs with shardings.
+      wanted: its parameters, a nested dict of ShapeDtypeStructs with formats.
 
     Returns:
       The same with arrays, cast to the wanted dtype.

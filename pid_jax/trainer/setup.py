@@ -372,12 +372,12 @@ def first_state(
       initialises them.
   """
   has_ema = shapes.ema_params is not None
-  shardings = jax.tree.map(lambda leaf: leaf.sharding, shapes)
+  formats = jax.tree.map(lambda leaf: leaf.format, shapes)
   with partitioner.scope():
     if initial is None:
       init = jax.jit(
         lambda rng: step_lib.initial_state(model, optimizer, rng, has_ema),
-        out_shardings=shardings,
+        out_shardings=formats,
       )
       return init(jax.random.key(seed))
     params = initial.restore(model.module.config, shapes.params)
@@ -385,7 +385,7 @@ def first_state(
       lambda params: step_lib.state_from_params(
         model, optimizer, params, has_ema
       ),
-      out_shardings=shardings,
+      out_shardings=formats,
       donate_argnums=(0,),
     )
     return init(params)
