@@ -39,7 +39,9 @@ class Platform:
   scan_layers: bool
   num_compactions: int
   tokens_per_step: int
-  compiler_options: Mapping[str, Any] = types.MappingProxyType({})
+  compiler_options: Mapping[str, Any] = dataclasses.field(
+    default_factory=lambda: types.MappingProxyType({})
+  )
 
 
 _PLATFORMS = {
