@@ -39,7 +39,7 @@ class Platform:
   scan_layers: bool
   num_compactions: int
   tokens_per_step: int
-  compiler_options: Mapping[str, Any] = types.MappingProxyType({})
+  compiler_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 _PLATFORMS = {

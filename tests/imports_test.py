@@ -159,9 +159,7 @@ def test_network_and_prediction_need_no_tensorflow():
 def test_gpus_are_hidden_wherever_tensorflow_is_imported():
   graph = {}
   for path in _LIBRARY:
-    name = _module(path)  # Its package is imported before it,
-    package = {name.rpartition('.')[0]} - {'pid_jax.subtasks'}  # or is lazy.
-    graph[name] = _imports(path) | package
+    graph[_module(path)] = _imports(path)
   call = '\ntf_devices.hide_gpus()\n'
   hiding = {_module(path) for path in _LIBRARY if call in path.read_text()}
 
