@@ -91,5 +91,6 @@ if __name__ == '__main__':
     flags=add_flags,
     use_gin=True,
     preload=['seqio'],
+    compute_on='cpu',
     check=check,
   )

@@ -423,7 +423,7 @@ def test_bad_launches(flags, message, monkeypatch, capsys):
         doc=precompile.__doc__,
         flags=precompile.add_flags,
         use_gin=True,
-        use_jax=False,
+        compute_on=None,
         argv=['--topology=v5e:2x2', *flags],
       )
   finally:
