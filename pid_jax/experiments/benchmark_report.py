@@ -218,15 +218,20 @@ def _end_to_end_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
           notes.append(f'{100 * found["equal_answers"]:.1f} % of outputs equal')
         line = f'{row["texts"]:<8,}{name:<26}{cells}  {", ".join(notes)}'
         lines.append(line.rstrip())
-  lines.append('')
-  for name in names:
-    if not name.startswith(('pid_jax', 'predict')):
-      continue
-    for other in names:
-      if other in end_to_end.BASELINES:
-        count = end_to_end.faster_from(rows, name, other)
-        when = 'never here' if count is None else f'from {count:,.0f} texts on'
-        lines.append(f'{name} is faster than {other} {when}')
+  others = [name for name in names if name in end_to_end.BASELINES]
+  if others:
+    lines += [
+      '',
+      f'{"faster, from so many texts on, than":<36}' + ' '.join(others),
+    ]
+  for name in names if others else ():
+    if name not in others:
+      found = [end_to_end.faster_from(rows, name, other) for other in others]
+      cells = [
+        f'{"never" if count is None else format(count, ",.0f"):>{len(other)}}'
+        for count, other in zip(found, others, strict=True)
+      ]
+      lines.append(f'{name:<36}{" ".join(cells)}')
   return lines
 
 

@@ -22,6 +22,7 @@ from collections.abc import Sequence
 import dataclasses
 import io
 import json
+import logging
 import os
 import pathlib
 import shutil
@@ -188,6 +189,7 @@ def make_models(words: Words, folder: pathlib.Path, formats: set[str]) -> None:
     with warnings.catch_warnings():
       warnings.simplefilter('ignore')
       from ctranslate2.converters import transformers as converters
+    logging.getLogger('transformers').setLevel(logging.ERROR)
     converter = converters.TransformersConverter(
       str(folder / 'transformers'), copy_files=['spiece.model']
     )
