@@ -6,17 +6,22 @@ Examples:
   python -m pid_jax.benchmark --output=/tmp/benchmark
   python -m pid_jax.benchmark --job=dst,qa --output=/tmp/benchmark
   python -m pid_jax.benchmark --sweep=U,S --output=/tmp/benchmark
+  python -m pid_jax.benchmark --texts=1,10,100,1000 --output=/tmp/benchmark
 
 Needs no download: weights are random. PyTorch's transformers and CTranslate2 do
 the same work on the same weights where they are installed (pip install
 'pid_jax[experiments]'). All contenders take turns. What counts are the ratios
 within this run: on a machine that others use, all contenders are slower.
+
+--texts times whole processes of a small model, from their start to the answers
+to files of texts: importing, loading and compiling included.
 """
 
 import argparse
 import shlex
 import sys
 
+from pid_jax import checks
 from pid_jax import cli
 from pid_jax import config
 from pid_jax import files
@@ -33,13 +38,20 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     default=[],
     metavar='NAME,NAME',
     help='some of dst, qa, notes, skewed and stream; default: all, or none '
-    'beside --sweep',
+    'beside --sweep and --texts',
   )
   add(
     '--sweep',
     default='',
     metavar='U,S,T,B',
     help='vary prompts, input length, generated tokens or inputs',
+  )
+  add(
+    '--texts',
+    type=flag_types.integers(1, checks.MOST_INPUTS),
+    default=[],
+    metavar='N,N',
+    help='whole processes over files of so many texts',
   )
   add(
     '--output',
@@ -77,7 +89,7 @@ def main(args: argparse.Namespace) -> None:
   from pid_jax.experiments import workloads
   from pid_jax.viewer import figures as renderer
 
-  chosen, points = workloads.choose(args.job, args.sweep)
+  chosen, points = workloads.choose(args.job, args.sweep, args.texts)
   model = config.T5Config(size=args.size)
   with output.reserved(args.output) as folder:
     report.check_folder(folder)
@@ -85,7 +97,7 @@ def main(args: argparse.Namespace) -> None:
     tpu_part = benchmarking.analyse_tpu() if wants_tpu else None
     command = shlex.join(['python', '-m', 'pid_jax.benchmark', *sys.argv[1:]])
     # A run that is stopped has kept the jobs that were done.
-    for results in benchmarking.run(chosen, points, model):
+    for results in benchmarking.run(chosen, points, model, counts=args.texts):
       written = report.write(results, tpu_part, command, folder)
     print(f'\n{report.table(written)}\n\n{folder / report.FILE} written')
     if renderer.is_installed():

@@ -107,6 +107,12 @@ def comma_separated(
   return parse
 
 
+def integers(least: int, most: int) -> Callable[[str], list[int]]:
+  """Returns the type of a list of whole numbers: '1,10' -> [1, 10]."""
+  one = integer(least, most)
+  return lambda text: [one(part) for part in comma_separated('number')(text)]
+
+
 def _checked(check: Callable[..., Any], value: Any, *limits, **more) -> Any:
   try:
     return check(_VALUE, value, *limits, **more)

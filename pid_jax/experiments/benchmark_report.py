@@ -9,6 +9,14 @@ Other programs read the file, years later. It holds:
   machine       of `machine.describe`, and 'probe' at the start
   missing       baseline -> packages that it lacks, so that it was not run
   tpu           of `benchmarking.analyse_tpu`, or null
+  end_to_end    list of numbers of texts, of each:
+    texts, prompts (of each text)
+    contenders  name -> of a process seconds (see below); phases, the seconds of
+                each in one run, none of `predict`; programs, the number of
+                those compiled or read from the cache and the seconds of each
+                part, or null; equal_answers, the share of outputs that are
+                those of the weights
+    skipped     name -> seconds that it would have taken, which are too many
   jobs, sweeps  lists of jobs, of each:
     name, summary, sizes (fields of `layouts.Sizes`), model (T5Config.to_dict())
     weights     'random' or 'synthetic' ('planted' in older files)
@@ -43,6 +51,7 @@ from typing import Any
 from etils import epath
 
 from pid_jax import errors
+from pid_jax.experiments import end_to_end
 from pid_jax.experiments import machine
 from pid_jax.experiments import output
 from pid_jax.experiments import timer
@@ -97,10 +106,15 @@ def table(report: Mapping[str, Any]) -> str:
     f'{bandwidth / 1e9:.0f} GB/s',
     *_rows_lines(described['gflops_by_rows']),
     '',
-    f'{"job":<14}{"contender":<26}{"median":>10}{"times as long":>24}',
   ]
+  if report['jobs'] or report['sweeps']:
+    lines.append(
+      f'{"job":<14}{"contender":<26}{"median":>10}{"times as long":>24}'
+    )
   for job in (*report['jobs'], *report['sweeps']):
     lines += _job_lines(job)
+  if report['end_to_end']:
+    lines += [*_end_to_end_lines(report['end_to_end']), '']
   if report['tpu']:
     lines += [*_tpu_lines(report['tpu']), '']
   lines += _missing_lines(report['missing'])
@@ -173,6 +187,52 @@ def _line(
 def _time(spread: Mapping[str, float]) -> str:
   seconds = spread['median']
   return f'{1000 * seconds:.1f} ms' if seconds < 1 else f'{seconds:.2f} s'
+
+
+def _end_to_end_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+  """Seconds over texts, the phases of the most texts, and who is faster."""
+  names = list(
+    dict.fromkeys(name for row in rows for name in row['contenders'])
+  )
+  counts = ''.join(f'{row["texts"]:>9,}' for row in rows)
+  lines = [f'{"whole processes, seconds":<26}{counts} texts']
+  for name in names:
+    cells = [
+      f'{row["contenders"][name]["seconds"]["median"]:>9.1f}'
+      if name in row['contenders']
+      else f'{"over " + format(row["skipped"][name], ".0f"):>9}'
+      for row in rows
+    ]
+    lines.append(f'{name:<26}{"".join(cells)}')
+  phases = end_to_end.PHASES
+  lines += ['', f'{"texts":<8}{"phases, seconds":<26}' + ''.join(
+    f'{phase:>8}' for phase in phases
+  )]  # fmt: skip
+  for row in rows:
+    for name, found in row['contenders'].items():
+      if found['phases']:
+        cells = ''.join(f'{found["phases"][p]:>8.2f}' for p in phases)
+        programs = found['programs'] or {}
+        notes = [f'{k} {v:.3g}' for k, v in programs.items()]
+        if found['equal_answers'] != 1.0:
+          notes.append(f'{100 * found["equal_answers"]:.1f} % of outputs equal')
+        line = f'{row["texts"]:<8,}{name:<26}{cells}  {", ".join(notes)}'
+        lines.append(line.rstrip())
+  others = [name for name in names if name in end_to_end.BASELINES]
+  if others:
+    lines += [
+      '',
+      f'{"faster, from so many texts on, than":<36}' + ' '.join(others),
+    ]
+  for name in names if others else ():
+    if name not in others:
+      found = [end_to_end.faster_from(rows, name, other) for other in others]
+      cells = [
+        f'{"never" if count is None else format(count, ",.0f"):>{len(other)}}'
+        for count, other in zip(found, others, strict=True)
+      ]
+      lines.append(f'{name:<36}{" ".join(cells)}')
+  return lines
 
 
 def _tpu_lines(tpu: Mapping[str, Any]) -> list[str]:

@@ -24,6 +24,7 @@ from pid_jax import config as config_lib
 from pid_jax.experiments import aot
 from pid_jax.experiments import baselines as baselines_lib
 from pid_jax.experiments import costs
+from pid_jax.experiments import end_to_end
 from pid_jax.experiments import machine
 from pid_jax.experiments import output
 from pid_jax.experiments import synthetic
@@ -63,6 +64,7 @@ def run(
   sweeps: Sequence[workloads.Job],
   config: config_lib.T5Config,
   *,
+  counts: Sequence[int] = (),
   settings: Settings = Settings(),
   sweep_settings: Settings = SWEEP_SETTINGS,
 ) -> Iterator[dict[str, Any]]:
@@ -72,21 +74,24 @@ def run(
     jobs: in their order.
     sweeps: points of sweeps, in their order.
     config: of the model, in float32.
+    counts: of texts that whole processes answer, see `end_to_end`.
     settings: of jobs.
     sweep_settings: of sweeps.
 
   Yields:
-    After each job 'machine', 'missing' (packages, by baseline), 'jobs' and
-    'sweeps' of a report, so far.
+    After each job 'machine', 'missing' (packages, by baseline), 'jobs',
+    'sweeps' and 'end_to_end' of a report, so far.
   """
   output.say('Measuring the machine ...')
   described = machine.describe()
   probe = machine.Probe()
   described['probe'] = dataclasses.asdict(probe())
   wanted = [name for job in (*jobs, *sweeps) for name in job.baselines]
+  wanted += end_to_end.BASELINES if counts else ()
   absent = {name: baselines_lib.missing(name) for name in dict.fromkeys(wanted)}
   absent = {name: packages for name, packages in absent.items() if packages}
-  results = {'machine': described, 'missing': absent, 'jobs': [], 'sweeps': []}
+  results = {'machine': described, 'missing': absent}
+  results |= {kind: [] for kind in ('jobs', 'sweeps', 'end_to_end')}
   todo = [('jobs', job, settings) for job in jobs]
   todo += [('sweeps', job, sweep_settings) for job in sweeps]
   with tempfile.TemporaryDirectory(prefix='pid_jax_benchmark_') as folder:
@@ -102,6 +107,8 @@ def run(
       results[kind].append(row)
       yield results
       jax.clear_caches()  # The next job has other shapes.
+  for results['end_to_end'] in end_to_end.run(counts, absent):
+    yield results
 
 
 class _Models:

@@ -47,7 +47,8 @@ def of_benchmark(report: Mapping[str, Any]) -> Figures:
   """Returns the figures of a benchmark's report that it has data for.
 
   'latency' has the phases of each job beside the machine's floor;
-  'speed_up_over_U' and the like a curve of each contender over a sweep.
+  'speed_up_over_U' and the like a curve of each contender over a sweep;
+  'end_to_end' the seconds of whole processes over texts.
   """
   figures: Figures = {}
   if report['jobs']:
@@ -64,6 +65,29 @@ def of_benchmark(report: Mapping[str, Any]) -> Figures:
     points = [j for j in report['sweeps'] if j['name'].startswith(prefix)]
     if len(points) > 1:
       figures[f'speed_up_over_{letter}'] = [_ratios(points, letter)]
+  rows = report['end_to_end']
+  if len(rows) > 1:
+    names = dict.fromkeys(name for row in rows for name in row['contenders'])
+    series = [
+      Series(
+        label(name),
+        [
+          (row['texts'], row['contenders'][name]['seconds']['median'])
+          for row in rows
+          if name in row['contenders']
+        ],
+      )
+      for name in names
+    ]
+    figures['end_to_end'] = [
+      Panel(
+        'whole processes: seconds',
+        series,
+        x_label=f'texts, {rows[0]["prompts"]} prompts each',
+        log_x=True,
+        log_y=True,
+      )
+    ]
   return figures
 
 

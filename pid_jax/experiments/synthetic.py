@@ -14,6 +14,7 @@ A row whose prompt ends with k then has k - 1 tokens, EOS included, and a run of
 the output stands in the input where the input counts down.
 """
 
+from collections.abc import Sequence
 import dataclasses
 from typing import Any
 
@@ -49,16 +50,29 @@ class Batch:
 
 
 def make_params(
-  config: config_lib.T5Config, weights: str, seed: int = 0
+  config: config_lib.T5Config,
+  weights: str,
+  seed: int = 0,
+  chain: Sequence[int] = (),
 ) -> Any:
-  """Returns float32 parameters, 'random' (T5's initial ones) or 'synthetic'."""
+  """Returns float32 parameters.
+
+  Args:
+    config: of the model.
+    weights: 'random' (T5's initial ones) or 'synthetic'.
+    seed: of the draws.
+    chain: of synthetic weights, ids of which each is followed by the one before
+      it, and the first by EOS; all other ids count down to the last of these.
+  """
   params = jax.tree.map(np.array, random_params(config, seed))
   if weights == 'synthetic':
     embedding = params['token_embedder']['embedding']
     decoder = params['decoder']
-    # Ids beyond num_tokens are never generated: 0 must not lead there.
-    follows = np.roll(np.arange(config.vocab_size), -1)
-    follows[config.num_tokens - 1] = 0
+    # Ids beyond num_tokens follow themselves alone: no other leads there.
+    others = set(range(2, config.num_tokens)).difference(chain)
+    order = np.array([1, *chain, *sorted(others), 0])
+    follows = np.arange(config.vocab_size)
+    follows[order] = np.roll(order, -1)
     head = embedding[follows].T * config.emb_dim**-0.5
     decoder['logits_dense']['kernel'] = np.ascontiguousarray(head)
     for layer in decoder.values():

@@ -237,12 +237,15 @@ def swept(letter: str) -> list[Job]:
   ]
 
 
-def choose(names: Sequence[str], letters: str) -> tuple[list[Job], list[Job]]:
+def choose(
+  names: Sequence[str], letters: str, counts: Sequence[int] = ()
+) -> tuple[list[Job], list[Job]]:
   """Reads what a user asked for.
 
   Args:
-    names: of jobs; none means all, or none if there are letters.
+    names: of jobs; none means all, or none if something else is asked for.
     letters: of sweeps, such as 'U,S'.
+    counts: of texts that whole processes answer.
 
   Returns:
     Jobs, and the points of sweeps.
@@ -254,5 +257,5 @@ def choose(names: Sequence[str], letters: str) -> tuple[list[Job], list[Job]]:
     if name not in JOBS:
       raise errors.unknown('job', name, JOBS)
   points = [job for letter in read_sweeps(letters) for job in swept(letter)]
-  names = names or ([] if points else JOBS)
+  names = names or ([] if points or counts else JOBS)
   return [JOBS[name] for name in dict.fromkeys(names)], points
