@@ -55,8 +55,18 @@ def prefill(
   cross: network.KVCache,
   prompt_tokens: Int32[Array, 'B U P'],
   cache_length: int,
+  packed_length: int | None = None,
 ) -> tuple[Float32[Array, 'R V'], network.KVCache]:
   """Reads all prompts in one pass of the decoder.
+
+  With `packed_length`, the layers run on the tokens that the prompts have, one
+  behind another in a row of their input, as in training:
+
+    positions of the row     0     1     2     3     4     5
+    'p q r', 'p'           start   p     q     r   start   p
+
+  Distances within a prompt are what they are in the cache, into which each
+  prompt's keys and values are copied.
 
   Args:
     module: the network.
@@ -64,6 +74,8 @@ def prefill(
     cross: of `encode`.
     prompt_tokens: int32 [B, U, P], padded with 0 on the right. P may be 0.
     cache_length: C, at least P + 1.
+    packed_length: L, at least U and the tokens of the prompts of any input:
+      where it is less, logits are NaN. None: all prompts are padded to P.
 
   Returns:
     float32 logits [R, V] of the token after each prompt; and the self-attention
@@ -71,13 +83,25 @@ def prefill(
   """
   num_inputs, num_prompts, prompt_length = prompt_tokens.shape
   num_sequences = num_inputs * num_prompts
-  tokens, mask = tokens_lib.align_right(
-    prompt_tokens.reshape(num_sequences, prompt_length)
+  num_to_come = cache_length - prompt_length - 1
+  if packed_length is None:
+    tokens, mask = tokens_lib.align_right(
+      prompt_tokens.reshape(num_sequences, prompt_length)
+    )
+    to_come = jnp.ones((num_sequences, num_to_come), bool)
+    cache = module.init_cache(num_sequences, cache_length)
+    cache = cache.replace(mask=jnp.concatenate([mask, to_come], axis=1))
+    return decode_chunk(module, params, cross, cache, tokens, 0)
+  tokens, subtask_ids, starts, ends = tokens_lib.pack(
+    prompt_tokens, packed_length
   )
-  to_come = jnp.ones((num_sequences, cache_length - prompt_length - 1), bool)
-  cache = module.init_cache(num_sequences, cache_length)
-  cache = cache.replace(mask=jnp.concatenate([mask, to_come], axis=1))
-  return decode_chunk(module, params, cross, cache, tokens, 0)
+  logits, packed = module.apply(
+    {'params': params}, tokens, subtask_ids, cross, ends, method='decode_packed'
+  )
+  # No answer is better than a wrong one, of a prompt that does not fit.
+  logits = jnp.where((ends < packed_length)[:, :, None], logits, jnp.nan)
+  cache = packed.windows(starts, ends, prompt_length + 1)
+  return logits.reshape(num_sequences, -1), cache.pad_right(num_to_come)
 
 
 def decode_chunk(

@@ -66,13 +66,56 @@ class KVCache:
     """Repeats every batch entry; copies of one entry are adjacent."""
     return self.take(jnp.repeat(jnp.arange(self.mask.shape[0]), times))
 
+  def windows(
+    self,
+    starts: Int32[Array, 'B U'],
+    ends: Int32[Array, 'B U'],
+    length: int,
+  ) -> 'KVCache':
+    """Cuts U sequences out of each batch entry, aligned to the right.
+
+    Args:
+      starts: int32 [B, U], the first position of each sequence.
+      ends: int32 [B, U], its last position.
+      length: of all windows, at least that of the longest sequence.
+
+    Returns:
+      The cache of R = B * U sequences, masked before their first positions.
+    """
+    axis = self.batch_axis
+
+    def cut(x: Array, of_position: int) -> Array:
+      # Slices, which devices copy faster than they gather single positions.
+      one = lambda x, start: jax.lax.dynamic_slice_in_dim(
+        x, start, length, of_position
+      )
+      each = jax.vmap(one, (None, 0), axis)
+      x = jax.vmap(each, (axis, 0), axis)(x, ends)
+      return x.reshape(*x.shape[:axis], -1, *x.shape[axis + 2 :])
+
+    before = length - 1 - (ends - starts)  # Masked positions.
+    return KVCache(
+      jax.tree.map(
+        lambda layer: KVLayer(cut(layer.keys, -1), cut(layer.values, -2)),
+        self.pad_left(length - 1).layers,
+        is_leaf=lambda x: isinstance(x, KVLayer),
+      ),
+      jnp.arange(length)[None, :] >= before.reshape(-1, 1),
+    )
+
   def pad_left(self, count: int) -> 'KVCache':
     """Returns the cache with `count` masked positions before all others."""
+    return self._pad(count, 0)
 
-    def pad(x: Array, axis: int) -> Array:
+  def pad_right(self, count: int) -> 'KVCache':
+    """Returns the cache with `count` positions to come after all others."""
+    return self._pad(0, count)
+
+  def _pad(self, left: int, right: int) -> 'KVCache':
+    def pad(x: Array, axis: int, *values: bool) -> Array:
       widths = [(0, 0)] * x.ndim
-      widths[axis] = (count, 0)
-      return jnp.pad(x, widths)
+      widths[axis] = (left, right)
+      return jnp.pad(x, widths, constant_values=values or 0)
 
     return KVCache(
       jax.tree.map(
@@ -80,7 +123,7 @@ class KVCache:
         self.layers,
         is_leaf=lambda x: isinstance(x, KVLayer),
       ),
-      pad(self.mask, -1),
+      pad(self.mask, -1, False, True),
     )
 
 
