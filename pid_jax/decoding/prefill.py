@@ -96,10 +96,14 @@ def prefill(
     prompt_tokens, packed_length
   )
   logits, packed = module.apply(
-    {'params': params}, tokens, subtask_ids, cross, ends, method='decode_packed'
+    {'params': params},
+    tokens,
+    subtask_ids,
+    cross,
+    ends,
+    prompt_length + 1,
+    method='decode_packed',
   )
-  # No answer is better than a wrong one, of a prompt that does not fit.
-  logits = jnp.where((ends < packed_length)[:, :, None], logits, jnp.nan)
   cache = packed.windows(starts, ends, prompt_length + 1)
   return logits.reshape(num_sequences, -1), cache.pad_right(num_to_come)
 

@@ -112,10 +112,10 @@ class KVCache:
     return self._pad(0, count)
 
   def _pad(self, left: int, right: int) -> 'KVCache':
-    def pad(x: Array, axis: int, *values: bool) -> Array:
+    def pad(x: Array, axis: int, values: tuple[int, int] = (0, 0)) -> Array:
       widths = [(0, 0)] * x.ndim
       widths[axis] = (left, right)
-      return jnp.pad(x, widths, constant_values=values or 0)
+      return jnp.pad(x, widths, constant_values=values)
 
     return KVCache(
       jax.tree.map(
@@ -123,7 +123,7 @@ class KVCache:
         self.layers,
         is_leaf=lambda x: isinstance(x, KVLayer),
       ),
-      pad(self.mask, -1, False, True),
+      pad(self.mask, -1, (False, True)),
     )
 
 
