@@ -107,9 +107,9 @@ def generate(
     num_compactions: how often the number of sequences may be halved. The
       outputs do not depend on it; each adds a loop to the program.
     packed_prompt_length: L, at least U and the tokens of the prompts of any
-      input, so that the prefill reads L tokens of each and not U * (P + 1); see
-      `prefill.packed_length`. The outputs do not depend on it. None: prompts
-      are padded to P.
+      input: the prefill then reads L tokens of each, and not U * (P + 1); see
+      `prefill.choose_packed_length`. The outputs do not depend on it. None:
+      prompts are padded to P.
 
   Returns:
     Generated.

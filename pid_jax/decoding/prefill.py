@@ -19,9 +19,16 @@ from typing import Any
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float32, Int32
+import numpy as np
 
 from pid_jax import network
 from pid_jax.decoding import tokens as tokens_lib
+
+# Packed lengths are eighths of the padded one, so that few programs are
+# compiled. T5 1.1 small in float32 on two cores, 30 prompts: packed to 6
+# eighths, the prefill takes 0.8 of its time; to 7, nothing is left to gain that
+# would pay for another program.
+_NUM_PACKED_LENGTHS, _MOST_PACKED = 8, 6
 
 
 def encode(
@@ -74,8 +81,9 @@ def prefill(
     cross: of `encode`.
     prompt_tokens: int32 [B, U, P], padded with 0 on the right. P may be 0.
     cache_length: C, at least P + 1.
-    packed_length: L, at least U and the tokens of the prompts of any input:
-      where it is less, logits are NaN. None: all prompts are padded to P.
+    packed_length: L, see `choose_packed_length`; at least U and the tokens of
+      the prompts of any input. Logits after prompts that do not fit are NaN.
+      None: prompts are padded to P.
 
   Returns:
     float32 logits [R, V] of the token after each prompt; and the self-attention
@@ -106,6 +114,25 @@ def prefill(
   )
   cache = packed.windows(starts, ends, prompt_length + 1)
   return logits.reshape(num_sequences, -1), cache.pad_right(num_to_come)
+
+
+def choose_packed_length(prompt_tokens: np.ndarray) -> int | None:
+  """Returns the L to give to `prefill` for a batch, or None if padding is best.
+
+  Args:
+    prompt_tokens: int32 [B, U, P], padded with 0 on the right; on the host.
+  """
+  _, num_prompts, prompt_length = prompt_tokens.shape
+  # As `tokens.prompt_lengths`, without waiting for a device.
+  positions = np.arange(1, prompt_length + 1)
+  is_token = prompt_tokens != tokens_lib.PAD_ID
+  lengths = np.max(np.where(is_token, positions, 0), axis=-1, initial=0)
+  needed = num_prompts + int(np.max(np.sum(lengths, axis=1), initial=0))
+  padded = num_prompts * (prompt_length + 1)
+  eighths = -(-needed * _NUM_PACKED_LENGTHS // padded)
+  if eighths > _MOST_PACKED:
+    return None
+  return -(-padded * eighths // _NUM_PACKED_LENGTHS)
 
 
 def decode_chunk(

@@ -29,14 +29,13 @@ def block_length(mask: masks.Mask) -> int | None:
 
 def block_mask(mask: masks.Mask, length: int) -> Bool[Array, '_ 1 k 2*k']:
   """Returns bool [B * n, 1, k, 2 * k], the dense form of a causal mask."""
-  causal = (
-    jnp.arange(2 * length)[None, :] <= length + jnp.arange(length)[:, None]
-  )
+  positions = jnp.arange(2 * length)
+  causal = positions[None, :] <= length + positions[:length, None]
   ids = masks.allowed(
     [split(ids, 1, length) for ids in mask.query_ids],
     [split(ids, 1, length, 1) for ids in mask.key_ids],
   )
-  return (ids & causal)[:, None]
+  return (ids & causal[None])[:, None]
 
 
 def split(x: Array, axis: int, length: int, num_before: int = 0) -> Array:
