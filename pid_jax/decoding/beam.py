@@ -112,6 +112,7 @@ def beam_search(
   row_mask: Bool[Array, 'B U'] | None = None,
   tries: constraints.Tries | None = None,
   roots: Int32[Array, 'B U'] | None = None,
+  packed_prompt_length: int | None = None,
 ) -> Beams:
   """Encodes each input once and searches for the outputs of all its prompts.
 
@@ -133,6 +134,7 @@ def beam_search(
     tries: a table or None. The best string of a set of at most `beam_size` is
       always found.
     roots: int32 [B, U], required with `tries`.
+    packed_prompt_length: see `generation.generate`.
 
   Returns:
     Beams.
@@ -153,7 +155,12 @@ def beam_search(
   if cross is None:
     cross = prefill.encode(module, params, encoder_input_tokens)
   logits, cache = prefill.prefill(
-    module, params, cross, prompt_tokens, prompt_length + max_new_tokens
+    module,
+    params,
+    cross,
+    prompt_tokens,
+    prompt_length + max_new_tokens,
+    packed_prompt_length,
   )
   search = _Search(
     module,

@@ -73,6 +73,7 @@ def generate(
   tries: constraints.Tries | None = None,
   roots: Int32[Array, 'B U'] | None = None,
   num_compactions: int = 2,
+  packed_prompt_length: int | None = None,
 ) -> Generated:
   """Encodes each input once and decodes all its prompts together.
 
@@ -109,6 +110,10 @@ def generate(
       output of a row is one of; constraints.FREE for unconstrained rows.
     num_compactions: how often the number of sequences may be halved. The
       outputs do not depend on it; each adds a loop to the program.
+    packed_prompt_length: L, at least U and the tokens of the prompts of any
+      input: the prefill then reads L tokens of each, and not U * (P + 1); see
+      `prefill.choose_packed_length`. The outputs do not depend on it. None:
+      prompts are padded to P.
 
   Returns:
     Generated.
@@ -117,7 +122,9 @@ def generate(
     ValueError: max_new_tokens is below 1.
   """
   num_inputs, num_prompts, _ = prompt_tokens.shape
-  settings = loop.Settings(module, max_new_tokens, sampler, prompt_lookup)
+  settings = loop.Settings(
+    module, max_new_tokens, sampler, prompt_lookup, packed_prompt_length
+  )
   if cross is None:
     cross = prefill.encode(module, params, encoder_input_tokens)
   state = loop.start(

@@ -38,6 +38,7 @@ class Settings:
     max_new_tokens: T, at least 1, EOS included.
     sampler: chooses the tokens.
     prompt_lookup: drafts tokens from the input; None: one token per step.
+    packed_prompt_length: L, see `prefill.prefill`; None: prompts are padded.
 
   Raises:
     ValueError: max_new_tokens is below 1.
@@ -47,6 +48,7 @@ class Settings:
   max_new_tokens: int
   sampler: sampling.Sampler = sampling.GREEDY
   prompt_lookup: prompt_lookup_lib.PromptLookup | None = None
+  packed_prompt_length: int | None = None
 
   def __post_init__(self):
     if self.max_new_tokens < 1:
@@ -212,6 +214,7 @@ def start(
     cross,
     prompt_tokens,
     settings.cache_length(prompt_length),
+    settings.packed_prompt_length,
   )
   nodes = jnp.zeros(num_sequences, jnp.int32)
   state = State(

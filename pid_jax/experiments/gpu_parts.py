@@ -15,12 +15,10 @@ from collections.abc import Iterator
 from concurrent import futures
 import dataclasses
 import functools
-import importlib.util
 import json
 import os
 import pathlib
 import re
-import statistics
 import time
 import traceback
 from typing import Any

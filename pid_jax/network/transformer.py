@@ -230,6 +230,37 @@ class Transformer(nn.Module):
     logits = self._logits(x)
     return (logits if all_logits else logits[:, 0]), cache
 
+  def decode_packed(
+    self,
+    tokens: Int32[Array, 'B L'],
+    subtask_ids: Int32[Array, 'B L'],
+    cross: KVCache,
+    logit_positions: Int32[Array, 'B U'],
+    longest: int,
+  ) -> tuple[Float32[Array, 'B U V'], KVCache]:
+    """Decodes packed rows of one input each, and keeps their keys and values.
+
+    Args:
+      tokens: int32 [B, L].
+      subtask_ids: int32 [B, L], see `decode`.
+      cross: of the inputs, B and S positions.
+      logit_positions: int32 [B, U], the tokens after which logits are wanted.
+        Beyond L they are NaN.
+      longest: tokens of a subtask, at most.
+
+    Returns:
+      float32 logits [B, U, V]; and a cache of B rows and L positions.
+    """
+    ids, length = (subtask_ids,), tokens.shape[1]
+    mask = masks.Mask(ids, ids, length, causal=True, reach=longest - 1)
+    x, key_values = self.decoder.decode_packed(
+      self.token_embedder(tokens), cross, mask
+    )
+    x = jnp.take_along_axis(
+      x, logit_positions[:, :, None], axis=1, mode='fill', fill_value=jnp.nan
+    )
+    return self._logits(x), KVCache(key_values, subtask_ids != 0)
+
   def _logits(self, x: Float[Array, 'R Q E']) -> Float32[Array, 'R Q V']:
     # float32 for a stable softmax.
     cfg = self.config
