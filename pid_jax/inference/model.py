@@ -673,14 +673,15 @@ def _stacked(
     config: of the network with `scan_layers`.
     partitioner: of the mesh, or None: one device.
   """
-  out_shardings = None
-  if partitioner is not None:
-    axes = network.param_axes(network.Transformer(config))
-    # Those of all forms: a superset.
-    axes = quantization.quantized_axes(axes, 'int8')
-    shapes = jax.eval_shape(network.stack_layers, params)
-    out_shardings = partitioner.shardings(shapes, axes)
-  return jax.jit(network.stack_layers, out_shardings=out_shardings)(params)
+  if partitioner is None:
+    partitioner = partitioning.Partitioner(devices=jax.local_devices()[:1])
+  # Those of all forms: a superset.
+  axes = quantization.quantized_axes(
+    network.param_axes(network.Transformer(config)), 'int8'
+  )
+  shapes = jax.eval_shape(network.stack_layers, params)
+  formats = partitioner.formats(shapes, axes)
+  return jax.jit(network.stack_layers, out_shardings=formats)(params)
 
 
 def _check_vocabulary(vocabulary: Any) -> None:
