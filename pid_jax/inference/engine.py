@@ -291,9 +291,11 @@ class Engine:
       **kwargs,
     )
 
-  def has_program(self, kind: str, key: Hashable) -> bool:
-    """Whether a program was started."""
-    return self.programs.find(kind, (key, self._signature)) is not None
+  def find_program(
+    self, kind: str, key: Hashable
+  ) -> programs_lib.Program | None:
+    """Returns a program that was started, or None."""
+    return self.programs.find(kind, (key, self._signature))
 
   @functools.cached_property
   def _signature(self) -> Hashable:
@@ -541,7 +543,7 @@ class _Kind:
 
   def is_started(self, name: planning.ProgramName) -> bool:
     """Whether a program is compiled, or is being compiled."""
-    return self._engine.has_program(*self._program_key(name))
+    return self._engine.find_program(*self._program_key(name)) is not None
 
   def programs(
     self, option: planning.Option
@@ -553,7 +555,8 @@ class _Kind:
     self, name: planning.ProgramName, option: planning.Option
   ) -> programs_lib.Program:
     engine, (kind, key) = self._engine, self._program_key(name)
-    is_new = not engine.has_program(kind, key)
+    if engine.find_program(kind, key) is not None:
+      return engine.program(kind, key)
     size, length = option.shape[:2]
     arrays = vars(batching.pad([], range(size), option.shape))
     if kind == 'encode':
@@ -564,8 +567,7 @@ class _Kind:
       args = engine.cross_spec(size, length), engine.spec(arrays)
       args, static = self._arguments(args, option)
       program = engine.program(kind, key, *args, **static)
-    if is_new:
-      self._new.append((name, program))
+    self._new.append((name, program))
     return program
 
   def _arguments(
