@@ -284,7 +284,7 @@ class Engine:
     self._used.add((kind, key))
     return self.programs.start(
       kind,
-      (key, self._signature),
+      (key, self._form),
       self.params,
       *args,
       announcement=_compiling(kind, key),
@@ -295,11 +295,11 @@ class Engine:
     self, kind: str, key: Hashable
   ) -> programs_lib.Program | None:
     """Returns a program that was started, or None."""
-    return self.programs.find(kind, (key, self._signature))
+    return self.programs.find(kind, (key, self._form))
 
   @functools.cached_property
-  def _signature(self) -> Hashable:
-    return programs_lib.signature(self.params)
+  def _form(self) -> int:
+    return self.programs.form(self.params)
 
   def budget(
     self, options: options_lib.DecodingOptions | None = None
@@ -326,7 +326,7 @@ class Engine:
     """Returns this engine with other parameters; the rest is shared."""
     other = copy.copy(self)
     other.params = params
-    other.__dict__.pop('_signature', None)
+    other.__dict__.pop('_form', None)
     return other
 
   def generate(
