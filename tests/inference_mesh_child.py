@@ -12,7 +12,6 @@ import pathlib
 import tempfile
 
 import jax
-import numpy as np
 from toys import animals
 
 from pid_jax import checkpoints
@@ -67,12 +66,8 @@ def _decoded(config, params, vocabulary, partitioner) -> dict:
   """What an engine decodes, on a mesh of two on each axis or one device."""
   module = network.Transformer(config)
   if partitioner is not None:
-    axes = jax.eval_shape(
-      lambda: network.initialize(
-        module, jax.random.key(0), np.ones((1, 2), int), np.ones((1, 2), int)
-      )
-    )['params_axes']
-    params = jax.device_put(params, partitioner.param_shardings(params, axes))
+    axes = network.param_axes(module)
+    params = jax.device_put(params, partitioner.shardings(params, axes))
   engine = engine_lib.Engine(module, params, partitioner)
   inputs, prompts = animals.random_job(6, seed=2, most_prompts=3)
   encode = vocabulary.encode

@@ -5,8 +5,9 @@
 XLA compiles a program for every shape it meets. Lengths are therefore rounded
 up to a bucket: 1, 2, 3, 4, 6, 8, 12, ... times the smallest, two for each
 doubling, so that padding adds a fifth on average. Five lengths vary, and their
-buckets still make many shapes: `Shapes` reuses a known shape that is only a
-little too large, and beyond `max_shapes` any that is large enough.
+buckets still make many shapes. For jobs, `planning` chooses a few; for streams
+`Shapes.fit` reuses a known shape that is only a little too large, and beyond
+`max_shapes` any that is large enough.
 
 Everything here is token ids; `text` makes them of texts.
 
@@ -128,7 +129,7 @@ class Shapes:
 
   Attributes:
     known: all shapes so far.
-    max_shapes: with this many known, a batch gets the cheapest that holds it.
+    max_shapes: with this many known, a batch gets one of those that hold it.
       One that none of them holds still adds a shape, on each axis as large as
       the largest. Shapes of more than 2^16 tokens serve large batches only.
     batch_multiple: divides every B: the number of a mesh's data shards.

@@ -284,20 +284,22 @@ class Engine:
     self._used.add((kind, key))
     return self.programs.start(
       kind,
-      (key, self._signature),
+      (key, self._form),
       self.params,
       *args,
       announcement=_compiling(kind, key),
       **kwargs,
     )
 
-  def has_program(self, kind: str, key: Hashable) -> bool:
-    """Whether a program was started."""
-    return self.programs.find(kind, (key, self._signature)) is not None
+  def find_program(
+    self, kind: str, key: Hashable
+  ) -> programs_lib.Program | None:
+    """Returns a program that was started, or None."""
+    return self.programs.find(kind, (key, self._form))
 
   @functools.cached_property
-  def _signature(self) -> Hashable:
-    return programs_lib.signature(self.params)
+  def _form(self) -> int:
+    return self.programs.form(self.params)
 
   def budget(
     self, options: options_lib.DecodingOptions | None = None
@@ -324,7 +326,7 @@ class Engine:
     """Returns this engine with other parameters; the rest is shared."""
     other = copy.copy(self)
     other.params = params
-    other.__dict__.pop('_signature', None)
+    other.__dict__.pop('_form', None)
     return other
 
   def generate(
@@ -541,7 +543,7 @@ class _Kind:
 
   def is_started(self, name: planning.ProgramName) -> bool:
     """Whether a program is compiled, or is being compiled."""
-    return self._engine.has_program(*self._program_key(name))
+    return self._engine.find_program(*self._program_key(name)) is not None
 
   def programs(
     self, option: planning.Option
@@ -553,7 +555,8 @@ class _Kind:
     self, name: planning.ProgramName, option: planning.Option
   ) -> programs_lib.Program:
     engine, (kind, key) = self._engine, self._program_key(name)
-    is_new = not engine.has_program(kind, key)
+    if engine.find_program(kind, key) is not None:
+      return engine.program(kind, key)
     size, length = option.shape[:2]
     arrays = vars(batching.pad([], range(size), option.shape))
     if kind == 'encode':
@@ -564,8 +567,7 @@ class _Kind:
       args = engine.cross_spec(size, length), engine.spec(arrays)
       args, static = self._arguments(args, option)
       program = engine.program(kind, key, *args, **static)
-    if is_new:
-      self._new.append((name, program))
+    self._new.append((name, program))
     return program
 
   def _arguments(

@@ -11,8 +11,9 @@
     # [['cheap', '2'], ['the museum']]
 
 Inputs and prompts may differ in number and length from call to call: they are
-grouped and padded to few shapes (`batching`), each of which is compiled once
-(`num_programs` counts them). Needs neither TensorFlow nor SeqIO.
+grouped and padded to few shapes, and a program is compiled for one where that
+saves time (`planning`; `num_programs` counts them). Needs neither TensorFlow
+nor SeqIO.
 
 Every call goes the same way: texts are checked (`arguments`) and tokenised
 (`text`), decoded (`engine`), and made into texts again. Texts may come in any
@@ -252,9 +253,10 @@ class PromptInDecoder:
 
   @property
   def shapes(self) -> batching.Shapes:
-    """Shapes of batches, each compiled once (`batching.Shapes`); replaceable.
+    """Shapes of batches that were decoded (`batching.Shapes`); replaceable.
 
-    At most `shapes.max_shapes`; `shapes.known` are those so far.
+    At most `shapes.max_shapes`, unless one that none of them holds is needed;
+    `shapes.known` are those so far.
     """
     return self.engine.shapes
 
@@ -268,7 +270,7 @@ class PromptInDecoder:
 
   @property
   def num_programs(self) -> int:
-    """Number of programs compiled so far, one for each shape."""
+    """Number of programs used so far; encoding and decoding are two."""
     return self.engine.num_programs
 
   @options_lib.names_arguments

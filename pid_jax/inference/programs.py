@@ -159,6 +159,7 @@ class Programs:
     self.running_seconds = 0.0
     self._partitioner = partitioner
     self._programs: dict[Hashable, Program] = {}
+    self._forms: dict[Hashable, int] = {}
     self._lock = threading.Lock()
 
   def find(self, kind: str, key: Hashable) -> Program | None:
@@ -199,6 +200,20 @@ class Programs:
         self._programs[kind, key] = program
     return program
 
+  def form(self, tree: Any) -> int:
+    """Returns a number for what a program depends on of its arguments.
+
+    Args:
+      tree: of arrays. Trees of equal structure, shapes, dtypes and shardings
+        have the same number.
+    """
+    leaves, structure = jax.tree.flatten(tree)
+    form = (
+      structure,
+      tuple((x.shape, x.dtype, getattr(x, 'sharding', None)) for x in leaves),
+    )
+    return self._forms.setdefault(form, len(self._forms))
+
   def scope(self) -> contextlib.AbstractContextManager[None]:
     """Context of tracing: logical axes resolve to the mesh."""
     if self._partitioner is None:
@@ -219,14 +234,6 @@ class Programs:
       compiling_seconds=sum(program.compiling_seconds for program in ready),
       running_seconds=self.running_seconds,
     )
-
-
-def signature(tree: Any) -> Hashable:
-  """Returns what a program depends on of its arguments: forms, not values."""
-  leaves, structure = jax.tree.flatten(tree)
-  return structure, tuple(
-    (x.shape, str(x.dtype), getattr(x, 'sharding', None)) for x in leaves
-  )
 
 
 @functools.cache

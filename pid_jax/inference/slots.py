@@ -27,7 +27,6 @@ from pid_jax.inference import batching
 from pid_jax.inference import engine as engine_lib
 from pid_jax.inference import memory
 from pid_jax.inference import options as options_lib
-from pid_jax.inference import programs as programs_lib
 
 # What users call the lengths.
 _NAMES = {
@@ -335,7 +334,8 @@ class Slots:
     """Runs a program of the slots, whose first result is their new state."""
     args, kwargs = (self._state, *args), {**self._limits, **kwargs}
     # On a mesh, what XLA makes of the state may be placed otherwise.
-    key = shape, self._settings, programs_lib.signature(self._state)
+    form = self._engine.programs.form(self._state)
+    key = shape, self._settings, form
     program = self._engine.program(
       kind, key, *args, settings=self._settings, **kwargs
     )

@@ -1,0 +1,196 @@
+# Copyright 2026 The pid_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Programs are compiled in threads, kept on disk, and change no output."""
+
+import dataclasses
+import gc
+
+import jax
+from jax.experimental.compilation_cache import compilation_cache
+import numpy as np
+import pytest
+from toys import animals
+
+from pid_jax import compilation
+from pid_jax import decoding
+from pid_jax import inference
+from pid_jax import network
+from pid_jax.decoding import prefill
+from pid_jax.inference import batching
+from pid_jax.inference import engine as engine_lib
+from pid_jax.inference import jobs
+from pid_jax.inference import planning
+
+
+@pytest.fixture(scope='module')
+def weights():
+  return animals.config_and_params()
+
+
+def _requests(count, seed=0):
+  rng = np.random.default_rng(seed)
+  tokens = lambda most: [*rng.integers(3, 9, rng.integers(1, most)), 1]
+  return [
+    batching.TokenRequest(
+      tokens(40), [tokens(4)[:-1] or [3] for _ in range(rng.integers(1, 5))]
+    )
+    for _ in range(count)
+  ]
+
+
+def _alone(module, params, request, prompt, max_new_tokens):
+  """Decodes one prompt by one program, without padding."""
+  generated = jax.jit(
+    lambda params, inputs, prompt: decoding.generate(
+      module, params, inputs, prompt, max_new_tokens=max_new_tokens
+    )
+  )(params, np.array([request.inputs]), np.array([[prompt]]))
+  return generated.tokens[0, 0]
+
+
+def test_outputs_do_not_depend_on_the_programs(weights, monkeypatch):
+  """Padded, cut into smaller batches, compacted or not: as if alone."""
+  module, params = network.Transformer(weights[0]), weights[1]
+  requests, options = _requests(6), inference.DecodingOptions(5)
+  found = []
+  for option in (
+    planning.Option((6, 64, 6, 8, 0, 0), 64),
+    planning.Option((6, 64, 6, 8, 0, 0), 48, 1),
+    planning.Option((2, 48, 4, 4, 0, 0), 48),
+  ):
+    monkeypatch.setattr(
+      planning.Planner,
+      'plan',
+      lambda self, counts, *unused, option=option, **also_unused: dict.fromkeys(
+        counts, option
+      ),
+    )
+    engine = engine_lib.Engine(module, params)
+    found.append(engine.generate(requests, options, batch_size=6))
+    assert engine.num_programs == 2
+  for outputs in found[1:]:
+    for output, expected in zip(outputs, found[0], strict=True):
+      np.testing.assert_array_equal(output.tokens, expected.tokens)
+      np.testing.assert_allclose(
+        output.log_probs, expected.log_probs, atol=1e-5
+      )
+  for i in (0,):
+    for prompt, tokens in zip(
+      requests[i].prompts, found[0][i].tokens, strict=True
+    ):
+      expected = _alone(module, params, requests[i], prompt, 5)
+      np.testing.assert_array_equal(tokens, expected)
+
+
+def test_padded_keys_and_values_are_not_read(weights):
+  config = dataclasses.replace(weights[0], scan_layers=True)
+  module = network.Transformer(config)
+  ids = np.array([[3, 4, 5, 1]], np.int32)
+  params = network.initialize(module, jax.random.key(0), ids, ids)['params']
+  cross = prefill.encode(module, params, ids)
+  padded = cross.pad(right=3)
+  assert padded.length == 7 and not padded.mask[:, 4:].any()
+  # What stands there must not matter.
+  layers = jax.tree.map(
+    lambda x, axis: jax.numpy.where(
+      np.arange(7).reshape([-1] + [1] * (x.ndim - 1 - axis)) < 4, x, 9.0
+    ),
+    padded.layers,
+    padded.map_with_axes(lambda x, names: names.index('length')).layers,
+  )
+  decode = jax.jit(
+    lambda cross: decoding.generate(
+      module, params, ids, ids[:, None, :1], cross=cross, max_new_tokens=3
+    )
+  )
+  np.testing.assert_allclose(
+    decode(padded.replace(layers=layers)).log_probs,
+    decode(None).log_probs,
+    rtol=1e-5,
+  )
+
+
+class _Program:
+  def __init__(self):
+    self.is_ready = False
+
+  def wait(self):
+    self.is_ready = True
+
+
+@pytest.mark.parametrize('in_order', [False, True])
+def test_ready_batches_run_while_others_are_compiled(in_order):
+  long, short = [1] * 40, [1] * 5
+  job = jobs.Job(
+    [batching.TokenRequest(x, [[1]]) for x in (short, short, long)],
+    [[0], [1], [2]],
+  )
+  programs = {16: _Program(), 48: _Program()}
+
+  class Planner:
+    def plan(self, counts, batch_size, is_new):
+      return {x: planning.Option(x, x[1]) for x in counts}
+
+  pieces = jobs.schedule(
+    job,
+    range(3),
+    1,
+    batching.Shapes().buckets,
+    Planner(),
+    lambda option: [programs[option.input_length]],
+    in_order=in_order,
+  )
+  programs[48].is_ready = True
+  first = next(pieces)
+  if in_order:  # What is in flight is read before anything is waited for.
+    assert first is None
+    first = next(pieces)
+  assert first.group == (0 if in_order else 2)
+  rest = [piece.group for piece in pieces if piece is not None]
+  assert sorted([first.group, *rest]) == [0, 1, 2]
+  assert all(program.is_ready for program in programs.values())
+
+
+def test_the_cache_is_bounded_and_the_users_own_is_left_alone(
+  tmp_path, monkeypatch, capsys
+):
+  names = (
+    'jax_compilation_cache_dir',
+    'jax_compilation_cache_max_size',
+    'jax_persistent_cache_min_compile_time_secs',
+  )
+  before = {name: getattr(jax.config, name) for name in names}
+  monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+  try:
+    compilation.use_cache()  # The suite switches it off.
+    assert not list(tmp_path.iterdir())
+    monkeypatch.delenv('JAX_COMPILATION_CACHE_DIR')
+    jax.config.update(names[0], str(tmp_path / 'own'))
+    compilation.use_cache()
+    assert jax.config.jax_compilation_cache_dir == str(tmp_path / 'own')
+    jax.config.update(names[0], None)
+    compilation.use_cache()
+    folder = tmp_path / 'pid_jax' / 'compiled'
+    assert jax.config.jax_compilation_cache_dir == str(folder)
+    assert 0 < jax.config.jax_compilation_cache_max_size < 10**10
+    assert str(folder) in capsys.readouterr().err
+
+    # A program is read from there by whoever compiles it again.
+    jax.config.update(names[2], 0.0)
+    kept = []
+    for _ in range(2):
+      config, params, *_ = animals.config_and_params(mlp_dim=20)
+      engine = engine_lib.Engine(network.Transformer(config), params)
+      engine.generate(_requests(1), inference.DecodingOptions(3))
+      summary = engine.programs.summary()
+      assert summary.num_programs == engine.num_programs == 2
+      assert summary.running_seconds > 0
+      kept.append(summary.num_kept)
+      del engine
+      gc.collect()
+      jax.clear_caches()
+    assert kept == [0, 2]
+  finally:
+    for name, value in before.items():
+      jax.config.update(name, value)
+    compilation_cache.reset_cache()
