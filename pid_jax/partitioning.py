@@ -34,6 +34,7 @@ import numpy as np
 from pid_jax import checks
 from pid_jax import config as config_lib
 from pid_jax import errors
+from pid_jax import platforms
 from pid_jax.network import axes as axes_lib
 
 PyTree = Any
@@ -179,12 +180,16 @@ class Partitioner:
 
   @contextlib.contextmanager
   def scope(self) -> Iterator[None]:
-    """Context of tracing and running: logical axes resolve to this mesh."""
+    """Context of tracing and running: logical axes resolve to this mesh.
+
+    Programs have the forms of its platform (`platforms.current`).
+    """
     # In older versions of JAX a mesh is a context itself.
     mesh = jax.set_mesh(self.mesh) if hasattr(jax, 'set_mesh') else self.mesh
     with (
       mesh,
       flax_partitioning.axis_rules(tuple(self.logical_axis_rules)),
+      platforms.scope(self.mesh),
     ):
       yield
 

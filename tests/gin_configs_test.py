@@ -153,7 +153,9 @@ def test_own_data_by_absolute_paths_and_without_a_validation_file(
 def test_a_model_file_after_a_run_leaves_nothing_of_the_runs_model():
   _parse('runs/jsonl.gin')
   _parse('models/flan_t5_xl.gin')
-  expected = T5Config(size='flan_t5_xl', dtype='bfloat16', dropout_rate=0.0)
+  expected = T5Config(
+    size='flan_t5_xl', dtype='bfloat16', dropout_rate=0.0, scan_layers=None
+  )
   assert _config() == expected
 
 

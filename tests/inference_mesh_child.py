@@ -19,6 +19,7 @@ from pid_jax import decoding
 from pid_jax import inference
 from pid_jax import network
 from pid_jax import partitioning
+from pid_jax import platforms
 from pid_jax.inference import batching
 from pid_jax.inference import engine as engine_lib
 
@@ -37,13 +38,21 @@ def main() -> None:
     )
     inputs, prompts = animals.random_job(4)
     found = {}
-    for num_partitions in (1, 2):
+    here = platforms.of()
+    for name, num_partitions, scans in (
+      (1, 1, False),
+      (2, 2, False),
+      ('scanned', 2, True),
+    ):
+      platform = dataclasses.replace(here, scan_layers=scans)
+      platforms.of = lambda devices=None, platform=platform: platform
       model = inference.PromptInDecoder.from_pretrained(
         folder / 'model', num_partitions=num_partitions
       )
+      assert model.config.scan_layers == scans
       requests = map(inference.Request, inputs, prompts)
       leaves = jax.tree.leaves(model.engine.params)
-      found[num_partitions] = {
+      found[name] = {
         'generate': model.generate(inputs, prompts, 6, return_scores=True),
         'choose': model.choose(
           inputs, prompts, [[['ant', 'bee']] * len(own) for own in prompts]
@@ -66,8 +75,8 @@ def _decoded(config, params, vocabulary, partitioner) -> dict:
   """What an engine decodes, on a mesh of two on each axis or one device."""
   module = network.Transformer(config)
   if partitioner is not None:
-    axes = network.param_axes(module)
-    params = jax.device_put(params, partitioner.shardings(params, axes))
+    wanted = checkpoints.abstract_params(config, partitioner)
+    params = jax.device_put(params, jax.tree.map(lambda x: x.format, wanted))
   engine = engine_lib.Engine(module, params, partitioner)
   inputs, prompts = animals.random_job(6, seed=2, most_prompts=3)
   encode = vocabulary.encode

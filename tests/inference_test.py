@@ -322,17 +322,18 @@ def test_buckets(smallest):
 @pytest.mark.slow
 def test_devices_that_share_a_model_answer_as_one():
   found = eight_devices.run('inference_mesh_child.py')
-  one, two = found['1'], found['2']
-  for name in ('generate', 'choose'):
-    assert two[name][0] == one[name][0]
-    flat = lambda scores: np.hstack([np.ravel(own) for own in scores])
-    np.testing.assert_allclose(
-      flat(two[name][1]), flat(one[name][1]), atol=1e-4
-    )
-  assert two['stream'] == one['stream'] == one['generate'][0]
-  # All but the position biases and norms are split.
+  one = found['1']
   assert one['bytes'] == one['all_bytes']
-  assert two['bytes'] < 0.51 * two['all_bytes']
+  for two in found['2'], found['scanned']:
+    for name in ('generate', 'choose'):
+      assert two[name][0] == one[name][0]
+      flat = lambda scores: np.hstack([np.ravel(own) for own in scores])
+      np.testing.assert_allclose(
+        flat(two[name][1]), flat(one[name][1]), atol=1e-4
+      )
+    assert two['stream'] == one['stream'] == one['generate'][0]
+    # All but the position biases and norms are split.
+    assert two['bytes'] < 0.51 * two['all_bytes']
 
   # A mesh that splits the batch and the parameters, too, as in training.
   one, mesh = found['engine']['one'], found['engine']['mesh']

@@ -25,6 +25,7 @@ from pid_jax import decoding
 from pid_jax import errors
 from pid_jax import model as model_lib
 from pid_jax import network
+from pid_jax import partitioning
 from pid_jax.network import blockwise_attention
 from pid_jax.network import precision
 from pid_jax.trainer import optimizers
@@ -44,14 +45,28 @@ def _logits(config):
   )
 
 
+def _trace(program, config):
+  params = jax.tree.map(jnp.asarray, weights.random_params(config, seed=1))
+  return jax.jit(program).trace(params)
+
+
+def _logits_only(config):
+  return _trace(_logits(config), config)
+
+
 def _gradient(config):
-  return jax.grad(lambda params: jnp.sum(_logits(config)(params)))
+  return _trace(jax.grad(lambda p: jnp.sum(_logits(config)(p))), config)
 
 
 def _generate(config):
   module = network.Transformer(config)
-  return lambda params: (
-    decoding.generate(module, params, TOKENS, PROMPTS, max_new_tokens=3).tokens
+  return _trace(
+    lambda params: (
+      decoding.generate(
+        module, params, TOKENS, PROMPTS, max_new_tokens=3
+      ).tokens
+    ),
+    config,
   )
 
 
@@ -59,26 +74,21 @@ def _update(config):
   """A train step of Muon, which multiplies matrices, too."""
   model = model_lib.EncoderDecoderModel(network.Transformer(config))
   optimizer = optimizers.muon(0.01)
+  partitioner = partitioning.Partitioner(devices=jax.devices()[:1])
+  state = step_lib.abstract_state(model, optimizer, partitioner)
+  step = step_lib.jit_train_step(model, optimizer, partitioner, state, seed=0)
+  tokens = jax.ShapeDtypeStruct(TOKENS.shape, jnp.int32)
   batch = {
-    'encoder_input_tokens': TOKENS,
-    'decoder_input_tokens': TOKENS,
-    'decoder_target_tokens': TOKENS,
+    'encoder_input_tokens': tokens,
+    'decoder_input_tokens': tokens,
+    'decoder_target_tokens': tokens,
   }
-  return lambda params: (
-    step_lib.train_step(
-      step_lib.state_from_params(model, optimizer, params),
-      batch,
-      model=model,
-      optimizer=optimizer,
-      rng=jax.random.key(0),
-    )[0].params
-  )
+  with partitioner.scope():
+    return step.trace(state, batch)
 
 
-def _products(program, config, *platforms):
+def _products(traced, *platforms):
   """Counts the products of float32 numbers by what they ask XLA for."""
-  params = jax.tree.map(jnp.asarray, weights.random_params(config, seed=1))
-  traced = jax.jit(program(config)).trace(params)
   found = collections.Counter()
   for platform in platforms:
     text = traced.lower(lowering_platforms=(platform,)).as_text()
@@ -102,7 +112,7 @@ def _products(program, config, *platforms):
   ids=str,
 )
 def test_float32_is_asked_for(program, fields):
-  found = _products(program, _config(**fields), 'cpu', 'cuda', 'tpu')
+  found = _products(program(_config(**fields)), 'cpu', 'cuda', 'tpu')
   assert set(found) == {'HIGHEST'}
 
 
@@ -110,10 +120,10 @@ def test_float32_is_asked_for(program, fields):
   'fields', [{}, {'scan_layers': True, 'remat_policy': 'full'}], ids=str
 )
 def test_blockwise_attention_has_it_in_both_passes(monkeypatch, fields):
-  whole = _products(_gradient, _config(**fields), 'cuda')
+  whole = _products(_gradient(_config(**fields)), 'cuda')
   monkeypatch.setattr(blockwise_attention, '_MIN_LOGITS', 1)
   monkeypatch.setattr(blockwise_attention, 'BLOCK', 8)
-  found = _products(_gradient, _config(**fields), 'cuda')
+  found = _products(_gradient(_config(**fields)), 'cuda')
   assert set(found) == {'HIGHEST'} and found != whole
 
 
@@ -123,19 +133,21 @@ def test_blockwise_attention_has_it_in_both_passes(monkeypatch, fields):
 @pytest.mark.parametrize('program', [_generate, _update])
 def test_what_is_asked_for_by_name(program, value, asked):
   config = _config(matmul_precision=value)
-  assert set(_products(program, config, 'tpu')) == {asked}
+  assert set(_products(program(config), 'tpu')) == {asked}
 
 
 def test_bfloat16_activations_do_not_slow_down_what_is_left():
   config = _config(dtype='bfloat16')
-  assert set(_products(_logits, config, 'cuda')) == {'DEFAULT'}  # The logits.
+  assert set(_products(_logits_only(config), 'cuda')) == {
+    'DEFAULT'
+  }  # The logits.
   config = _config(dtype='bfloat16', matmul_precision='float32')
-  assert set(_products(_logits, config, 'cuda')) == {'HIGHEST'}
+  assert set(_products(_logits_only(config), 'cuda')) == {'HIGHEST'}
 
 
 def test_a_setting_of_the_process_does_not_change_a_model():
   with jax.default_matmul_precision('bfloat16'):
-    assert set(_products(_gradient, _config(), 'cuda')) == {'HIGHEST'}
+    assert set(_products(_gradient(_config()), 'cuda')) == {'HIGHEST'}
     assert precision.current() == 'bfloat16'
 
 
@@ -207,7 +219,11 @@ def test_products_of_narrow_weights_ask_for_nothing():
   params = network.quantize_params(
     weights.random_params(config, seed=1), axes, 'int8'
   )
-  text = jax.jit(_generate(config)).trace(params).lower().as_text()
+  module = network.Transformer(config)
+  encode = lambda params: module.apply(
+    {'params': params}, TOKENS, method='encode', enable_dropout=False
+  )
+  text = jax.jit(encode).lower(params).as_text()
   of_int8 = re.findall(r'stablehlo\.dot_general .*i8>.*', text)
   assert of_int8 and not [x for x in of_int8 if 'HIGH' in x]
 

@@ -6,7 +6,6 @@ The platform is this machine's, told to scan.
 """
 
 import dataclasses
-import types
 
 import jax
 import jax.numpy as jnp
@@ -129,13 +128,3 @@ def test_training_keeps_the_form_in_which_it_began(monkeypatch, tmp_path):
   state = training.train(tmp_path, model=free, total_steps=3)
   assert int(state.step) == 3 and not _is_stacked(state.params)
   assert checkpoints.read_config(tmp_path)['model']['scan_layers'] is False
-
-
-@pytest.mark.parametrize(
-  'name, scans',
-  [('cpu', False), ('tpu', True), ('gpu', True), ('cuda', True)],
-)
-def test_a_mesh_may_exist_in_name_only(name, scans):
-  device = types.SimpleNamespace(platform=name)
-  assert platforms.of([device]).scan_layers == scans
-  assert platforms.of(device).scan_layers == scans

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float32, Int32, Key, PRNGKeyArray, UInt32
 
 from pid_jax import network
+from pid_jax import platforms
 from pid_jax.decoding import constraints
 from pid_jax.decoding import prefill
 from pid_jax.decoding import prompt_lookup as prompt_lookup_lib
@@ -354,9 +355,16 @@ def advance(
       lengths, sequences.acceptance_rates, sequences.done
     )
 
-  # Two loops in one, not a branch: XLA's CPU compiler copies the cache into and
-  # out of branches, a seventh of a step.
   def alternate(carry):
+    if not platforms.current().nests_loops:
+      return draft(
+        jax.lax.cond(
+          is_worthwhile(carry),
+          lambda c: decode(*c),
+          lambda c: take_step(c[0]),
+          carry,
+        )
+      )
     carry = jax.lax.while_loop(
       lambda c: is_needed(c[0]) & ~is_worthwhile(c),
       lambda c: draft(take_step(c[0])),

@@ -24,6 +24,7 @@ from jaxtyping import Array, Bool, Float32, Int32
 
 from pid_jax import checks
 from pid_jax import errors
+from pid_jax import platforms
 from pid_jax.decoding import tokens as tokens_lib
 
 PAD_ID = tokens_lib.PAD_ID
@@ -54,9 +55,8 @@ class PromptLookup:
       the longest match; of equal ones, the last.
     tokens_per_step: extra tokens in a pass that cost as much as one decoding
       step. By this estimate a pass with drafts must save more than it costs;
-      nothing is drafted for more than half as many sequences. Two CPU cores
-      took 0.32 ms for an extra token and 9 ms for a step of 4 sequences (T5 1.1
-      small, float32): 28. Accelerators should need more; that was not measured.
+      nothing is drafted for more than half as many sequences. None: that of
+      the platform that the program is for (`platforms`).
 
   Raises:
     UserError: no whole number, out of range (1,024 drafted tokens and n-grams
@@ -66,17 +66,23 @@ class PromptLookup:
   max_draft_tokens: int = 8
   min_ngram: int = 2
   max_ngram: int = 3
-  tokens_per_step: int = 32
+  tokens_per_step: int | None = None
 
   def __post_init__(self):
     for name, most in _MOST.items():
-      value = checks.integer(name, getattr(self, name), 1, most)
-      object.__setattr__(self, name, value)
+      value = getattr(self, name)
+      if name != 'tokens_per_step' or value is not None:
+        value = checks.integer(name, value, 1, most)
+        object.__setattr__(self, name, value)
     if self.min_ngram > self.max_ngram:
       raise errors.UserError(
         f'min_ngram must be at most max_ngram, {self.max_ngram}; got '
         f'{self.min_ngram}.'
       )
+
+  @property
+  def _tokens_per_step(self) -> int:
+    return self.tokens_per_step or platforms.current().tokens_per_step
 
   def pays(self, num_rows: int) -> bool:
     """Whether drafts can save time at all.
@@ -84,7 +90,7 @@ class PromptLookup:
     Args:
       num_rows: A, the sequences of a pass, finished ones included.
     """
-    return 2 * num_rows <= self.tokens_per_step
+    return 2 * num_rows <= self._tokens_per_step
 
   def is_worthwhile(
     self,
@@ -103,7 +109,7 @@ class PromptLookup:
       bool scalar.
     """
     saved = jnp.sum(jnp.where(done, 0.0, lengths * rates))
-    cost = done.size * self.max_draft_tokens / self.tokens_per_step
+    cost = done.size * self.max_draft_tokens / self._tokens_per_step
     return saved > cost * jnp.sum(~done)
 
   def draft(

@@ -16,6 +16,8 @@ import flax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int32
 
+from pid_jax import platforms
+
 # Added to the logits that a mask excludes. In float32 exp() of it is exactly
 # zero next to any logit that is not masked, and the softmax of a query that may
 # attend to nothing stays finite.
@@ -103,8 +105,8 @@ def masked_bias(
   if bias is None:
     return jnp.where(mask, 0.0, MASKED)
   if bias.shape[0] < mask.shape[0]:
-    # A product with ones, not a broadcast: its gradient is a matrix product,
-    # not a sum over the batch, at which XLA is fifty times slower on CPUs.
-    ones = jnp.ones((mask.shape[0], 1))
-    bias = jnp.einsum('bi,ihqk->bhqk', ones, bias)
+    if platforms.current().repeats_by_product:
+      bias = jnp.einsum('bi,ihqk->bhqk', jnp.ones((mask.shape[0], 1)), bias)
+    else:
+      bias = jnp.repeat(bias, mask.shape[0], axis=0)
   return jnp.where(mask, bias, MASKED)

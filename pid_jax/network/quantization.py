@@ -32,6 +32,7 @@ import jax.numpy as jnp
 
 from pid_jax import config
 from pid_jax import errors
+from pid_jax import platforms
 from pid_jax.network import axes as axes_lib
 from pid_jax.network.axes import Axes
 from pid_jax.network.axes import ParamAxes
@@ -46,8 +47,6 @@ _EMBEDDING = 'token_embedder/embedding'
 _MAX = 127.0
 # The scale of zeros; any positive number will do.
 _TINY = 1e-30
-# XLA's CPU compiler has no fast product of fewer narrow rows.
-_MIN_ROWS = 4
 
 
 def quantized_axes(axes: ParamAxes, param_dtype: str) -> dict[str, Axes]:
@@ -133,7 +132,9 @@ def quantized_dot(
   # Products of such numbers are exact: no precision has to be asked for.
   dot = functools.partial(jnp.dot, precision=jax.lax.Precision.DEFAULT)
   num_rows = x.shape[0]
-  x = jnp.pad(x, ((0, max(0, _MIN_ROWS - num_rows)), (0, 0)))
+  x = jnp.pad(
+    x, ((0, max(0, platforms.current().min_narrow_rows - num_rows)), (0, 0))
+  )
   if scale is not None:
     x, row_scale = _quantize(x, axis=1)
     y = dot(x, kernel, preferred_element_type=jnp.int32)

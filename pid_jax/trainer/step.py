@@ -145,10 +145,9 @@ def train_step(
   rng = jax.random.fold_in(rng, state.step)
   grads, metrics = gradients(model, state.params, batch, rng, num_microbatches)
   transformation = optimizer.make(model.param_axes)
-  with precision.scope(model.module.config):  # Muon multiplies matrices.
-    updates, opt_state = transformation.update(
-      grads, state.opt_state, state.params
-    )
+  updates, opt_state = transformation.update(
+    grads, state.opt_state, state.params
+  )
   params = optax.apply_updates(state.params, updates)
   ema_params = state.ema_params
   if ema_params is not None:
@@ -245,15 +244,17 @@ def jit_train_step(
   """
 
   def step(state, batch):
-    return train_step(
-      state,
-      batch,
-      model=model,
-      optimizer=optimizer,
-      rng=jax.random.key(seed),
-      num_microbatches=num_microbatches,
-      ema_decay=ema_decay,
-    )
+    # Muon multiplies matrices, too.
+    with precision.scope(model.module.config):
+      return train_step(
+        state,
+        batch,
+        model=model,
+        optimizer=optimizer,
+        rng=jax.random.key(seed),
+        num_microbatches=num_microbatches,
+        ema_decay=ema_decay,
+      )
 
   formats = jax.tree.map(lambda leaf: leaf.format, state)
   return jax.jit(
