@@ -42,13 +42,14 @@ def _mask(kind, rng, num_rows, num_queries, num_keys):
 
 
 def _dense(query, key_values, mask, by_distance):
-  """Attention by all pairs, each bias looked up by its distance.
+  """Attention by all pairs, each bias looked up by its distance, from -M to M.
 
   Queries that see nothing see all, which keeps gradients finite.
   """
   num_queries, num_keys = query.shape[1], mask.num_keys
   distance = np.arange(num_keys)[None] - np.arange(num_queries)[:, None]
-  bias = by_distance[:, distance + num_queries - 1]
+  most = by_distance.shape[1] // 2
+  bias = by_distance[:, np.clip(distance, -most, most) + most]
   logits = jnp.einsum('bqhd,bhdk->bhqk', query, key_values.keys) + bias[None]
   seen = mask.dense()
   seen = seen | ~seen.any(axis=-1, keepdims=True)
@@ -72,27 +73,35 @@ def test_outputs_and_gradients(kind, seed):
     normal(num_rows, H, D, num_keys), normal(num_rows, H, num_keys, D)
   )
   query = normal(num_rows, num_queries, H, D)
-  by_distance = normal(H, num_queries + num_keys - 1)
+  by_distance = normal(H, 2 * int(rng.integers(1, 40)) + 1)
+  if kind == 'segments':  # As in cross-attention, whose blocks are not square.
+    by_distance = jnp.zeros_like(by_distance)
   # What a query returns that may attend to nothing has no meaning.
   seeing = np.asarray(mask.dense()).any(axis=-1)[:, 0, :, None, None]
   weight = normal(num_rows, num_queries, H, D) * seeing
 
   def blockwise(query, key_values, by_distance):
-    return blockwise_attention.attend(
-      query, key_values, mask, by_distance, block_queries=q, block_keys=k
+    if kind == 'segments':
+      return blockwise_attention.attend(
+        query, key_values, mask, block_queries=q, block_keys=k
+      )
+    blocks = blockwise_attention.bias_blocks(
+      by_distance, num_queries, num_keys, block=k
     )
+    return blockwise_attention.attend(query, key_values, mask, blocks)
 
   def dense(query, key_values, by_distance):
     return _dense(query, key_values, mask, by_distance)
 
   arguments = query, key_values, by_distance
+  argnums = (0, 1) if kind == 'segments' else (0, 1, 2)
   loss = lambda f: lambda *x: jnp.sum(f(*x) * weight)
   got, gradient = jax.jit(
-    lambda *x: (blockwise(*x), jax.grad(loss(blockwise), (0, 1, 2))(*x))
+    lambda *x: (blockwise(*x), jax.grad(loss(blockwise), argnums)(*x))
   )(*arguments)
   close = lambda x, y, atol: np.testing.assert_allclose(x, y, atol=atol, rtol=0)
   close(got * seeing, dense(*arguments) * seeing, 1e-5)
-  expected = jax.grad(loss(dense), argnums=(0, 1, 2))(*arguments)
+  expected = jax.grad(loss(dense), argnums)(*arguments)
   jax.tree.map(lambda x, y: close(x, y, 1e-4), gradient, expected)
 
 
