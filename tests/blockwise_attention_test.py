@@ -3,6 +3,7 @@
 """Attention block by block: what the matrix of all pairs gives, in less."""
 
 import dataclasses
+import re
 
 import eight_devices
 import jax
@@ -173,6 +174,46 @@ def test_a_mesh_gives_what_one_device_gives():
   assert found['difference'] < 1e-5
   assert found['gradient_difference'] < 1e-4
   assert found['largest'] <= found['allowed']
+
+
+@pytest.mark.parametrize('causal', [True, False], ids=['packed', 'cross'])
+def test_blocks_that_no_query_may_see_are_skipped(causal):
+  """A weight of 0 would not keep NaNs among the values out of the sums."""
+  ids = jnp.repeat(jnp.array([[1, 2]], jnp.int32), 16, axis=1)
+  ones = jnp.ones((1, H, 32, D))
+  values = ones.at[:, :, 16:].set(jnp.nan)
+
+  def attend(query):
+    attended = blockwise_attention.attend(
+      query,
+      KVLayer(ones.swapaxes(2, 3), values),
+      masks.Mask((ids,), (ids,), 32, causal=causal),
+      blockwise_attention.bias_blocks(jnp.zeros((H, 9)), 32, 32, block=8),
+    )
+    return jnp.sum(attended[:, :16])
+
+  value, gradient = jax.jit(jax.value_and_grad(attend))(ones.swapaxes(1, 2))
+  assert value == 16 * H * D
+  assert np.isfinite(gradient[:, :16]).all()
+
+
+def test_no_array_in_training_has_two_axes_of_the_length():
+  """Forward, backward and recomputed, before the compiler changes anything."""
+  length = 2048
+  config = dataclasses.replace(
+    configs.CONFIGS['t5_1_1'], scan_layers=True, remat_policy='full'
+  )
+  params = weights.random_params(config, seed=1, gain=0.5)
+  tokens = jax.ShapeDtypeStruct((1, length), jnp.int32)
+  loss = lambda params, inputs, targets: jnp.sum(
+    network.Transformer(config).apply(
+      {'params': params}, inputs, targets, enable_dropout=False
+    )
+  )
+  text = jax.jit(jax.grad(loss)).lower(params, tokens, tokens).as_text()
+  shapes = [x.split('x') for x in re.findall(r'tensor<([\dx]+)x\w', text)]
+  assert any(str(length) in shape for shape in shapes)
+  assert max(sum(int(n) >= length for n in shape) for shape in shapes) == 1
 
 
 def test_memory_grows_with_the_length():
