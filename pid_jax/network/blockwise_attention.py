@@ -70,11 +70,15 @@ def bias_blocks(
   m = min(-(-(most + k - 1) // k), (longest - 1) // k)
   distances = np.arange(-m, m + 1)[:, None] * k + np.arange(2 * k) - (k - 1)
   cut = jnp.take(by_distance, np.clip(distances, -most, most) + most, axis=1)
-  # Row r starts one distance further left than row r - 1, by reshaping: its
-  # gradient is a sum, that of a gather a slow scatter.
-  rows = jnp.tile(cut, (1, 1, k))[..., k - 1 : k * 2 * k - 1]
-  rows = rows.reshape(*cut.shape[:2], k, 2 * k - 1)[..., :k]
-  return rows.swapaxes(0, 1)
+
+  def one(of_block):
+    # Row r starts one distance further left than row r - 1, by reshaping: its
+    # gradient is a sum, that of a gather a slow scatter.
+    rows = jnp.tile(of_block, (1, k))[:, k - 1 : k * 2 * k - 1]
+    return rows.reshape(-1, k, 2 * k - 1)[..., :k]
+
+  # One after another: on TPUs laying out takes several times the result.
+  return jax.lax.map(one, cut.swapaxes(0, 1))
 
 
 def attend(
