@@ -290,9 +290,7 @@ class Partitioner:
 
     The layers of a stack follow one another in memory, whatever the order of
     the axes: a loop over layers reads each where it is. Else XLA copies whole
-    stacks first. T5 1.1 base in bfloat16, compiled for an H100: 441 instead of
-    101 MB of temporaries to encode 8,192 tokens, and 1,077 instead of 284 MB
-    for the gradients of 4,096 tokens.
+    stacks first: 340 MB for the encoder of T5 1.1 base, compiled for an H100.
 
     Args:
       tree: of arrays or ShapeDtypeStructs.

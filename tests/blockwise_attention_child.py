@@ -17,6 +17,7 @@ from pid_jax.network import masks
 from pid_jax.network.kv_cache import KVLayer
 
 B, H, D, L = 8, 4, 8, 64
+BLOCK = 16
 
 
 def main() -> None:
@@ -25,7 +26,7 @@ def main() -> None:
   arguments = (
     normal(B, L, H, D),
     KVLayer(normal(B, H, D, L), normal(B, H, L, D)),
-    normal(H, 2 * L - 1),
+    normal(H, 41),
   )
   ids = jnp.asarray(np.sort(rng.integers(1, 5, (B, L)), axis=1), jnp.int32)
 
@@ -34,9 +35,7 @@ def main() -> None:
       query,
       key_values,
       masks.Mask((ids,), (ids,), L, causal=True),
-      by_distance,
-      block_queries=16,
-      block_keys=16,
+      blockwise_attention.bias_blocks(by_distance, L, L, block=BLOCK),
     )
     return jnp.sum(jnp.sin(attended)), attended
 
@@ -66,6 +65,7 @@ def main() -> None:
     float(np.abs(np.asarray(a) - np.asarray(b)).max())
     for a, b in zip(jax.tree.leaves(x), jax.tree.leaves(y), strict=True)
   )
+  blocks = blockwise_attention.bias_blocks(arguments[-1], L, L, block=BLOCK)
   sizes = re.findall(r'f32\[([\d,]+)\]', compiled.as_text())
   print(
     json.dumps(
@@ -73,8 +73,9 @@ def main() -> None:
         'difference': difference(attended, expected),
         'gradient_difference': difference(gradient, expected_gradient),
         'largest': max(int(np.prod([*map(int, x.split(','))])) for x in sizes),
-        # A device's share of queries, keys or values.
-        'allowed': B * H * L * D // 8,
+        # The heads of a device, in laying out the blocks of biases: more than
+        # its queries, keys or values, less than all pairs of a row.
+        'allowed': blocks.shape[0] * H // 2 * BLOCK * 2 * BLOCK,
       }
     )
   )

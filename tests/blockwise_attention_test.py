@@ -3,6 +3,7 @@
 """Attention block by block: what the matrix of all pairs gives, in less."""
 
 import dataclasses
+import re
 
 import eight_devices
 import jax
@@ -42,13 +43,14 @@ def _mask(kind, rng, num_rows, num_queries, num_keys):
 
 
 def _dense(query, key_values, mask, by_distance):
-  """Attention by all pairs, each bias looked up by its distance.
+  """Attention by all pairs, each bias looked up by its distance, from -M to M.
 
   Queries that see nothing see all, which keeps gradients finite.
   """
   num_queries, num_keys = query.shape[1], mask.num_keys
   distance = np.arange(num_keys)[None] - np.arange(num_queries)[:, None]
-  bias = by_distance[:, distance + num_queries - 1]
+  most = by_distance.shape[1] // 2
+  bias = by_distance[:, np.clip(distance, -most, most) + most]
   logits = jnp.einsum('bqhd,bhdk->bhqk', query, key_values.keys) + bias[None]
   seen = mask.dense()
   seen = seen | ~seen.any(axis=-1, keepdims=True)
@@ -72,27 +74,35 @@ def test_outputs_and_gradients(kind, seed):
     normal(num_rows, H, D, num_keys), normal(num_rows, H, num_keys, D)
   )
   query = normal(num_rows, num_queries, H, D)
-  by_distance = normal(H, num_queries + num_keys - 1)
+  by_distance = normal(H, 2 * int(rng.integers(1, 40)) + 1)
+  if kind == 'segments':  # As in cross-attention, whose blocks are not square.
+    by_distance = jnp.zeros_like(by_distance)
   # What a query returns that may attend to nothing has no meaning.
   seeing = np.asarray(mask.dense()).any(axis=-1)[:, 0, :, None, None]
   weight = normal(num_rows, num_queries, H, D) * seeing
 
   def blockwise(query, key_values, by_distance):
-    return blockwise_attention.attend(
-      query, key_values, mask, by_distance, block_queries=q, block_keys=k
+    if kind == 'segments':
+      return blockwise_attention.attend(
+        query, key_values, mask, block_queries=q, block_keys=k
+      )
+    blocks = blockwise_attention.bias_blocks(
+      by_distance, num_queries, num_keys, block=k
     )
+    return blockwise_attention.attend(query, key_values, mask, blocks)
 
   def dense(query, key_values, by_distance):
     return _dense(query, key_values, mask, by_distance)
 
   arguments = query, key_values, by_distance
+  argnums = (0, 1) if kind == 'segments' else (0, 1, 2)
   loss = lambda f: lambda *x: jnp.sum(f(*x) * weight)
   got, gradient = jax.jit(
-    lambda *x: (blockwise(*x), jax.grad(loss(blockwise), (0, 1, 2))(*x))
+    lambda *x: (blockwise(*x), jax.grad(loss(blockwise), argnums)(*x))
   )(*arguments)
   close = lambda x, y, atol: np.testing.assert_allclose(x, y, atol=atol, rtol=0)
   close(got * seeing, dense(*arguments) * seeing, 1e-5)
-  expected = jax.grad(loss(dense), argnums=(0, 1, 2))(*arguments)
+  expected = jax.grad(loss(dense), argnums)(*arguments)
   jax.tree.map(lambda x, y: close(x, y, 1e-4), gradient, expected)
 
 
@@ -164,6 +174,46 @@ def test_a_mesh_gives_what_one_device_gives():
   assert found['difference'] < 1e-5
   assert found['gradient_difference'] < 1e-4
   assert found['largest'] <= found['allowed']
+
+
+@pytest.mark.parametrize('causal', [True, False], ids=['packed', 'cross'])
+def test_blocks_that_no_query_may_see_are_skipped(causal):
+  """A weight of 0 would not keep NaNs among the values out of the sums."""
+  ids = jnp.repeat(jnp.array([[1, 2]], jnp.int32), 16, axis=1)
+  ones = jnp.ones((1, H, 32, D))
+  values = ones.at[:, :, 16:].set(jnp.nan)
+
+  def attend(query):
+    attended = blockwise_attention.attend(
+      query,
+      KVLayer(ones.swapaxes(2, 3), values),
+      masks.Mask((ids,), (ids,), 32, causal=causal),
+      blockwise_attention.bias_blocks(jnp.zeros((H, 9)), 32, 32, block=8),
+    )
+    return jnp.sum(attended[:, :16])
+
+  value, gradient = jax.jit(jax.value_and_grad(attend))(ones.swapaxes(1, 2))
+  assert value == 16 * H * D
+  assert np.isfinite(gradient[:, :16]).all()
+
+
+def test_no_array_in_training_has_two_axes_of_the_length():
+  """Forward, backward and recomputed, before the compiler changes anything."""
+  length = 2048
+  config = dataclasses.replace(
+    configs.CONFIGS['t5_1_1'], scan_layers=True, remat_policy='full'
+  )
+  params = weights.random_params(config, seed=1, gain=0.5)
+  tokens = jax.ShapeDtypeStruct((1, length), jnp.int32)
+  loss = lambda params, inputs, targets: jnp.sum(
+    network.Transformer(config).apply(
+      {'params': params}, inputs, targets, enable_dropout=False
+    )
+  )
+  text = jax.jit(jax.grad(loss)).lower(params, tokens, tokens).as_text()
+  shapes = [x.split('x') for x in re.findall(r'tensor<([\dx]+)x\w', text)]
+  assert any(str(length) in shape for shape in shapes)
+  assert max(sum(int(n) >= length for n in shape) for shape in shapes) == 1
 
 
 def test_memory_grows_with_the_length():

@@ -37,14 +37,14 @@ class AttentionBias:
     dense: broadcastable to [B, H, Q, K], MASKED where a query must not attend;
       or None.
     mask: of Q queries and K keys, where `dense` is None.
-    by_distance: [H, Q + K - 1] where `dense` is None, or None for 0; see
-      `RelativePositionBias.by_distance`.
+    blocks: of biases where `dense` is None, or None for 0; see
+      `blockwise_attention.bias_blocks`.
     block: k where `dense` is [B * n, H, k, 2 * k] of `local_attention`.
   """
 
   dense: Float[Array, '#B #H #Q K'] | None
   mask: masks.Mask | None = None
-  by_distance: Float[Array, 'H distances'] | None = None
+  blocks: Float[Array, 'offsets H k k'] | None = None
   block: int | None = flax.struct.field(pytree_node=False, default=None)
 
   @classmethod
@@ -85,8 +85,11 @@ class AttentionBias:
     if self.dense is not None:
       more = relpos_bias(num_queries, num_keys, first_query)
       return self.replace(dense=self.dense + more)
-    by_distance = relpos_bias.by_distance(num_queries, num_keys)[:, 0, :-1]
-    return self.replace(by_distance=by_distance)
+    # Distances from -most to most.
+    most = min(relpos_bias.longest_distance, max(num_queries, num_keys))
+    by_distance = relpos_bias.by_distance(most + 1, most + 1)[:, 0, :-1]
+    blocks = blockwise_attention.bias_blocks(by_distance, num_queries, num_keys)
+    return self.replace(blocks=blocks)
 
 
 class Attention(nn.Module):
@@ -135,7 +138,7 @@ class Attention(nn.Module):
     key_values = self._drop_keys(key_values, deterministic)
     if bias.dense is None:
       attended = blockwise_attention.attend(
-        query, key_values, bias.mask, bias.by_distance
+        query, key_values, bias.mask, bias.blocks
       )
     elif bias.block is not None:
       attended = _attend_near(query, key_values, bias)

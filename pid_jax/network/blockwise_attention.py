@@ -7,8 +7,10 @@ softmax is accumulated over the blocks of keys with a running maximum (Milakov
 and Gimelshein, arXiv 1805.02867; Rabe and Staats, arXiv 2112.05682), and the
 backward pass computes the blocks again from the logarithm of the softmax's
 denominator (Dao et al., arXiv 2205.14135). T5's relative position bias is
-learned: its block is cut out of the biases by distance, and its gradient is
-summed back over the diagonals.
+learned, and depends on the distance alone, up to a longest one: the few blocks
+that differ are made once for all layers (`bias_blocks`), and gradients are
+summed in them. To lay out each block anew takes ten times as long as to attend,
+by the cycles of the compiler for TPUs.
 
 Blocks in which no query may attend to a key, as above the diagonal of a causal
 mask and between the examples of a packed row, are skipped.
@@ -23,6 +25,7 @@ import functools
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Float32, Int32
+import numpy as np
 
 from pid_jax.network import masks
 from pid_jax.network import precision
@@ -40,11 +43,50 @@ def pays(num_queries: int, num_keys: int) -> bool:
   return num_queries * num_keys >= _MIN_LOGITS
 
 
+def bias_blocks(
+  by_distance: Float[Array, 'H distances'],
+  num_queries: int,
+  num_keys: int,
+  *,
+  block: int | None = None,
+) -> Float[Array, 'offsets H k k']:
+  """Returns the blocks of biases that differ, for `attend`.
+
+  Args:
+    by_distance: [H, 2 M + 1], of key position minus query position from -M to
+      M; beyond these the first and the last hold.
+    num_queries: Q.
+    num_keys: K.
+    block: k, the length of blocks on both sides; None: BLOCK, or less where
+      there are fewer tokens.
+
+  Returns:
+    [2 m + 1, H, k, k]: of blocks of keys from m before that of the queries to m
+    after it; beyond these the first and the last hold.
+  """
+  longest = max(num_queries, num_keys)
+  k = min(block or BLOCK, longest)
+  most = by_distance.shape[1] // 2
+  # Further away all distances are beyond M, or no block is.
+  m = min(-(-(most + k - 1) // k), (longest - 1) // k)
+  distances = np.arange(-m, m + 1)[:, None] * k + np.arange(2 * k) - (k - 1)
+  cut = jnp.take(by_distance, np.clip(distances, -most, most) + most, axis=1)
+
+  def one(of_block):
+    # Row r starts one distance further left than row r - 1, by reshaping: its
+    # gradient is a sum, that of a gather a slow scatter.
+    rows = jnp.tile(of_block, (1, k))[:, k - 1 : k * 2 * k - 1]
+    return rows.reshape(-1, k, 2 * k - 1)[..., :k]
+
+  # One after another: on TPUs laying out takes several times the result.
+  return jax.lax.map(one, cut.swapaxes(0, 1))
+
+
 def attend(
   query: Float[Array, 'B Q H D'],
   key_values: KVLayer,
   mask: masks.Mask,
-  by_distance: Float[Array, 'H distances'] | None = None,
+  bias: Float[Array, 'offsets H k k'] | None = None,
   *,
   block_queries: int | None = None,
   block_keys: int | None = None,
@@ -56,27 +98,27 @@ def attend(
     key_values: of one layer, K positions.
     mask: of Q queries and K keys. What a query returns that may attend to
       nothing is finite and without meaning.
-    by_distance: [H, Q + K - 1] biases of key position minus query position from
-      -(Q - 1) to K - 1, or None.
-    block_queries: q; None: BLOCK.
-    block_keys: k; None: BLOCK.
+    bias: of `bias_blocks`, which decides the lengths of blocks; or None for 0.
+    block_queries: q without a bias; None: BLOCK.
+    block_keys: k without a bias; None: BLOCK.
 
   Returns:
     [B, Q, H, D] in the dtype of the values.
   """
   num_queries, num_keys = query.shape[1], mask.num_keys
-  blocks = (
-    min(block_queries or BLOCK, num_queries),
-    min(block_keys or BLOCK, num_keys),
-  )
+  if bias is None:
+    blocks = (
+      min(block_queries or BLOCK, num_queries),
+      min(block_keys or BLOCK, num_keys),
+    )
+  else:
+    blocks = bias.shape[2:]
   more_queries, more_keys = -num_queries % blocks[0], -num_keys % blocks[1]
   pad = lambda x, axis, count, value=0: jnp.pad(
     x,
     [(0, count if i == axis % x.ndim else 0) for i in range(x.ndim)],
     constant_values=value,
   )
-  if by_distance is not None:
-    by_distance = jnp.pad(by_distance, ((0, 0), (more_queries, more_keys + 1)))
   # Ids of padding that match no other: negative, and unequal on both sides.
   attended = _attend(
     blocks,
@@ -85,7 +127,7 @@ def attend(
     pad(query.swapaxes(1, 2), 2, more_queries),
     pad(key_values.keys, -1, more_keys),
     pad(key_values.values, -2, more_keys),
-    by_distance,
+    bias,
     tuple(pad(ids, 1, more_queries, -1) for ids in mask.query_ids),
     tuple(
       pad(ids, 1, more_keys, -2 if mask.query_ids else 0)
@@ -97,7 +139,7 @@ def attend(
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
 def _attend(
-  blocks, causal, products, query, keys, values, by_distance, query_ids, key_ids
+  blocks, causal, products, query, keys, values, bias, query_ids, key_ids
 ):
   """`attend` in lengths that the blocks divide; query and result [B,H,Q,D].
 
@@ -105,17 +147,15 @@ def _attend(
   """
   del products  # Of the gradients' rules.
   return _forward(
-    blocks, causal, query, keys, values, by_distance, query_ids, key_ids
+    blocks, causal, query, keys, values, bias, query_ids, key_ids
   )[0]
 
 
-def _forward(
-  blocks, causal, query, keys, values, by_distance, query_ids, key_ids
-):
+def _forward(blocks, causal, query, keys, values, bias, query_ids, key_ids):
   q, k = blocks
   first, last = _visible(blocks, causal, query, keys, query_ids, key_ids)
   logits = functools.partial(
-    _logits, blocks, causal, query, keys, by_distance, query_ids, key_ids
+    _logits, blocks, causal, query, keys, bias, query_ids, key_ids
   )
 
   def of_queries(i):
@@ -156,18 +196,16 @@ def _forward(
   # [blocks, B, H, q, ...] -> [B, H, Q, ...]
   join = lambda x: jnp.moveaxis(x, 0, 2).reshape(query.shape[:3] + x.shape[4:])
   attended, log_total = join(attended), join(log_total)
-  kept = query, keys, values, by_distance, query_ids, key_ids
+  kept = query, keys, values, bias, query_ids, key_ids
   return attended, (*kept, attended, log_total)
 
 
 def _backward(blocks, causal, kept, gradient):
-  query, keys, values, by_distance, query_ids, key_ids, attended, log_total = (
-    kept
-  )
+  query, keys, values, bias, query_ids, key_ids, attended, log_total = kept
   q, k = blocks
   first, last = _visible(blocks, causal, query, keys, query_ids, key_ids)
   logits = functools.partial(
-    _logits, blocks, causal, query, keys, by_distance, query_ids, key_ids
+    _logits, blocks, causal, query, keys, bias, query_ids, key_ids
   )
   # [B, H, Q]: what all weights of a query have in common.
   common = jnp.sum(
@@ -182,20 +220,15 @@ def _backward(blocks, causal, kept, gradient):
     common_block = _cut(common, 2, i, q)[..., None]
 
     def of_keys(j, carry):
-      of_query, (of_key, of_values, of_distances) = carry
+      of_query, (of_key, of_values, of_bias) = carry
       weights = jnp.exp(logits(i, j) - log_total_block)
       of_weights = product(
         'bhqd,bhkd->bhqk', gradient_block, _cut(values, -2, j, k)
       )
       of_logits = weights * (of_weights - common_block)
-      if of_distances is not None:
-        start, length = _distances(blocks, query, i, j)
-        transposed = jax.linear_transpose(
-          functools.partial(_diagonals, blocks),
-          jax.ShapeDtypeStruct((of_distances.shape[0], length), jnp.float32),
-        )
-        of_distances = _add(
-          of_distances, 1, start, transposed(jnp.sum(of_logits, axis=0))[0]
+      if of_bias is not None:
+        of_bias = _add(
+          of_bias, 0, _offset(bias, i, j), jnp.sum(of_logits, axis=0)[None]
         )
       of_logits = of_logits.astype(query.dtype)
       return (
@@ -212,7 +245,7 @@ def _backward(blocks, causal, kept, gradient):
               'bhqk,bhqd->bhkd', weights.astype(values.dtype), gradient_block
             ),
           ),
-          of_distances,
+          of_bias,
         ),
       )
 
@@ -223,15 +256,15 @@ def _backward(blocks, causal, kept, gradient):
   zeros = lambda x: None if x is None else jnp.zeros(x.shape, jnp.float32)
   sums, of_query = jax.lax.scan(
     of_queries,
-    (zeros(keys), zeros(values), zeros(by_distance)),
+    (zeros(keys), zeros(values), zeros(bias)),
     jnp.arange(first.shape[0]),
   )
-  of_key, of_values, of_distances = sums
+  of_key, of_values, of_bias = sums
   return (
     jnp.moveaxis(of_query, 0, 2).reshape(query.shape),
     of_key.astype(keys.dtype),
     of_values.astype(values.dtype),
-    None if of_distances is None else of_distances.astype(by_distance.dtype),
+    None if of_bias is None else of_bias.astype(bias.dtype),
     None,
     None,
   )
@@ -251,7 +284,7 @@ _attend.defvjp(_again(_forward), _again(_backward))
 
 
 def _logits(
-  blocks, causal, query, keys, by_distance, query_ids, key_ids, i, j
+  blocks, causal, query, keys, bias, query_ids, key_ids, i, j
 ) -> Float32[Array, 'B H q k']:
   """Returns the masked logits of block (i, j)."""
   q, k = blocks
@@ -261,10 +294,8 @@ def _logits(
     _cut(keys, -1, j, k),
     preferred_element_type=jnp.float32,
   )
-  if by_distance is not None:
-    start, length = _distances(blocks, query, i, j)
-    cut = jax.lax.dynamic_slice_in_dim(by_distance, start, length, axis=1)
-    logits = logits + _diagonals(blocks, cut)[None]
+  if bias is not None:
+    logits = logits + _cut(bias, 0, _offset(bias, i, j), 1)
   mask = masks.allowed(
     [_cut(ids, 1, i, q) for ids in query_ids],
     [_cut(ids, 1, j, k) for ids in key_ids],
@@ -275,21 +306,10 @@ def _logits(
   return jnp.where(mask[:, None], logits, masks.MASKED)
 
 
-def _distances(blocks, query, i, j) -> tuple[Int32[Array, ''], int]:
-  """Returns where in `by_distance` those of a block start, and their number."""
-  q, k = blocks
-  return j * k - i * q - (q - 1) + query.shape[2] - 1, q + k
-
-
-def _diagonals(
-  blocks: tuple[int, int], by_distance: Float[Array, 'H distances']
-) -> Float[Array, 'H q k']:
-  """Lays biases by distance, [H, q + k], out on the diagonals of [H, q, k]."""
-  q, k = blocks
-  # Row r starts one distance further left than row r - 1, by reshaping: its
-  # gradient is a sum, that of a gather a slow scatter.
-  rows = jnp.tile(by_distance, (1, q))[:, q - 1 : q * (q + k) - 1]
-  return rows.reshape(-1, q, q + k - 1)[..., :k]
+def _offset(bias, i, j) -> Int32[Array, '']:
+  """Returns which of the `bias_blocks` is that of block (i, j)."""
+  most = bias.shape[0] // 2
+  return jnp.clip(j - i, -most, most) + most
 
 
 def _visible(

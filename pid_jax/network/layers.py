@@ -215,6 +215,11 @@ class RelativePositionBias(nn.Module):
       module=self,
     )
 
+  @property
+  def longest_distance(self) -> int:
+    """The distance from which on, on either side, all have the same bias."""
+    return self.config.relpos_max_distance
+
   def by_distance(
     self,
     num_queries: int,
