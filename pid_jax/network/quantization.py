@@ -136,10 +136,23 @@ def quantized_dot(
     y = jnp.dot(x, kernel, preferred_element_type=jnp.int32)
     y = y.astype(jnp.float32) * (row_scale * scale[None, :])
   else:
-    # Sums in bfloat16 would be slower on CPUs, and wrong everywhere.
-    x = x.astype(kernel.dtype)
-    y = jnp.dot(x, kernel, preferred_element_type=jnp.float32)
+    y = _narrow_dot(x.astype(kernel.dtype), kernel, dtype)
   return y[:num_rows].astype(dtype)
+
+
+def _narrow_dot(x: jax.Array, kernel: jax.Array, dtype: str) -> jax.Array:
+  """Multiplies bfloat16 numbers, sums in float32, and rounds to `dtype`."""
+  return jax.lax.platform_dependent(
+    x,
+    kernel,
+    # Sums in bfloat16 would be slower here, and wrong.
+    cpu=lambda x, kernel: jnp.dot(
+      x, kernel, preferred_element_type=jnp.float32
+    ).astype(dtype),
+    # Sums are float32 whatever the result is. A float32 result would be written
+    # and read again, to be rounded.
+    default=lambda x, kernel: jnp.dot(x, kernel, preferred_element_type=dtype),
+  )
 
 
 def _quantize(x: jax.Array, axis: int) -> tuple[jax.Array, jax.Array]:
