@@ -49,6 +49,8 @@ class Platform:
       product with ones.
     splits_argmax: whether an argmax finds a block first.
     min_narrow_rows: rows that a product with narrow weights is padded to.
+    widens_results: whether products with bfloat16 weights have float32 results,
+      which are rounded after.
     compiler_options: of XLA, for the programs of inference.
   """
 
@@ -65,6 +67,7 @@ class Platform:
   repeats_by_product: bool = False
   splits_argmax: bool = False
   min_narrow_rows: int = 1
+  widens_results: bool = False
   compiler_options: Mapping[str, Any] = dataclasses.field(
     default_factory=lambda: types.MappingProxyType({})
   )
@@ -99,6 +102,8 @@ _PLATFORMS = {
     splits_argmax=True,
     # A row times 512 x 32,128 in int8: 0.9 ms, not padded 29.
     min_narrow_rows=4,
+    # Sums in bfloat16 are slower on CPUs, and wrong.
+    widens_results=True,
   ),
   # T5 1.1 base, whole `generate`, compiled for an H100 on two cores: 497
   # products to tune and 28 s unrolled with three bodies of the step; 28 and 7 s

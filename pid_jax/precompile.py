@@ -12,7 +12,7 @@ Example:
 Needs libtpu (pip install 'pid_jax[tpu]') or JAX's CUDA plug-in (pip install
 'pid_jax[cuda13]'), and neither a device nor the data. All numbers are those of
 one device. The estimate of time is the compiler's for TPUs, for comparing one
-mesh with another; for GPUs a lower bound, from FLOPs and bytes at the card's
+mesh with another; for GPUs it is the roofline, of FLOPs and bytes at the card's
 rates. Ends with status 1 if a program does not fit.
 """
 

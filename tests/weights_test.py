@@ -106,6 +106,18 @@ def test_bfloat16_product_is_summed_in_float32(num_rows):
   assert _quantized_dot(x, kernel, None, 'bfloat16').dtype == jnp.bfloat16
 
 
+@pytest.mark.parametrize(
+  'platform, result', [('cpu', 'f32'), ('cuda', 'bf16'), ('tpu', 'bf16')]
+)
+def test_products_in_bfloat16_return_what_is_read_next(platform, result):
+  """Sums are float32 everywhere; the CPU's compiler must be told so."""
+  x, kernel = jnp.ones((8, 16), jnp.bfloat16), jnp.ones((16, 4), jnp.bfloat16)
+  traced = _quantized_dot.trace(x, kernel, None, 'bfloat16')
+  text = traced.lower(lowering_platforms=(platform,)).as_text()
+  results = re.findall(r'dot_general.*-> tensor<[\dx]*x(\w+)>', text)
+  assert results == [result]
+
+
 def test_rows_and_channels_of_zeros():
   kernel, scale = _cast_kernel(np.zeros((4, 2)))
   got = _quantized_dot(jnp.zeros((2, 4)), kernel, scale, 'float32')

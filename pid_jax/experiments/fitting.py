@@ -349,7 +349,7 @@ def _measures(result: Result) -> dict[str, str]:
     f'{len(products)}, {len(set(products))} of them different: '
     + ', '.join(f'{count} {kind}' for kind, count in kinds.most_common())
   )
-  return facts | {'roofline': f'at least {estimate}'}
+  return facts | {'roofline': estimate}
 
 
 def describe_run(run: Run, topology: str, chip: chips.Chip) -> str:

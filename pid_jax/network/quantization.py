@@ -140,9 +140,14 @@ def quantized_dot(
     y = dot(x, kernel, preferred_element_type=jnp.int32)
     y = y.astype(jnp.float32) * (row_scale * scale[None, :])
   else:
-    # Sums in bfloat16 would be slower on CPUs, and wrong everywhere.
-    x = x.astype(kernel.dtype)
-    y = dot(x, kernel, preferred_element_type=jnp.float32)
+    # Sums are float32 in either case. A float32 result that is rounded next
+    # would be written and read at twice the bytes.
+    wide = platforms.current().widens_results
+    y = dot(
+      x.astype(kernel.dtype),
+      kernel,
+      preferred_element_type='float32' if wide else dtype,
+    )
   return y[:num_rows].astype(dtype)
 
 
