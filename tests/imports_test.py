@@ -38,7 +38,7 @@ _FLOORS = (
   ('adafactor', 'partitioning'),
   ('subtasks',),
   ('network',),
-  ('config',),
+  ('config', 'platforms'),
   ('compilation', 'distributed', 'progress', 'vocabulary'),
   ('scratch',),
   ('messages',),
