@@ -1,6 +1,7 @@
 # `make` lists the targets. Everything runs in .venv, made from the lock file;
 # PYTHON chooses the interpreter: `make test PYTHON=python3.12`; JOBS, how many
-# processes run the tests.
+# processes run the tests. gpu-check makes no .venv: PYTHON is one that has JAX
+# for the GPU, WHEELS a folder with what it lacks, OUTPUT where the table goes.
 
 PYTHON ?= python3
 JOBS ?= 2
@@ -10,7 +11,7 @@ PIP := .venv/bin/python -m pip --quiet --quiet --disable-pip-version-check
 SOURCES := pid_jax tasks gin_configs tests setup.py
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart bookings test test-slow lint format lock clean
+.PHONY: help quickstart bookings test test-slow gpu-check lint format lock clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' \
@@ -29,6 +30,10 @@ test: .venv/.installed-test  ## run the tests
 
 test-slow: .venv/.installed-test  ## run the tests that take long
 	@.venv/bin/python -m pytest -m slow
+
+gpu-check:  ## measure on one GPU, within 8 minutes; see docs/gpu.md
+	@$(PYTHON) -P pid_jax/experiments/gpu_check.py \
+	  $(if $(WHEELS),--wheels='$(WHEELS)') $(if $(OUTPUT),--output='$(OUTPUT)')
 
 lint: .venv/.installed-test  ## check style, change nothing
 	@.venv/bin/ruff format --check --quiet $(SOURCES)

@@ -157,6 +157,13 @@ def test_network_and_prediction_need_no_tensorflow():
   assert not loaded & {'torch', 'transformers', 'safetensors'}
 
 
+def test_a_step_of_training_needs_no_tensorflow():
+  loaded = _loaded_by(
+    'import pid_jax.model\nfrom pid_jax.trainer import optimizers, step'
+  )
+  assert not loaded & {'tensorflow', 'tensorflow_text', 'seqio', 't5x'}
+
+
 def test_gpus_are_hidden_wherever_tensorflow_is_imported():
   graph = {}
   for path in _LIBRARY:

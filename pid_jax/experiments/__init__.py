@@ -27,4 +27,8 @@ python -m pid_jax.compare:
 
 python -m pid_jax.precompile:
   fitting          whether the programs of a run fit on a slice of TPUs
+
+make gpu-check:
+  gpu_check        runs parts as processes with limits; a table as it goes
+  gpu_parts        what the parts measure on one GPU
 """

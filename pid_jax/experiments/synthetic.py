@@ -16,6 +16,7 @@ the output stands in the input where the input counts down.
 
 from collections.abc import Sequence
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -88,13 +89,16 @@ def random_params(
   config: config_lib.T5Config, seed: int = 0, dtype: str = 'float32'
 ) -> Any:
   """Returns T5's initial parameters, made on JAX's default device."""
+  # They do not depend on these fields, so one program makes them all.
+  config = dataclasses.replace(config, dtype='float32', dropout_rate=0.0)
+  return _initialize(config, dtype, jax.random.key(seed))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _initialize(config, dtype, rng):
   tokens, module = jnp.ones((1, 8), jnp.int32), network.Transformer(config)
-
-  def initialize(rng):
-    params = network.initialize(module, rng, tokens, tokens)['params']
-    return jax.tree.map(lambda x: x.astype(dtype), params)
-
-  return jax.jit(initialize)(jax.random.key(seed))
+  params = network.initialize(module, rng, tokens, tokens)['params']
+  return jax.tree.map(lambda x: x.astype(dtype), params)
 
 
 def make_batch(
