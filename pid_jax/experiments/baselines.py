@@ -104,11 +104,17 @@ class Baselines:
     layout = 'pid' if tiled else 'pie'
     inputs, prompts = layouts.to_layout(layout, batch.inputs, batch.prompts)
     new_tokens, rows = job.sizes.new_tokens, job.sizes.rows
+    # [B, S] -> [B U, S] where an encoding is shared.
+    mask = np.repeat(inputs != 0, rows // len(inputs), axis=0)
+    mask = torch.from_numpy(mask).long()
     inputs = torch.from_numpy(inputs).long()
-    starts = np.zeros((rows, 1), np.int64)
-    starts = np.concatenate([starts, prompts.reshape(rows, -1)], axis=1)
-    starts = torch.from_numpy(starts)
-    mask = torch.ones(rows, inputs.shape[1], dtype=torch.long)
+    # Each prompt behind a start token, which is 0, and all end together.
+    prompts = prompts.reshape(rows, -1)
+    starts = layouts.moved_together(prompts, to_start=False)
+    starts = np.pad(starts, ((0, 0), (1, 0)))
+    before = np.sum(prompts == 0, axis=1, keepdims=True)
+    starts_mask = torch.from_numpy(np.arange(starts.shape[1]) >= before).long()
+    starts = torch.from_numpy(starts).long()
     options = dict(
       max_new_tokens=new_tokens,
       min_new_tokens=new_tokens,
@@ -127,6 +133,7 @@ class Baselines:
         encoder_outputs=modeling_outputs.BaseModelOutput(encoded),
         attention_mask=mask,
         decoder_input_ids=starts,
+        decoder_attention_mask=starts_mask,
         **options,
       )
       generated = tokens[:, starts.shape[1] :].numpy()
@@ -176,7 +183,7 @@ class Baselines:
     )
     inputs, _ = layouts.to_layout('pie', batch.inputs, batch.prompts)
     new_tokens = job.sizes.new_tokens
-    texts = [[str(i) for i in row] for row in inputs]
+    texts = [[str(i) for i in row if i] for row in inputs]
     forbidden = [[str(i)] for i in (0, *range(*self._padded_ids))]
 
     def run():

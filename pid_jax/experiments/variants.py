@@ -67,7 +67,7 @@ class Decoder:
       return lambda: _stream(
         engine, new_tokens, variant.capacity, inputs, prompts
       )
-    module, options = self.module, _options(variant, job)
+    module, options = self.module, _options(variant, job, prompts)
     size = job.batch_size or len(inputs)
     starts = range(0, len(inputs), size)
 
@@ -91,12 +91,15 @@ class Decoder:
   ) -> tuple[Callable[[], Any], ...]:
     """Returns a function for each of `PARTS`."""
     inputs, prompts = _to_layout(variant, batch)
-    cache_length = job.sizes.of(variant.layout).cache_length
+    lengths = (
+      job.sizes.of(variant.layout).cache_length,
+      dict(_options(variant, job, prompts))['packed_prompt_length'],
+    )
     module, params, wait = self.module, self.params, jax.block_until_ready
     return (
       lambda: wait(_encode(module, params, inputs)),
       lambda: wait(
-        _encode_and_prefill(module, params, inputs, prompts, cache_length)
+        _encode_and_prefill(module, params, inputs, prompts, *lengths)
       ),
     )
 
@@ -106,7 +109,7 @@ class Decoder:
     """Returns the shares of time of `job.stepwise`; see `profiling.profile`."""
     inputs, prompts = _to_layout(job.stepwise, batch)
     args = self.params, inputs[: job.batch_size], prompts[: job.batch_size]
-    options = _options(job.stepwise, job)
+    options = _options(job.stepwise, job, prompts)
     program = _generate.lower(self.module, options, *args).compile()
     run = lambda: jax.block_until_ready(program(*args))
     run()
@@ -124,25 +127,26 @@ def _generate(module, options, params, inputs, prompts):
 
 _encode = jax.jit(prefill_lib.encode, static_argnums=0)
 _encode_and_prefill = jax.jit(
-  lambda module, params, inputs, prompts, cache_length: prefill_lib.prefill(
+  lambda module, params, inputs, prompts, *lengths: prefill_lib.prefill(
     module,
     params,
     prefill_lib.encode(module, params, inputs),
     prompts,
-    cache_length,
+    *lengths,
   ),
-  static_argnums=(0, 4),
+  static_argnums=(0, 4, 5),
 )
 
 
 def _options(
-  variant: workloads.Variant, job: workloads.Job
+  variant: workloads.Variant, job: workloads.Job, prompts: np.ndarray
 ) -> tuple[tuple[str, Any], ...]:
   """Names and values of the keyword arguments of `decoding.generate`."""
   new_tokens = job.sizes.of(variant.layout).new_tokens
   options = {
     'max_new_tokens': new_tokens,
     'min_new_tokens': new_tokens if job.lengths == 'exact' else 0,
+    'packed_prompt_length': prefill_lib.choose_packed_length(prompts),
     **variant.options,
   }
   return tuple(options.items())
