@@ -104,9 +104,9 @@ class Baselines:
     layout = 'pid' if tiled else 'pie'
     inputs, prompts = layouts.to_layout(layout, batch.inputs, batch.prompts)
     new_tokens, rows = job.sizes.new_tokens, job.sizes.rows
+    input_mask = torch.from_numpy(inputs != 0).long()
     # [B, S] -> [B U, S] where an encoding is shared.
-    mask = np.repeat(inputs != 0, rows // len(inputs), axis=0)
-    mask = torch.from_numpy(mask).long()
+    mask = input_mask.repeat_interleave(rows // len(inputs), dim=0)
     inputs = torch.from_numpy(inputs).long()
     # Each prompt behind a start token, which is 0, and all end together.
     prompts = prompts.reshape(rows, -1)
@@ -125,7 +125,9 @@ class Baselines:
 
     @torch.inference_mode()
     def run():
-      encoded = model.encoder(input_ids=inputs).last_hidden_state
+      encoded = model.encoder(
+        input_ids=inputs, attention_mask=input_mask
+      ).last_hidden_state
       if tiled:
         # [B, S, E] -> [B U, S, E]
         encoded = encoded.repeat_interleave(job.sizes.num_prompts, dim=0)
