@@ -42,7 +42,7 @@ CONFIG = T5Config(
 COPIED = B * U * S * CONFIG.num_heads * CONFIG.head_dim
 
 
-def _lower(device, dtype, scan_layers, copied):
+def _lower(device, dtype, scan_layers, copied, packed_length=None):
   """Lowers `generate`, or the same with all inputs' keys copied per prompt."""
   config = T5Config(
     **{**CONFIG.to_dict(), 'dtype': dtype, 'scan_layers': scan_layers}
@@ -62,7 +62,12 @@ def _lower(device, dtype, scan_layers, copied):
   def run(params, encoder_input_tokens, prompt_tokens):
     if not copied:
       return decoding.generate(
-        module, params, encoder_input_tokens, prompt_tokens, max_new_tokens=T
+        module,
+        params,
+        encoder_input_tokens,
+        prompt_tokens,
+        max_new_tokens=T,
+        packed_prompt_length=packed_length,
       ).tokens
     # The decoder's view of it: B * U inputs of one prompt each.
     apply = lambda *args, **kwargs: module.apply(
@@ -92,17 +97,21 @@ def _largest(lowered, compiler_options=None):
 
 
 @pytest.mark.parametrize(
-  'dtype, scan_layers',
+  'dtype, scan_layers, packed_length',
   [
-    ('float32', False),
-    ('bfloat16', True),
-    pytest.param('float32', True, marks=pytest.mark.slow),
-    pytest.param('bfloat16', False, marks=pytest.mark.slow),
+    ('float32', False, None),
+    ('float32', False, U * (P + 1) // 2),
+    ('bfloat16', True, None),
+    pytest.param('float32', True, None, marks=pytest.mark.slow),
+    pytest.param('bfloat16', True, U * (P + 1) // 2, marks=pytest.mark.slow),
+    pytest.param('bfloat16', False, None, marks=pytest.mark.slow),
   ],
 )
-def test_keys_and_values_are_never_tiled_on_cpu(dtype, scan_layers):
+def test_keys_and_values_are_never_tiled_on_cpu(
+  dtype, scan_layers, packed_length
+):
   device = jax.devices('cpu')[0]
-  lowered = _lower(device, dtype, scan_layers, False)
+  lowered = _lower(device, dtype, scan_layers, False, packed_length)
   assert _largest(lowered, xla_options.as_users()) < COPIED
 
 

@@ -52,6 +52,10 @@ NOTES = dataclasses.replace(
   workloads.JOBS['notes'].with_sizes(**{**SMALL, 'input_length': 128}),
   copied_run=2,
 )
+RAGGED = dataclasses.replace(
+  workloads.JOBS['multiwoz'].with_sizes(**{**SMALL, 'prompt_length': 7}),
+  prompt_lengths=(1, 7, 2),
+)
 SKEWED = workloads.JOBS['skewed'].with_sizes(
   **{**SMALL, 'num_inputs': 2, 'num_prompts': 20, 'new_tokens': 12}
 )
@@ -90,6 +94,9 @@ def test_layouts_decode_what_their_sizes_say():
     assert own.rows * own.new_tokens == sizes.rows * sizes.new_tokens
   encoded, _ = layouts.to_layout('pie', inputs, prompts)
   assert encoded[4].tolist() == [108, 109, 5, 6, 7, 8, 9]
+  prompts[:, 1, 1] = 0
+  encoded, _ = layouts.to_layout('pie', inputs, prompts)
+  assert encoded[4].tolist() == [108, 5, 6, 7, 8, 9, 0]
 
 
 def test_synthetic_models_have_the_shapes_of_any_other():
@@ -174,6 +181,8 @@ def test_full_size_jobs_fit_the_model():
     batch, sizes = synthetic.make_batch(config, job), job.sizes
     shape = (sizes.num_inputs, sizes.num_prompts, sizes.prompt_length)
     assert batch.prompts.shape == shape
+    lengths = job.prompt_lengths or [sizes.prompt_length] * sizes.num_prompts
+    assert np.all(np.count_nonzero(batch.prompts, axis=2) == lengths)
     assert batch.inputs.shape == (sizes.num_inputs, sizes.input_length)
     assert batch.inputs.min() > 0
     if job.name == 'notes':
@@ -188,23 +197,24 @@ def test_full_size_jobs_fit_the_model():
 
 
 @pytest.mark.parametrize(
-  'name, weights',
+  'name, job',
   [
-    *((name, 'random') for name in baselines._NEEDS),
-    (workloads.TRANSFORMERS_TILED, 'synthetic'),
-    (workloads.CTRANSLATE2_INT8, 'synthetic'),
+    *((name, RAGGED) for name in baselines._NEEDS),
+    (workloads.TRANSFORMERS_TILED, NOTES),
+    (workloads.CTRANSLATE2_INT8, NOTES),
   ],
+  ids=lambda x: getattr(x, 'weights', x),
 )
-def test_baselines_generate_the_same_tokens(name, weights, tmp_path):
+def test_baselines_generate_the_same_tokens(name, job, tmp_path):
   if baselines.missing(name):
     pytest.skip(f'not installed: {", ".join(baselines.missing(name))}')
-  job = NOTES if weights == 'synthetic' else DST
+  weights, num_inputs = job.weights, job.sizes.num_inputs
   batch = synthetic.make_batch(CONFIG, job)
   decoder = _decoder(weights)
   theirs = baselines.Baselines(CONFIG, decoder.params, tmp_path).run(
     name, job, batch
   )()
-  assert theirs.shape == (1, 3, 6)
+  assert theirs.shape == (num_inputs, 3, 6)
   layout = workloads.PID if name.endswith('_tiled') else workloads.PIE
   mine = decoder.generator(layout, job, batch)()
   if weights == 'synthetic':

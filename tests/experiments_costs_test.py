@@ -9,10 +9,12 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from pid_jax import checkpoints
 from pid_jax import model as model_lib
 from pid_jax import network
 from pid_jax import partitioning
 from pid_jax.config import T5Config
+from pid_jax.decoding import prefill
 from pid_jax.experiments import aot
 from pid_jax.experiments import costs
 from pid_jax.experiments.layouts import Sizes
@@ -52,6 +54,28 @@ def test_formulas_agree_with_the_compiler(layout, gated):
     share = row['compiler_flops'] / row['formula_flops']
     assert 1.0 <= share < 1.05, (phase, row)
     assert row['compiler_bytes'] > 0.95 * row['formula_bytes'], (phase, row)
+
+
+def test_packed_prompts_cost_what_they_have():
+  lengths, sizes = (1, 20, 5, 9, 2, 4), Sizes(2, 48, 6, 20, 6)
+  packed_length = sum(lengths) + len(lengths)
+  module = network.Transformer(GATED)
+  spec = lambda *shape: jax.ShapeDtypeStruct(shape, jnp.int32)
+  params = checkpoints.abstract_params(GATED)
+  cross = jax.eval_shape(
+    functools.partial(prefill.encode, module), params, spec(2, 48)
+  )
+  traced = jax.jit(
+    lambda params, cross, prompts: prefill.prefill(
+      module, params, cross, prompts, 26, packed_length
+    )
+  ).trace(params, cross, spec(2, 6, 20))
+  formula = costs.generate(GATED, 'pid', sizes, prompt_lengths=lengths).prefill
+  # All pairs of tokens are multiplied in rows as short as these.
+  share = aot.count_flops(traced.jaxpr.jaxpr) / formula.flops
+  assert 1.0 <= share < 1.05
+  padded = costs.generate(GATED, 'pid', sizes).prefill
+  assert formula.flops < 1.1 * padded.flops * packed_length / (6 * 21)
 
 
 def _train_batch(layout: str, sizes: Sizes) -> dict[str, jax.ShapeDtypeStruct]:

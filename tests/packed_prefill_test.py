@@ -6,7 +6,6 @@
 a cache.
 """
 
-import dataclasses
 import functools
 
 import jax
@@ -64,7 +63,7 @@ def test_prompts_are_packed_behind_start_tokens():
 @pytest.mark.parametrize(
   'scan_layers, relpos_bias_per_layer, param_dtype, shape, block',
   [
-    # One block, blocks of which the last is padded, and blocks of one token.
+    # One block; blocks, the last of which is padded; and short ones.
     (False, False, 'float32', (3, 4, 5), 99),
     (False, True, 'float32', (2, 9, 5), 7),
     (True, False, 'int8', (2, 9, 5), 5),
@@ -170,7 +169,7 @@ def test_scores_and_samples_are_those_of_padded_prompts():
 
 def test_work_falls_as_tokens_do():
   """By the products in the program: the head reads a token of each prompt."""
-  config = dataclasses.replace(configs.T5_1_1, num_decoder_layers=3)
+  config = configs.tiny(emb_dim=128, mlp_dim=256, num_decoder_layers=3)
   module = network.Transformer(config)
   spec = lambda *shape: jax.ShapeDtypeStruct(shape, jnp.int32)
   params = jax.tree.map(

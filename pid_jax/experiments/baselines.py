@@ -133,13 +133,20 @@ class Baselines:
     layout = 'pid' if tiled else 'pie'
     inputs, prompts = layouts.to_layout(layout, batch.inputs, batch.prompts)
     new_tokens, rows = job.sizes.new_tokens, job.sizes.rows
-    inputs = torch.from_numpy(inputs).long().to(self._device)
-    starts = np.zeros((rows, 1), np.int64)
-    starts = np.concatenate([starts, prompts.reshape(rows, -1)], axis=1)
-    starts = torch.from_numpy(starts).to(self._device)
-    mask = torch.ones(
-      rows, inputs.shape[1], dtype=torch.long, device=self._device
+    to_device = lambda x: torch.from_numpy(x).to(self._device)
+    # [B, S] -> [B U, S] where an encoding is shared.
+    mask = np.repeat((inputs != 0).astype(np.int64), rows // len(inputs), 0)
+    input_mask = to_device((inputs != 0).astype(np.int64))
+    mask, inputs = to_device(mask), to_device(inputs.astype(np.int64))
+    # Each prompt behind a start token, which is 0, and all end together.
+    prompts = prompts.reshape(rows, -1)
+    starts = layouts.moved_together(prompts, to_start=False)
+    starts = np.pad(starts, ((0, 0), (1, 0)))
+    before = np.sum(prompts == 0, axis=1, keepdims=True)
+    starts_mask = to_device(
+      (np.arange(starts.shape[1]) >= before).astype(np.int64)
     )
+    starts = to_device(starts.astype(np.int64))
     options = dict(
       max_new_tokens=new_tokens,
       min_new_tokens=new_tokens if job.lengths == 'exact' else None,
@@ -151,7 +158,9 @@ class Baselines:
 
     @torch.inference_mode()
     def run():
-      encoded = model.encoder(input_ids=inputs).last_hidden_state
+      encoded = model.encoder(
+        input_ids=inputs, attention_mask=input_mask
+      ).last_hidden_state
       if tiled:
         # [B, S, E] -> [B U, S, E]
         encoded = encoded.repeat_interleave(job.sizes.num_prompts, dim=0)
@@ -159,6 +168,7 @@ class Baselines:
         encoder_outputs=modeling_outputs.BaseModelOutput(encoded),
         attention_mask=mask,
         decoder_input_ids=starts,
+        decoder_attention_mask=starts_mask,
         **options,
       )
       generated = tokens[:, starts.shape[1] :].cpu().numpy()
@@ -210,7 +220,7 @@ class Baselines:
     )
     inputs, _ = layouts.to_layout('pie', batch.inputs, batch.prompts)
     new_tokens = job.sizes.new_tokens
-    texts = [[str(i) for i in row] for row in inputs]
+    texts = [[str(i) for i in row if i] for row in inputs]
     forbidden = [[str(i)] for i in (0, *range(*self._padded_ids))]
 
     def run():

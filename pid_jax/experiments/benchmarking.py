@@ -331,7 +331,9 @@ def _floor(
     rows_left = [
       int(np.sum(lengths > step)) for step in range(1, lengths.max())
     ]
-  work = costs.generate(config, variant.layout, job.sizes, rows_left)
+  work = costs.generate(
+    config, variant.layout, job.sizes, rows_left, job.prompt_lengths
+  )
   turns = timings.turns(variant.name)
   by_turn: list[Mapping[str, float]] = [
     work.seconds(**dataclasses.asdict(turn.speed)) for turn in turns

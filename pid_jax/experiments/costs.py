@@ -176,6 +176,7 @@ def generate(
   layout: str,
   sizes: layouts.Sizes,
   rows_left: Sequence[int] | None = None,
+  prompt_lengths: Sequence[int] = (),
 ) -> Phases:
   """Costs of answering U prompts to each of B inputs, T tokens each.
 
@@ -189,6 +190,9 @@ def generate(
     layout: 'pid', 'pie' or 'joint'.
     sizes: of the job, the same for all layouts.
     rows_left: rows that each step must run on, of pid and pie; None: all.
+    prompt_lengths: tokens of each of the U prompts of an input; empty: all have
+      P. Those of pid are then read without padding, one after another in a row
+      of their input.
   """
   decoded_sizes = sizes.of(layout)
   batch, length, cache_length = (
@@ -199,19 +203,29 @@ def generate(
   if rows_left is None:
     rows_left = [decoded_sizes.rows] * (decoded_sizes.new_tokens - 1)
 
-  def decoded(rows: int, queries: int) -> Work:
+  def decoded(rows: int, queries: int, **of_prefill: int) -> Work:
     return decode(
       config,
       batch=batch,
       length=length,
       rows=rows,
       queries=queries,
-      cache_length=cache_length,
+      **{'cache_length': cache_length, **of_prefill},
     )
 
+  if prompt_lengths and layout == 'pid':
+    prefill = decoded(
+      batch,
+      sizes.num_prompts + sum(prompt_lengths),
+      # What a token of the longest prompt may attend to.
+      cache_length=sizes.prompt_length + 1,
+      num_logits=sizes.num_prompts,
+    )
+  else:
+    prefill = decoded(decoded_sizes.rows, decoded_sizes.prompt_length + 1)
   return Phases(
     encode(config, batch, length),
-    decoded(decoded_sizes.rows, decoded_sizes.prompt_length + 1),
+    prefill,
     tuple(decoded(rows, 1) for rows in rows_left),
   )
 

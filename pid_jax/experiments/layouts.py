@@ -83,7 +83,7 @@ def to_layout(
   Args:
     layout: 'pid', 'pie' or 'joint'.
     inputs: int32 [B, S].
-    prompts: int32 [B, U, P], unpadded.
+    prompts: int32 [B, U, P], padded with 0 on the right.
 
   Returns:
     Encoder inputs and decoder prompts with the shapes of `Sizes.of`: of pie,
@@ -100,5 +100,20 @@ def to_layout(
       repeated,
       concatenate=functools.partial(np.concatenate, axis=1),
     )
+    inputs = moved_together(inputs, to_start=True)
     return inputs, np.zeros((rows, 1, 0), np.int32)
   return inputs, np.zeros((num_inputs, 1, 0), np.int32)
+
+
+def moved_together(rows: np.ndarray, *, to_start: bool) -> np.ndarray:
+  """Moves what is not 0 to the start of each row, or to its end.
+
+  Args:
+    rows: int32 [R, n].
+    to_start: where to.
+  """
+  is_padding = rows == 0
+  order = np.argsort(
+    is_padding if to_start else ~is_padding, axis=1, kind='stable'
+  )
+  return np.take_along_axis(rows, order, axis=1)

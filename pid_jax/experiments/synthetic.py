@@ -38,7 +38,7 @@ class Batch:
 
   Attributes:
     inputs: int32 [B, S].
-    prompts: int32 [B, U, P], none padded.
+    prompts: int32 [B, U, P], padded with 0 by `Job.prompt_lengths` alone.
     lengths: int32 [B, U], tokens that a row of PiD must generate.
     outputs: int32 [B, U, T], what it must generate, 0 after EOS; None where
       the weights are random.
@@ -123,6 +123,9 @@ def make_batch(
   prompts = draw(b, u, sizes.prompt_length)
   lengths = np.full((b, u), t, np.int32)
   if job.weights == 'random':
+    if job.prompt_lengths:
+      ends = np.array(job.prompt_lengths)[:, None]
+      prompts = np.where(np.arange(sizes.prompt_length) < ends, prompts, 0)
     return Batch(inputs, prompts, lengths, None)
   if job.lengths in _LENGTHS:
     lengths = _LENGTHS[job.lengths](rng, b, u, t)

@@ -69,7 +69,7 @@ class Decoder:
       return lambda: _stream(
         engine, new_tokens, variant.capacity, inputs, prompts
       )
-    module, options = self.module, _options(variant, job)
+    module, options = self.module, _options(variant, job, prompts)
     generate = _programs().generate
     size = job.batch_size or len(inputs)
     starts = range(0, len(inputs), size)
@@ -94,15 +94,16 @@ class Decoder:
   ) -> tuple[Callable[[], Any], ...]:
     """Returns a function for each of `PARTS`."""
     inputs, prompts = _to_layout(variant, batch)
-    cache_length = job.sizes.of(variant.layout).cache_length
+    lengths = (
+      job.sizes.of(variant.layout).cache_length,
+      dict(_options(variant, job, prompts))['packed_prompt_length'],
+    )
     module, params, wait = self.module, self.params, jax.block_until_ready
     programs = _programs()
     return (
       lambda: wait(programs.encode(module, params, inputs)),
       lambda: wait(
-        programs.encode_and_prefill(
-          module, params, inputs, prompts, cache_length
-        )
+        programs.encode_and_prefill(module, params, inputs, prompts, *lengths)
       ),
     )
 
@@ -114,7 +115,7 @@ class Decoder:
     args = self.params, inputs[: job.batch_size], prompts[: job.batch_size]
     args = jax.device_put(args)
     generate = _programs().generate
-    options = _options(job.stepwise, job)
+    options = _options(job.stepwise, job, prompts)
     program = generate.lower(self.module, options, *args).compile()
     return program, lambda: jax.block_until_ready(program(*args))
 
@@ -135,9 +136,9 @@ def _generate(module, options, params, inputs, prompts):
   return generated.tokens
 
 
-def _encode_and_prefill(module, params, inputs, prompts, cache_length):
+def _encode_and_prefill(module, params, inputs, prompts, *lengths):
   encoded = prefill_lib.encode(module, params, inputs)
-  return prefill_lib.prefill(module, params, encoded, prompts, cache_length)
+  return prefill_lib.prefill(module, params, encoded, prompts, *lengths)
 
 
 class _Programs(NamedTuple):
@@ -154,12 +155,12 @@ def _programs() -> _Programs:
   return _Programs(
     jit(_generate, static_argnums=(0, 1)),
     jit(prefill_lib.encode, static_argnums=0),
-    jit(_encode_and_prefill, static_argnums=(0, 4)),
+    jit(_encode_and_prefill, static_argnums=(0, 4, 5)),
   )
 
 
 def _options(
-  variant: workloads.Variant, job: workloads.Job
+  variant: workloads.Variant, job: workloads.Job, prompts: np.ndarray
 ) -> tuple[tuple[str, Any], ...]:
   """Names and values of the keyword arguments of `decoding.generate`."""
   new_tokens = job.sizes.of(variant.layout).new_tokens
@@ -167,6 +168,7 @@ def _options(
     'max_new_tokens': new_tokens,
     'min_new_tokens': new_tokens if job.lengths == 'exact' else 0,
     'num_compactions': platforms.of().num_compactions,
+    'packed_prompt_length': prefill_lib.choose_packed_length(prompts),
     **variant.options,
   }
   return tuple(options.items())

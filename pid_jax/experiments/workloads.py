@@ -49,6 +49,7 @@ INT8 = Variant('pid_int8', param_dtype='int8')
 LOOKUP = Variant(
   'pid_lookup', options={'prompt_lookup': decoding.PromptLookup()}
 )
+PADDED = Variant('pid_padded', options={'packed_prompt_length': None})
 LOCKSTEP = Variant('pid_lockstep', options={'num_compactions': 0})
 # The defaults of `PromptInDecoder.stream`.
 STREAM = Variant(
@@ -75,6 +76,8 @@ class Job:
       with.
     baselines: names of other libraries' contenders.
     weights: 'random' or 'synthetic'; see `synthetic`.
+    prompt_lengths: tokens of each of the U prompts of an input, with random
+      weights; empty: all have P.
     lengths: 'exact', T tokens in every row; 'skewed' or 'uneven', see
       `synthetic`.
     copied_run: n, where every other run of n output tokens stands in the
@@ -89,6 +92,7 @@ class Job:
   variants: tuple[Variant, ...] = (PID, PIE, JOINT)
   baselines: tuple[str, ...] = ()
   weights: str = 'random'
+  prompt_lengths: tuple[int, ...] = ()
   lengths: str = 'exact'
   copied_run: int = 0
   batch_size: int | None = None
@@ -127,6 +131,14 @@ _ALL_BASELINES = (
   TRANSFORMERS_PIE,
 )
 
+# Tokens of the prompts of MultiWOZ's 30 slots with their values, as
+# `multiwoz24_slot` has them, in a SentencePiece unigram vocabulary of 30,000
+# pieces (ALBERT's, version 2): T5's, a bit longer, is not at hand everywhere.
+_MULTIWOZ_PROMPTS = (
+  *(19, 15, 15, 22, 26, 20, 22, 18, 13, 8, 10, 25, 10, 12, 20),
+  *(12, 38, 22, 8, 23, 27, 10, 5, 19, 8, 22, 10, 7, 7, 12),
+)
+
 JOBS = {
   job.name: job
   for job in (
@@ -142,6 +154,20 @@ JOBS = {
       Sizes(num_prompts=6, prompt_length=16, new_tokens=16),
       variants=_ALL_VARIANTS,
       baselines=_ALL_BASELINES,
+    ),
+    Job(
+      'multiwoz',
+      '4 dialogues; 30 slots with their values, of 5 to 38 tokens',
+      Sizes(
+        num_inputs=4,
+        input_length=256,
+        num_prompts=len(_MULTIWOZ_PROMPTS),
+        prompt_length=max(_MULTIWOZ_PROMPTS),
+      ),
+      variants=(PID, PADDED, PIE),
+      baselines=(TRANSFORMERS_TILED, TRANSFORMERS_PIE),
+      prompt_lengths=_MULTIWOZ_PROMPTS,
+      all_phases=True,
     ),
     Job(
       'notes',
