@@ -30,7 +30,6 @@ from pid_jax.checkpoints import t5x
 from pid_jax.checkpoints import tensors as tensors_lib
 from pid_jax.checkpoints import tokenizers
 from pid_jax.checkpoints import weight_files
-from pid_jax.network import axes as axes_lib
 
 PyTree = Any
 
@@ -217,7 +216,7 @@ def load_for_inference(
   # int8 is quantized from float32; bfloat16 is never held as float32.
   read_dtype = 'float32' if param_dtype == 'int8' else param_dtype
   loaded = load(path, step, partitioner, param_dtype=read_dtype)
-  axes = network.param_axes(network.Transformer(loaded.config))
+  axes = names.param_axes(loaded.config)
   params = network.quantize_params(loaded.params, axes, param_dtype)
   return dataclasses.replace(loaded, params=params)
 
@@ -330,14 +329,13 @@ def abstract_params(
   if partitioner is None:
     partitioner = partitioning.Partitioner(devices=jax.local_devices()[:1])
   partitioner.check_model(config)
-  module = network.Transformer(config)
-  params = axes_lib.abstract_params(module)
+  params = names.abstract_params(config)
   return jax.tree.map(
     lambda leaf, sharding: jax.ShapeDtypeStruct(
       leaf.shape, dtype, sharding=sharding
     ),
     params,
-    partitioner.shardings(params, network.param_axes(module)),
+    partitioner.shardings(params, names.param_axes(config)),
   )
 
 

@@ -157,7 +157,8 @@ def make_questions(words: Words, count: int, seed: int = 0) -> Questions:
   lengths = rng.lognormal(np.log(72), 0.5, count).clip(20, 220).astype(int)
   shape = count, NUM_PROMPTS
   outputs = rng.lognormal(np.log(9), 0.45, shape).clip(3, len(words.chain))
-  draw = lambda n: [str(word) for word in rng.choice(words.others, n)]
+  others = np.array(words.others)
+  draw = lambda n: rng.choice(others, n).tolist()
   lines, answers = [], []
   for i, length in enumerate(lengths.tolist()):
     subtasks, expected = [], []
