@@ -90,7 +90,7 @@ MODEL = config_lib.T5Config(
 
 # Runs of each contender: of few texts they are short.
 _NUM_RUNS, _NUM_RUNS_OF_MANY = 3, 1
-_MANY = 1000
+_MANY = 100
 _QUESTIONS = 'questions.jsonl'
 
 
