@@ -27,6 +27,7 @@ _VERSION = re.search(
 _PREDICT = [
   'absl-py>=2.1',
   'etils[epath]>=1.12',
+  'filelock>=3.16',  # Bounds JAX's cache of compiled programs.
   'flax>=0.12.8',
   'gin-config>=0.5',
   'jax>=0.10.2',

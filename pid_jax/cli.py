@@ -47,6 +47,12 @@ from pid_jax import messages
 from pid_jax import progress
 from pid_jax.subtasks import examples
 
+# Of commands that compute little. JAX would take three quarters of the memory
+# of each GPU, or the TPU, which one process alone can hold.
+_CPU_ENVIRONMENT = {
+  'JAX_PLATFORMS': 'cpu',
+  'XLA_PYTHON_CLIENT_PREALLOCATE': 'false',
+}
 _QUIET_ENVIRONMENT = {
   'TF_CPP_MIN_LOG_LEVEL': '3',
   'GRPC_VERBOSITY': 'ERROR',
@@ -74,6 +80,12 @@ def add_model_flags(parser: argparse.ArgumentParser) -> None:
     choices=config.PARAM_DTYPES,
     default='float32',
     help='of the weights in memory; default: float32; the others are faster',
+  )
+  add(
+    '--matmul_precision',
+    choices=config.MATMUL_PRECISIONS,
+    help='of products of float32 numbers on GPUs and TPUs; default: as in '
+    'training; auto: exact where activations are float32',
   )
   add_vocabulary_flags(parser)
   add(
@@ -127,6 +139,7 @@ def load_options(args: argparse.Namespace) -> dict[str, Any]:
   return {
     'vocabulary': vocabulary(args),
     'param_dtype': args.param_dtype,
+    'matmul_precision': args.matmul_precision,
     'num_partitions': args.num_partitions,
     'long_inputs': args.long_inputs,
     'layout': args.layout,
@@ -293,7 +306,7 @@ def run(
   *,
   use_gin: bool = False,
   preload: Sequence[str] = (),
-  use_jax: bool = True,
+  compute_on: str | None = 'accelerators',
   join: bool = False,
   stops_on_preemption: bool = False,
   check: Callable[[argparse.Namespace], None] | None = None,
@@ -309,7 +322,9 @@ def run(
     use_gin: whether to accept `--gin_file`, `--gin.NAME=VALUE` and the like.
     preload: modules that `main` will need and whose libraries write to standard
       error when imported, whatever their log levels; imported first, silently.
-    use_jax: whether to start JAX; False for what computes nothing.
+    compute_on: 'accelerators', where there are some; 'cpu' for what computes
+      little, and leaves accelerators to other processes; None for what computes
+      nothing, and does not load JAX.
     join: whether several processes may run the command together, see
       `pid_jax.distributed`.
     stops_on_preemption: whether `main` stops by itself after SIGTERM; of many
@@ -334,15 +349,17 @@ def run(
     join=join,
   )
   quieten(args.verbose)
+  if compute_on == 'cpu':
+    _leave_accelerators()
   try:
-    if use_jax:
+    if compute_on is not None:
       from pid_jax import compilation  # Not above: --help must answer at once.
 
       compilation.keep_memory()  # Before a thread starts.
     with interrupts.Running(args.verbose):
       if check is not None:
         check(args)
-      if use_jax:
+      if compute_on is not None:
         compilation.use_cache()
       if join:
         distributed.initialize(args, stops_on_preemption)
@@ -482,6 +499,15 @@ def quieten(verbose: bool = False) -> None:
   logger.handlers = [_LineHandler()]
   logger.setLevel(logging.INFO)
   logger.propagate = False
+
+
+def _leave_accelerators() -> None:
+  """Keeps JAX on the CPU; must run before it is loaded.
+
+  What the user has set in the environment is left alone.
+  """
+  for name, value in _CPU_ENVIRONMENT.items():
+    os.environ.setdefault(name, value)
 
 
 def import_silently(modules: Sequence[str], verbose: bool) -> None:

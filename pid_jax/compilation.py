@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Settings that make compiled programs start sooner and run faster.
 
-They concern the whole process, so commands call them and the library does not.
-They must run before anything is compiled.
+They concern the whole process. Commands call all of them, before anything is
+compiled; the library calls `use_cache` when it needs its first program.
 """
 
 import ctypes
@@ -13,29 +13,51 @@ import sys
 import warnings
 
 from pid_jax import files
+from pid_jax import progress
 
 # Parameters of glibc's mallopt (malloc.h).
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
 _M_ARENA_MAX = -8
+# Of the cache.
+_MOST_BYTES = 2 * 10**9
+# Single operations compile faster, and would fill it with small files.
+_LEAST_SECONDS = 0.1
 
 
 def use_cache() -> None:
   """Keeps compiled programs in ~/.cache/pid_jax from one run to the next.
 
-  JAX_COMPILATION_CACHE_DIR names another folder; empty, it switches the cache
-  off. There is none without a home folder.
+  At most 2 GB of them, those used last; on GPUs with the tuning results of
+  their products. A folder that the user has chosen for JAX is left as it is:
+  JAX_COMPILATION_CACHE_DIR names it; empty, it switches the cache off. There is
+  none without a home folder.
   """
   if 'JAX_COMPILATION_CACHE_DIR' in os.environ:
     return  # JAX reads it.
-  folder = files.cache_folder()
-  if folder is None:
-    return
-  # It is of use where it can be; a home that is read-only is no mistake.
-  warnings.filterwarnings('ignore', message='Error .* compilation cache entry')
   import jax  # Not above: `keep_memory` must run before JAX starts threads.
 
-  jax.config.update('jax_compilation_cache_dir', str(folder / 'compiled'))
+  folder = files.cache_folder()
+  if folder is None or jax.config.jax_compilation_cache_dir is not None:
+    return
+  folder = folder / 'compiled'
+  if not folder.exists():
+    progress.write_line(
+      f'pid_jax: keeps compiled programs in {folder}, at most '
+      f'{_MOST_BYTES / 1e9:.0f} GB; '
+      "JAX_COMPILATION_CACHE_DIR='' switches it off"
+    )
+  # It is of use where it can be; a home that is read-only is no mistake.
+  warnings.filterwarnings('ignore', message='Error .* compilation cache entry')
+  jax.config.update('jax_compilation_cache_max_size', _MOST_BYTES)
+  jax.config.update(
+    'jax_persistent_cache_min_compile_time_secs', _LEAST_SECONDS
+  )
+  jax.config.update('jax_compilation_cache_dir', str(folder))
+  # JAX would not look again, had it compiled anything.
+  from jax.experimental.compilation_cache import compilation_cache
+
+  compilation_cache.reset_cache()
 
 
 def keep_memory() -> None:

@@ -26,6 +26,8 @@ from pid_jax import errors
 
 DTYPES = ('float32', 'bfloat16')  # Of activations.
 PARAM_DTYPES = (*DTYPES, 'int8')  # Of parameters in prediction.
+# Of products of float32 numbers.
+MATMUL_PRECISIONS = ('auto', 'float32', 'tensorfloat32', 'bfloat16')
 REMAT_POLICIES = ('none', 'minimal', 'full')
 INITIALIZERS = ('t5', 'copy')
 ACTIVATIONS = ('linear', 'relu', 'gelu', 'silu', 'swish')
@@ -42,6 +44,7 @@ _MAX_ACTIVATIONS = 8
 # fields are the checkpoint's.
 FREE_FIELDS = (
   'dtype',
+  'matmul_precision',
   'dropout_rate',
   'remat_policy',
   'scan_layers',
@@ -64,6 +67,12 @@ class T5Config:
     num_tokens: ids that the vocabulary has; the rest is padding, which is never
       generated. Where only `vocab_size` is given, the same.
     dtype: of the activations: 'float32' or 'bfloat16'. Parameters are float32.
+    matmul_precision: of products of float32 numbers, which GPUs and TPUs round
+      unless told not to: 'float32', 'tensorfloat32' or 'bfloat16', see
+      `network.precision`. 'auto': that of `dtype`. So float32 activations
+      mean float32 on every platform; with bfloat16 ones the few products of
+      float32 numbers that remain, the logits above all, may be as coarse as all
+      others.
     emb_dim: width of the residual stream.
     num_heads: attention heads, in every attention of both stacks.
     num_encoder_layers: layers of the encoder.
@@ -84,7 +93,9 @@ class T5Config:
     remat_policy: what the backward pass recomputes: 'none', 'minimal' (all but
       matrix products) or 'full' (whole layers).
     scan_layers: compile one layer and loop over it: parameters of all layers
-      are stacked on axis 1. For deep models, where compile time matters.
+      are stacked on axis 1. For deep models, where compile time matters. None:
+      a run of training chooses by the platform of its mesh, see `platforms`;
+      else the same as False.
     initializer: 't5', or 'copy': T5's, arranged so that attention begins near
       a solution for copying from the input; for small models trained from
       scratch (see `network.initialize`).
@@ -98,6 +109,7 @@ class T5Config:
   vocab_size: int = _FROM_SIZE
   num_tokens: int = _FROM_SIZE
   dtype: str = 'float32'
+  matmul_precision: str = 'auto'
   emb_dim: int = _FROM_SIZE
   num_heads: int = _FROM_SIZE
   num_encoder_layers: int = _FROM_SIZE
@@ -112,7 +124,7 @@ class T5Config:
   relpos_bias_per_layer: bool = _FROM_SIZE
   layer_norm_epsilon: float = _FROM_SIZE
   remat_policy: str = 'none'
-  scan_layers: bool = False
+  scan_layers: bool | None = False
   initializer: str = 't5'
   size: dataclasses.InitVar[str | T5Config | None] = None
 
@@ -197,6 +209,7 @@ class T5Config:
     """Returns the fields as JSON types."""
     fields = dataclasses.asdict(self)
     fields['mlp_activations'] = list(self.mlp_activations)
+    fields['scan_layers'] = bool(self.scan_layers)  # As the arrays are.
     return fields
 
   @classmethod
@@ -258,6 +271,8 @@ def check_field(name: str, value: Any, label: str) -> Any:
     return check_dtype(label, value)
   if name in _CHOICES:
     return checks.one_of(label, value, _CHOICES[name])
+  if name == 'scan_layers' and value is None:
+    return None
   if name != 'mlp_activations':
     return checks.boolean(label, value)
   checks.sequence(label, value, 'a list of strings')
@@ -278,7 +293,11 @@ _INTEGERS = {
   'relpos_num_buckets': (4, MAX_DIM),
   'relpos_max_distance': (1, _MAX_DISTANCE),
 }
-_CHOICES = {'remat_policy': REMAT_POLICIES, 'initializer': INITIALIZERS}
+_CHOICES = {
+  'matmul_precision': MATMUL_PRECISIONS,
+  'remat_policy': REMAT_POLICIES,
+  'initializer': INITIALIZERS,
+}
 
 
 def _shape_of(size: str | T5Config | None) -> dict[str, Any]:

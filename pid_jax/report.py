@@ -61,4 +61,4 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == '__main__':
-  cli.run(main, doc=__doc__, flags=add_flags, use_jax=False)
+  cli.run(main, doc=__doc__, flags=add_flags, compute_on=None)

@@ -30,8 +30,11 @@ from etils import epath
 import tensorflow_datasets as tfds
 
 from pid_jax import errors
+from pid_jax.subtasks import tf_devices
 from pid_jax.tasks import records
 from pid_jax.tasks import web
+
+tf_devices.hide_gpus()
 
 _MAX_FOLDERS = 100  # To search, of the direct children of `manual_dir`.
 

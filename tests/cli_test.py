@@ -51,6 +51,30 @@ def _run(*argv, main=_indent, use_gin=True) -> int:
   return e.value.code
 
 
+def test_little_work_leaves_accelerators_alone(monkeypatch, capsys):
+  names = ('JAX_PLATFORMS', 'XLA_PYTHON_CLIENT_PREALLOCATE')
+
+  def run(compute_on, given=None):
+    for name in names:
+      monkeypatch.setenv(name, 'x')
+      monkeypatch.delenv(name)
+    if given:
+      monkeypatch.setenv('JAX_PLATFORMS', given)
+    with pytest.raises(SystemExit) as e:
+      cli.run(
+        lambda _: print(*map(os.environ.get, names)),
+        doc='',
+        compute_on=compute_on,
+        argv=(),
+      )
+    assert e.value.code == 0
+    return capsys.readouterr().out.strip()
+
+  assert run('accelerators') == 'None None'
+  assert run('cpu') == 'cpu false'
+  assert run('cpu', given='cuda') == 'cuda false'
+
+
 def test_gin_file_and_bindings_reach_the_function(capsys):
   flags = ['--gin_file=run.gin', "--gin.TEXT='to be'"]
   assert _run(*flags, "--gin_bindings=PREFIX = '# '") == 0

@@ -88,6 +88,10 @@ def test_json_round_trip():
   config = T5Config(size='flan_t5_xl', dtype='bfloat16')
   text = json.dumps(config.to_dict())
   assert T5Config.from_dict(json.loads(text)) == config
+  # Written before there was such a field.
+  fields = config.to_dict()
+  del fields['matmul_precision']
+  assert T5Config.from_dict(fields) == config
   assert dataclasses.replace(config, dtype='float32').num_heads == 32
 
 

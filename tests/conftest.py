@@ -41,7 +41,11 @@ jaxtyping.install_import_hook(
 
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 
-_NEEDS = {'t5x': 't5x', 'tpu_aot': 'libtpu'}
+_NEEDS = {
+  't5x': 't5x',
+  'tpu_aot': 'libtpu',
+  'gpu_aot': 'jax_cuda13_plugin',
+}
 
 
 def pytest_collection_modifyitems(items):

@@ -7,8 +7,8 @@ larger than any array that decoding needs: no array of the optimised program
 may have as many elements. A program that does copy them shows that such a copy
 would be found.
 
-Run as a script, this compiles for a TPU and prints the size of the largest
-array.
+Run as a script, this compiles for a device that is not here and prints the size
+of the largest array.
 """
 
 import math
@@ -24,7 +24,9 @@ import xla_options
 
 from pid_jax import decoding
 from pid_jax import network
+from pid_jax import platforms
 from pid_jax.config import T5Config
+from pid_jax.experiments import topologies
 
 B, S, U, P, T = 2, 48, 6, 8, 8
 CONFIG = T5Config(
@@ -111,20 +113,18 @@ def test_a_copy_would_be_found(scan_layers):
   assert _largest(lowered, xla_options.as_users()) >= COPIED
 
 
-@pytest.mark.tpu_aot
-def test_keys_and_values_are_never_tiled_on_tpu():
-  """Compiled ahead of time for a v5e, in a process of its own."""
-  environment = {
-    **os.environ,
-    'JAX_PLATFORMS': 'cpu',
-    'XLA_FLAGS': '',
-    'TPU_SKIP_MDS_QUERY': '1',
-    # No chip is touched, so another process may compile at the same time.
-    'ALLOW_MULTIPLE_LIBTPU_LOAD': '1',
-  }
+@pytest.mark.parametrize(
+  'topology',
+  [
+    pytest.param('v5e:1x1', marks=pytest.mark.tpu_aot),
+    pytest.param('h100', marks=pytest.mark.gpu_aot),
+  ],
+)
+def test_keys_and_values_are_never_tiled_on_accelerators(topology):
+  """Compiled ahead of time for a v5e and an H100, in processes of their own."""
   done = subprocess.run(
-    [sys.executable, __file__],
-    env=environment,
+    [sys.executable, __file__, topology],
+    env={**os.environ, **topologies.ENVIRONMENT, 'XLA_FLAGS': ''},
     capture_output=True,
     text=True,
     timeout=300,
@@ -137,17 +137,14 @@ def test_keys_and_values_are_never_tiled_on_tpu():
   assert int(sizes['copied']) >= COPIED
 
 
-def main():
-  from jax.experimental import topologies
-
-  topology = topologies.get_topology_desc(
-    platform='tpu', topology_name='v5e:1x1', chips_per_host_bounds=(1, 1, 1)
-  )
-  device = topology.devices[0]
-  print('generate', _largest(_lower(device, 'bfloat16', False, False)))
-  print('generate_scanned', _largest(_lower(device, 'bfloat16', True, False)))
-  print('copied', _largest(_lower(device, 'bfloat16', False, True)))
+def main(topology):
+  device = topologies.devices(topology)[0]
+  options = dict(platforms.of(device).compiler_options)
+  largest = lambda *args: _largest(_lower(device, 'bfloat16', *args), options)
+  print('generate', largest(False, False))
+  print('generate_scanned', largest(True, False))
+  print('copied', largest(False, True))
 
 
 if __name__ == '__main__':
-  main()
+  main(*sys.argv[1:])

@@ -25,7 +25,7 @@ CONFIG = T5Config(
 )
 
 
-def _temporary_bytes(num_prompts):
+def _temporary_bytes(num_prompts, num_inputs=B, length=S):
   """Memory of `generate` besides arguments and results, says the compiler."""
   module = network.Transformer(CONFIG)
   tokens = jnp.ones((1, 2), jnp.int32)
@@ -40,7 +40,9 @@ def _temporary_bytes(num_prompts):
     ).tokens
 
   spec = lambda *shape: jax.ShapeDtypeStruct(shape, jnp.int32)
-  lowered = jax.jit(run).lower(params, spec(B, S), spec(B, num_prompts, P))
+  lowered = jax.jit(run).lower(
+    params, spec(num_inputs, length), spec(num_inputs, num_prompts, P)
+  )
   compiled = lowered.compile(xla_options.as_users())
   return compiled.memory_analysis().temp_size_in_bytes
 
@@ -58,12 +60,19 @@ def test_memory_grows_with_prompts_by_their_cache_alone():
   whole = _temporary_bytes(many)
   grown = whole - _temporary_bytes(few)
 
-  # The estimate of a batch is close to what the compiler says.
-  budget = memory.Budget(CONFIG, {}, max_new_tokens=T)
-  budget.num_bytes = 2 * whole
-  assert budget.fits((B, S, many, P, 0, 0))
-  budget.num_bytes //= 4
-  assert not budget.fits((B, S, many, P, 0, 0))
-
+  _check_estimate(whole, (B, S, many, P, 0, 0))
   assert grown <= cache + scores
   assert grown < copies / 4  # What a copy for each prompt would take.
+
+
+def test_the_estimate_of_a_long_input_is_close_to_what_the_compiler_says():
+  """Its logits, whole, would take a gigabyte."""
+  _check_estimate(_temporary_bytes(2, 1, 8192), (1, 8192, 2, P, 0, 0))
+
+
+def _check_estimate(compiled, shape):
+  budget = memory.Budget(CONFIG, {}, max_new_tokens=T)
+  budget.num_bytes = 2 * compiled
+  assert budget.fits(shape)
+  budget.num_bytes //= 4
+  assert not budget.fits(shape)

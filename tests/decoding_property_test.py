@@ -41,10 +41,12 @@ _generate = _jit(
     'sampler',
     'prompt_lookup',
     'num_compactions',
+    'packed_prompt_length',
   ),
 )
 _beam_search = _jit(
-  decoding.beam_search, static_argnames=('max_new_tokens', 'beam_size')
+  decoding.beam_search,
+  static_argnames=('max_new_tokens', 'beam_size', 'packed_prompt_length'),
 )
 
 
@@ -54,6 +56,12 @@ def _constraint(engine, case):
   is_free = case.set_of_row < 0
   roots = np.where(is_free, constraints.FREE, constraints.root(case.set_of_row))
   return dict(tries=constraints.build(case.sets), roots=roots.astype(np.int32))
+
+
+def _packed_length(engine):
+  """Enough for all cases, so that they share a program."""
+  longest = 1 + decoding_cases.PROMPT_LENGTH
+  return decoding_cases.NUM_PROMPTS * longest if engine.is_packed else None
 
 
 def _generated(engine, params, case):
@@ -71,6 +79,7 @@ def _generated(engine, params, case):
     sequence_ids=case.sequence_ids,
     row_mask=case.row_mask,
     num_compactions=engine.num_compactions,
+    packed_prompt_length=_packed_length(engine),
     **_constraint(engine, case),
   )
 
@@ -227,6 +236,7 @@ def _check_beams(engine, case, counts):
     min_new_tokens=case.min_new_tokens,
     token_limit=case.token_limit,
     row_mask=case.row_mask,
+    packed_prompt_length=_packed_length(engine),
     **_constraint(engine, case),
   )
   tokens = np.asarray(beams.tokens)
@@ -314,7 +324,12 @@ def _engines():
   ):
     sampler, lookup, num_compactions, is_constrained = way
     yield decoding_cases.Engine(
-      config, sampler, lookup, num_compactions, is_constrained
+      config,
+      sampler,
+      lookup,
+      num_compactions,
+      is_constrained,
+      is_packed=rng.random() < 0.5,
     )
   for i, config in enumerate(rng.sample(decoding_cases.CONFIGS, 4)):
     yield decoding_cases.Engine(
@@ -339,6 +354,7 @@ def _engines():
       lookup=decoding_cases.LOOKUP,
       num_compactions=1,
       is_constrained=True,
+      is_packed=True,
     ),
     decoding_cases.Engine(
       decoding_cases.make_config(False, False, False, True),
@@ -350,6 +366,7 @@ def _engines():
       decoding_cases.make_config(True, True, False, False),
       beam_size=3,
       is_constrained=True,
+      is_packed=True,
     ),
   ],
   ids=str,

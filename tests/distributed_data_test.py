@@ -14,8 +14,9 @@ from toys import training as toy
 from pid_jax import distributed
 from pid_jax import errors
 from pid_jax.inference import batching
-from pid_jax.inference import engine
+from pid_jax.inference import jobs
 from pid_jax.inference import partial_results
+from pid_jax.inference import planning
 from pid_jax.trainer import data
 
 SHARDS = 2
@@ -130,19 +131,18 @@ class Stopped(Exception):
   pass
 
 
-def batches() -> list[batching.Batch]:
-  """Seven batches of one request with two prompts each."""
-  return [
-    batching.Batch(
-      request_ids=np.array([n]),
-      encoder_input_tokens=np.full((1, 4), n),
-      prompt_tokens=np.ones((1, 2, 1), np.int32),
-      target_tokens=np.zeros((1, 2, 0, 0), np.int32),
-      row_mask=np.ones((1, 2), bool),
-      roots=np.zeros((1, 2), np.int32),
-    )
-    for n in range(7)
-  ]
+# Seven groups of one request with two prompts each.
+JOB = jobs.Job(
+  [batching.TokenRequest([n], [[1], [1]]) for n in range(7)],
+  [[n] for n in range(7)],
+)
+OPTION = planning.Option((1, 16, 2, 4, 0, 0), 16)
+
+
+def run(start, partial):
+  """Runs the job, with groups in their order."""
+  pieces = lambda groups: (x for k in groups for x in JOB.pieces(k, OPTION))
+  return jobs.run(JOB, start, pieces, partial_results=partial)
 
 
 class Worker:
@@ -151,8 +151,8 @@ class Worker:
   def __init__(self, stop_before=None):
     self.ran, self._stop = [], stop_before
 
-  def __call__(self, batch):
-    number = int(batch.request_ids[0])
+  def __call__(self, piece):
+    number = int(piece.batch.request_ids[0])
     if number == self._stop:
       raise Stopped
     self.ran.append(number)
@@ -163,7 +163,7 @@ EXPECTED = [[10 * n, 10 * n + 1] for n in range(7)]
 
 
 def answers(*arguments) -> list[list[int]]:
-  return [own.tolist() for (own,) in engine.run_ahead(*arguments)]
+  return [own.tolist() for (own,) in run(*arguments)]
 
 
 @contextlib.contextmanager
@@ -179,14 +179,14 @@ def test_a_job_goes_on_where_it_stopped(tmp_path):
   output = tmp_path / 'out'
   first = Worker(stop_before=5)
   with pytest.raises(Stopped), open_parts(output) as parts:
-    engine.run_ahead(first, batches(), None, parts)
+    run(first, parts)
   with open_parts(output) as parts:
     done = len(parts.known)
     assert 0 < done < len(first.ran)  # The last one had not been read.
 
   second = Worker()
   with open_parts(output) as parts:
-    assert answers(second, batches(), None, parts) == EXPECTED
+    assert answers(second, parts) == EXPECTED
     assert second.ran == list(range(done, 7))
     parts.remove()
   assert not os.listdir(tmp_path)
@@ -195,12 +195,12 @@ def test_a_job_goes_on_where_it_stopped(tmp_path):
 def test_another_job_begins_anew(tmp_path):
   output = tmp_path / 'out'
   with open_parts(output) as parts:
-    engine.run_ahead(Worker(), batches(), None, parts)
+    run(Worker(), parts)
   worker = Worker()
   with open_parts(output) as parts:
     assert parts.known.keys() == set(range(7))
   with open_parts(output, 'another') as parts:
-    assert answers(worker, batches(), None, parts) == EXPECTED
+    assert answers(worker, parts) == EXPECTED
   assert worker.ran == list(range(7))
 
 
@@ -218,9 +218,9 @@ def test_processes_share_a_job(tmp_path, monkeypatch):
       workers.append(Worker())
       if me == 0:
         with pytest.raises(errors.UserError, match='must be on a file system'):
-          engine.run_ahead(workers[0], batches(), None, parts)
+          run(workers[0], parts)
       else:
-        assert answers(workers[1], batches(), None, parts) == EXPECTED
+        assert answers(workers[1], parts) == EXPECTED
   assert [worker.ran for worker in workers] == [[0, 2, 4, 6], [1, 3, 5]]
 
 
@@ -229,13 +229,13 @@ def test_two_runs_of_one_job(tmp_path):
   with open_parts(output) as parts:
     with pytest.raises(errors.UserError, match=f'in use .*pid {os.getpid()}'):
       partial_results.PartialResults(output)
-    assert answers(Worker(), batches(), None, parts) == EXPECTED
+    assert answers(Worker(), parts) == EXPECTED
 
 
 def test_damaged_results_are_named(tmp_path):
   output = tmp_path / 'out'
   with open_parts(output) as parts:
-    engine.run_ahead(Worker(), batches(), None, parts)
+    run(Worker(), parts)
   (tmp_path / 'out.parts' / '00000003-0.npz').write_bytes(b'PK\x03\x04')
   with pytest.raises(errors.UserError, match='00000003-0.npz is damaged'):
     with open_parts(output):

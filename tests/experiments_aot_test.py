@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is read in a compiled program is what runs; verdicts follow from it."""
 
+import dataclasses
 import functools
 import pathlib
 import re
@@ -18,9 +19,12 @@ from pid_jax import config
 from pid_jax import partitioning
 from pid_jax import precompile
 from pid_jax.experiments import aot
+from pid_jax.experiments import chips
 from pid_jax.experiments import costs
 from pid_jax.experiments import fitting
+from pid_jax.experiments import gpu
 from pid_jax.experiments import hlo
+from pid_jax.experiments import topologies
 from pid_jax.experiments import tpu
 from pid_jax.experiments.layouts import Sizes
 from pid_jax.trainer import step as step_lib
@@ -80,6 +84,25 @@ def test_a_program_of_a_tpu_by_hand():
   # The outer loop reads an index, one row of six, and a constant; the entry %g,
   # and the scalar that is reduced; all else is on the chip.
   assert summary.num_bytes == 4 * (4 + 40 + 2 * 8 * 2) + 8 * 2 * 4 + 4
+
+
+# A step of a GPU's program, in a loop of three turns: a product of cuBLAS with
+# scratch memory, one of Triton, one that XLA computes itself, and a kernel of
+# Triton that multiplies nothing.
+_GPU = (pathlib.Path(__file__).parent / 'experiments_gpu.hlo').read_text()
+
+
+def test_a_program_of_a_gpu_by_hand():
+  summary = hlo.summarise(_GPU)
+  assert (summary.num_kernels, summary.num_launches) == (4, 3 * 4)
+  libraries = [p.library for p in summary.products]
+  assert libraries == ['cuBLAS', 'Triton', 'XLA']
+  assert {p.result.shape for p in summary.products} == {(8, 4)}
+  x, w, y = 8 * 16 * 2, 16 * 4 * 2, 8 * 4 * 2
+  assert summary.num_bytes == 3 * (2 * x + 3 * (x + w + y))
+  twice = hlo.summarise(_GPU.replace('"n":"3"', '"n":"6"'))
+  assert twice.products == summary.products
+  assert twice.num_launches == 2 * summary.num_launches
 
 
 def test_the_largest_array_is_none_of_the_vocabulary():
@@ -209,7 +232,7 @@ def test_a_result_is_told():
     name='train',
     seconds=12.4,
     resident_bytes=3 * GIB,
-    hbm_bytes=16 * GIB,
+    memory_bytes=16 * GIB,
     flops=2.5e12,
   )
   fits = fitting.Result(
@@ -229,6 +252,36 @@ def test_a_result_is_told():
   text = fitting.describe_result(not_fit)
   assert text.startswith('train: does not fit: needs 20.00 of 16.00 GiB\n')
   assert 'more memory' in text
+
+
+@pytest.mark.parametrize('spare', [1, -1])
+def test_verdict_and_roofline_of_a_gpu(spare):
+  """It compiles programs that need more memory than a card has."""
+  cfg = config.T5Config(**CONFIG)
+  partitioner = partitioning.Partitioner(devices=jax.devices()[:1])
+  program = next(aot.decode_programs(cfg, partitioner, Sizes(4, 24, 3, 5, 6)))
+  needed = program.compile().memory_analysis().peak_memory_in_bytes
+  assert needed > program.resident_bytes
+  chip = chips.Chip(
+    'a card',
+    1,
+    needed + spare,
+    flop_rates={'float32': 1e6, 'bfloat16': 1e9},
+    bandwidth=1e12,
+  )
+  result = fitting.compile_program(program, chip, cfg)
+  assert result.fits == (spare > 0)
+  assert result.peak_bytes == needed
+  assert bool(result.advice) == (spare < 0)
+  # Bound by arithmetic.
+  assert result.estimated_seconds == costs.encode(cfg, 4, 24).flops / 1e6
+  text = fitting.describe_result(result)
+  assert ('does not fit' in text) == ('would fit with' in text) == (spare < 0)
+  assert 'roofline' in text and 'cycles' not in text
+  # By memory.
+  slow = dataclasses.replace(chip, bandwidth=1.0)
+  result = fitting.compile_program(program, slow, cfg)
+  assert result.estimated_seconds == result.summary.num_bytes
 
 
 # ------------------- The command ----------------------------------------------
@@ -256,16 +309,79 @@ def test_topologies_that_cannot_be(topology, message):
   with pytest.raises(tpu.errors.UserError) as caught:
     tpu.find_chip(topology)
   told = str(caught.value)
-  assert told.startswith(f'unknown topology {topology!r}; v5e and v6e have two')
+  assert told.startswith(f'unknown topology {topology!r}; TPUs are KIND:SIDE')
   assert message in told
 
 
-def test_libtpu_is_asked_for_where_it_is_missing(monkeypatch):
-  monkeypatch.setattr(tpu, 'is_installed', lambda: False)
+@pytest.mark.parametrize(
+  'topology, module, extra',
+  [('v5e:2x2', tpu, 'tpu'), ('h100:8', gpu, 'cuda13')],
+)
+def test_what_compiles_is_asked_for_where_it_is_missing(
+  topology, module, extra, monkeypatch
+):
+  monkeypatch.setattr(module, 'is_installed', lambda: False)
   with pytest.raises(
-    tpu.errors.UserError, match=r"pip install 'pid_jax\[tpu\]'"
+    tpu.errors.UserError, match=rf"pip install 'pid_jax\[{extra}\]'"
   ):
-    tpu.find_chip('v5e:2x2')
+    topologies.find_chip(topology)
+
+
+@pytest.mark.parametrize(
+  'topology, number',
+  [('h100', 1), ('h200:1', 1), ('a100:8', 8), ('l4:3', 3), ('h100:32', 32)],
+)
+def test_gpus_by_name(topology, number, monkeypatch):
+  monkeypatch.setattr(gpu, 'is_installed', lambda: True)
+  monkeypatch.delenv('XLA_PYTHON_CLIENT_MEM_FRACTION', raising=False)
+  monkeypatch.delenv('XLA_CLIENT_MEM_FRACTION', raising=False)
+  chip = topologies.find_chip(topology)
+  card = gpu.CARDS[topology.partition(':')[0]]
+  assert (chip.kind, chip.num_devices) == (card.name, number)
+  # JAX takes three quarters, or what it is told to.
+  assert chip.memory_bytes == int(0.75 * card.memory_bytes)
+  monkeypatch.setenv('XLA_CLIENT_MEM_FRACTION', '.5')
+  half = topologies.find_chip(topology)
+  assert half.memory_bytes == int(0.5 * card.memory_bytes)
+
+
+@pytest.mark.parametrize(
+  'topology', ['h100:', 'h100:0', 'h100:2x2', 'h100:12', 'h100:-1', 'b52', '']
+)
+def test_gpus_that_cannot_be(topology, monkeypatch):
+  monkeypatch.setattr(gpu, 'is_installed', lambda: True)
+  with pytest.raises(tpu.errors.UserError, match='h100:8') as caught:
+    topologies.find_chip(topology)
+  assert f'unknown topology {topology!r}' in str(caught.value)
+
+
+@pytest.mark.parametrize('fraction', ['0', '1.5', 'much'])
+def test_fractions_of_memory_that_cannot_be(fraction, monkeypatch):
+  monkeypatch.setattr(gpu, 'is_installed', lambda: True)
+  monkeypatch.setenv('XLA_CLIENT_MEM_FRACTION', fraction)
+  with pytest.raises(tpu.errors.UserError, match='XLA_CLIENT_MEM_FRACTION'):
+    topologies.find_chip('h100')
+
+
+@pytest.mark.parametrize('name', gpu.CARDS)
+def test_facts_of_cards_agree(name):
+  """Rates follow from processors and clock; tensor cores are much faster."""
+  card = gpu.CARDS[name]
+  units = card.num_cores * card.fpus_per_core
+  rates = card.flop_rates
+  assert rates['float32'] == pytest.approx(
+    2 * units * card.clock_ghz * 1e9, rel=0.01
+  )
+  assert rates['bfloat16'] == pytest.approx(
+    2 * rates['tensorfloat32'], rel=0.02
+  )
+  assert 3 < rates['bfloat16'] / rates['float32'] < 20
+  assert card.threads_per_core * card.num_cores > units
+  # Reading all of its memory takes 20 to 100 ms.
+  assert 0.02 < card.memory_bytes / card.bandwidth < 0.1
+  # As sold, in GB: CUDA reports a little more or less.
+  sold = {'h200': 141, 'l4': 24, 'a100_40gb': 40}.get(name, 80)
+  assert 0.97 * sold < card.memory_bytes / 1e9 < 1.08 * sold
 
 
 @pytest.mark.parametrize(
@@ -296,9 +412,9 @@ def test_bad_launches(flags, message, monkeypatch, capsys):
   """Each is found before anything is compiled."""
   import gin
 
-  chip = tpu.Chip('TPU v5 lite', 4, 15 * GIB, 1e-9)
-  monkeypatch.setattr(tpu, 'find_chip', lambda _: chip)
-  monkeypatch.setattr(tpu, 'devices', lambda _: jax.devices()[:1] * 4)
+  chip = chips.Chip('TPU v5 lite', 4, 15 * GIB, 1e-9)
+  monkeypatch.setattr(topologies, 'find_chip', lambda _: chip)
+  monkeypatch.setattr(topologies, 'devices', lambda _: jax.devices()[:1] * 4)
   monkeypatch.setattr(aot.Program, 'compile', None)
   try:
     with pytest.raises(SystemExit) as caught:
@@ -307,7 +423,7 @@ def test_bad_launches(flags, message, monkeypatch, capsys):
         doc=precompile.__doc__,
         flags=precompile.add_flags,
         use_gin=True,
-        use_jax=False,
+        compute_on=None,
         argv=['--topology=v5e:2x2', *flags],
       )
   finally:
@@ -316,6 +432,39 @@ def test_bad_launches(flags, message, monkeypatch, capsys):
   told = capsys.readouterr().err
   assert message in told and told.startswith('error: ')
   assert told.count('\n') == 1
+
+
+@pytest.mark.gpu_aot
+def test_a_small_run_is_compiled_for_gpus():
+  done = run_command(
+    '--topology=h100:2',
+    *_QUICKSTART,
+    '--gin.network.T5Config.num_encoder_layers=1',
+    '--gin.network.T5Config.num_decoder_layers=1',
+    '--gin.network.T5Config.dtype="bfloat16"',
+    '--gin.NUM_FSDP=2',
+    '--programs=train,generate',
+  )
+  assert done.returncode == 0, done.stderr
+  assert done.stderr == ''
+  first, *_ = done.stdout.splitlines()
+  assert first.startswith('h100:2: 2 x NVIDIA H100 80GB HBM3, mesh data 1 x')
+  found = re.findall(r'^(\w+): fits: ([\d.]+) of 59.33 GiB', done.stdout, re.M)
+  assert [name for name, _ in found] == ['train', 'generate']
+  assert 'all-gather' in done.stdout  # Of parameters over fsdp.
+  # In decoding cuBLAS multiplies, and in nothing else.
+  assert re.search(
+    r'products +\d+, \d+ of them different: \d+ cuBLAS$', done.stdout, re.M
+  )
+
+
+@pytest.mark.gpu_aot
+def test_what_does_not_fit_on_a_card_is_told(monkeypatch):
+  monkeypatch.setenv('XLA_CLIENT_MEM_FRACTION', '0.001')
+  done = run_command('--topology=l4', *_QUICKSTART, '--programs=encode')
+  assert done.returncode == 1, done.stderr
+  assert 'encode: does not fit: needs 0.' in done.stdout
+  assert 'would fit with' in done.stdout
 
 
 @pytest.mark.tpu_aot
@@ -342,7 +491,7 @@ def test_a_small_run_is_compiled_for_a_tpu():
 def test_a_topology_that_libtpu_does_not_know():
   done = run_command('--topology=v9:2x2', *_QUICKSTART)
   assert done.returncode == 2
-  assert done.stderr.startswith("error: unknown topology 'v9:2x2'; v5e and v6e")
+  assert done.stderr.startswith("error: unknown topology 'v9:2x2'; TPUs are")
   assert 'Invalid TPU external name' in done.stderr
 
 

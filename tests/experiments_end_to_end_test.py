@@ -65,7 +65,7 @@ def test_every_library_answers_what_the_weights_say(
   assert [*clock, 'end'] == list(end_to_end.PHASES)
   assert sorted(clock.values()) == list(clock.values())
   if program == 'pid_jax':
-    assert result['programs']['number'] == 1
+    assert result['programs']['num_programs'] > 0
 
 
 _SCRIPT = """

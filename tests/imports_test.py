@@ -39,7 +39,8 @@ _FLOORS = (
   ('subtasks',),
   ('network',),
   ('config',),
-  ('compilation', 'distributed', 'progress', 'vocabulary'),
+  ('compilation', 'platforms'),
+  ('distributed', 'progress', 'vocabulary'),
   ('scratch',),
   ('messages',),
   ('flag_types', 'locks', 'strict_json'),
@@ -154,6 +155,31 @@ def test_network_and_prediction_need_no_tensorflow():
   )
   assert not loaded & {'tensorflow', 'tensorflow_text', 'seqio', 't5x', 'clu'}
   assert not loaded & {'torch', 'transformers', 'safetensors'}
+
+
+def test_gpus_are_hidden_wherever_tensorflow_is_imported():
+  graph = {}
+  for path in _LIBRARY:
+    graph[_module(path)] = _imports(path)
+  call = '\ntf_devices.hide_gpus()\n'
+  hiding = {_module(path) for path in _LIBRARY if call in path.read_text()}
+
+  def reached(modules):
+    found, todo = set(), list(modules)
+    while todo:
+      module = todo.pop()
+      if module not in found:
+        found.add(module)
+        todo += graph.get(module, ())
+    return found
+
+  users = re.compile('^import (seqio|tensorflow)', re.MULTILINE)
+  for path in [*_LIBRARY, *(_ROOT / 'tasks').rglob('*.py')]:
+    text = path.read_text()
+    if users.search(text) and path.name != 'tf_devices.py':
+      # All builders of `tasks` are made of one, which hides them.
+      hides = call in text or 'from pid_jax.tasks import builder' in text
+      assert hides or reached({_module(path), *_imports(path)}) & hiding, path
 
 
 def test_package_is_lazy():

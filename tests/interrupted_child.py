@@ -69,4 +69,4 @@ def _flags(parser: argparse.ArgumentParser) -> None:
 
 
 if __name__ == '__main__':
-  cli.run(main, __doc__, _flags, use_jax=False)
+  cli.run(main, __doc__, _flags, compute_on=None)

@@ -62,6 +62,23 @@ def test_every_import_is_declared():
         assert homes_of_name & declared, f'{path} imports {name}: undeclared'
 
 
+@pytest.mark.parametrize('name', ['cuda12', 'cuda13', 'tpu'])
+def test_extras_of_devices_are_those_of_jax(name):
+  ours = _of_extra('pid_jax', name)
+  assert [(_key(r.name), r.extras) for r in ours] == [('jax', {name})]
+  # JAX's extra names its plug-ins in JAX's own version, whichever that is.
+  jax_version = importlib.metadata.version('jax')
+  plugins = [r for r in _of_extra('jax', name) if r.name.startswith('jax')]
+  assert plugins and all(jax_version in r.specifier for r in plugins)
+
+
+def _of_extra(package: str, extra: str) -> list[requirements.Requirement]:
+  lines = map(requirements.Requirement, importlib.metadata.requires(package))
+  return [
+    r for r in lines if re.search(f'extra == .{extra}\\b', str(r.marker or ''))
+  ]
+
+
 @pytest.mark.parametrize('name', _LOCKS)
 def test_lock_is_exact_and_of_no_particular_machine(name):
   for requirement in _lock(name):

@@ -189,9 +189,9 @@ def test_parameters_that_the_mesh_does_not_divide_are_named():
   params = {'a': jnp.ones((4, 6)), 'b': {'kernel': jnp.ones((4, 8))}}
   axes = {'a': ('embed', 'mlp'), 'b/kernel': ('embed', 'mlp')}
   with pytest.raises(errors.UserError, match=r'divide: a \(4, 6\) by 4 over'):
-    sizes(4).shardings(params, axes)
-  shardings = sizes(2).shardings(params, axes)
-  assert shardings['b']['kernel'].spec == jax.sharding.PartitionSpec(
+    sizes(4).formats(params, axes)
+  formats = sizes(2).formats(params, axes)
+  assert formats['b']['kernel'].sharding.spec == jax.sharding.PartitionSpec(
     'fsdp', 'model'
   )
 

@@ -20,6 +20,7 @@ from pid_jax import errors
 from pid_jax import files
 from pid_jax import network
 from pid_jax import partitioning
+from pid_jax import platforms
 from pid_jax import scratch
 from pid_jax import vocabulary as vocabulary_lib
 from pid_jax.checkpoints import hugging_face
@@ -30,6 +31,7 @@ from pid_jax.checkpoints import t5x
 from pid_jax.checkpoints import tensors as tensors_lib
 from pid_jax.checkpoints import tokenizers
 from pid_jax.checkpoints import weight_files
+from pid_jax.network import quantization
 
 PyTree = Any
 
@@ -201,7 +203,10 @@ def load_for_inference(
   *,
   param_dtype: str = 'float32',
 ) -> Pretrained:
-  """As `load`, with the parameters in a form of `network.quantize_params`.
+  """As `load`, with the parameters in the form in which programs read them.
+
+  That is one of `network.quantize_params`; and where programs of inference loop
+  over layers (`platforms`), layers are stacked whatever the checkpoint has.
 
   Args:
     path: see `load`.
@@ -215,9 +220,17 @@ def load_for_inference(
   config_lib.check_dtype('param_dtype', param_dtype, config_lib.PARAM_DTYPES)
   # int8 is quantized from float32; bfloat16 is never held as float32.
   read_dtype = 'float32' if param_dtype == 'int8' else param_dtype
-  loaded = load(path, step, partitioner, param_dtype=read_dtype)
+  model = path
+  if not isinstance(path, lazy_checkpoint.LazyCheckpoint):
+    model = open_checkpoint(path, step)
+  if platforms.of(partitioner and partitioner.mesh).scan_layers:
+    model = model.configured(scan_layers=True)
+  loaded = load(model, None, partitioner, param_dtype=read_dtype)
   axes = names.param_axes(loaded.config)
   params = network.quantize_params(loaded.params, axes, param_dtype)
+  axes = quantization.quantized_axes(axes, param_dtype)
+  partitioner = partitioner or _first_device()
+  params = jax.device_put(params, partitioner.formats(params, axes))
   return dataclasses.replace(loaded, params=params)
 
 
@@ -325,18 +338,19 @@ def abstract_params(
   partitioner: partitioning.Partitioner | None = None,
   dtype: Any = jnp.float32,
 ) -> PyTree:
-  """Shapes, dtypes and shardings of a network's parameters."""
-  if partitioner is None:
-    partitioner = partitioning.Partitioner(devices=jax.local_devices()[:1])
+  """Shapes, dtypes and formats of a network's parameters."""
+  partitioner = partitioner or _first_device()
   partitioner.check_model(config)
   params = names.abstract_params(config)
   return jax.tree.map(
-    lambda leaf, sharding: jax.ShapeDtypeStruct(
-      leaf.shape, dtype, sharding=sharding
-    ),
+    lambda leaf, form: jax.ShapeDtypeStruct(leaf.shape, dtype, sharding=form),
     params,
-    partitioner.shardings(params, names.param_axes(config)),
+    partitioner.formats(params, names.param_axes(config)),
   )
+
+
+def _first_device() -> partitioning.Partitioner:
+  return partitioning.Partitioner(devices=jax.local_devices()[:1])
 
 
 def with_num_tokens(

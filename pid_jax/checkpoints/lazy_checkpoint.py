@@ -84,6 +84,11 @@ class LazyCheckpoint:
     """Checks the step, which becomes the name of a folder."""
     checks.integer(f'{self.path}: step', self.step, 0)
 
+  def configured(self, **fields: Any) -> 'LazyCheckpoint':
+    """Returns the checkpoint as a model with other `config.FREE_FIELDS`."""
+    config = dataclasses.replace(self.config, **fields)
+    return dataclasses.replace(self, config=config)
+
   @property
   def is_bfloat16(self) -> bool:
     """Whether all weights in the file are bfloat16."""
@@ -161,7 +166,7 @@ class LazyCheckpoint:
     Args:
       config: of the network; with scanned layers or not, whatever the
         checkpoint has.
-      wanted: its parameters, a nested dict of ShapeDtypeStructs with shardings.
+      wanted: its parameters, a nested dict of ShapeDtypeStructs with formats.
 
     Returns:
       The same with arrays, cast to the wanted dtype.

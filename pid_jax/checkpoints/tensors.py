@@ -185,7 +185,7 @@ def read_to_devices(
 
   Args:
     sources: name -> tensor of the wanted shape.
-    wanted: name -> shape, dtype and sharding.
+    wanted: name -> shape, dtype and format.
     check: called with a name and the part that was read of it; may raise.
 
   Returns:
@@ -216,7 +216,7 @@ def read_to_devices(
       )
       return part[inside]
 
-    return jax.make_array_from_callback(struct.shape, struct.sharding, shard)
+    return jax.make_array_from_callback(struct.shape, struct.format, shard)
 
   # The largest first, so that no thread is left with one at the end.
   names = sorted(

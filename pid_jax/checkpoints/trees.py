@@ -51,6 +51,6 @@ class TreeSave(ocp.args.StandardSave):
 @ocp.args.register_with_handler(TreeHandler, for_restore=True)
 @dataclasses.dataclass
 class TreeRestore(ocp.args.CheckpointArgs):
-  """The tree to restore, of ShapeDtypeStructs with shardings."""
+  """The tree to restore, of ShapeDtypeStructs with formats."""
 
   item: PyTree

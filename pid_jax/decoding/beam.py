@@ -103,6 +103,7 @@ def beam_search(
   encoder_input_tokens: Int32[Array, 'B S'],
   prompt_tokens: Int32[Array, 'B U P'],
   *,
+  cross: network.KVCache | None = None,
   max_new_tokens: int,
   beam_size: int,
   length_penalty: float | int | Float32[Array, ''] = 0.6,
@@ -111,6 +112,7 @@ def beam_search(
   row_mask: Bool[Array, 'B U'] | None = None,
   tries: constraints.Tries | None = None,
   roots: Int32[Array, 'B U'] | None = None,
+  packed_prompt_length: int | None = None,
 ) -> Beams:
   """Encodes each input once and searches for the outputs of all its prompts.
 
@@ -119,6 +121,8 @@ def beam_search(
     params: its parameters.
     encoder_input_tokens: int32 [B, S], padded with 0.
     prompt_tokens: int32 [B, U, P], padded with 0 on the right. P may be 0.
+    cross: of `prefill.encode` of the same inputs, S positions or more; None:
+      the inputs are encoded here.
     max_new_tokens: T, at least 1, EOS included.
     beam_size: W, at least 1: both live and finished sequences of a prompt.
     length_penalty: alpha. Scores are log-probabilities divided by
@@ -130,6 +134,7 @@ def beam_search(
     tries: a table or None. The best string of a set of at most `beam_size` is
       always found.
     roots: int32 [B, U], required with `tries`.
+    packed_prompt_length: see `generation.generate`.
 
   Returns:
     Beams.
@@ -147,9 +152,15 @@ def beam_search(
     row_mask = tokens_lib.present_rows(encoder_input_tokens, prompt_tokens)
   if roots is None:
     roots = jnp.zeros((num_inputs, num_prompts), jnp.int32)
-  cross = prefill.encode(module, params, encoder_input_tokens)
+  if cross is None:
+    cross = prefill.encode(module, params, encoder_input_tokens)
   logits, cache = prefill.prefill(
-    module, params, cross, prompt_tokens, prompt_length + max_new_tokens
+    module,
+    params,
+    cross,
+    prompt_tokens,
+    prompt_length + max_new_tokens,
+    packed_prompt_length,
   )
   search = _Search(
     module,

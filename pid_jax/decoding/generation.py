@@ -2,12 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Generates the outputs of many prompts to each input.
 
-`generate` is one pure function for the caller to jit: encode, prefill, then
-loops of steps until the last sequence has ended. Most slots of a dialogue say
-"none" after two tokens while one says a long name. So whenever half of the
-sequences of each input have ended, the others are gathered, and the next loop
-runs on half as many. Shapes are fixed when a program is compiled: it holds one
-loop for each width.
+`generate` is one pure function for the caller to jit: encode (unless that is
+done), prefill, then loops of steps until the last sequence has ended. Most
+slots of a dialogue say "none" after two tokens while one says a long name. So
+whenever half of the sequences of each input have ended, the others are
+gathered, and the next loop runs on half as many. Shapes are fixed when a
+program is compiled: it holds one loop for each width.
 
 Axis letters are those of `pid_jax.decoding`.
 """
@@ -20,6 +20,7 @@ from jaxtyping import Array, Bool, Float32, Int32, PRNGKeyArray
 from pid_jax import network
 from pid_jax.decoding import constraints
 from pid_jax.decoding import loop
+from pid_jax.decoding import prefill
 from pid_jax.decoding import prompt_lookup as prompt_lookup_lib
 from pid_jax.decoding import sampling
 
@@ -60,6 +61,7 @@ def generate(
   encoder_input_tokens: Int32[Array, 'B S'],
   prompt_tokens: Int32[Array, 'B U P'],
   *,
+  cross: network.KVCache | None = None,
   max_new_tokens: int,
   min_new_tokens: int | Int32[Array, ''] = 0,
   token_limit: int | Int32[Array, ''] | None = None,
@@ -71,6 +73,7 @@ def generate(
   tries: constraints.Tries | None = None,
   roots: Int32[Array, 'B U'] | None = None,
   num_compactions: int = 2,
+  packed_prompt_length: int | None = None,
 ) -> Generated:
   """Encodes each input once and decodes all its prompts together.
 
@@ -83,6 +86,8 @@ def generate(
     prompt_tokens: int32 [B, U, P], padded with 0 on the right, without a start
       token. P may be 0: each sequence then begins at the start token, as in a
       stock T5.
+    cross: of `prefill.encode` of the same inputs, S positions or more; None:
+      the inputs are encoded here.
     max_new_tokens: T, at least 1, EOS included. A program has a fixed T.
     min_new_tokens: number of tokens before which EOS is not allowed in
       unconstrained sequences; may be traced. With the value of
@@ -105,6 +110,10 @@ def generate(
       output of a row is one of; constraints.FREE for unconstrained rows.
     num_compactions: how often the number of sequences may be halved. The
       outputs do not depend on it; each adds a loop to the program.
+    packed_prompt_length: L, at least U and the tokens of the prompts of any
+      input: the prefill then reads L tokens of each, and not U * (P + 1); see
+      `prefill.choose_packed_length`. The outputs do not depend on it. None:
+      prompts are padded to P.
 
   Returns:
     Generated.
@@ -113,10 +122,15 @@ def generate(
     ValueError: max_new_tokens is below 1.
   """
   num_inputs, num_prompts, _ = prompt_tokens.shape
-  settings = loop.Settings(module, max_new_tokens, sampler, prompt_lookup)
+  settings = loop.Settings(
+    module, max_new_tokens, sampler, prompt_lookup, packed_prompt_length
+  )
+  if cross is None:
+    cross = prefill.encode(module, params, encoder_input_tokens)
   state = loop.start(
     settings,
     params,
+    cross,
     encoder_input_tokens,
     prompt_tokens,
     min_new_tokens=min_new_tokens,
@@ -127,7 +141,7 @@ def generate(
     tries=tries,
     roots=roots,
   )
-  for width in _narrower_widths(num_inputs, num_prompts, num_compactions):
+  for width in narrower_widths(num_inputs, num_prompts, num_compactions):
     state = loop.advance(
       settings,
       params,
@@ -147,10 +161,16 @@ def generate(
   return Generated(*state.output(), state.num_steps, state.num_row_steps)
 
 
-def _narrower_widths(
+def narrower_widths(
   num_inputs: int, num_prompts: int, num_compactions: int
 ) -> list[int]:
-  """Returns the numbers of sequences per input to compact to, falling."""
+  """Returns the numbers of sequences per input to compact to, falling.
+
+  Args:
+    num_inputs: B.
+    num_prompts: U.
+    num_compactions: the most that may be returned.
+  """
   widths, width = [], num_prompts
   while len(widths) < num_compactions and num_inputs * width > FEW_SEQUENCES:
     if width == 1:

@@ -2,10 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The state of a batch that is being decoded, and the loop of its steps.
 
-`start` encodes, prefills, and chooses the first token of each sequence;
-`advance` takes steps, each of which appends a token to every unfinished
-sequence, or several where drafts are accepted (`prompt_lookup`); `compact`
-drops sequences that have ended.
+`start` prefills, and chooses the first token of each sequence; `advance` takes
+steps, each of which appends a token to every unfinished sequence, or several
+where drafts are accepted (`prompt_lookup`); `compact` drops sequences that have
+ended.
 
 Axis letters are those of `pid_jax.decoding`.
 """
@@ -38,6 +38,7 @@ class Settings:
     max_new_tokens: T, at least 1, EOS included.
     sampler: chooses the tokens.
     prompt_lookup: drafts tokens from the input; None: one token per step.
+    packed_prompt_length: L, see `prefill.prefill`; None: prompts are padded.
 
   Raises:
     ValueError: max_new_tokens is below 1.
@@ -47,6 +48,7 @@ class Settings:
   max_new_tokens: int
   sampler: sampling.Sampler = sampling.GREEDY
   prompt_lookup: prompt_lookup_lib.PromptLookup | None = None
+  packed_prompt_length: int | None = None
 
   def __post_init__(self):
     if self.max_new_tokens < 1:
@@ -161,6 +163,7 @@ class State:
 def start(
   settings: Settings,
   params: Any,
+  cross: network.KVCache,
   encoder_input_tokens: Int32[Array, 'B S'],
   prompt_tokens: Int32[Array, 'B U P'],
   *,
@@ -172,11 +175,12 @@ def start(
   tries: constraints.Tries | None = None,
   roots: Int32[Array, 'B U'] | None = None,
 ) -> State:
-  """Encodes, prefills, and chooses the first token of each sequence.
+  """Prefills, and chooses the first token of each sequence.
 
   Args:
     settings: of the program.
     params: of the network.
+    cross: of `prefill.encode`, S positions or more.
     encoder_input_tokens: int32 [B, S].
     prompt_tokens: int32 [B, U, P].
     min_new_tokens: see `generation.generate`, also for the arguments below.
@@ -204,13 +208,13 @@ def start(
       lookup.max_ngram,
       prompt_lookup_lib.NO_TOKEN,
     )
-  cross = prefill.encode(settings.module, params, encoder_input_tokens)
   logits, cache = prefill.prefill(
     settings.module,
     params,
     cross,
     prompt_tokens,
     settings.cache_length(prompt_length),
+    settings.packed_prompt_length,
   )
   nodes = jnp.zeros(num_sequences, jnp.int32)
   state = State(

@@ -19,9 +19,16 @@ from typing import Any
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float32, Int32
+import numpy as np
 
 from pid_jax import network
 from pid_jax.decoding import tokens as tokens_lib
+
+# Packed lengths are eighths of the padded one, so that few programs are
+# compiled. T5 1.1 small in float32 on two cores, 30 prompts: packed to 6
+# eighths, the prefill takes 0.8 of its time; to 7, nothing is left to gain that
+# would pay for another program.
+_NUM_PACKED_LENGTHS, _MOST_PACKED = 8, 6
 
 
 def encode(
@@ -55,8 +62,18 @@ def prefill(
   cross: network.KVCache,
   prompt_tokens: Int32[Array, 'B U P'],
   cache_length: int,
+  packed_length: int | None = None,
 ) -> tuple[Float32[Array, 'R V'], network.KVCache]:
   """Reads all prompts in one pass of the decoder.
+
+  With `packed_length`, the layers run on the tokens that the prompts have, one
+  behind another in a row of their input, as in training:
+
+    positions of the row     0     1     2     3     4     5
+    'p q r', 'p'           start   p     q     r   start   p
+
+  Distances within a prompt are what they are in the cache, into which each
+  prompt's keys and values are copied.
 
   Args:
     module: the network.
@@ -64,6 +81,9 @@ def prefill(
     cross: of `encode`.
     prompt_tokens: int32 [B, U, P], padded with 0 on the right. P may be 0.
     cache_length: C, at least P + 1.
+    packed_length: L, see `choose_packed_length`; at least U and the tokens of
+      the prompts of any input. Logits after prompts that do not fit are NaN.
+      None: prompts are padded to P.
 
   Returns:
     float32 logits [R, V] of the token after each prompt; and the self-attention
@@ -71,13 +91,50 @@ def prefill(
   """
   num_inputs, num_prompts, prompt_length = prompt_tokens.shape
   num_sequences = num_inputs * num_prompts
-  tokens, mask = tokens_lib.align_right(
-    prompt_tokens.reshape(num_sequences, prompt_length)
+  num_to_come = cache_length - prompt_length - 1
+  if packed_length is None:
+    tokens, mask = tokens_lib.align_right(
+      prompt_tokens.reshape(num_sequences, prompt_length)
+    )
+    to_come = jnp.ones((num_sequences, num_to_come), bool)
+    cache = module.init_cache(num_sequences, cache_length)
+    cache = cache.replace(mask=jnp.concatenate([mask, to_come], axis=1))
+    return decode_chunk(module, params, cross, cache, tokens, 0)
+  tokens, subtask_ids, starts, ends = tokens_lib.pack(
+    prompt_tokens, packed_length
   )
-  to_come = jnp.ones((num_sequences, cache_length - prompt_length - 1), bool)
-  cache = module.init_cache(num_sequences, cache_length)
-  cache = cache.replace(mask=jnp.concatenate([mask, to_come], axis=1))
-  return decode_chunk(module, params, cross, cache, tokens, 0)
+  logits, packed = module.apply(
+    {'params': params},
+    tokens,
+    subtask_ids,
+    cross,
+    ends,
+    prompt_length + 1,
+    method='decode_packed',
+  )
+  cache = packed.windows(starts, ends, prompt_length + 1)
+  return logits.reshape(num_sequences, -1), cache.pad(
+    right=num_to_come, to_come=True
+  )
+
+
+def choose_packed_length(prompt_tokens: np.ndarray) -> int | None:
+  """Returns the L to give to `prefill` for a batch, or None if padding is best.
+
+  Args:
+    prompt_tokens: int32 [B, U, P], padded with 0 on the right; on the host.
+  """
+  _, num_prompts, prompt_length = prompt_tokens.shape
+  # As `tokens.prompt_lengths`, without waiting for a device.
+  positions = np.arange(1, prompt_length + 1)
+  is_token = prompt_tokens != tokens_lib.PAD_ID
+  lengths = np.max(np.where(is_token, positions, 0), axis=-1, initial=0)
+  needed = num_prompts + int(np.max(np.sum(lengths, axis=1), initial=0))
+  padded = num_prompts * (prompt_length + 1)
+  eighths = -(-needed * _NUM_PACKED_LENGTHS // padded)
+  if eighths > _MOST_PACKED:
+    return None
+  return -(-padded * eighths // _NUM_PACKED_LENGTHS)
 
 
 def decode_chunk(

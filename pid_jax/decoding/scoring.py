@@ -44,6 +44,7 @@ def score(
   target_tokens: Int32[Array, 'B U T'],
   *,
   row_mask: Bool[Array, 'B U'] | None = None,
+  packed_prompt_length: int | None = None,
 ) -> Scored:
   """Encodes each input once and scores one target of each of its prompts.
 
@@ -56,6 +57,7 @@ def score(
       if it is there. T is at least 1.
     row_mask: bool [B, U], the prompts to score; the others get zeros. None: see
       `tokens.present_rows`.
+    packed_prompt_length: see `generation.generate`.
 
   Returns:
     Scored, [B, U].
@@ -67,6 +69,7 @@ def score(
     prompt_tokens,
     target_tokens[:, :, None, :],
     row_mask=row_mask,
+    packed_prompt_length=packed_prompt_length,
   )
   return jax.tree.map(lambda x: x[:, :, 0], scored)
 
@@ -78,7 +81,9 @@ def score_choices(
   prompt_tokens: Int32[Array, 'B U P'],
   choice_tokens: Int32[Array, 'B U choices T'],
   *,
+  cross: network.KVCache | None = None,
   row_mask: Bool[Array, 'B U'] | None = None,
+  packed_prompt_length: int | None = None,
 ) -> Scored:
   """Encodes each input once and scores several targets of each of its prompts.
 
@@ -92,7 +97,10 @@ def score_choices(
     choice_tokens: int32 [B, U, choices, T], padded with 0 on the right. A
       choice of zeros only is padding: its log_probs are 0 and must not be
       compared.
+    cross: of `prefill.encode` of the same inputs, S positions or more; None:
+      the inputs are encoded here.
     row_mask: see `score`.
+    packed_prompt_length: see `generation.generate`.
 
   Returns:
     Scored, [B, U, choices].
@@ -104,9 +112,15 @@ def score_choices(
   targets = choice_tokens.reshape(
     num_inputs * num_prompts * num_choices, target_length
   )
-  cross = prefill.encode(module, params, encoder_input_tokens)
+  if cross is None:
+    cross = prefill.encode(module, params, encoder_input_tokens)
   first, cache = prefill.prefill(
-    module, params, cross, prompt_tokens, prompt_length + target_length
+    module,
+    params,
+    cross,
+    prompt_tokens,
+    prompt_length + target_length,
+    packed_prompt_length,
   )
   logits = jnp.repeat(first, num_choices, axis=0)[:, None, :]
   if target_length > 1:

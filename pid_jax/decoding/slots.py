@@ -28,6 +28,7 @@ from jaxtyping import Array, Bool, Int32, PRNGKeyArray
 
 from pid_jax import network
 from pid_jax.decoding import loop
+from pid_jax.decoding import prefill
 
 
 @flax.struct.dataclass
@@ -71,7 +72,13 @@ def init(
   """
   spec = lambda *shape: jax.ShapeDtypeStruct(shape, jnp.int32)
   like = jax.eval_shape(
-    lambda *args: loop.start(settings, *args),
+    lambda params, inputs, prompts: loop.start(
+      settings,
+      params,
+      prefill.encode(settings.module, params, inputs),
+      inputs,
+      prompts,
+    ),
     params,
     spec(num_slots, input_length),
     spec(num_slots, num_rows, prompt_length),
@@ -128,6 +135,7 @@ def insert(
   batch = loop.start(
     settings,
     params,
+    prefill.encode(settings.module, params, encoder_input_tokens),
     encoder_input_tokens,
     prompt_tokens,
     min_new_tokens=min_new_tokens,
@@ -277,6 +285,6 @@ def _write(
     sequences=sequences.replace(index=state.sequences.index),
     cross=write_cache(state.cross, batch.cross, write_inputs),
     cache=write_cache(
-      state.cache, batch.cache.pad_left(missing), write_sequences
+      state.cache, batch.cache.pad(left=missing), write_sequences
     ),
   )

@@ -36,6 +36,14 @@ def present_rows(
   return jnp.broadcast_to(present, prompt_tokens.shape[:2])
 
 
+def prompt_lengths(prompts: Int32[Array, '*R P']) -> Int32[Array, '*R']:
+  """Returns the lengths of prompts [..., P], padded with 0 on the right."""
+  position = jnp.arange(1, prompts.shape[-1] + 1)
+  # The position of the last token, not a count: a 0 inside a prompt is part
+  # of it.
+  return jnp.max(jnp.where(prompts != PAD_ID, position, 0), axis=-1, initial=0)
+
+
 def align_right(
   prompts: Int32[Array, 'R P'],
 ) -> tuple[Int32[Array, 'R P+1'], Bool[Array, 'R P+1']]:
@@ -49,12 +57,7 @@ def align_right(
     the start token on.
   """
   num_sequences, longest = prompts.shape
-  position = jnp.arange(1, longest + 1)
-  # The position of the last token, not a count: a 0 inside a prompt is part
-  # of it.
-  lengths = jnp.max(
-    jnp.where(prompts != PAD_ID, position, 0), axis=1, initial=0
-  )
+  lengths = prompt_lengths(prompts)
   start = jnp.full((num_sequences, 1), PAD_ID, prompts.dtype)
   prompts = jnp.concatenate([start, prompts], axis=1)
   # Index in `prompts` of the token at each position; below 0 there is none.
@@ -62,6 +65,40 @@ def align_right(
   mask = source >= 0
   tokens = jnp.take_along_axis(prompts, jnp.maximum(source, 0), axis=1)
   return jnp.where(mask, tokens, PAD_ID), mask
+
+
+def pack(
+  prompts: Int32[Array, 'B U P'], length: int
+) -> tuple[
+  Int32[Array, 'B L'],
+  Int32[Array, 'B L'],
+  Int32[Array, 'B U'],
+  Int32[Array, 'B U'],
+]:
+  """Joins the prompts of each input to one row, each behind a start token.
+
+  Args:
+    prompts: int32 [B, U, P], padded with 0 on the right.
+    length: L.
+
+  Returns:
+    int32 [B, L], padded with 0 on the right; int32 [B, L], the number of each
+    token's prompt, from 1, and 0 where padded; and int32 [B, U] twice, the
+    positions of the start token and of the last token of each prompt.
+  """
+  num_inputs, num_prompts, longest = prompts.shape
+  lengths = 1 + prompt_lengths(prompts)
+  ends = jnp.cumsum(lengths, axis=1)
+  starts = ends - lengths
+  positions = jnp.arange(length)[None, :]
+  # [B, L]: as many prompts start up to a token as the number of its own.
+  ids = jnp.sum(starts[:, None, :] <= positions[:, :, None], axis=-1)
+  offsets = positions - jnp.take_along_axis(starts, ids - 1, axis=1)
+  is_token = positions < ends[:, -1:]
+  prompts = jnp.pad(prompts, ((0, 0), (0, 0), (1, 0))).reshape(num_inputs, -1)
+  sources = (ids - 1) * (longest + 1) + offsets
+  tokens = jnp.take_along_axis(prompts, jnp.where(is_token, sources, 0), axis=1)
+  return tokens, jnp.where(is_token, ids, 0), starts, ends - 1
 
 
 def last_tokens(

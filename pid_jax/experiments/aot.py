@@ -3,7 +3,8 @@
 """Programs of training and decoding, compiled ahead of time without arrays.
 
 They are the programs of a run on the mesh that it would have: the same
-functions, shapes and shardings. The devices may exist in name only; see `tpu`.
+functions, shapes and shardings. The devices may exist in name only; see
+`topologies`.
 
 Letters: B inputs, S input tokens, U prompts, P prompt tokens, T generated
 tokens, R = B * U rows.
@@ -22,8 +23,10 @@ import jax.numpy as jnp
 
 from pid_jax import checkpoints
 from pid_jax import config as config_lib
+from pid_jax import decoding
 from pid_jax import network
 from pid_jax import partitioning
+from pid_jax import platforms
 from pid_jax.decoding import prefill as prefill_lib
 from pid_jax.experiments import costs
 from pid_jax.experiments import hlo
@@ -37,12 +40,13 @@ class Program:
   """A traced program, not compiled yet.
 
   Attributes:
-    name: 'train', 'encode', 'prefill' or 'step'.
+    name: 'train', 'encode', 'prefill', 'step' or 'generate'.
     traced: by jax.jit.
     partitioner: of its mesh.
     resident: ShapeDtypeStructs of the parameters, and in training of all of the
       state, with their shardings.
     batch_size: B.
+    compiler_options: of XLA.
   """
 
   name: str
@@ -50,11 +54,12 @@ class Program:
   partitioner: partitioning.Partitioner
   resident: PyTree
   batch_size: int
+  compiler_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
   def compile(self) -> jax.stages.Compiled:
     """Compiles for the devices of the mesh."""
     with self.partitioner.scope():
-      return self.traced.lower().compile()
+      return self.traced.lower().compile(dict(self.compiler_options))
 
   @property
   def resident_bytes(self) -> int:
@@ -95,6 +100,7 @@ def decode_programs(
     UserError: the mesh does not divide the model or the batch.
   """
   partitioner.check_batch_size(sizes.num_inputs)
+  platform = platforms.of(partitioner.mesh)
   module = network.Transformer(config)
   params = checkpoints.abstract_params(config, partitioner, param_dtype)
   rows, cache_length = sizes.rows, sizes.cache_length
@@ -104,26 +110,12 @@ def decode_programs(
     sharding=partitioner.batch_sharding if shape else partitioner.replicated,
   )
 
-  stacked = ('layers',) if config.scan_layers else ()
-  cache_axes = network.KVLayer(
-    keys=(*stacked, 'batch', 'heads', 'kv', 'length'),
-    values=(*stacked, 'batch', 'heads', 'length', 'kv'),
-  )
-
   def place(cache: network.KVCache) -> network.KVCache:
     """Adds the shardings of a cache by its logical axes."""
-
-    def one(leaf, names):
-      sharding = partitioner.sharding(*names)
-      return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
-
-    layer = lambda x: network.KVLayer(
-      one(x.keys, cache_axes.keys), one(x.values, cache_axes.values)
-    )
-    is_layer = lambda x: isinstance(x, network.KVLayer)
-    return network.KVCache(
-      layers=jax.tree.map(layer, cache.layers, is_leaf=is_layer),
-      mask=one(cache.mask, ('batch', 'length')),
+    return cache.map_with_axes(
+      lambda x, names: jax.ShapeDtypeStruct(
+        x.shape, x.dtype, sharding=partitioner.sharding(*names)
+      )
     )
 
   inputs = ids(sizes.num_inputs, sizes.input_length)
@@ -139,7 +131,14 @@ def decode_programs(
     jitted = jax.jit(phase, keep_unused=True, **options)
     with partitioner.scope():
       traced = jitted.trace(params, *args)
-    return Program(name, traced, partitioner, params, sizes.num_inputs)
+    return Program(
+      name,
+      traced,
+      partitioner,
+      params,
+      sizes.num_inputs,
+      platform.compiler_options,
+    )
 
   yield trace('encode', encode, inputs, out_shardings=shardings(cross))
   yield trace(
@@ -154,6 +153,50 @@ def decode_programs(
     *(cross, cache, ids(rows, 1), ids()),
     out_shardings=after_step,
     donate_argnums=(2,),
+  )
+
+
+def generate_program(
+  config: config_lib.T5Config,
+  partitioner: partitioning.Partitioner,
+  sizes: layouts.Sizes,
+  param_dtype: Any = jnp.float32,
+) -> Program:
+  """Traces the whole of decoding as prediction runs it, greedily.
+
+  Arguments are those of `decode_programs`.
+
+  Raises:
+    UserError: the mesh does not divide the model or the batch.
+  """
+  partitioner.check_batch_size(sizes.num_inputs)
+  platform = platforms.of(partitioner.mesh)
+  module = network.Transformer(config)
+  params = checkpoints.abstract_params(config, partitioner, param_dtype)
+  ids = lambda *shape: jax.ShapeDtypeStruct(
+    (sizes.num_inputs, *shape),
+    jnp.int32,
+    sharding=partitioner.batch_sharding,
+  )
+  generate = functools.partial(
+    decoding.generate,
+    module,
+    max_new_tokens=sizes.new_tokens,
+    num_compactions=platform.num_compactions,
+  )
+  with partitioner.scope():
+    traced = jax.jit(generate, out_shardings=partitioner.replicated).trace(
+      params,
+      ids(sizes.input_length),
+      ids(sizes.num_prompts, sizes.prompt_length),
+    )
+  return Program(
+    'generate',
+    traced,
+    partitioner,
+    params,
+    sizes.num_inputs,
+    platform.compiler_options,
   )
 
 

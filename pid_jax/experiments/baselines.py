@@ -6,9 +6,11 @@ Each baseline greedily generates as many tokens as this library, and no padding.
 `transformers_pie` and CTranslate2 read [prompt; input] once per prompt, which
 is what these libraries offer. `transformers_tiled` encodes the input once,
 gives `generate` that encoding expanded over the prompts, and puts the prompts
-into the decoder: PiD, as far as it goes there. CTranslate2 has no way to share
-an encoding. All run in this process, in turns with the others, on all cores,
-and with the allocator's settings of the commands (`compilation.keep_memory`).
+into the decoder: PiD, as far as it goes there; `transformers_compiled_tiled`
+does so with a static cache, for which it compiles the steps by torch.compile on
+GPUs. CTranslate2 has no way to share an encoding. All run in this process, in
+turns with the others, on all cores, and with the allocator's settings of the
+commands (`compilation.keep_memory`); transformers on GPUs, too.
 """
 
 from collections.abc import Callable
@@ -27,10 +29,12 @@ from pid_jax.experiments import synthetic
 from pid_jax.experiments import workloads
 
 Run = Callable[[], np.ndarray]
+EXPORTED = 'hugging_face'  # Folder of the model in Hugging Face's format.
 
 _NEEDS = {
   workloads.TRANSFORMERS_PIE: ('torch', 'transformers'),
   workloads.TRANSFORMERS_TILED: ('torch', 'transformers'),
+  workloads.TRANSFORMERS_COMPILED: ('torch', 'transformers'),
   workloads.CTRANSLATE2_FLOAT32: ('ctranslate2', 'torch', 'transformers'),
   workloads.CTRANSLATE2_INT8: ('ctranslate2', 'torch', 'transformers'),
 }
@@ -47,17 +51,28 @@ class Baselines:
   They are written and read when they are first needed.
   """
 
-  def __init__(self, config: config_lib.T5Config, params, folder: pathlib.Path):
+  def __init__(
+    self,
+    config: config_lib.T5Config,
+    params,
+    folder: pathlib.Path,
+    device: str = 'cpu',
+    dtype: str = 'float32',
+  ):
     """Holds the model.
 
     Args:
-      config: of the model; float32.
+      config: of the model.
       params: nested dict of arrays.
-      folder: empty, to write into; may be removed once all runs are made.
+      folder: to write into; may be removed once all runs are made. If it holds
+        `EXPORTED`, that is the model.
+      device: PyTorch's, for transformers: 'cpu' or 'cuda'.
+      dtype: of transformers' weights and activations.
     """
+    self._device, self._dtype = device, dtype
     self._pretrained = checkpoints.Pretrained(config, params, None, {}, 0)
     self._config = config
-    self._exported = folder / 'hugging_face'
+    self._exported = folder / EXPORTED
     self._converted = folder / 'ctranslate2'
     self._torch_model = None
 
@@ -66,14 +81,18 @@ class Baselines:
 
     Args:
       name: of the baseline.
-      job: with rows of an exact length.
+      job: CTranslate2's with rows of an exact length.
       batch: its token ids.
     """
-    assert job.lengths == 'exact', 'baselines cannot be given lengths'
     if name == workloads.TRANSFORMERS_PIE:
       return self._transformers(job, batch, tiled=False)
     if name == workloads.TRANSFORMERS_TILED:
       return self._transformers(job, batch, tiled=True)
+    if name == workloads.TRANSFORMERS_COMPILED:
+      return self._transformers(
+        job, batch, tiled=True, cache_implementation='static'
+      )
+    assert job.lengths == 'exact', 'CTranslate2 is given one length'
     compute_type = 'int8' if name == workloads.CTRANSLATE2_INT8 else 'float32'
     return self._ctranslate2(job, batch, compute_type)
 
@@ -92,29 +111,42 @@ class Baselines:
       transformers.utils.logging.set_verbosity_error()
       self._torch_model = (
         transformers.T5ForConditionalGeneration.from_pretrained(
-          self._export(), local_files_only=True
-        ).eval()
+          self._export(),
+          local_files_only=True,
+          dtype=getattr(torch, self._dtype),
+        )
+        .to(self._device)
+        .eval()
       )
     return torch, self._torch_model
 
-  def _transformers(self, job, batch, tiled) -> Run:
+  @property
+  def attention(self) -> str:
+    """How transformers computes attention, such as 'sdpa'."""
+    _, model = self._load_torch()
+    return model.config._attn_implementation
+
+  def _transformers(self, job, batch, tiled, **further) -> Run:
     torch, model = self._load_torch()
     from transformers import modeling_outputs
 
     layout = 'pid' if tiled else 'pie'
     inputs, prompts = layouts.to_layout(layout, batch.inputs, batch.prompts)
     new_tokens, rows = job.sizes.new_tokens, job.sizes.rows
-    inputs = torch.from_numpy(inputs).long()
+    inputs = torch.from_numpy(inputs).long().to(self._device)
     starts = np.zeros((rows, 1), np.int64)
     starts = np.concatenate([starts, prompts.reshape(rows, -1)], axis=1)
-    starts = torch.from_numpy(starts)
-    mask = torch.ones(rows, inputs.shape[1], dtype=torch.long)
+    starts = torch.from_numpy(starts).to(self._device)
+    mask = torch.ones(
+      rows, inputs.shape[1], dtype=torch.long, device=self._device
+    )
     options = dict(
       max_new_tokens=new_tokens,
-      min_new_tokens=new_tokens,
+      min_new_tokens=new_tokens if job.lengths == 'exact' else None,
       do_sample=False,
       num_beams=1,
       suppress_tokens=[0, *range(*self._padded_ids)],
+      **further,
     )
 
     @torch.inference_mode()
@@ -129,7 +161,9 @@ class Baselines:
         decoder_input_ids=starts,
         **options,
       )
-      generated = tokens[:, starts.shape[1] :].numpy()
+      generated = tokens[:, starts.shape[1] :].cpu().numpy()
+      missing = new_tokens - generated.shape[1]  # If all rows end before.
+      generated = np.pad(generated, ((0, 0), (0, missing)))
       return generated.reshape(*batch.lengths.shape, -1)
 
     return run

@@ -44,11 +44,15 @@ class Settings:
     num_rounds: steady comparisons that are wanted of each contender.
     budget: seconds for a job, after which no further round begins.
     least: seconds of a turn, see `timer.interleave`.
+    pause: seconds around a turn beside other libraries.
+    phases: whether to time the phases of `stepwise`, too.
   """
 
   num_rounds: int = 5
   budget: float = 110.0
   least: float = 0.0
+  pause: float = timer.PAUSE
+  phases: bool = True
 
 
 # A sweep has many points, and wants the shape of a curve.
@@ -158,7 +162,7 @@ def run_job(
   for variant in job.variants:
     of_variant = variant, job.of(variant), batches[variant.name]
     runs[variant.name] = decoder.generator(*of_variant)
-    if job.all_phases or variant is job.stepwise:
+    if settings.phases and (job.all_phases or variant is job.stepwise):
       functions = decoder.parts(*of_variant)
       parts |= zip(_parts(variant.name), functions, strict=True)
   runs |= {name: baselines.run(name, job, batch) for name in job.baselines}
@@ -168,7 +172,7 @@ def run_job(
     probe,
     num_rounds=settings.num_rounds,
     budget=settings.budget,
-    pause=timer.PAUSE if job.baselines else 0.0,
+    pause=settings.pause if job.baselines else 0.0,
     least=settings.least,
   )
   contenders = {

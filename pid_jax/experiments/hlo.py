@@ -19,6 +19,7 @@ import functools
 import itertools
 import math
 import re
+from typing import NamedTuple
 
 COLLECTIVES = (
   'all-gather',
@@ -35,11 +36,18 @@ _LINE = re.compile(r'^\s+(?:ROOT )?(%[\w.\-]+) = ')
 _TURNS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
 _CYCLES = re.compile(r'"estimated_cycles":"?(\d+)')
 _CHANNEL = re.compile(r'channel_id=(\d+)')
+# How the text names a GPU's products: libraries, and kernels of Triton.
+_LIBRARIES = {'__cublas$': 'cuBLAS', '__triton': 'Triton'}
+_TARGET = re.compile(
+  r'custom_call_target="([^"]*)"|"fusion_backend_config":\{"kind":"([^"]*)"'
+)
 # Instructions that name data but do not move it.
 _FREE = (
   'after-all bitcast constant get-tuple-element iota parameter '
   'partition-id replica-id tuple'
 ).split()
+
+_CONTROL = ('while', 'call', 'conditional')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,6 +110,20 @@ class Collective:
     )
 
 
+class Product(NamedTuple):
+  """A matrix product of a GPU's program; equal ones are tuned once.
+
+  Attributes:
+    library: 'cuBLAS', 'Triton', or 'XLA' for what neither multiplies.
+    operands: what is multiplied, and a bias that is added.
+    result: the product.
+  """
+
+  library: str
+  operands: tuple[Array, ...]
+  result: Array
+
+
 @dataclasses.dataclass(frozen=True)
 class Summary:
   """What one run of a program does on one device.
@@ -112,12 +134,18 @@ class Summary:
     cycles: the compiler's estimates, summed; 0 where it makes none.
     num_unknown_loops: loops whose turns the text does not tell; their bodies
       are counted once.
+    num_kernels: instructions that a GPU runs as kernels or copies.
+    num_launches: the same, as often as they run.
+    products: the matrix products of a GPU's program.
   """
 
   collectives: Mapping[str, Collective]
   num_bytes: int
   cycles: int
   num_unknown_loops: int
+  num_kernels: int = 0
+  num_launches: int = 0
+  products: tuple[Product, ...] = ()
 
 
 def summarise(text: str) -> Summary:
@@ -194,18 +222,53 @@ class _Program:
     self._channels: dict[tuple[str, str], tuple[int, int]] = {}
 
   def summarise(self) -> Summary:
-    num_bytes = cycles = 0
+    num_bytes = cycles = num_kernels = num_launches = 0
+    products: list[Product] = []
     for name, times in self._runs(self._entry, 1):
       known = {i.name: i for i in self._computations[name]}
       for instruction in known.values():
         estimate = _CYCLES.search(instruction.attributes)
         cycles += times * int(estimate[1] if estimate else 0)
         num_bytes += times * self._moved(instruction, known)
+        if _is_launched(instruction):
+          num_kernels += 1
+          num_launches += times
+          products += self._products(instruction, known)
     collectives: dict[str, Collective] = {}
     for (kind, _), (times, size) in self._channels.items():
       before = collectives.get(kind, Collective(0, 0))
       collectives[kind] = before + Collective(times, times * size)
-    return Summary(collectives, num_bytes, cycles, self._num_unknown_loops)
+    return Summary(
+      collectives,
+      num_bytes,
+      cycles,
+      self._num_unknown_loops,
+      num_kernels,
+      num_launches,
+      tuple(products),
+    )
+
+  def _products(
+    self, instruction: Instruction, known: Mapping[str, Instruction]
+  ) -> Iterator[Product]:
+    """Yields what an instruction multiplies: one product, if any."""
+    target = _TARGET.search(instruction.attributes)
+    target = (target[1] or target[2]) if target else ''
+    library = next(
+      (v for k, v in _LIBRARIES.items() if target.startswith(k)), None
+    )
+    inside = [instruction]
+    if instruction.opcode == 'fusion':
+      inside = self._computations[instruction.called('calls')]
+    if library is None or library == 'Triton':
+      if not any(i.opcode == 'dot' for i in inside):
+        return  # Triton's kernels are not all products.
+    operands = (known[name].arrays for name in instruction.operands)
+    yield Product(
+      library or 'XLA',
+      tuple(itertools.chain.from_iterable(operands)),
+      instruction.arrays[0],
+    )
 
   def _runs(self, name: str, times: int) -> Iterator[tuple[str, int]]:
     """Yields each computation that runs by itself, and how often."""
@@ -268,11 +331,13 @@ class _Program:
   ) -> int:
     """Bytes that an instruction reads from and writes to memory."""
     opcode = instruction.opcode
-    if opcode in (*_FREE, 'while', 'call', 'conditional'):
+    if opcode in (*_FREE, *_CONTROL):
       return 0
     if opcode.endswith(('-done', '-update')):
       return 0  # Counted at the start.
     results = _in_memory(instruction.arrays)
+    if '"__cublas$' in instruction.attributes:
+      results = _in_memory(instruction.arrays[:1])  # The other is scratch.
     operands = [
       known[name].arrays for name in instruction.operands if name in known
     ]
@@ -320,6 +385,13 @@ class _Program:
       if i.is_root and i.opcode == 'dynamic-update-slice':
         written = size(i.operands[1])
     return read, written
+
+
+def _is_launched(instruction: Instruction) -> bool:
+  """Whether a GPU runs an instruction itself."""
+  return instruction.opcode not in (*_FREE, *_CONTROL) and not (
+    instruction.opcode.endswith(('-done', '-update'))
+  )
 
 
 def _in_memory(arrays: tuple[Array, ...]) -> int:

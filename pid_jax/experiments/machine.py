@@ -66,6 +66,44 @@ class Probe:
     list(self._pool.map(np.max, self._parts))
 
 
+class DeviceProbe:
+  """Measures the speed of JAX's default device at the moment."""
+
+  def __call__(self) -> timer.Speed:
+    """Returns the rates of a product in bfloat16 and of a copy."""
+    on_cpu = jax.default_backend() == 'cpu'
+    size, copied = (_SIZE // 8, 1 << 20) if on_cpu else (4096, 1 << 28)
+    return timer.Speed(product_rate(size, 'bfloat16'), copy_rate(copied))
+
+
+def product_rate(size: int, dtype: str, precision: str | None = None) -> float:
+  """Returns FLOP/s of a product of two square matrices on JAX's device.
+
+  Args:
+    size: rows and columns.
+    dtype: of both.
+    precision: of JAX; None: its default.
+  """
+  x = jnp.ones((size, size), dtype) * 1.5
+  run = lambda: _product(x, precision).block_until_ready()
+  run()
+  return 2 * size**3 / timer.median_seconds(run, _REPEATS)
+
+
+def copy_rate(num_bytes: int) -> float:
+  """Returns bytes/s, read and written, of a copy in the device's memory."""
+  x = jnp.ones(num_bytes // 4, jnp.float32)
+  run = lambda: _next(x).block_until_ready()
+  run()
+  return 2 * num_bytes / timer.median_seconds(run, _REPEATS)
+
+
+_product = jax.jit(
+  lambda x, precision: jnp.dot(x, x, precision=precision), static_argnums=1
+)
+_next = jax.jit(lambda x: x + 1)
+
+
 def describe() -> dict:
   """Returns what the machine is, and its rates of products, as JSON types.
 

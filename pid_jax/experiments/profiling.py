@@ -8,14 +8,19 @@ from. Operations of one program overlap on several threads, so times are summed
 over threads, and reported as shares of that sum.
 """
 
+import collections
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
+from collections.abc import Sequence
+import contextlib
+import dataclasses
 import itertools
 import pathlib
 import re
+import statistics
 import tempfile
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
@@ -46,12 +51,88 @@ def profile(
     'cross-attention', 'mlp', 'logits' or 'other') -> its share of all time of
     threads.
   """
-  with tempfile.TemporaryDirectory(prefix='pid_jax_profile_') as folder:
-    with jax.profiler.trace(folder):
-      run()
-    (path,) = pathlib.Path(folder).rglob('*.xplane.pb')
-    read = jax.profiler.ProfileData.from_file(str(path))
+  with _profiled(run) as read:
     return shares(program.as_text(), _events(read))
+
+
+class Kernel(NamedTuple):
+  """Something that a GPU ran.
+
+  Attributes:
+    name: of the kernel, or the copy.
+    start: nanoseconds.
+    nanoseconds: that it took.
+  """
+
+  name: str
+  start: float
+  nanoseconds: float
+
+
+def profile_gpu(
+  run: Callable[[], Any],
+) -> tuple[list[Kernel], dict[str, int]]:
+  """Runs programs on one GPU under JAX's profiler.
+
+  Args:
+    run: as in `profile`.
+
+  Returns:
+    What ran on the GPU; none without one. And how often the host called each
+    function of the driver that starts kernels ('cuLaunchKernel') or command
+    buffers ('cuGraphLaunch').
+  """
+  kernels, launches = [], collections.Counter()
+  with _profiled(run) as read:
+    for plane in read.planes:
+      on_gpu = plane.name.startswith('/device:GPU')
+      for line in plane.lines:
+        for event in line.events:
+          if on_gpu and line.name.startswith('Stream'):
+            kernel = event.name, event.start_ns, event.duration_ns
+            kernels.append(Kernel(*kernel))
+          elif not on_gpu and re.match(r'cu(Graph)?Launch', event.name):
+            launches[event.name] += 1
+  return kernels, dict(launches)
+
+
+@dataclasses.dataclass(frozen=True)
+class Gaps:
+  """How busy a GPU was between its first kernel and its last.
+
+  Attributes:
+    span: seconds from the first to the last.
+    busy: seconds in which at least one kernel ran.
+    median: seconds of the median gap between kernels; 0 if there is none.
+    longest: seconds of the longest gap.
+  """
+
+  span: float
+  busy: float
+  median: float
+  longest: float
+
+
+def gaps(kernels: Sequence[Kernel]) -> Gaps:
+  """Measures the time in which nothing ran.
+
+  Args:
+    kernels: at least one, in any order; they may overlap.
+  """
+  ordered = sorted(kernels, key=lambda kernel: kernel.start)
+  end = ordered[0].start
+  found = []
+  for kernel in ordered:
+    if kernel.start > end:
+      found.append(kernel.start - end)
+    end = max(end, kernel.start + kernel.nanoseconds)
+  span = end - ordered[0].start
+  return Gaps(
+    span / 1e9,
+    (span - sum(found)) / 1e9,
+    statistics.median(found or [0.0]) / 1e9,
+    max(found, default=0.0) / 1e9,
+  )
 
 
 def shares(
@@ -105,6 +186,16 @@ def _paths(text: str) -> dict[str, str]:
     if found or known:
       paths[instruction.name] = found[1] if found else known[0]
   return {name.removeprefix('%'): path for name, path in paths.items()}
+
+
+@contextlib.contextmanager
+def _profiled(run: Callable[[], Any]) -> Iterator[Any]:
+  """Yields what JAX's profiler wrote, `jax.profiler.ProfileData`."""
+  with tempfile.TemporaryDirectory(prefix='pid_jax_profile_') as folder:
+    with jax.profiler.trace(folder):
+      run()
+    (path,) = pathlib.Path(folder).rglob('*.xplane.pb')
+    yield jax.profiler.ProfileData.from_file(str(path))
 
 
 def _events(read: Any) -> Iterator[tuple[str, float]]:

@@ -64,11 +64,7 @@ def make_params(
     chain: of synthetic weights, ids of which each is followed by the one before
       it, and the first by EOS; all other ids count down to the last of these.
   """
-  tokens, module = jnp.ones((1, 8), jnp.int32), network.Transformer(config)
-  initialize = jax.jit(
-    lambda rng: network.initialize(module, rng, tokens, tokens)['params']
-  )
-  params = jax.tree.map(np.array, initialize(jax.random.key(seed)))
+  params = jax.tree.map(np.array, random_params(config, seed))
   if weights == 'synthetic':
     embedding = params['token_embedder']['embedding']
     decoder = params['decoder']
@@ -79,12 +75,26 @@ def make_params(
     follows[order] = np.roll(order, -1)
     head = embedding[follows].T * config.emb_dim**-0.5
     decoder['logits_dense']['kernel'] = np.ascontiguousarray(head)
-    for i in range(config.num_decoder_layers):
-      layer = decoder[f'layers_{i}']
+    for layer in decoder.values():
+      if 'self_attention' not in layer:
+        continue
       layer['self_attention']['out']['kernel'] *= _DECODER_SCALE
       layer['encoder_decoder_attention']['out']['kernel'] *= _DECODER_SCALE
       layer['mlp']['wo']['kernel'] *= _DECODER_SCALE
   return params
+
+
+def random_params(
+  config: config_lib.T5Config, seed: int = 0, dtype: str = 'float32'
+) -> Any:
+  """Returns T5's initial parameters, made on JAX's default device."""
+  tokens, module = jnp.ones((1, 8), jnp.int32), network.Transformer(config)
+
+  def initialize(rng):
+    params = network.initialize(module, rng, tokens, tokens)['params']
+    return jax.tree.map(lambda x: x.astype(dtype), params)
+
+  return jax.jit(initialize)(jax.random.key(seed))
 
 
 def make_batch(

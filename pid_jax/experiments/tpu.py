@@ -23,6 +23,7 @@ from typing import Any
 from pid_jax import config as config_lib
 from pid_jax import errors
 from pid_jax import progress
+from pid_jax.experiments import chips
 from pid_jax.experiments import hlo
 from pid_jax.experiments import layouts
 
@@ -35,32 +36,15 @@ ENVIRONMENT: Mapping[str, str] = {
   # A program that was not compiled would not tell how long that takes.
   'JAX_COMPILATION_CACHE_DIR': '',
 }
-_NAMES = (
-  'v5e and v6e have two dimensions (v5e:4x4, at most 16x16), v4 and v5p three '
-  '(v5p:2x2x4)'
+NAMES = (
+  'TPUs are KIND:SIDExSIDE: v5e and v6e have two dimensions (v5e:4x4, at most '
+  '16x16), v4 and v5p three (v5p:2x2x4)'
 )
 _MAX_SIDE = {'v5e': 16, 'v6e': 16}
 _HBM = re.compile(r'available HBM \(([\d.]+)([MGT])\)')
 _UNITS = {'M': 2**20, 'G': 2**30, 'T': 2**40}
 ONE_CHIP = 'v5e:1x1'
 _TIMEOUT = 900  # Seconds of compiling the phases of all layouts.
-
-
-@dataclasses.dataclass(frozen=True)
-class Chip:
-  """A device of a topology, as libtpu describes it.
-
-  Attributes:
-    kind: such as 'TPU v5 lite'.
-    num_devices: as JAX counts them; those of v4 are its cores.
-    hbm_bytes: memory of a device that programs may use.
-    seconds_per_cycle: of the compiler's estimates, for a large product.
-  """
-
-  kind: str
-  num_devices: int
-  hbm_bytes: int
-  seconds_per_cycle: float
 
 
 def is_installed() -> bool:
@@ -114,7 +98,7 @@ def run_apart(function: str, *args: str, timeout: float) -> Any:
   return json.loads(done.stdout.splitlines()[-1])
 
 
-def find_chip(topology: str) -> Chip:
+def find_chip(topology: str) -> chips.Chip:
   """Asks libtpu about a topology such as 'v5e:4x4'.
 
   Raises:
@@ -130,12 +114,12 @@ def find_chip(topology: str) -> Chip:
   else:
     try:
       found = run_apart('describe', topology, timeout=300)
-      return Chip(**found)
+      return chips.Chip(**found)
     except errors.UserError as e:
       if 'INVALID_ARGUMENT' not in str(e) and 'Check failed' not in str(e):
         raise
       fault = str(e)
-  raise errors.UserError(f'unknown topology {topology!r}; {_NAMES}. ({fault})')
+  raise errors.UserError(f'unknown topology {topology!r}; {NAMES}. ({fault})')
 
 
 def devices(topology: str) -> Sequence[Any]:
@@ -185,7 +169,7 @@ def compile_phases(
 
 
 def _describe(topology: str) -> dict[str, Any]:
-  """Makes libtpu compile two small programs; returns the fields of `Chip`."""
+  """Makes libtpu compile two small programs; returns the fields of a Chip."""
   import jax
   import jax.numpy as jnp
 
@@ -202,10 +186,10 @@ def _describe(topology: str) -> dict[str, Any]:
     amount, unit = _HBM.search(str(e)).groups()
   product = compiled(lambda x: x @ x, spec(4096, 4096))
   cycles = hlo.summarise(product.as_text()).cycles
-  chip = Chip(
+  chip = chips.Chip(
     kind=first.device_kind,
     num_devices=1 + len(others),
-    hbm_bytes=math.floor(float(amount) * _UNITS[unit]),
+    memory_bytes=math.floor(float(amount) * _UNITS[unit]),
     seconds_per_cycle=product.cost_analysis()['optimal_seconds'] / cycles,
   )
   return dataclasses.asdict(chip)

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable
 import dataclasses
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -15,6 +15,7 @@ import numpy as np
 from pid_jax import config as config_lib
 from pid_jax import decoding
 from pid_jax import network
+from pid_jax import platforms
 from pid_jax.decoding import prefill as prefill_lib
 from pid_jax.experiments import layouts
 from pid_jax.experiments import profiling
@@ -35,7 +36,8 @@ class Decoder:
 
   Attributes:
     config: of the network.
-    params: its parameters in float32, where it computes.
+    params: its parameters, where it computes; in float32 where variants name
+      another type.
   """
 
   config: config_lib.T5Config
@@ -68,12 +70,13 @@ class Decoder:
         engine, new_tokens, variant.capacity, inputs, prompts
       )
     module, options = self.module, _options(variant, job)
+    generate = _programs().generate
     size = job.batch_size or len(inputs)
     starts = range(0, len(inputs), size)
 
     def run():
       batches = [
-        _generate(
+        generate(
           module, options, params, inputs[i : i + size], prompts[i : i + size]
         )
         for i in starts
@@ -93,27 +96,37 @@ class Decoder:
     inputs, prompts = _to_layout(variant, batch)
     cache_length = job.sizes.of(variant.layout).cache_length
     module, params, wait = self.module, self.params, jax.block_until_ready
+    programs = _programs()
     return (
-      lambda: wait(_encode(module, params, inputs)),
+      lambda: wait(programs.encode(module, params, inputs)),
       lambda: wait(
-        _encode_and_prefill(module, params, inputs, prompts, cache_length)
+        programs.encode_and_prefill(
+          module, params, inputs, prompts, cache_length
+        )
       ),
     )
+
+  def compile(
+    self, job: workloads.Job, batch: synthetic.Batch
+  ) -> tuple[Any, Callable[[], Any]]:
+    """Returns the program of `job.stepwise`, and a function that runs it."""
+    inputs, prompts = _to_layout(job.stepwise, batch)
+    args = self.params, inputs[: job.batch_size], prompts[: job.batch_size]
+    args = jax.device_put(args)
+    generate = _programs().generate
+    options = _options(job.stepwise, job)
+    program = generate.lower(self.module, options, *args).compile()
+    return program, lambda: jax.block_until_ready(program(*args))
 
   def profile(
     self, job: workloads.Job, batch: synthetic.Batch
   ) -> dict[str, dict[str, float]]:
     """Returns the shares of time of `job.stepwise`; see `profiling.profile`."""
-    inputs, prompts = _to_layout(job.stepwise, batch)
-    args = self.params, inputs[: job.batch_size], prompts[: job.batch_size]
-    options = _options(job.stepwise, job)
-    program = _generate.lower(self.module, options, *args).compile()
-    run = lambda: jax.block_until_ready(program(*args))
+    program, run = self.compile(job, batch)
     run()
     return profiling.profile(program, run)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
 def _generate(module, options, params, inputs, prompts):
   """Decodes a batch; int32 [B, U, T] tokens."""
   generated = decoding.generate(
@@ -122,17 +135,27 @@ def _generate(module, options, params, inputs, prompts):
   return generated.tokens
 
 
-_encode = jax.jit(prefill_lib.encode, static_argnums=0)
-_encode_and_prefill = jax.jit(
-  lambda module, params, inputs, prompts, cache_length: prefill_lib.prefill(
-    module,
-    params,
-    prefill_lib.encode(module, params, inputs),
-    prompts,
-    cache_length,
-  ),
-  static_argnums=(0, 4),
-)
+def _encode_and_prefill(module, params, inputs, prompts, cache_length):
+  encoded = prefill_lib.encode(module, params, inputs)
+  return prefill_lib.prefill(module, params, encoded, prompts, cache_length)
+
+
+class _Programs(NamedTuple):
+  generate: Callable[..., jax.Array]
+  encode: Callable[..., Any]
+  encode_and_prefill: Callable[..., Any]
+
+
+@functools.cache
+def _programs() -> _Programs:
+  """Jitted for JAX's default device."""
+  options = dict(platforms.of().compiler_options)
+  jit = functools.partial(jax.jit, compiler_options=options or None)
+  return _Programs(
+    jit(_generate, static_argnums=(0, 1)),
+    jit(prefill_lib.encode, static_argnums=0),
+    jit(_encode_and_prefill, static_argnums=(0, 4)),
+  )
 
 
 def _options(
@@ -143,6 +166,7 @@ def _options(
   options = {
     'max_new_tokens': new_tokens,
     'min_new_tokens': new_tokens if job.lengths == 'exact' else 0,
+    'num_compactions': platforms.of().num_compactions,
     **variant.options,
   }
   return tuple(options.items())

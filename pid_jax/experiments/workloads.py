@@ -58,6 +58,7 @@ STREAM = Variant(
 # Names of baselines, as in `baselines`.
 TRANSFORMERS_PIE = 'transformers_pie'
 TRANSFORMERS_TILED = 'transformers_tiled'
+TRANSFORMERS_COMPILED = 'transformers_compiled_tiled'
 CTRANSLATE2_FLOAT32 = 'ctranslate2_float32_pie'
 CTRANSLATE2_INT8 = 'ctranslate2_int8_pie'
 

@@ -14,9 +14,8 @@ Letters: B inputs of a batch, S input tokens, U prompts of an input, P prompt
 tokens, K targets of a prompt, T tokens of a target.
 """
 
-import collections
+from collections.abc import Hashable
 from collections.abc import Iterable
-from collections.abc import Iterator
 from collections.abc import Sequence
 import dataclasses
 from typing import Any, Protocol
@@ -44,8 +43,6 @@ _MAX_COST_RATIO = 1.25
 # A shape of more tokens than this, which few jobs ever need, serves no batch
 # that costs less by this factor, whatever number of shapes is known.
 _MANY_TOKENS, _MAX_WASTE = 1 << 16, 4
-# Compiling a program takes about as long as running this many batches.
-_BATCHES_PER_PROGRAM = 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,6 +132,8 @@ class Shapes:
       One that none of them holds still adds a shape, on each axis as large as
       the largest. Shapes of more than 2^16 tokens serve large batches only.
     batch_multiple: divides every B: the number of a mesh's data shards.
+    input_lengths: to which inputs were padded when they were encoded.
+    lost_seconds: what earlier jobs lost for want of a `planning.Option`.
   """
 
   def __init__(
@@ -159,53 +158,8 @@ class Shapes:
     self.batch_multiple = checks.integer(
       'batch_multiple', batch_multiple, 1, checks.MOST_INPUTS
     )
-
-  @classmethod
-  def planned(
-    cls,
-    requests: Sequence[TokenRequest],
-    batch_size: int,
-    *,
-    max_shapes: int = 3,
-    batch_multiple: int = 1,
-  ) -> 'Shapes':
-    """Chooses shapes for requests that are all known, such as an evaluation's.
-
-    The first shape holds every batch. Another is added where it saves as much
-    as compiling a program costs.
-
-    Args:
-      requests: of one kind: all with prompt tokens and targets, or none.
-      batch_size: the largest B.
-      max_shapes: at most this many.
-      batch_multiple: see the attribute.
-
-    Returns:
-      Shapes to which `make_batches` of these requests adds none.
-    """
-    shapes = cls(max_shapes, batch_multiple=batch_multiple)
-    counts = collections.Counter(
-      shapes.buckets(needed_shape([requests[i] for i in ids]), batch_size)
-      for ids in _groups(requests, batch_size)
-    )
-    if not counts:
-      return shapes
-
-    def total(known: Iterable[Shape]) -> int:
-      return sum(
-        count * min(_cost(shape) for shape in known if holds(shape, needed))
-        for needed, count in counts.items()
-      )
-
-    largest = tuple(max(sizes) for sizes in zip(*counts, strict=True))
-    known = [largest]
-    while len(known) < max_shapes:
-      best = min(counts, key=lambda shape: total([*known, shape]))
-      saved = total(known) - total([*known, best])
-      if saved < _BATCHES_PER_PROGRAM * _cost(largest):
-        break
-      known.append(best)
-    return cls(len(known), known, batch_multiple)
+    self.input_lengths: set[int] = set()
+    self.lost_seconds: dict[Hashable, float] = {}
 
   def buckets(self, needed: Shape, batch_size: int) -> Shape:
     """Rounds a shape up to buckets, and B to `batch_multiple`.
@@ -263,12 +217,10 @@ class Shapes:
       One of `known`.
     """
     rounded = self.buckets(needed, batch_size)
-    # Without prompt tokens, or without targets, it is another kind of program.
     same_kind = [
       shape
       for shape in self.within(batch_size, input_length, prompt_length)
-      if all((x == 0) == (y == 0) for x, y in zip(shape, rounded, strict=True))
-      and shape[0] % self.batch_multiple == 0
+      if is_same_kind(shape, rounded) and shape[0] % self.batch_multiple == 0
     ]
     large = [
       shape
@@ -316,6 +268,11 @@ def _cost(shape: Shape) -> int:
 def _is_wasteful(shape: Shape, rounded: Shape) -> bool:
   cost = _cost(shape)
   return cost > max(_MANY_TOKENS, _MAX_WASTE * _cost(rounded))
+
+
+def is_same_kind(shape: Shape, other: Shape) -> bool:
+  """Whether two shapes have the same axes: prompt tokens or none, targets."""
+  return all((x == 0) == (y == 0) for x, y in zip(shape, other, strict=True))
 
 
 def holds(shape: Shape, needed: Shape) -> bool:
@@ -382,46 +339,22 @@ def _concatenate(parts: Sequence[Tokens]) -> list[int]:
   return [token for part in parts for token in part]
 
 
-def make_batches(
-  requests: Sequence[TokenRequest],
-  batch_size: int,
-  shapes: Shapes,
-  roots: Sequence[Sequence[int]] | None = None,
-  budget: Budget | None = None,
-) -> Iterator[Batch]:
-  """Groups requests of similar length, and pads each group.
+def make_groups(
+  requests: Sequence[TokenRequest], batch_size: int
+) -> list[list[int]]:
+  """Groups requests of similar length.
 
   Args:
     requests: in any order.
-    batch_size: the largest B; fewer requests make a batch of a smaller bucket.
-    shapes: to pad to; new ones are added.
-    roots: for each request those of its rows, see `Batch`, or None.
-    budget: of memory, or None: any.
+    batch_size: the most requests of a group.
 
-  Yields:
-    Batches that hold every request once; not in order.
+  Returns:
+    The indices of each group's requests; the same for the same requests,
+    whatever the shapes that they are padded to.
 
   Raises:
-    UserError: batch_size is out of range; or a batch does not fit into memory,
-      before the first one is made.
+    UserError: batch_size is out of range.
   """
-  groups = list(_groups(requests, batch_size))
-  sizes = [needed_shape([requests[i] for i in ids]) for ids in groups]
-  if budget is not None:
-    for needed in sizes:
-      budget.check(needed)
-  for ids, needed in zip(groups, sizes, strict=True):
-    group = [requests[i] for i in ids]
-    shape = shapes.fit(needed, batch_size, budget=budget)
-    absent = len(requests) + np.arange(shape[0] - len(ids))
-    group_roots = () if roots is None else [roots[i] for i in ids]
-    yield pad(group, [*ids, *absent], shape, group_roots)
-
-
-def _groups(
-  requests: Sequence[TokenRequest], batch_size: int
-) -> Iterator[list[int]]:
-  """Yields the indices of each batch's requests."""
   checks.integer('batch_size', batch_size, 1, checks.MOST_INPUTS)
   # Neighbours in length, then in number of prompts, waste the least padding.
   order = sorted(
@@ -432,8 +365,10 @@ def _groups(
       len(requests[i].inputs),
     ),
   )
-  for start in range(0, len(order), batch_size):
-    yield order[start : start + batch_size]
+  return [
+    order[start : start + batch_size]
+    for start in range(0, len(order), batch_size)
+  ]
 
 
 def needed_shape(group: Sequence[TokenRequest]) -> Shape:
@@ -488,23 +423,3 @@ def pad(
 
 def _longest(rows: Iterable[Tokens]) -> int:
   return max((len(tokens) for tokens in rows), default=0)
-
-
-def unbatch(results: Iterable[tuple[Batch, Any]]) -> list[tuple[Any, ...]]:
-  """Returns the results of each request, in the order of the requests.
-
-  Args:
-    results: pairs of a batch and a tuple of its results, numpy arrays
-      [B, U, ...].
-
-  Returns:
-    For each request a tuple of arrays [U, ...], of the prompts that it has.
-  """
-  by_request = {}
-  for batch, arrays in results:
-    num_prompts = batch.row_mask.sum(axis=1)
-    for b in np.flatnonzero(num_prompts):
-      by_request[int(batch.request_ids[b])] = tuple(
-        x[b, : num_prompts[b]] for x in arrays
-      )
-  return [by_request[i] for i in sorted(by_request)]

@@ -6,10 +6,10 @@ An `Engine` holds a network, its parameters and the mesh that they are on. It
 knows nothing of texts: `PromptInDecoder` and the evaluations give it ids
 (`batching.TokenRequest`) and get ids (`Output`).
 
-It decodes in two ways. `generate` and `score` take all requests of a job, batch
-them by length, and start a batch before the results of the one before are read,
-so that the device works while the host does. `slots.Slots` takes requests as
-they come, and starts new ones while others are decoded.
+It decodes in two ways. `generate` and `score` take all requests of a job, which
+`jobs` runs in batches of like length: one program encodes a batch, another
+decodes it, and `planning` chooses which are compiled. `slots.Slots` takes
+requests as they come, and starts new ones while others are decoded.
 
 On a mesh whose 'data' and 'fsdp' axes split the batch, each device gets its
 rows. In a run of several processes, all call the engine with the same requests,
@@ -20,13 +20,10 @@ Letters as in `batching`; T generated tokens.
 
 from collections.abc import Callable
 from collections.abc import Hashable
-from collections.abc import Iterable
-from collections.abc import Iterator
 from collections.abc import Sequence
-import contextlib
 import copy
 import functools
-import itertools
+import logging
 from typing import Any
 import weakref
 
@@ -35,16 +32,21 @@ import jax
 import numpy as np
 
 from pid_jax import decoding
-from pid_jax import distributed
+from pid_jax import network
 from pid_jax import partitioning
-from pid_jax import progress as progress_lib
 from pid_jax.decoding import constraints
+from pid_jax.decoding import prefill
 from pid_jax.decoding import slots as slots_lib
 from pid_jax.decoding.loop import Output
 from pid_jax.inference import batching
+from pid_jax.inference import jobs
 from pid_jax.inference import memory
 from pid_jax.inference import options as options_lib
 from pid_jax.inference import partial_results as partial_results_lib
+from pid_jax.inference import planning
+from pid_jax.inference import programs as programs_lib
+
+logger = logging.getLogger('pid_jax.inference')
 
 
 def trimmed(output: Output, max_new_tokens: int) -> Output:
@@ -57,87 +59,122 @@ def scores(output: Output, normalize: bool) -> np.ndarray:
   return output.normalized_log_probs if normalize else output.log_probs
 
 
-class _Programs:
-  """The jitted programs of a network on a mesh.
+def _functions(
+  module: nn.Module, partitioner: partitioning.Partitioner | None
+) -> dict[str, jax.stages.Wrapped]:
+  """Jits what programs are made of: functions of the parameters and more.
 
-  Each wraps a new function object, so that what was compiled is freed with this
-  object.
+  They are new function objects, so that what JAX keeps of them is freed with
+  the engines.
   """
-
-  def __init__(
-    self, module: nn.Module, out_sharding: jax.sharding.Sharding | None
-  ):
-    out = {} if out_sharding is None else {'out_shardings': out_sharding}
-    self.generate = jax.jit(
+  replicated = cross = {}
+  if partitioner is not None:
+    replicated = {'out_shardings': partitioner.replicated}
+    cross = {
+      'out_shardings': jax.eval_shape(
+        lambda: module.init_cache(1, 1)
+      ).map_with_axes(lambda _, names: partitioner.sharding(*names))
+    }
+  settings = {'static_argnames': 'settings'}
+  return {
+    'encode': jax.jit(
+      functools.partial(_encode, module), static_argnames='length', **cross
+    ),
+    'generate': jax.jit(
       functools.partial(_generate, module),
       static_argnames=(
-        'max_new_tokens', 'sampler', 'prompt_lookup', 'beam_size'
+        'max_new_tokens', 'sampler', 'prompt_lookup', 'beam_size',
+        'num_compactions',
       ),
-      **out,
-    )  # fmt: skip
-    self.score = jax.jit(functools.partial(_score, module), **out)
-    # Slots are updated in place.
-    self.init_slots = jax.jit(
-      functools.partial(slots_lib.init),
-      static_argnums=0,
+      **replicated,
+    ),
+    'score': jax.jit(functools.partial(_score, module), **replicated),
+    'init_slots': jax.jit(
+      lambda params, settings, **sizes: slots_lib.init(
+        settings, params, **sizes
+      ),
       static_argnames=(
-        'num_slots', 'num_rows', 'input_length', 'prompt_length'
+        'settings', 'num_slots', 'num_rows', 'input_length', 'prompt_length',
       ),
-    )  # fmt: skip
-    self.insert = jax.jit(
-      functools.partial(slots_lib.insert), static_argnums=0, donate_argnums=2
-    )
-    self.generate_step = jax.jit(
-      functools.partial(slots_lib.generate_step),
-      static_argnums=0,
-      donate_argnums=2,
-    )
+    ),
+    # Slots are updated in place.
+    'insert': jax.jit(
+      lambda params, state, *arrays, settings, **limits: slots_lib.insert(
+        settings, params, state, *arrays, **limits
+      ),
+      donate_argnums=1,
+      **settings,
+    ),
+    'generate_step': jax.jit(
+      lambda params, state, settings, **limits: slots_lib.generate_step(
+        settings, params, state, **limits
+      ),
+      donate_argnums=1,
+      **settings,
+    ),
+  }  # fmt: skip
 
 
 # Engines of equal networks on equal meshes share what was compiled.
-_programs: weakref.WeakValueDictionary[Hashable, _Programs] = (
+_programs: weakref.WeakValueDictionary[Hashable, programs_lib.Programs] = (
   weakref.WeakValueDictionary()
 )
+
+
+def _encode(
+  module: nn.Module,
+  params: Any,
+  encoder_input_tokens: jax.Array,
+  *,
+  length: int,
+) -> network.KVCache:
+  """Encodes inputs, and pads their keys and values to a length."""
+  cross = prefill.encode(module, params, encoder_input_tokens)
+  return cross.pad(right=length - cross.length)
 
 
 def _generate(
   module: nn.Module,
   params: Any,
+  cross: network.KVCache,
   batch: dict[str, jax.Array],
   tries: constraints.Tries | None,
+  limits: dict[str, jax.Array],
   *,
-  key_data: jax.Array,
-  min_new_tokens: jax.Array,
-  token_limit: jax.Array,
-  length_penalty: jax.Array,
   max_new_tokens: int,
   sampler: decoding.Sampler,
   prompt_lookup: decoding.PromptLookup | None,
   beam_size: int | None,
+  num_compactions: int,
 ) -> Output:
   """Generates for a batch: [B, U, T], [B, U], [B, U]."""
   arguments = module, params, batch['encoder_input_tokens']
   arguments += (batch['prompt_tokens'],)
-  limits = dict(
+  common = dict(
+    cross=cross,
     max_new_tokens=max_new_tokens,
-    min_new_tokens=min_new_tokens,
-    token_limit=token_limit,
+    min_new_tokens=limits['min_new_tokens'],
+    token_limit=limits['token_limit'],
     row_mask=batch['row_mask'],
     tries=tries,
     roots=None if tries is None else batch['roots'],
   )
   if beam_size is not None:
     generated = decoding.beam_search(
-      *arguments, beam_size=beam_size, length_penalty=length_penalty, **limits
+      *arguments,
+      beam_size=beam_size,
+      length_penalty=limits['length_penalty'],
+      **common,
     ).best()
   else:
     generated = decoding.generate(
       *arguments,
       sampler=sampler,
       prompt_lookup=prompt_lookup,
-      rng=jax.random.wrap_key_data(key_data),
+      rng=jax.random.wrap_key_data(limits['key_data']),
       sequence_ids=batch['request_ids'],
-      **limits,
+      num_compactions=num_compactions,
+      **common,
     )
   return Output(
     generated.tokens, generated.log_probs, generated.normalized_log_probs
@@ -145,7 +182,10 @@ def _generate(
 
 
 def _score(
-  module: nn.Module, params: Any, batch: dict[str, jax.Array]
+  module: nn.Module,
+  params: Any,
+  cross: network.KVCache,
+  batch: dict[str, jax.Array],
 ) -> tuple[jax.Array]:
   """Scores the targets of a batch: float32 [B, U, K]."""
   scored = decoding.score_choices(
@@ -154,6 +194,7 @@ def _score(
     batch['encoder_input_tokens'],
     batch['prompt_tokens'],
     batch['target_tokens'],
+    cross=cross,
     row_mask=batch['row_mask'],
   )
   return (scored.log_probs,)
@@ -163,7 +204,7 @@ def _compiling(kind: str, key: Sequence[Hashable]) -> str:
   """Says what is compiled, and whether that is kept."""
   shape = next((x for x in key if isinstance(x, tuple)), ())
   sizes = ''
-  if shape:
+  if len(shape) == 6:
     inputs, length, prompts, prompt, targets, target = shape
     sizes = f' for {inputs} x {length} tokens of inputs'
     sizes += f', each with {prompts} x {prompt} of prompts'
@@ -186,9 +227,9 @@ class Engine:
     module: the network, one that `decoding` can run.
     params: its parameters, on the devices.
     partitioner: of the mesh that they are on, or None: one device.
-    shapes: of batches, each of which is compiled once; up to eight, as they are
-      needed. May be replaced.
-    programs: what is compiled; for `slots`.
+    shapes: of batches that programs were compiled for, up to eight, as they
+      pay. May be replaced.
+    programs: what is compiled, shared by engines of equal networks.
   """
 
   def __init__(
@@ -209,42 +250,54 @@ class Engine:
     self.shapes = batching.Shapes(
       batch_multiple=partitioner.num_data_shards if partitioner else 1
     )
-    self._compiled: set[Hashable] = set()
+    self._used: set[Hashable] = set()
     key: Hashable = module
     if partitioner is not None:
       key = module, partitioner.mesh, tuple(partitioner.logical_axis_rules)
     programs = _programs.get(key)
     if programs is None:
-      programs = _Programs(module, partitioner and partitioner.replicated)
+      programs = programs_lib.Programs(
+        _functions(module, partitioner), partitioner
+      )
       _programs[key] = programs
     self.programs = programs
 
   @property
   def num_programs(self) -> int:
-    """Number of programs used so far, one for each shape."""
-    return len(self._compiled)
+    """Number of programs used so far."""
+    return len(self._used)
 
-  @contextlib.contextmanager
-  def running(self, kind: str, *key: Hashable) -> Iterator[None]:
-    """Context of running a program: on the mesh, counted if it is new.
-
-    A new one is compiled, which is said if it takes long.
+  def program(
+    self, kind: str, key: Hashable, *args: Any, **kwargs: Any
+  ) -> programs_lib.Program:
+    """Returns a program of the parameters, and starts compiling a new one.
 
     Args:
       kind: of program, such as 'generate'.
-      key: of its shapes and options.
+      key: of its shapes and options, a tuple.
+      *args: see `programs.Programs.start`; behind the parameters.
+      **kwargs: see there.
 
     Raises:
       UserError: there is not enough memory.
     """
-    program = kind, *key
-    is_known = program in self._compiled
-    said = contextlib.nullcontext()
-    if not is_known:
-      said = progress_lib.announced(_compiling(kind, key))
-    with self.scope(), said, memory.explained():
-      yield
-    self._compiled.add(program)
+    self._used.add((kind, key))
+    return self.programs.start(
+      kind,
+      (key, self._signature),
+      self.params,
+      *args,
+      announcement=_compiling(kind, key),
+      **kwargs,
+    )
+
+  def has_program(self, kind: str, key: Hashable) -> bool:
+    """Whether a program was started."""
+    return self.programs.find(kind, (key, self._signature)) is not None
+
+  @functools.cached_property
+  def _signature(self) -> Hashable:
+    return programs_lib.signature(self.params)
 
   def budget(
     self, options: options_lib.DecodingOptions | None = None
@@ -271,13 +324,8 @@ class Engine:
     """Returns this engine with other parameters; the rest is shared."""
     other = copy.copy(self)
     other.params = params
+    other.__dict__.pop('_signature', None)
     return other
-
-  def scope(self) -> contextlib.AbstractContextManager[None]:
-    """Context of compiling and running: logical axes resolve to the mesh."""
-    if self.partitioner is None:
-      return contextlib.nullcontext()
-    return self.partitioner.scope()
 
   def generate(
     self,
@@ -312,12 +360,9 @@ class Engine:
         there is not enough memory.
     """
     tries, roots = _tries(requests)
-    start = functools.partial(
-      self.start, options=options, tries=self._replicate(tries)
-    )
     results = self._run(
-      start, requests, self.budget(options), batch_size, shapes, progress,
-      before_batch, partial_results, roots,
+      _Generation(self, options, self._replicate(tries)), requests, batch_size,
+      shapes, progress, before_batch, partial_results, roots,
     )  # fmt: skip
     return [trimmed(Output(*x), options.max_new_tokens) for x in results]
 
@@ -343,56 +388,15 @@ class Engine:
       For each request float32 [U, K], natural logarithms of the probabilities
       of its targets; 0 where a prompt has fewer.
     """
-
-    def start(batch: batching.Batch) -> tuple[jax.Array, ...]:
-      with self.running('score', batch.shape):
-        return self.programs.score(self.params, self._put(batch))
-
     results = self._run(
-      start, requests, self.budget(), batch_size, shapes, progress, before_batch
+      _Scoring(self), requests, batch_size, shapes, progress, before_batch
     )
     return [scores for (scores,) in results]
 
-  def start(
-    self,
-    batch: batching.Batch,
-    options: options_lib.DecodingOptions,
-    tries: constraints.Tries | None = None,
-  ) -> Output:
-    """Starts a batch, without waiting for its results.
-
-    Args:
-      batch: of any requests.
-      options: of decoding, with max_new_tokens.
-      tries: the table of the batch's roots, or None: all rows are free.
-
-    Returns:
-      Output of arrays on the devices: [B, U, T], [B, U] and [B, U], with T the
-      bucket of max_new_tokens: tokens beyond those are 0.
-    """
-    static = {
-      name: getattr(options, name)
-      for name in ('sampler', 'prompt_lookup', 'beam_size')
-    }
-    static['max_new_tokens'] = batching.output_length(options.max_new_tokens)
-    table = None if tries is None else tries.tokens.size
-    with self.running('generate', batch.shape, table, *static.values()):
-      return self.programs.generate(
-        self.params,
-        self._put(batch),
-        tries,
-        key_data=_key_data(options.seed),
-        min_new_tokens=np.int32(options.min_new_tokens),
-        token_limit=np.int32(options.max_new_tokens),
-        length_penalty=np.float32(options.length_penalty),
-        **static,
-      )
-
   def _run(
     self,
-    start: Callable[[batching.Batch], tuple[jax.Array, ...]],
+    kind: '_Kind',
     requests: Sequence[batching.TokenRequest],
-    budget: memory.Budget,
     batch_size: int,
     shapes: batching.Shapes | None,
     progress: Callable[[int], None] | None,
@@ -400,26 +404,75 @@ class Engine:
     partial_results: partial_results_lib.PartialResults | None = None,
     roots: Sequence[Sequence[int]] | None = None,
   ) -> list[tuple[np.ndarray, ...]]:
-    """Batches the requests and runs them; see `generate`."""
+    """Runs a job; see `generate`."""
     if self.partitioner is not None:
       self.partitioner.check_batch_size(batch_size)
-    batches = batching.make_batches(
-      requests, batch_size, shapes or self.shapes, roots, budget
+    shapes = shapes or self.shapes
+    job = jobs.Job(requests, batching.make_groups(requests, batch_size), roots)
+    budget = self.budget(kind.options)
+    for group in range(len(job.groups)):
+      budget.check(job.needed(group))
+    planner = planning.Planner(
+      shapes, kind.costs, kind.is_started, budget, kind.max_compactions
     )
+    platform = self.programs.platform
 
-    def start_next(batch: batching.Batch) -> tuple[jax.Array, ...]:
+    def start(piece: jobs.Piece) -> tuple[jax.Array, ...]:
       if before_batch is not None:
         before_batch()
-      return start(batch)
+      return kind.start(piece)
 
-    return run_ahead(start_next, batches, progress, partial_results)
+    results = jobs.run(
+      job,
+      start,
+      lambda groups: jobs.schedule(
+        job,
+        groups,
+        batch_size,
+        shapes.buckets,
+        planner,
+        kind.programs,
+        in_order=self.is_shared,
+        ahead=platform.compiles_ahead,
+      ),
+      finish=kind.finish,
+      progress=progress,
+      partial_results=partial_results,
+    )
+    logger.info('%s', self.programs.summary())
+    return results
 
-  def _put(self, batch: batching.Batch) -> dict[str, Any]:
-    """Moves a batch to the devices: its rows to those that compute them."""
-    arrays = dict(vars(batch))
+  @property
+  def is_shared(self) -> bool:
+    """Whether processes share the mesh: they must run the same programs."""
+    return self.partitioner is not None and not (
+      self.partitioner.replicated.is_fully_addressable
+    )
+
+  def cross_spec(self, num_inputs: int, length: int) -> network.KVCache:
+    """Returns the form of encoded inputs, as ShapeDtypeStructs."""
+    cache = jax.eval_shape(lambda: self.module.init_cache(num_inputs, length))
+    return cache.map_with_axes(
+      lambda x, names: jax.ShapeDtypeStruct(
+        x.shape,
+        x.dtype,
+        sharding=self.partitioner and self.partitioner.sharding(*names),
+      )
+    )
+
+  def spec(self, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Returns the form of a batch's arrays, as ShapeDtypeStructs."""
+    sharding = self.partitioner and self.partitioner.batch_sharding
+    return {
+      name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
+      for name, x in arrays.items()
+    }
+
+  def put(self, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Moves a batch's arrays to the devices: rows to those that use them."""
     if self.partitioner is None:
       return arrays
-    size = len(batch.request_ids)
+    size = len(next(iter(arrays.values())))
     rows = self.partitioner.local_rows(size)
     return self.partitioner.put_batch(
       {name: x[rows] for name, x in arrays.items()}, size
@@ -437,6 +490,176 @@ class Engine:
       ),
       tries,
     )
+
+
+class _Kind:
+  """How batches of a job are computed: by which programs, and their costs.
+
+  Attributes:
+    options: of decoding; None: targets are scored.
+    max_compactions: of the programs that decode.
+    costs: of its programs and batches.
+  """
+
+  def __init__(
+    self,
+    engine: Engine,
+    name: str,
+    key: tuple[Hashable, ...],
+    options: options_lib.DecodingOptions | None,
+    max_compactions: int,
+  ):
+    """Compiles nothing yet.
+
+    Args:
+      engine: of the job.
+      name: of the function that decodes.
+      key: what its programs depend on, beside their shapes.
+      options: see above.
+      max_compactions: see above.
+    """
+    self.options, self.max_compactions = options, max_compactions
+    self._engine, self._name, self._key = engine, name, key
+    measured = engine.programs.measured
+    self.costs = planning.Costs(
+      engine.module.config,
+      engine.programs.platform,
+      engine.partitioner.mesh.size if engine.partitioner else 1,
+      options.max_new_tokens if options else 0,
+      options and options.beam_size or 1,
+      planning.Measurements() if engine.is_shared else measured,
+    )
+    self._new: list[tuple[planning.ProgramName, programs_lib.Program]] = []
+
+  def _program_key(
+    self, name: planning.ProgramName
+  ) -> tuple[str, tuple[Hashable, ...]]:
+    kind, *sizes = name
+    if kind == 'encode':
+      return kind, tuple(sizes)
+    return self._name, (*sizes, *self._key)
+
+  def is_started(self, name: planning.ProgramName) -> bool:
+    """Whether a program is compiled, or is being compiled."""
+    return self._engine.has_program(*self._program_key(name))
+
+  def programs(
+    self, option: planning.Option
+  ) -> tuple[programs_lib.Program, programs_lib.Program]:
+    """Starts the programs of an option: that which encodes, and the other."""
+    return tuple(self._start(name, option) for name in option.programs)
+
+  def _start(
+    self, name: planning.ProgramName, option: planning.Option
+  ) -> programs_lib.Program:
+    engine, (kind, key) = self._engine, self._program_key(name)
+    is_new = not engine.has_program(kind, key)
+    size, length = option.shape[:2]
+    arrays = vars(batching.pad([], range(size), option.shape))
+    if kind == 'encode':
+      tokens = arrays['encoder_input_tokens'][:, : option.input_length]
+      args = engine.spec({'tokens': tokens}).values()
+      program = engine.program(kind, key, *args, length=length)
+    else:
+      args = engine.cross_spec(size, length), engine.spec(arrays)
+      args, static = self._arguments(args, option)
+      program = engine.program(kind, key, *args, **static)
+    if is_new:
+      self._new.append((name, program))
+    return program
+
+  def _arguments(
+    self, args: tuple[Any, ...], option: planning.Option
+  ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Returns what follows the parameters, and what is static."""
+    del option
+    return args, {}
+
+  def start(self, piece: jobs.Piece) -> tuple[jax.Array, ...]:
+    """Starts a batch, without waiting for its results."""
+    engine, option = self._engine, piece.option
+    encode, decode = self.programs(option)
+    arrays = vars(piece.batch)
+    tokens = arrays['encoder_input_tokens'][:, : option.input_length]
+    cross = encode(engine.params, *engine.put({'tokens': tokens}).values())
+    args, _ = self._arguments((cross, engine.put(arrays)), option)
+    return decode(engine.params, *args)
+
+  def finish(
+    self, piece: jobs.Piece, results: jobs.Arrays, seconds: float
+  ) -> None:
+    """Learns from a batch, and from programs that are compiled now."""
+    programs = self._engine.programs
+    programs.running_seconds += seconds
+    if self._engine.is_shared:
+      return
+    measured, is_compiling = programs.measured, False
+    for name, program in self._new:
+      if not program.is_ready:
+        is_compiling = True
+      elif not program.was_kept:
+        measured.add(
+          'compile',
+          program.tracing_seconds + program.compiling_seconds,
+          self.costs.compile_seconds(name, corrected=False),
+        )
+    self._new = [x for x in self._new if not x[1].is_ready]
+    # The first run of a program takes longer, and so do all beside a compiler.
+    if piece.option in measured.known and not is_compiling:
+      estimated = self.costs.run_seconds(piece.option, corrected=False)
+      measured.add('run', seconds, estimated)
+    measured.known.add(piece.option)
+    if self.options is not None:
+      measured.add_lengths(
+        np.count_nonzero(results[0], axis=2), self.options.max_new_tokens
+      )
+
+
+class _Generation(_Kind):
+  """Batches that are generated."""
+
+  def __init__(
+    self,
+    engine: Engine,
+    options: options_lib.DecodingOptions,
+    tries: constraints.Tries | None,
+  ):
+    """Takes the options, and the table of the roots of all batches or None."""
+    self._static = {
+      name: getattr(options, name)
+      for name in ('sampler', 'prompt_lookup', 'beam_size')
+    }
+    length = batching.output_length(options.max_new_tokens)
+    self._static['max_new_tokens'] = length
+    self._tries = tries
+    self._limits = {
+      'key_data': _key_data(options.seed),
+      'min_new_tokens': np.int32(options.min_new_tokens),
+      'token_limit': np.int32(options.max_new_tokens),
+      'length_penalty': np.float32(options.length_penalty),
+    }
+    table = None if tries is None else tries.tokens.size
+    is_search = options.beam_size is not None
+    super().__init__(
+      engine,
+      'generate',
+      (table, *self._static.values()),
+      options,
+      0 if is_search else engine.programs.platform.num_compactions,
+    )
+
+  def _arguments(self, args, option):
+    return (*args, self._tries, self._limits), {
+      **self._static,
+      'num_compactions': option.num_compactions,
+    }
+
+
+class _Scoring(_Kind):
+  """Batches whose targets are scored."""
+
+  def __init__(self, engine: Engine):
+    super().__init__(engine, 'score', (), None, 0)
 
 
 @functools.lru_cache
@@ -471,55 +694,3 @@ def _tries(
   if not root_of_set:
     return None, None
   return constraints.build(list(root_of_set)), roots
-
-
-def run_ahead(
-  start: Callable[[batching.Batch], tuple[jax.Array, ...]],
-  batches: Iterable[batching.Batch],
-  progress: Callable[[int], None] | None = None,
-  partial_results: partial_results_lib.PartialResults | None = None,
-) -> list[tuple[np.ndarray, ...]]:
-  """Starts each batch before the results of the one before are read.
-
-  So the device works while the host reads, and makes the next batch.
-
-  Args:
-    start: starts the work on a batch; returns arrays [B, U, ...].
-    batches: of `batching.make_batches`; the same ones in all processes.
-    progress: called with the number of prompts done so far, or None.
-    partial_results: see `Engine.generate`.
-
-  Returns:
-    For each request, in order, its part of the results, [U, ...].
-  """
-  if partial_results is None:
-    return batching.unbatch(_results(start, batches, progress))
-  batches = list(batches)
-  left = [k for k in range(len(batches)) if k not in partial_results.known]
-  mine = left[distributed.process_index() :: distributed.process_count()]
-  results = _results(start, [batches[k] for k in mine], progress)
-  try:
-    for k, (_, arrays) in zip(mine, results, strict=True):
-      partial_results.add(k, arrays)
-  finally:  # Also of a job that is interrupted.
-    partial_results.write()
-  known = partial_results.gather(len(batches))
-  return batching.unbatch((b, known[k]) for k, b in enumerate(batches))
-
-
-def _results(
-  start: Callable[[batching.Batch], tuple[jax.Array, ...]],
-  batches: Iterable[batching.Batch],
-  progress: Callable[[int], None] | None,
-) -> Iterator[tuple[batching.Batch, tuple[np.ndarray, ...]]]:
-  """Yields the batches with their results."""
-  ahead, num_done = None, 0
-  for batch in itertools.chain(batches, [None]):
-    before, ahead = ahead, None if batch is None else (batch, start(batch))
-    if before is not None:
-      with memory.explained():
-        arrays = jax.device_get(before[1])
-      yield before[0], arrays
-      num_done += int(before[0].row_mask.sum())
-      if progress is not None:
-        progress(num_done)

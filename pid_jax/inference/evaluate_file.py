@@ -83,7 +83,13 @@ def evaluate_file(
     parts = [name, str(model.step)]
     given = map(load_options.get, ('layout', 'long_inputs'))
     parts += [checks.string('an option', x) for x in given if x is not None]
-    output_dir = results.output_folder(model_dir, parts, param_dtype, options)
+    output_dir = results.output_folder(
+      model_dir,
+      parts,
+      param_dtype,
+      options,
+      load_options.get('matmul_precision'),
+    )
   output_dir = results.check_folder(output_dir)
   if not distributed.process_index():
     logger.info(

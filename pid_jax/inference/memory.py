@@ -2,10 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whether a batch fits into memory, by arithmetic, before it is compiled.
 
-Attention needs memory by the product of two lengths: a prompt of 250,000 tokens
-asks for hundreds of gigabytes, and on a CPU the system would end the process.
-The estimate counts the caches and the largest array besides, twice: XLA's
-programs for a CPU took 1.3 to 2.3 times these.
+The encoder and attention to it need memory by the length of an input, but a
+prompt attends to itself by the square of its length: one of 250,000 tokens asks
+for hundreds of gigabytes, and on a CPU the system would end the process. The
+estimate counts the caches and the arrays of the largest operation besides,
+twice: XLA's programs for a CPU took 1.1 to 2.6 times these.
 
 Letters as in `batching`; T tokens of an output, W beams, C positions of the
 self-attention cache.
@@ -24,6 +25,7 @@ import numpy as np
 from pid_jax import errors
 from pid_jax.config import T5Config
 from pid_jax.inference import batching
+from pid_jax.network import blockwise_attention
 
 # Limits of a container (cgroups 2 and 1).
 _CONTAINER_LIMITS = (
@@ -135,29 +137,33 @@ class Budget:
     """About what a program of a batch needs."""
     config = self._config
     inputs, length, prompts, prompt, targets, target = shape
-    heads, vocab = config.num_heads, config.vocab_size
     rows = inputs * prompts
-    encoder = (
-      inputs * length * max(heads * length, config.mlp_dim, config.emb_dim)
-    )
+    # Both halves of a gated block, their product, and what it is made into.
+    mlp = 4 * inputs * length * max(config.mlp_dim, config.emb_dim)
+    encoder = max(mlp, self._attention(inputs, length, length))
     read = 1 + prompt  # With the start token.
-    prefill = rows * read * heads * max(length, read)
     if self._num_new_tokens:
       copies = rows * self._num_beams
-      logits = copies * (1 + self._num_draft_tokens) * vocab
+      chunk = 1 + self._num_draft_tokens
       c = self._cache_length(prompt)
-      chunk = copies * (1 + self._num_draft_tokens) * heads * max(length, c)
     else:
-      copies = rows * targets
-      logits = copies * target * vocab
-      c = read + target
-      chunk = copies * target * heads * max(length, c)
+      copies, chunk, c = rows * targets, target, read + target
+    logits = copies * chunk * config.vocab_size
     caches = self._cache_bytes(inputs, length, copies, c)
-    arrays = max(
-      _FLOAT32 * encoder,
-      caches + _FLOAT32 * max(prefill, logits, chunk),
+    decoder = max(
+      logits,
+      self._attention(inputs, prompts * read, length),
+      self._attention(inputs, copies // inputs * chunk, length),
+      rows * config.num_heads * read * read,
+      copies * config.num_heads * chunk * c,
     )
-    return 2 * arrays
+    return 2 * max(_FLOAT32 * encoder, caches + _FLOAT32 * decoder)
+
+  def _attention(self, inputs: int, num_queries: int, num_keys: int) -> int:
+    """Returns how many logits and biases exist at a time."""
+    if blockwise_attention.pays(num_queries, num_keys):
+      num_queries = num_keys = blockwise_attention.BLOCK
+    return 2 * inputs * self._config.num_heads * num_queries * num_keys
 
 
 @contextlib.contextmanager

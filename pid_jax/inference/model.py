@@ -34,12 +34,13 @@ import numpy as np
 
 from pid_jax import checkpoints
 from pid_jax import checks
+from pid_jax import config as config_lib
 from pid_jax import decoding
 from pid_jax import errors
 from pid_jax import network
 from pid_jax import partitioning
+from pid_jax import platforms
 from pid_jax.checkpoints import native
-from pid_jax.config import DTYPES
 from pid_jax.config import T5Config
 from pid_jax.inference import arguments
 from pid_jax.inference import batching
@@ -49,6 +50,7 @@ from pid_jax.inference import partial_results as partial_results_lib
 from pid_jax.inference import slots as slots_lib
 from pid_jax.inference import stream as stream_lib
 from pid_jax.inference import text as text_lib
+from pid_jax.network import quantization
 from pid_jax.subtasks import examples
 from pid_jax.vocabulary import AnyVocabulary
 from pid_jax.vocabulary import RoundTripCounter
@@ -97,7 +99,8 @@ class PromptInDecoder:
 
     Args:
       config: shape of the network.
-      params: nested dict, its 'params' collection.
+      params: nested dict, its 'params' collection. Where programs loop over
+        layers (`platforms`), those of layers apart are stacked: a copy.
       vocabulary: of inputs, prompts and outputs.
       task: as in checkpoints.Pretrained.
       partitioner: of the mesh that `params` are on, which for `stream` must not
@@ -134,8 +137,12 @@ class PromptInDecoder:
     self.newline: str | None = self.task.get('newline')
     self.step: int | None = None
     self._processor()  # Checks the attributes.
+    mesh = partitioner and partitioner.mesh
+    if platforms.of(mesh).scan_layers and not config.scan_layers:
+      self.config = dataclasses.replace(config, scan_layers=True)
+      params = _stacked(params, self.config, partitioner)
     self.engine = engine_lib.Engine(
-      network.Transformer(config), params, partitioner
+      network.Transformer(self.config), params, partitioner
     )
 
   def __repr__(self) -> str:
@@ -165,6 +172,7 @@ class PromptInDecoder:
     *,
     vocabulary: AnyVocabulary | None = None,
     param_dtype: str = 'float32',
+    matmul_precision: str | None = None,
     num_partitions: int = 1,
     long_inputs: str | None = None,
     layout: str | None = None,
@@ -182,6 +190,8 @@ class PromptInDecoder:
         another it must encode texts as that of the checkpoint does.
       param_dtype: of the parameters in memory, and of products with them:
         'float32', or faster 'bfloat16' or 'int8', see `network.quantization`.
+      matmul_precision: of products of float32 numbers, see
+        `network.precision`; None: as in training.
       num_partitions: devices of this process that share heads, feed-forward and
         vocabulary between them; for a model that does not fit on one.
       long_inputs: see the attribute; None: as in training.
@@ -196,8 +206,14 @@ class PromptInDecoder:
     opened = path
     if not isinstance(path, checkpoints.LazyCheckpoint):
       opened = checkpoints.open_checkpoint(path, step)
-    if dtype is not None:
-      checks.one_of('dtype', dtype, DTYPES)
+    changes = {
+      name: config_lib.check_field(name, value, name)
+      for name, value in (
+        ('dtype', dtype),
+        ('matmul_precision', matmul_precision),
+      )
+      if value is not None
+    }
     if long_inputs is not None:
       checks.one_of('long_inputs', long_inputs, examples.LONG_INPUTS)
     if vocabulary is not None:
@@ -221,18 +237,16 @@ class PromptInDecoder:
         'cannot read or write text: give it one (vocabulary; in a command '
         '--vocabulary).'
       )
+    opened = opened.configured(**changes)
     loaded = checkpoints.load_for_inference(
       dataclasses.replace(opened, read_vocabulary=lambda: vocabulary),
       None,
       partitioner,
       param_dtype=param_dtype,
     )
-    config = loaded.config
-    if dtype is not None:
-      config = dataclasses.replace(config, dtype=dtype)
     if long_inputs is not None:
       task['long_inputs'] = long_inputs
-    model = cls(config, loaded.params, vocabulary, task, partitioner)
+    model = cls(loaded.config, loaded.params, vocabulary, task, partitioner)
     model.step = loaded.step
     return model
 
@@ -645,6 +659,29 @@ class PromptInDecoder:
         **limits,
       },
     )
+
+
+def _stacked(
+  params: Any,
+  config: T5Config,
+  partitioner: partitioning.Partitioner | None,
+) -> Any:
+  """Stacks the parameters of layers, on the devices that they are on.
+
+  Args:
+    params: of layers apart, in any form of `network.quantize_params`.
+    config: of the network with `scan_layers`.
+    partitioner: of the mesh, or None: one device.
+  """
+  if partitioner is None:
+    partitioner = partitioning.Partitioner(devices=jax.local_devices()[:1])
+  # Those of all forms: a superset.
+  axes = quantization.quantized_axes(
+    network.param_axes(network.Transformer(config)), 'int8'
+  )
+  shapes = jax.eval_shape(network.stack_layers, params)
+  formats = partitioner.formats(shapes, axes)
+  return jax.jit(network.stack_layers, out_shardings=formats)(params)
 
 
 def _check_vocabulary(vocabulary: Any) -> None:

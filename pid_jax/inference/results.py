@@ -35,6 +35,7 @@ def output_folder(
   parts: Sequence[str],
   param_dtype: str,
   options: options_lib.DecodingOptions,
+  matmul_precision: str | None = None,
 ) -> epath.Path:
   """Returns MODEL_DIR/evaluation/NAME; what is not the default is named.
 
@@ -43,10 +44,13 @@ def output_folder(
     parts: of the name: what was evaluated on, the step, and so on.
     param_dtype: of the weights.
     options: of decoding.
+    matmul_precision: other than that of training, or None.
   """
   parts = list(parts)
   if param_dtype != 'float32':
     parts.append(param_dtype)
+  if matmul_precision is not None:
+    parts.append(f'matmul_precision-{matmul_precision}')
   for name, value in options.changed().items():
     parts.append(re.sub(r'[^\w.]+', '-', f'{name}-{value}').strip('-'))
   return files.path(model_dir, 'model_dir') / 'evaluation' / '-'.join(parts)

@@ -13,7 +13,6 @@ one that takes steps, and one that makes the empty slots. Letters as in
 
 from collections.abc import Hashable
 from collections.abc import Sequence
-import contextlib
 import dataclasses
 from typing import Any
 
@@ -28,6 +27,7 @@ from pid_jax.inference import batching
 from pid_jax.inference import engine as engine_lib
 from pid_jax.inference import memory
 from pid_jax.inference import options as options_lib
+from pid_jax.inference import programs as programs_lib
 
 # What users call the lengths.
 _NAMES = {
@@ -180,15 +180,11 @@ class Slots:
       'token_limit': np.int32(options.max_new_tokens),
     }
     self._rng = jax.random.key(options.seed)
-    with engine.running('init_slots', self._settings, capacity):
-      self._state = engine.programs.init_slots(
-        self._settings,
-        engine.params,
-        num_slots=capacity.num_slots,
-        num_rows=capacity.num_rows,
-        input_length=capacity.input_length,
-        prompt_length=capacity.prompt_length,
-      )
+    sizes = dataclasses.asdict(capacity)
+    del sizes['batch_size']
+    self._state = engine.program(
+      'init_slots', (self._settings, capacity), settings=self._settings, **sizes
+    )(engine.params)
     self._tries = constraints.TriesBuilder()
     self._waiting: list[_Waiting] = []
     self._open: dict[int, _Open] = {}  # By slot.
@@ -287,14 +283,9 @@ class Slots:
     self._generate_step(max_active=0)
 
   def _generate_step(self, max_active: int) -> tuple[jax.Array, Any]:
-    with self._running('generate_step'):
-      self._state, *results = self._engine.programs.generate_step(
-        self._settings,
-        self._engine.params,
-        self._state,
-        max_active=np.int32(max_active),
-        **self._limits,
-      )
+    self._state, *results = self._call(
+      'generate_step', (), max_active=np.int32(max_active)
+    )
     return tuple(results)
 
   def _take(self, count: int) -> list[_Waiting]:
@@ -338,29 +329,29 @@ class Slots:
     sequence_ids += [0] * (shape[0] - len(group))
     return self._run(batching.pad(requests, sequence_ids, shape, roots))
 
-  def _running(
-    self, kind: str, *shape: int
-  ) -> contextlib.AbstractContextManager[None]:
-    """Context of running a program."""
-    table = self._state.tries.tokens.size if self._state.tries else 0
-    return self._engine.running(
-      kind, shape, self._settings, self.capacity, table
+  def _call(
+    self, kind: str, shape: tuple[int, ...], *args: Any, **kwargs: Any
+  ) -> Any:
+    """Runs a program of the slots, whose first result is their new state."""
+    args, kwargs = (self._state, *args), {**self._limits, **kwargs}
+    # On a mesh, what XLA makes of the state may be placed otherwise.
+    key = shape, self._settings, programs_lib.signature(self._state)
+    program = self._engine.program(
+      kind, key, *args, settings=self._settings, **kwargs
     )
+    return program(self._engine.params, *args, **kwargs)
 
   def _run(self, batch: batching.Batch) -> Any:
-    with self._running('insert', *batch.shape):
-      self._state, inserted = self._engine.programs.insert(
-        self._settings,
-        self._engine.params,
-        self._state,
-        batch.encoder_input_tokens,
-        batch.prompt_tokens,
-        row_mask=batch.row_mask,
-        rng=self._rng,
-        sequence_ids=batch.request_ids,
-        roots=batch.roots,
-        **self._limits,
-      )
+    self._state, inserted = self._call(
+      'insert',
+      batch.shape,
+      batch.encoder_input_tokens,
+      batch.prompt_tokens,
+      row_mask=batch.row_mask,
+      rng=self._rng,
+      sequence_ids=batch.request_ids,
+      roots=batch.roots,
+    )
     return inserted
 
   def _open_slots(

@@ -29,4 +29,5 @@ from pid_jax.network.initialization import initialize
 from pid_jax.network.kv_cache import KVCache
 from pid_jax.network.kv_cache import KVLayer
 from pid_jax.network.quantization import quantize_params
+from pid_jax.network.stacks import stack_layers
 from pid_jax.network.transformer import Transformer

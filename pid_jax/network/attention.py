@@ -10,6 +10,8 @@ those (`key_values`) and attending to them (`__call__`) are two methods.
 Axis letters are those of `pid_jax.network`.
 """
 
+import functools
+
 import flax
 from flax import linen as nn
 import jax
@@ -19,6 +21,7 @@ from jaxtyping import Array, Float, Int32
 from pid_jax import config as config_lib
 from pid_jax.network import blockwise_attention
 from pid_jax.network import layers
+from pid_jax.network import local_attention
 from pid_jax.network import masks
 from pid_jax.network.kv_cache import KVLayer
 
@@ -36,11 +39,13 @@ class AttentionBias:
     mask: of Q queries and K keys, where `dense` is None.
     by_distance: [H, Q + K - 1] where `dense` is None, or None for 0; see
       `RelativePositionBias.by_distance`.
+    block: k where `dense` is [B * n, H, k, 2 * k] of `local_attention`.
   """
 
   dense: Float[Array, '#B #H #Q K'] | None
   mask: masks.Mask | None = None
   by_distance: Float[Array, 'H distances'] | None = None
+  block: int | None = flax.struct.field(pytree_node=False, default=None)
 
   @classmethod
   def make(
@@ -55,6 +60,10 @@ class AttentionBias:
       relpos_bias: the biases of relative positions, or None.
     """
     num_queries, num_keys = mask.num_queries, mask.num_keys
+    block = local_attention.block_length(mask)
+    if block is not None:
+      local = masks.masked_bias(local_attention.block_mask(mask, block))
+      return cls(local, block=block).plus(relpos_bias, num_queries, num_keys)
     if blockwise_attention.pays(num_queries, num_keys):
       return cls(None, mask).plus(relpos_bias, num_queries, num_keys)
     bias = relpos_bias and relpos_bias(num_queries, num_keys)
@@ -70,6 +79,9 @@ class AttentionBias:
     """Adds the biases of relative positions, if any."""
     if relpos_bias is None:
       return self
+    if self.block is not None:
+      more = relpos_bias(self.block, 2 * self.block, self.block)
+      return self.replace(dense=self.dense + more)
     if self.dense is not None:
       more = relpos_bias(num_queries, num_keys, first_query)
       return self.replace(dense=self.dense + more)
@@ -125,6 +137,8 @@ class Attention(nn.Module):
       attended = blockwise_attention.attend(
         query, key_values, bias.mask, bias.by_distance
       )
+    elif bias.block is not None:
+      attended = _attend_near(query, key_values, bias)
     else:
       attended = _attend(query, key_values, bias.dense)
     attended = attended.reshape(*x.shape[:-1], -1)
@@ -180,3 +194,17 @@ def _attend(
   )
   attended = attended / total[..., None].astype(query.dtype)
   return attended.swapaxes(1, 2)
+
+
+def _attend_near(
+  query: Float[Array, 'B Q H D'], key_values: KVLayer, bias: AttentionBias
+) -> Float[Array, 'B Q H D']:
+  """The same for a bias of `local_attention`: all blocks are one batch."""
+  split = functools.partial(local_attention.split, length=bias.block)
+  near = KVLayer(
+    keys=split(key_values.keys, 3, num_before=1),
+    values=split(key_values.values, 2, num_before=1),
+  )
+  attended = _attend(split(query, 1), near, bias.dense)
+  attended = attended.reshape(query.shape[0], -1, *query.shape[2:])
+  return attended[:, : query.shape[1]]

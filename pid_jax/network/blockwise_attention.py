@@ -25,6 +25,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Float32, Int32
 
 from pid_jax.network import masks
+from pid_jax.network import precision
 from pid_jax.network.kv_cache import KVLayer
 
 # Length of blocks, of queries and of keys. Unequal ones are three times slower
@@ -80,6 +81,7 @@ def attend(
   attended = _attend(
     blocks,
     mask.causal,
+    precision.current(),
     pad(query.swapaxes(1, 2), 2, more_queries),
     pad(key_values.keys, -1, more_keys),
     pad(key_values.values, -2, more_keys),
@@ -93,11 +95,15 @@ def attend(
   return attended[:, :, :num_queries].swapaxes(1, 2)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
 def _attend(
-  blocks, causal, query, keys, values, by_distance, query_ids, key_ids
+  blocks, causal, products, query, keys, values, by_distance, query_ids, key_ids
 ):
-  """`attend` in lengths that the blocks divide; query and result [B,H,Q,D]."""
+  """`attend` in lengths that the blocks divide; query and result [B,H,Q,D].
+
+  `products` is the precision of products, see `precision.current`.
+  """
+  del products  # Of the gradients' rules.
   return _forward(
     blocks, causal, query, keys, values, by_distance, query_ids, key_ids
   )[0]
@@ -231,7 +237,17 @@ def _backward(blocks, causal, kept, gradient):
   )
 
 
-_attend.defvjp(_forward, _backward)
+def _again(rule):
+  """Runs a rule in the precision of `_attend`: it is traced later."""
+
+  def wrapped(blocks, causal, products, *args):
+    with jax.default_matmul_precision(products):
+      return rule(blocks, causal, *args)
+
+  return wrapped
+
+
+_attend.defvjp(_again(_forward), _again(_backward))
 
 
 def _logits(

@@ -8,7 +8,9 @@ number of its prompts; the self-attention cache holds the tokens decoded so far,
 [R, ...] and C positions. Axis letters are those of `pid_jax.network`.
 """
 
+from collections.abc import Callable
 import functools
+from typing import Any
 
 import flax
 import jax
@@ -66,13 +68,58 @@ class KVCache:
     """Repeats every batch entry; copies of one entry are adjacent."""
     return self.take(jnp.repeat(jnp.arange(self.mask.shape[0]), times))
 
-  def pad_left(self, count: int) -> 'KVCache':
-    """Returns the cache with `count` masked positions before all others."""
+  def windows(
+    self,
+    starts: Int32[Array, 'B U'],
+    ends: Int32[Array, 'B U'],
+    length: int,
+  ) -> 'KVCache':
+    """Cuts U sequences out of each batch entry, aligned to the right.
 
-    def pad(x: Array, axis: int) -> Array:
+    Args:
+      starts: int32 [B, U], the first position of each sequence.
+      ends: int32 [B, U], its last position.
+      length: of all windows, at least that of the longest sequence.
+
+    Returns:
+      The cache of R = B * U sequences, masked before their first positions.
+    """
+    axis = self.batch_axis
+
+    def cut(x: Array, of_position: int) -> Array:
+      # Slices, which devices copy faster than they gather single positions.
+      one = lambda x, start: jax.lax.dynamic_slice_in_dim(
+        x, start, length, of_position
+      )
+      each = jax.vmap(one, (None, 0), axis)
+      x = jax.vmap(each, (axis, 0), axis)(x, ends)
+      return x.reshape(*x.shape[:axis], -1, *x.shape[axis + 2 :])
+
+    before = length - 1 - (ends - starts)  # Masked positions.
+    return KVCache(
+      jax.tree.map(
+        lambda layer: KVLayer(cut(layer.keys, -1), cut(layer.values, -2)),
+        self.pad(left=length - 1).layers,
+        is_leaf=lambda x: isinstance(x, KVLayer),
+      ),
+      jnp.arange(length)[None, :] >= before.reshape(-1, 1),
+    )
+
+  def pad(
+    self, left: int = 0, right: int = 0, *, to_come: bool = False
+  ) -> 'KVCache':
+    """Returns the cache with positions before and after all others.
+
+    Args:
+      left: number of masked positions before them.
+      right: number of positions after them, masked unless `to_come`.
+      to_come: whether those after them are still to be written.
+    """
+
+    def pad(x: Array, axis: int, values: tuple[Any, Any] = (0, 0)) -> Array:
       widths = [(0, 0)] * x.ndim
-      widths[axis] = (count, 0)
-      return jnp.pad(x, widths)
+      widths[axis] = (left, right)
+      return jnp.pad(x, widths, constant_values=values)
 
     return KVCache(
       jax.tree.map(
@@ -80,7 +127,23 @@ class KVCache:
         self.layers,
         is_leaf=lambda x: isinstance(x, KVLayer),
       ),
-      pad(self.mask, -1),
+      pad(self.mask, -1, (False, to_come)),
+    )
+
+  def map_with_axes(
+    self, function: Callable[[Any, tuple[str, ...]], Any]
+  ) -> 'KVCache':
+    """Applies a function of an array and its logical axes to all arrays."""
+    stacked = ('layers',) if isinstance(self.layers, KVLayer) else ()
+    keys = (*stacked, 'batch', 'heads', 'kv', 'length')
+    values = (*stacked, 'batch', 'heads', 'length', 'kv')
+    return KVCache(
+      jax.tree.map(
+        lambda x: KVLayer(function(x.keys, keys), function(x.values, values)),
+        self.layers,
+        is_leaf=lambda x: isinstance(x, KVLayer),
+      ),
+      function(self.mask, ('batch', 'length')),
     )
 
 

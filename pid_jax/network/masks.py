@@ -33,12 +33,15 @@ class Mask:
       in all pairs of arrays. B may be 1.
     num_queries: Q.
     causal: whether query q attends only to the keys up to q.
+    reach: a bound that the ids keep: no query may attend to a key further
+      before it; None: unknown.
   """
 
   query_ids: tuple[Int32[Array, '_ Q'], ...]
   key_ids: tuple[Int32[Array, '_ K'], ...]
   num_queries: int = flax.struct.field(pytree_node=False)
   causal: bool = flax.struct.field(pytree_node=False, default=False)
+  reach: int | None = flax.struct.field(pytree_node=False, default=None)
 
   @classmethod
   def of_keys(cls, key_ids: Any, num_queries: int) -> 'Mask':

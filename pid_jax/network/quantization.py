@@ -23,6 +23,7 @@ leave those few of the 255 steps of int8.
 Letters: M rows, K inputs and N outputs of a kernel.
 """
 
+import functools
 from typing import Any
 
 import flax
@@ -129,16 +130,18 @@ def quantized_dot(
   Returns:
     [M, N].
   """
+  # Products of such numbers are exact: no precision has to be asked for.
+  dot = functools.partial(jnp.dot, precision=jax.lax.Precision.DEFAULT)
   num_rows = x.shape[0]
   x = jnp.pad(x, ((0, max(0, _MIN_ROWS - num_rows)), (0, 0)))
   if scale is not None:
     x, row_scale = _quantize(x, axis=1)
-    y = jnp.dot(x, kernel, preferred_element_type=jnp.int32)
+    y = dot(x, kernel, preferred_element_type=jnp.int32)
     y = y.astype(jnp.float32) * (row_scale * scale[None, :])
   else:
     # Sums in bfloat16 would be slower on CPUs, and wrong everywhere.
     x = x.astype(kernel.dtype)
-    y = jnp.dot(x, kernel, preferred_element_type=jnp.float32)
+    y = dot(x, kernel, preferred_element_type=jnp.float32)
   return y[:num_rows].astype(dtype)
 
 

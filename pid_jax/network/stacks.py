@@ -10,6 +10,8 @@ Axis letters are those of `pid_jax.network`. Training has B packed rows where
 decoding has R sequences.
 """
 
+from typing import Any
+
 import flax
 from flax import linen as nn
 from flax.linen import partitioning as nn_partitioning
@@ -27,6 +29,8 @@ from pid_jax.network.attention import AttentionBias
 from pid_jax.network.kv_cache import KVCache
 from pid_jax.network.kv_cache import KVLayer
 
+PyTree = Any
+
 ACTIVATION_AXES = ('batch', 'length', 'embed')
 
 
@@ -43,7 +47,7 @@ class LayerContext:
       keys.
     encoded: [B, S, E] in training; None in decoding, which has a cache.
     cache_index: int32 scalar or [R], the first position of the self-attention
-      cache to write; None in training.
+      cache to write; None for packed rows.
   """
 
   self_bias: AttentionBias
@@ -58,11 +62,12 @@ class LayerCache:
 
   Attributes:
     cross: keys and values of the encoded inputs, B and S positions.
-    self_attention: of the sequences so far, R and C positions.
+    self_attention: of the sequences so far, R and C positions; None: packed
+      rows attend to themselves alone.
   """
 
   cross: KVLayer
-  self_attention: KVLayer
+  self_attention: KVLayer | None
 
 
 def _layer_norm(cfg: config_lib.T5Config, **kwargs) -> layers.LayerNorm:
@@ -142,11 +147,12 @@ class DecoderLayer(nn.Module):
       deterministic: whether dropout is off.
 
     Returns:
-      x of the same shape, and the new self-attention cache (None in training).
+      x of the same shape, and the keys and values that self-attention read: the
+      new cache, or those of the packed rows (None in training).
     """
     y = self.pre_self_attention_layer_norm(x)
     key_values = self.self_attention.key_values(y)
-    if cache is not None:
+    if cache is not None and cache.self_attention is not None:
       key_values = kv_cache.write(
         cache.self_attention, key_values, context.cache_index
       )
@@ -219,6 +225,22 @@ def _stack(
     methods=methods,
   )
   return {scan_name: scanned(cfg)}
+
+
+def stack_layers(params: PyTree) -> PyTree:
+  """Returns the parameters as the same network has them with `scan_layers`.
+
+  Args:
+    params: of a network without; in any form of `quantize_params`.
+  """
+  stacked = dict(params)
+  for name in ('encoder', 'decoder'):
+    parts = dict(params[name])
+    num_layers = sum(part.startswith('layers_') for part in parts)
+    layers = [parts.pop(f'layers_{i}') for i in range(num_layers)]
+    stack = lambda *leaves: jnp.stack(leaves, axis=axes.STACK_AXIS)
+    stacked[name] = {**parts, name: jax.tree.map(stack, *layers)}
+  return stacked
 
 
 class _Stack(nn.Module):
@@ -356,23 +378,48 @@ class Decoder(_Stack):
     Returns:
       Hidden states [R, Q, E], and the new cache.
     """
-    num_inputs = cross.mask.shape[0]
-    num_queries = x.shape[0] // num_inputs * x.shape[1]
-    cross_mask = masks.Mask.of_keys(cross.mask.astype(jnp.int32), num_queries)
     shared = self._shared_relpos_bias
     self_bias = shared and shared(x.shape[1], self_mask.shape[-1], cache_index)
-    context = LayerContext(
+    x, new_layers = self._run_cached(
+      x,
+      cross,
+      cache.layers,
       AttentionBias(masks.masked_bias(self_mask, self_bias)),
-      AttentionBias.make(cross_mask),
-      cache_index=cache_index,
+      cache_index,
+    )
+    return x, cache.replace(layers=new_layers)
+
+  def decode_packed(
+    self, x: Float[Array, 'B L E'], cross: KVCache, self_mask: masks.Mask
+  ) -> tuple[Float[Array, 'B L E'], tuple[KVLayer, ...] | KVLayer]:
+    """Decodes packed rows, and keeps their keys and values.
+
+    Args:
+      x: [B, L, E], embedded tokens.
+      cross: of the inputs, B and S positions.
+      self_mask: of L queries and L keys.
+
+    Returns:
+      Hidden states [B, L, E]; and `KVCache.layers` of B rows and L positions.
+    """
+    self_bias = AttentionBias.make(self_mask, self._shared_relpos_bias)
+    return self._run_cached(x, cross, None, self_bias)
+
+  def _run_cached(self, x, cross, cache_layers, self_bias, cache_index=None):
+    """Runs all layers against the encoded inputs; see `LayerCache`."""
+    num_queries = x.shape[0] // cross.mask.shape[0] * x.shape[1]
+    cross_mask = masks.Mask.of_keys(cross.mask.astype(jnp.int32), num_queries)
+    context = LayerContext(
+      self_bias, AttentionBias.make(cross_mask), cache_index=cache_index
     )
     if self.config.scan_layers:
-      caches = LayerCache(cross.layers, cache.layers)
+      caches = LayerCache(cross.layers, cache_layers)
     else:
-      pairs = zip(cross.layers, cache.layers, strict=True)
+      cache_layers = cache_layers or (None,) * len(cross.layers)
+      pairs = zip(cross.layers, cache_layers, strict=True)
       caches = tuple(LayerCache(*pair) for pair in pairs)
-    x, new_layers = self._run('__call__', x, caches, context, True)
-    return self.decoder_norm(x), cache.replace(layers=new_layers)
+    x, key_values = self._run('__call__', x, caches, context, True)
+    return self.decoder_norm(x), key_values
 
   def logits(self, x: Float32[Array, '*R E']) -> Float32[Array, '*R V']:
     """Maps hidden states float32 [..., E] to [..., V] by an untied head."""

@@ -19,6 +19,7 @@ from jaxtyping import Array, Float, Float32, Int32
 from pid_jax import config as config_lib
 from pid_jax.network import layers
 from pid_jax.network import masks
+from pid_jax.network import precision
 from pid_jax.network import stacks
 from pid_jax.network.kv_cache import KVCache
 from pid_jax.network.kv_cache import KVLayer
@@ -38,6 +39,7 @@ class Transformer(nn.Module):
     self.encoder = stacks.Encoder(cfg)
     self.decoder = stacks.Decoder(cfg)
 
+  @precision.as_configured
   def __call__(
     self,
     encoder_input_tokens: Int32[Array, 'B S'],
@@ -72,6 +74,7 @@ class Transformer(nn.Module):
       enable_dropout=enable_dropout,
     )
 
+  @precision.as_configured
   def encode(
     self,
     encoder_input_tokens: Int32[Array, 'B S'],
@@ -98,6 +101,7 @@ class Transformer(nn.Module):
     x = self.token_embedder(encoder_input_tokens)
     return self.encoder(x, mask, not enable_dropout)
 
+  @precision.as_configured
   def decode(
     self,
     encoded: Float[Array, 'B S E'],
@@ -147,6 +151,7 @@ class Transformer(nn.Module):
     x = self.decoder(x, encoded, self_mask, cross_mask, not enable_dropout)
     return self._logits(x)
 
+  @precision.as_configured
   def cross_key_values(
     self, encoded: Float[Array, 'B S E']
   ) -> tuple[KVLayer, ...] | KVLayer:
@@ -183,6 +188,7 @@ class Transformer(nn.Module):
       mask=jnp.ones((num_sequences, length), bool),
     )
 
+  @precision.as_configured
   def decode_chunk(
     self,
     tokens: Int32[Array, 'R Q'],
@@ -223,6 +229,37 @@ class Transformer(nn.Module):
       x = x[:, -1:]
     logits = self._logits(x)
     return (logits if all_logits else logits[:, 0]), cache
+
+  def decode_packed(
+    self,
+    tokens: Int32[Array, 'B L'],
+    subtask_ids: Int32[Array, 'B L'],
+    cross: KVCache,
+    logit_positions: Int32[Array, 'B U'],
+    longest: int,
+  ) -> tuple[Float32[Array, 'B U V'], KVCache]:
+    """Decodes packed rows of one input each, and keeps their keys and values.
+
+    Args:
+      tokens: int32 [B, L].
+      subtask_ids: int32 [B, L], see `decode`.
+      cross: of the inputs, B and S positions.
+      logit_positions: int32 [B, U], the tokens after which logits are wanted.
+        Beyond L they are NaN.
+      longest: tokens of a subtask, at most.
+
+    Returns:
+      float32 logits [B, U, V]; and a cache of B rows and L positions.
+    """
+    ids, length = (subtask_ids,), tokens.shape[1]
+    mask = masks.Mask(ids, ids, length, causal=True, reach=longest - 1)
+    x, key_values = self.decoder.decode_packed(
+      self.token_embedder(tokens), cross, mask
+    )
+    x = jnp.take_along_axis(
+      x, logit_positions[:, :, None], axis=1, mode='fill', fill_value=jnp.nan
+    )
+    return self._logits(x), KVCache(key_values, subtask_ids != 0)
 
   def _logits(self, x: Float[Array, 'R Q E']) -> Float32[Array, 'R Q V']:
     # float32 for a stable softmax.

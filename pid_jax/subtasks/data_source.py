@@ -27,6 +27,9 @@ import seqio
 import tensorflow as tf
 
 from pid_jax import errors
+from pid_jax.subtasks import tf_devices
+
+tf_devices.hide_gpus()
 
 Examples = Iterable[Mapping[str, Any]]
 

@@ -16,6 +16,10 @@ import math
 import numpy as np
 import seqio
 
+from pid_jax.subtasks import tf_devices
+
+tf_devices.hide_gpus()
+
 
 @dataclasses.dataclass(frozen=True)
 class LengthStatistics:

@@ -15,6 +15,10 @@ from collections.abc import Mapping
 import seqio
 import tensorflow as tf
 
+from pid_jax.subtasks import tf_devices
+
+tf_devices.hide_gpus()
+
 _Spec = seqio.FeatureConverter.FeatureSpec
 
 _MARK = 1 << 30  # Above all token ids; added to the first token if truncated.

@@ -20,6 +20,9 @@ import tensorflow as tf
 
 from pid_jax import errors
 from pid_jax.subtasks import examples
+from pid_jax.subtasks import tf_devices
+
+tf_devices.hide_gpus()
 
 _MARK = '[pid_jax] '
 _END = ' [/pid_jax]'

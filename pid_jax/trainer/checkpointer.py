@@ -270,7 +270,7 @@ class Checkpointer:
     """Restores the last step.
 
     Args:
-      shapes: the run's state as ShapeDtypeStructs with shardings, see
+      shapes: the run's state as ShapeDtypeStructs with formats, see
         `check_last`.
       wanted: whether to read a file of the position in the data, by its name;
         none by default.

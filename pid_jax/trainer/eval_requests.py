@@ -25,6 +25,9 @@ from pid_jax.inference import arguments
 from pid_jax.inference import batching
 from pid_jax.inference import text
 from pid_jax.subtasks import examples as examples_lib
+from pid_jax.subtasks import tf_devices
+
+tf_devices.hide_gpus()
 
 _BATCH = 256  # Examples that are read together.
 

@@ -51,6 +51,7 @@ def evaluate(
   output_dir: epath.PathLike | None = None,
   partitioner: partitioning.Partitioner | None = None,
   param_dtype: str = 'float32',
+  matmul_precision: str | None = None,
   options: options_lib.DecodingOptions | None = None,
   quiet: bool = False,
   vocabulary: vocabulary_lib.AnyVocabulary | None = None,
@@ -68,6 +69,8 @@ def evaluate(
       options.
     partitioner: the mesh; all devices on the data axis by default.
     param_dtype: of the weights, see `network.quantization`.
+    matmul_precision: of products of float32 numbers, see `network.precision`;
+      None: as in training.
     options: of decoding, as in `PromptInDecoder.generate`; max_new_tokens None:
       the task's length of targets. None: greedy.
     quiet: show neither what is read nor progress.
@@ -89,13 +92,17 @@ def evaluate(
   vocabulary = checkpoints.choose_vocabulary(opened, vocabulary)
   setup.check_task_vocabulary(vocabulary, task)
   opened = dataclasses.replace(opened, read_vocabulary=lambda: vocabulary)
+  if matmul_precision is not None:
+    opened = opened.configured(matmul_precision=matmul_precision)
   if output_dir is None:
     parts = [split, str(step)]
     if task != opened.task.get('name', task):
       parts.append(task)
     if dataset_cfg.num_examples is not None:
       parts.append(f'first-{dataset_cfg.num_examples}')
-    output_dir = results.output_folder(model_dir, parts, param_dtype, options)
+    output_dir = results.output_folder(
+      model_dir, parts, param_dtype, options, matmul_precision
+    )
   output_dir = results.check_folder(output_dir)
   pretrained = checkpoints.load_for_inference(
     opened, None, partitioner, param_dtype=param_dtype

@@ -244,7 +244,7 @@ class PredictionEvaluator:
       examples.requests,
       options,
       progress=self.progress and (lambda n: self.progress(self._num_done + n)),
-      **self._batches(name, examples.requests),
+      **self._batches(name),
     )
     self._num_done += self._prompts[name]
     scores = [engine_lib.scores(x, options.normalize_scores) for x in outputs]
@@ -256,22 +256,17 @@ class PredictionEvaluator:
   def _score(self, engine: engine_lib.Engine, name: str):
     """Scores the targets of a task's examples: (index, score) of each."""
     examples = self._examples[name]
-    scores = engine.score(
-      examples.to_score, **self._batches(f'{name} scored', examples.to_score)
-    )
+    scores = engine.score(examples.to_score, **self._batches(f'{name} scored'))
     return list(enumerate(examples.restore([x[:, 0] for x in scores])))
 
-  def _batches(
-    self, name: str, requests: Sequence[batching.TokenRequest]
-  ) -> dict[str, Any]:
+  def _batches(self, name: str) -> dict[str, Any]:
     """Options of the engine to batch requests; `name` identifies them."""
-    size = self._cfg.batch_size
     if name not in self._shapes:
-      self._shapes[name] = batching.Shapes.planned(
-        requests, size, batch_multiple=self._partitioner.num_data_shards
+      self._shapes[name] = batching.Shapes(
+        batch_multiple=self._partitioner.num_data_shards
       )
     return {
-      'batch_size': size,
+      'batch_size': self._cfg.batch_size,
       'shapes': self._shapes[name],
       'before_batch': self._check_interrupted,
     }

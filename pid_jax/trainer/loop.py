@@ -131,6 +131,7 @@ def train(
     if checkpoint_cfg.save_dataset
     else [],
   )
+  model = setup.choose_scanning(model, partitioner, model_dir)
   configured, initial = model.module.config, None
   if initial_checkpoint_path is not None:
     initial = setup.open_initial(initial_checkpoint_path)

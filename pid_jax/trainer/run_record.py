@@ -50,8 +50,8 @@ _FREE = (
 )
 _UPDATES = (
   *('schedule.', 'optimizer.', 'loss.', 'ema_decay'),
-  *('model.dropout_rate', 'model.dtype', 'model.remat_policy'),
-  'model.initializer',
+  *('model.dropout_rate', 'model.dtype', 'model.matmul_precision'),
+  *('model.remat_policy', 'model.initializer'),
 )
 _REMEDY = (
   'Choose another MODEL_DIR; to begin with the weights of this one, let '

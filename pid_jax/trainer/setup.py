@@ -25,6 +25,7 @@ from pid_jax import errors
 from pid_jax import files
 from pid_jax import model as model_lib
 from pid_jax import partitioning
+from pid_jax import platforms
 from pid_jax import vocabulary as vocabulary_lib
 from pid_jax.inference import options as options_lib
 from pid_jax.subtasks import round_trip
@@ -130,6 +131,29 @@ def _device_memory() -> int:
   stats = jax.local_devices()[0].memory_stats() or {}
   on_host = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
   return stats.get('bytes_limit', on_host)
+
+
+def choose_scanning(
+  model: model_lib.EncoderDecoderModel,
+  partitioner: partitioning.Partitioner,
+  model_dir: epath.PathLike | None = None,
+) -> model_lib.EncoderDecoderModel:
+  """Decides whether a run loops over layers, where its configuration does not.
+
+  Args:
+    model: as configured; `scan_layers` None: a run that is resumed keeps the
+      form that its state has, and a new one takes that of its platform.
+    partitioner: gives the mesh, of devices that may exist in name only.
+    model_dir: of the run; None: it is new.
+  """
+  config = model.module.config
+  if config.scan_layers is not None:
+    return model
+  scan_layers = platforms.of(partitioner.mesh).scan_layers
+  if model_dir is not None and checkpoints.steps(model_dir):
+    saved = checkpoints.read_config(model_dir)['model']
+    scan_layers = config_lib.T5Config.from_dict(saved).scan_layers
+  return model.with_config(dataclasses.replace(config, scan_layers=scan_layers))
 
 
 def find_vocabulary(
@@ -348,12 +372,12 @@ def first_state(
       initialises them.
   """
   has_ema = shapes.ema_params is not None
-  shardings = jax.tree.map(lambda leaf: leaf.sharding, shapes)
+  formats = jax.tree.map(lambda leaf: leaf.format, shapes)
   with partitioner.scope():
     if initial is None:
       init = jax.jit(
         lambda rng: step_lib.initial_state(model, optimizer, rng, has_ema),
-        out_shardings=shardings,
+        out_shardings=formats,
       )
       return init(jax.random.key(seed))
     params = initial.restore(model.module.config, shapes.params)
@@ -361,7 +385,7 @@ def first_state(
       lambda params: step_lib.state_from_params(
         model, optimizer, params, has_ema
       ),
-      out_shardings=shardings,
+      out_shardings=formats,
       donate_argnums=(0,),
     )
     return init(params)

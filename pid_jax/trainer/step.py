@@ -20,6 +20,7 @@ import optax
 from pid_jax import model as model_lib
 from pid_jax import partitioning
 from pid_jax.network import axes as axes_lib
+from pid_jax.network import precision
 from pid_jax.trainer import optimizers
 
 PyTree = Any
@@ -82,10 +83,10 @@ def abstract_state(
   partitioner: partitioning.Partitioner,
   ema: bool = False,
 ) -> TrainState:
-  """Shapes, dtypes and shardings of the state; allocates nothing.
+  """Shapes, dtypes and formats of the state; allocates nothing.
 
   Returns:
-    A TrainState of ShapeDtypeStructs with shardings.
+    A TrainState of ShapeDtypeStructs with formats.
 
   Raises:
     UserError: the mesh does not divide the model.
@@ -93,25 +94,25 @@ def abstract_state(
   partitioner.check_model(model.module.config)
   axes = model.param_axes
   params = axes_lib.abstract_params(model.module)
-  param_shardings = partitioner.shardings(params, axes)
+  param_formats = partitioner.formats(params, axes)
   with partitioner.scope():
     state = jax.eval_shape(
       functools.partial(state_from_params, model, optimizer, ema=ema), params
     )
-  shardings = TrainState(
+  formats = TrainState(
     step=partitioner.replicated,
-    params=param_shardings,
-    opt_state=partitioner.shardings(
+    params=param_formats,
+    opt_state=partitioner.formats(
       state.opt_state, optimizers.state_axes(state.opt_state, params, axes)
     ),
-    ema_params=param_shardings if ema else None,
+    ema_params=param_formats if ema else None,
   )
   return jax.tree.map(
-    lambda leaf, sharding: jax.ShapeDtypeStruct(
-      leaf.shape, leaf.dtype, sharding=sharding
+    lambda leaf, form: jax.ShapeDtypeStruct(
+      leaf.shape, leaf.dtype, sharding=form
     ),
     state,
-    shardings,
+    formats,
   )
 
 
@@ -144,9 +145,10 @@ def train_step(
   rng = jax.random.fold_in(rng, state.step)
   grads, metrics = gradients(model, state.params, batch, rng, num_microbatches)
   transformation = optimizer.make(model.param_axes)
-  updates, opt_state = transformation.update(
-    grads, state.opt_state, state.params
-  )
+  with precision.scope(model.module.config):  # Muon multiplies matrices.
+    updates, opt_state = transformation.update(
+      grads, state.opt_state, state.params
+    )
   params = optax.apply_updates(state.params, updates)
   ema_params = state.ema_params
   if ema_params is not None:
@@ -233,7 +235,7 @@ def jit_train_step(
     model: gives the loss.
     optimizer: gives the update.
     partitioner: gives the mesh.
-    state: arrays or ShapeDtypeStructs with shardings, as `abstract_state`.
+    state: arrays or ShapeDtypeStructs with formats, as `abstract_state`.
     seed: of all randomness in training.
     num_microbatches: see `train_step`.
     ema_decay: see `train_step`.
@@ -253,11 +255,11 @@ def jit_train_step(
       ema_decay=ema_decay,
     )
 
-  shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
+  formats = jax.tree.map(lambda leaf: leaf.format, state)
   return jax.jit(
     step,
-    in_shardings=(shardings, partitioner.batch_sharding),
-    out_shardings=(shardings, partitioner.replicated),
+    in_shardings=(formats, partitioner.batch_sharding),
+    out_shardings=(formats, partitioner.replicated),
     donate_argnums=(0,),
   )
 

@@ -59,6 +59,7 @@ class Engine:
   num_compactions: int = 0
   is_constrained: bool = False
   beam_size: int = 0  # 0: no search.
+  is_packed: bool = False
   mode: str = 'generated'  # Of MODES.
 
   def __str__(self):
@@ -70,6 +71,7 @@ class Engine:
       f'compact_{self.num_compactions}' * (not self.beam_size),
       self.mode * (not self.beam_size),
       'constrained' * self.is_constrained,
+      'packed' * self.is_packed,
       'gated' * (len(self.config.mlp_activations) > 1),
       'tied' * self.config.logits_via_embedding,
       'relpos_per_layer' * self.config.relpos_bias_per_layer,
