@@ -22,7 +22,6 @@ from collections.abc import Sequence
 import dataclasses
 import io
 import json
-import logging
 import os
 import pathlib
 import shutil
@@ -190,7 +189,10 @@ def make_models(words: Words, folder: pathlib.Path, formats: set[str]) -> None:
     with warnings.catch_warnings():
       warnings.simplefilter('ignore')
       from ctranslate2.converters import transformers as converters
-    logging.getLogger('transformers').setLevel(logging.ERROR)
+    import transformers
+
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
     converter = converters.TransformersConverter(
       str(folder / 'transformers'), copy_files=['spiece.model']
     )
