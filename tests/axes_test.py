@@ -14,6 +14,7 @@ import pytest
 
 from pid_jax import config as config_lib
 from pid_jax import network
+from pid_jax.checkpoints import names
 from pid_jax.config import T5Config
 from pid_jax.network import axes as axes_lib
 from pid_jax.network import quantization
@@ -119,3 +120,16 @@ def test_parameters_without_axes_are_refused():
 
   with pytest.raises(ValueError, match='Dense_0/bias.*param_with_axes'):
     network.param_axes(Module())
+
+
+@pytest.mark.parametrize(
+  'scan_layers, relpos_bias_per_layer',
+  [*itertools.product([False, True], repeat=2)],
+)
+def test_checkpoints_know_the_parameters_without_tracing_each_layer(
+  scan_layers, relpos_bias_per_layer
+):
+  config = make_config(True, False, scan_layers, relpos_bias_per_layer)
+  module = network.Transformer(config)
+  assert names.abstract_params(config) == axes_lib.abstract_params(module)
+  assert names.param_axes(config) == network.param_axes(module)

@@ -65,7 +65,7 @@ def test_every_library_answers_what_the_weights_say(
   assert [*clock, 'end'] == list(end_to_end.PHASES)
   assert sorted(clock.values()) == list(clock.values())
   if program == 'pid_jax':
-    assert result['programs']['number'] == 1
+    assert result['programs']['num_programs'] > 0
 
 
 _SCRIPT = """
@@ -106,12 +106,13 @@ def test_contenders_take_turns_until_they_are_too_slow(words, monkeypatch):
 
   def run_process(contender, folder):
     names.append(contender.name)
-    lines = (folder / 'questions.jsonl').read_text().splitlines()
-    made[len(lines)] = end_to_end.make_questions(words, len(lines))
+    count = len((folder / 'questions.jsonl').read_text().splitlines())
+    if count not in made:
+      made[count] = end_to_end.make_questions(words, count).answers
     seconds = {COLD.name: 9.0, WARM.name: 2.0}.get(contender.name)
     if seconds is None:
-      seconds = 1.0 + len(lines) + names.count(PIE) % 3 / 10
-    answers = made[len(lines)].answers
+      seconds = 1.0 + count + names.count(PIE) % 3 / 10
+    answers = made[count]
     if contender is WARM:
       answers = [[*row[:-1], 'another'] for row in answers]
     return end_to_end.Run(seconds, answers, {}, None)

@@ -31,7 +31,6 @@ from pid_jax.checkpoints import t5x
 from pid_jax.checkpoints import tensors as tensors_lib
 from pid_jax.checkpoints import tokenizers
 from pid_jax.checkpoints import weight_files
-from pid_jax.network import axes as axes_lib
 from pid_jax.network import quantization
 
 PyTree = Any
@@ -227,7 +226,7 @@ def load_for_inference(
   if platforms.of(partitioner and partitioner.mesh).scan_layers:
     model = model.configured(scan_layers=True)
   loaded = load(model, None, partitioner, param_dtype=read_dtype)
-  axes = network.param_axes(network.Transformer(loaded.config))
+  axes = names.param_axes(loaded.config)
   params = network.quantize_params(loaded.params, axes, param_dtype)
   axes = quantization.quantized_axes(axes, param_dtype)
   partitioner = partitioner or _first_device()
@@ -342,12 +341,11 @@ def abstract_params(
   """Shapes, dtypes and formats of a network's parameters."""
   partitioner = partitioner or _first_device()
   partitioner.check_model(config)
-  module = network.Transformer(config)
-  params = axes_lib.abstract_params(module)
+  params = names.abstract_params(config)
   return jax.tree.map(
     lambda leaf, form: jax.ShapeDtypeStruct(leaf.shape, dtype, sharding=form),
     params,
-    partitioner.formats(params, network.param_axes(module)),
+    partitioner.formats(params, names.param_axes(config)),
   )
 
 

@@ -28,7 +28,9 @@ from collections.abc import Mapping
 import dataclasses
 import re
 
+from flax import traverse_util
 import jax
+import jax.numpy as jnp
 
 from pid_jax import config as config_lib
 from pid_jax import errors
@@ -38,6 +40,7 @@ from pid_jax.checkpoints.tensors import Tensor
 from pid_jax.network import axes as axes_lib
 from pid_jax.network.axes import Axes
 from pid_jax.network.axes import ParamAxes
+from pid_jax.network.axes import PyTree
 
 STACKS = ('encoder', 'decoder')
 EMBEDDING = 'token_embedder/embedding'
@@ -66,6 +69,21 @@ _KERNELS = {'query': 'q', 'key': 'k', 'value': 'v', 'out': 'o'}
 def plain_shapes(config: config_lib.T5Config) -> dict[str, tuple[int, ...]]:
   """Returns every plain name of a model with its shape."""
   return {name: shape for name, (shape, _) in _plain_params(config).items()}
+
+
+def abstract_params(config: config_lib.T5Config) -> PyTree:
+  """As `axes.abstract_params`, without tracing layers one by one.
+
+  Args:
+    config: of the network, with layers scanned or not.
+  """
+  if config.scan_layers:
+    return axes_lib.abstract_params(network.Transformer(config))
+  shapes = {
+    name: jax.ShapeDtypeStruct(shape, jnp.float32)
+    for name, shape in plain_shapes(config).items()
+  }
+  return traverse_util.unflatten_dict(shapes, sep='/')
 
 
 def param_axes(config: config_lib.T5Config) -> dict[str, Axes]:

@@ -19,6 +19,7 @@ size that suits it best on two cores of a Zen 5 (`_BATCH_SIZE`).
 from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Sequence
+import dataclasses
 import json
 import os
 import sys
@@ -76,8 +77,8 @@ def _pid_jax(model: str, questions: Questions, clock: Clock):
 
 
 def _programs(decoder) -> dict[str, float]:
-  """What was compiled, or read from the cache: number, and seconds of each."""
-  return {'number': decoder.num_programs}
+  """What was compiled, or read from the cache, and the seconds of each part."""
+  return dataclasses.asdict(decoder.engine.programs.summary())
 
 
 def _load_transformers(model: str, clock: Clock):
