@@ -109,7 +109,7 @@ def _products(traced, *platforms):
     (_generate, {'scan_layers': True}),
     (_update, {}),
   ],
-  ids=str,
+  ids=lambda x: getattr(x, '__name__', str(x)),
 )
 def test_float32_is_asked_for(program, fields):
   found = _products(program(_config(**fields)), 'cpu', 'cuda', 'tpu')
