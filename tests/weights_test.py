@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import json
 import re
+import types
 
 from flax import traverse_util
 import jax
@@ -24,6 +25,7 @@ from pid_jax import decoding
 from pid_jax import errors
 from pid_jax import inference
 from pid_jax import network
+from pid_jax import platforms
 from pid_jax import predict
 from pid_jax.config import T5Config
 from pid_jax.decoding import prefill as prefill_lib
@@ -112,7 +114,10 @@ def test_bfloat16_product_is_summed_in_float32(num_rows):
 def test_products_in_bfloat16_return_what_is_read_next(platform, result):
   """Sums are float32 everywhere; the CPU's compiler must be told so."""
   x, kernel = jnp.ones((8, 16), jnp.bfloat16), jnp.ones((16, 4), jnp.bfloat16)
-  traced = _quantized_dot.trace(x, kernel, None, 'bfloat16')
+  device = types.SimpleNamespace(platform=platform)
+  with platforms.scope(device):
+    product = functools.partial(quantization.quantized_dot, dtype='bfloat16')
+    traced = jax.jit(product).trace(x, kernel, None)
   text = traced.lower(lowering_platforms=(platform,)).as_text()
   results = re.findall(r'dot_general.*-> tensor<[\dx]*x(\w+)>', text)
   assert results == [result]
