@@ -12,8 +12,8 @@ object: 'answers', a list of texts for each line; 'clock', by name of a phase
 the seconds since the epoch at which it ended; and 'programs', the number of
 compiled programs and the seconds that they took, or null.
 
-Each contender uses all cores, and batches of texts of similar length, of the
-size that suits it best on two cores of a Zen 5 (`_BATCH_SIZE`).
+Each contender has batches of texts of similar length, and as many rows and
+threads as suit it best on two cores of a Zen 5.
 """
 
 from collections.abc import Callable
@@ -28,16 +28,14 @@ from typing import Any
 
 MAX_NEW_TOKENS = 32
 
-# Of each contender the best of 8, 16, 32, 64, 128 and 256 rows (pairs of a text
-# and a prompt). Seconds for 400 texts, without start and loading: transformers
-# 6 with 16 rows and 24 with 64, where PyTorch multiplies much slower; with a
-# shared encoding 2.8 with 32 and 3.4 with 64. CTranslate2 for 1,000 texts in
-# float32 2.4 with 32 and 2.7 with 64, in int8 1.7 and 2.4.
-_BATCH_SIZE = {
-  'transformers_pie': 16,
-  'transformers_tiled': 32,
-  'ctranslate2': 32,
-}
+# Rows (pairs of a text and a prompt) that other libraries decode together. Of
+# 16, 32, 64 and 128 the best, or as good: CTranslate2 takes 2.4 s for 1,000
+# texts in float32 and 1.7 s in int8, with 64 rows 2.7 and 2.4 s.
+_NUM_ROWS = 32
+# PyTorch's threads wait for each other at every product. Where others use the
+# machine, two take 15 s for 100 texts and one takes 2 s; where nobody does, two
+# take 6 and 2.8 s for 400 texts (PiE, shared encoding), one 6.4 and 4.4 s.
+_TORCH_THREADS = 1
 
 Clock = dict[str, float]
 Questions = Sequence[dict[str, Any]]
@@ -87,6 +85,7 @@ def _load_transformers(model: str, clock: Clock):
   from transformers import T5ForConditionalGeneration
 
   clock['import'] = time.time()
+  torch.set_num_threads(_TORCH_THREADS)
   tokenizer = AutoTokenizer.from_pretrained(model)
   loaded = T5ForConditionalGeneration.from_pretrained(model).eval()
   clock['load'] = time.time()
@@ -100,7 +99,7 @@ def _transformers_pie(model: str, questions: Questions, clock: Clock):
   starts = tokenizer(starts, add_special_tokens=False)['input_ids']
   outputs: list[str] = [''] * len(texts)
   with torch.inference_mode():
-    for batch in _batches(ids, _BATCH_SIZE['transformers_pie']):
+    for batch in _batches(ids, _NUM_ROWS):
       padded = tokenizer.pad(
         {'input_ids': [ids[i] for i in batch]}, return_tensors='pt'
       )
@@ -123,7 +122,7 @@ def _transformers_tiled(model: str, questions: Questions, clock: Clock):
     for question in questions
   ]
   answers: Answers = [[] for _ in questions]
-  size = _BATCH_SIZE['transformers_tiled'] // max(map(len, prompts))
+  size = _NUM_ROWS // max(map(len, prompts))
   with torch.inference_mode():
     for batch in _batches(ids, size):
       padded = tokenizer.pad(
@@ -174,7 +173,7 @@ def _ctranslate2(compute_type: str) -> Contender:
       [[*row, '</s>'] for row in tokenizer.Encode(texts, out_type=str)],
       starts,
       beam_size=1,
-      max_batch_size=_BATCH_SIZE['ctranslate2'],
+      max_batch_size=_NUM_ROWS,
       max_decoding_length=MAX_NEW_TOKENS,
       max_input_length=0,
       asynchronous=True,
