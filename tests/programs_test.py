@@ -169,13 +169,24 @@ def test_the_cache_is_bounded_and_the_users_own_is_left_alone(
     compilation.use_cache()
     assert jax.config.jax_compilation_cache_dir == str(tmp_path / 'own')
     jax.config.update(names[0], None)
+    # Where no folder can be made, nothing is said of one.
+    (tmp_path / 'file').touch()
+    with monkeypatch.context() as patch:
+      patch.setenv('XDG_CACHE_HOME', str(tmp_path / 'file'))
+      compilation.use_cache()
+    assert jax.config.jax_compilation_cache_dir is None
+    assert not capsys.readouterr().err
     compilation.use_cache()
     folder = tmp_path / 'pid_jax' / 'compiled'
     assert jax.config.jax_compilation_cache_dir == str(folder)
     assert 0 < jax.config.jax_compilation_cache_max_size < 10**10
     assert str(folder) in capsys.readouterr().err
 
-    # A program is read from there by whoever compiles it again.
+    # A program is read from there by whoever compiles it again, whatever an
+    # earlier process left there.
+    (folder / 'jit_f-12ab-cache').write_bytes(b'cut off')
+    jax.config.update(names[0], None)
+    compilation.use_cache()
     jax.config.update(names[2], 0.0)
     kept = []
     for _ in range(2):
