@@ -20,6 +20,7 @@ from pid_jax.inference import batching
 from pid_jax.inference import engine as engine_lib
 from pid_jax.inference import jobs
 from pid_jax.inference import planning
+from pid_jax.inference import programs as programs_lib
 
 
 @pytest.fixture(scope='module')
@@ -80,6 +81,21 @@ def test_outputs_do_not_depend_on_the_programs(weights, monkeypatch):
     ):
       expected = _alone(module, params, requests[i], prompt, 5)
       np.testing.assert_array_equal(tokens, expected)
+
+
+def test_programs_are_counted_while_others_are_started(monkeypatch):
+  programs = programs_lib.Programs({'add': jax.jit(lambda x: x + 1)}, None)
+  start = lambda key: programs.start('add', key, np.ones(2))
+  for key in range(2):
+    start(key).wait()
+  is_ready = programs_lib.Program.is_ready.fget
+  # As another thread does, between any two.
+  monkeypatch.setattr(
+    programs_lib.Program,
+    'is_ready',
+    property(lambda self: (start(object()), is_ready(self))[1]),
+  )
+  assert programs.summary().num_programs == 2
 
 
 def test_padded_keys_and_values_are_not_read(weights):
