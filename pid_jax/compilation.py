@@ -12,6 +12,8 @@ import os
 import sys
 import warnings
 
+from etils import epath
+
 from pid_jax import files
 from pid_jax import progress
 
@@ -31,23 +33,33 @@ def use_cache() -> None:
   At most 2 GB of them, those used last; on GPUs with the tuning results of
   their products. A folder that the user has chosen for JAX is left as it is:
   JAX_COMPILATION_CACHE_DIR names it; empty, it switches the cache off. There is
-  none without a home folder.
+  none without a home folder that can be written to.
   """
   if 'JAX_COMPILATION_CACHE_DIR' in os.environ:
     return  # JAX reads it.
   import jax  # Not above: `keep_memory` must run before JAX starts threads.
 
   folder = files.cache_folder()
-  if folder is None or jax.config.jax_compilation_cache_dir is not None:
+  if (
+    folder is None
+    or jax.config.jax_compilation_cache_dir is not None
+    or not jax.config.jax_enable_compilation_cache
+  ):
     return
   folder = folder / 'compiled'
-  if not folder.exists():
+  try:
+    is_new = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    _delete_unfinished(folder)
+  except OSError:
+    return  # A home that is read-only is no mistake.
+  if is_new:
     progress.write_line(
       f'pid_jax: keeps compiled programs in {folder}, at most '
       f'{_MOST_BYTES / 1e9:.0f} GB; '
       "JAX_COMPILATION_CACHE_DIR='' switches it off"
     )
-  # It is of use where it can be; a home that is read-only is no mistake.
+  # It is of use where it can be, as while there is room on the disk.
   warnings.filterwarnings('ignore', message='Error .* compilation cache entry')
   jax.config.update('jax_compilation_cache_max_size', _MOST_BYTES)
   jax.config.update(
@@ -58,6 +70,18 @@ def use_cache() -> None:
   from jax.experimental.compilation_cache import compilation_cache
 
   compilation_cache.reset_cache()
+
+
+def _delete_unfinished(folder: epath.Path) -> None:
+  """Deletes entries without a time of use, which JAX writes last.
+
+  A full disk leaves such, the end of a process, and a cache without a bound.
+  JAX would add nothing to a bounded one that holds any.
+  """
+  for entry in folder.glob('*-cache'):
+    used = entry.with_name(entry.name.removesuffix('-cache') + '-atime')
+    if not used.exists():
+      entry.unlink(missing_ok=True)
 
 
 def keep_memory() -> None:

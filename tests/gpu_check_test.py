@@ -10,6 +10,8 @@ import sys
 import time
 import zipfile
 
+import pytest
+
 from pid_jax.experiments import gpu_check
 from pid_jax.experiments import profiling
 
@@ -83,13 +85,13 @@ def _is_running(pid):
 def test_a_part_that_fails_says_so_and_keeps_its_rows(tmp_path):
   code = (
     'import sys\nprint("noise")\nprint(\'{"part": "x", "reached": null}\')\n'
-    'sys.exit("what went wrong")'
+    'print("{cut off")\nsys.exit("what went wrong")'
   )
   rows = _run('x', code, 60, tmp_path)
   assert [row['reached'] for row in rows] == [None, False]
   assert 'status 1' in rows[1]['unit']
   log = (tmp_path / 'log').read_text()
-  assert 'what went wrong' in log and 'noise' in log
+  assert all(x in log for x in ('noise', 'cut off', 'what went wrong'))
 
 
 def test_the_table_is_written_row_by_row(tmp_path, capsys):
@@ -129,6 +131,18 @@ def test_a_checkout_and_wheels_are_enough(tmp_path):
   name, *paths = done.stdout.splitlines()
   assert name == 'of the wheel'
   assert all(pathlib.Path(path).is_relative_to(site) for path in paths)
+
+
+@pytest.mark.parametrize('flag', ['--output', '--wheels'])
+def test_wrong_folders_are_named_at_once(tmp_path, capsys, flag):
+  (tmp_path / 'file').touch()
+  (tmp_path / 'wheels').mkdir()
+  (tmp_path / 'wheels' / 'cut_off.whl').write_bytes(b'PK')
+  name = {'--output': 'file', '--wheels': 'wheels'}[flag]
+  with pytest.raises(SystemExit, match='2'):
+    gpu_check.main(['--tiny', f'{flag}={tmp_path / name}'])
+  error = capsys.readouterr().err.splitlines()[-1]
+  assert flag in error and str(tmp_path / name) in error
 
 
 def test_gaps_between_kernels():

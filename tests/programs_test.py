@@ -20,6 +20,7 @@ from pid_jax.inference import batching
 from pid_jax.inference import engine as engine_lib
 from pid_jax.inference import jobs
 from pid_jax.inference import planning
+from pid_jax.inference import programs as programs_lib
 
 
 @pytest.fixture(scope='module')
@@ -80,6 +81,21 @@ def test_outputs_do_not_depend_on_the_programs(weights, monkeypatch):
     ):
       expected = _alone(module, params, requests[i], prompt, 5)
       np.testing.assert_array_equal(tokens, expected)
+
+
+def test_programs_are_counted_while_others_are_started(monkeypatch):
+  programs = programs_lib.Programs({'add': jax.jit(lambda x: x + 1)}, None)
+  start = lambda key: programs.start('add', key, np.ones(2))
+  for key in range(2):
+    start(key).wait()
+  is_ready = programs_lib.Program.is_ready.fget
+  # As another thread does, between any two.
+  monkeypatch.setattr(
+    programs_lib.Program,
+    'is_ready',
+    property(lambda self: (start(object()), is_ready(self))[1]),
+  )
+  assert programs.summary().num_programs == 2
 
 
 def test_padded_keys_and_values_are_not_read(weights):
@@ -169,13 +185,24 @@ def test_the_cache_is_bounded_and_the_users_own_is_left_alone(
     compilation.use_cache()
     assert jax.config.jax_compilation_cache_dir == str(tmp_path / 'own')
     jax.config.update(names[0], None)
+    # Where no folder can be made, nothing is said of one.
+    (tmp_path / 'file').touch()
+    with monkeypatch.context() as patch:
+      patch.setenv('XDG_CACHE_HOME', str(tmp_path / 'file'))
+      compilation.use_cache()
+    assert jax.config.jax_compilation_cache_dir is None
+    assert not capsys.readouterr().err
     compilation.use_cache()
     folder = tmp_path / 'pid_jax' / 'compiled'
     assert jax.config.jax_compilation_cache_dir == str(folder)
     assert 0 < jax.config.jax_compilation_cache_max_size < 10**10
     assert str(folder) in capsys.readouterr().err
 
-    # A program is read from there by whoever compiles it again.
+    # A program is read from there by whoever compiles it again, whatever an
+    # earlier process left there.
+    (folder / 'jit_f-12ab-cache').write_bytes(b'cut off')
+    jax.config.update(names[0], None)
+    compilation.use_cache()
     jax.config.update(names[2], 0.0)
     kept = []
     for _ in range(2):

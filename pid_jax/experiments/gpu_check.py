@@ -206,8 +206,12 @@ def run_part(
     alarm.start()
     try:
       for line in child.stdout:
-        if line.startswith(b'{'):
-          add(json.loads(line))
+        try:
+          row = json.loads(line)
+        except ValueError:  # Also of a row that was cut off.
+          row = None
+        if isinstance(row, dict):
+          add(row)
         else:
           stderr.write(line)
       status = child.wait()
@@ -284,9 +288,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.error(f'no such part: {", ".join(sorted(unknown))}')
   if args.wheels and not args.wheels.is_dir():
     parser.error(f'--wheels: {args.wheels} is no folder')
-  args.output.mkdir(parents=True, exist_ok=True)
-  for name in ('table.md', 'rows.jsonl', 'log'):
-    (args.output / name).unlink(missing_ok=True)
+  for wheel in args.wheels.glob('*.whl') if args.wheels else ():
+    if not zipfile.is_zipfile(wheel):
+      parser.error(f'--wheels: {wheel} is damaged')
+  try:
+    args.output.mkdir(parents=True, exist_ok=True)
+    for name in ('table.md', 'rows.jsonl', 'log'):
+      (args.output / name).unlink(missing_ok=True)
+  except OSError as error:
+    parser.error(f'--output: {error}')
   with tempfile.TemporaryDirectory(prefix='pid_jax_gpu_check_') as temporary:
     return _check(args, pathlib.Path(temporary))
 

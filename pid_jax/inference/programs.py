@@ -212,7 +212,8 @@ class Programs:
       structure,
       tuple((x.shape, x.dtype, getattr(x, 'sharding', None)) for x in leaves),
     )
-    return self._forms.setdefault(form, len(self._forms))
+    with self._lock:
+      return self._forms.setdefault(form, len(self._forms))
 
   def scope(self) -> contextlib.AbstractContextManager[None]:
     """Context of tracing: logical axes resolve to the mesh."""
@@ -224,7 +225,7 @@ class Programs:
     """Returns what there is; of programs that are being compiled nothing."""
     ready = [
       program
-      for program in self._programs.values()
+      for program in list(self._programs.values())  # Other threads add some.
       if program.is_ready and not program.has_failed
     ]
     return Summary(
