@@ -236,8 +236,6 @@ def jobs(check: Check) -> Iterator[Row]:
   baselines = _baselines(decoder.config, check.folder)
   # A rehearsal has seen `dst`.
   for name in ('dst', 'qa', 'multiwoz', 'skewed')[check.tiny :]:
-    if name not in workloads.JOBS:
-      continue
     job = dataclasses.replace(check.job(name), baselines=_PEERS)
     if name != 'multiwoz':  # Its variants are what it is about.
       job = dataclasses.replace(job, variants=(workloads.PID,))

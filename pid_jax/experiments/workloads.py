@@ -99,9 +99,10 @@ class Job:
   all_phases: bool = False
 
   def with_sizes(self, **sizes: int) -> Job:
-    """Returns the job with other sizes."""
+    """Returns the job with other sizes; of fewer prompts, the first."""
     changed = dataclasses.replace(self.sizes, **sizes)
-    return dataclasses.replace(self, sizes=changed)
+    lengths = self.prompt_lengths[: changed.num_prompts]
+    return dataclasses.replace(self, sizes=changed, prompt_lengths=lengths)
 
   def of(self, variant: Variant) -> Job:
     """Returns the job as a variant does it."""
