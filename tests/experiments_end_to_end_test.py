@@ -75,7 +75,7 @@ time.sleep(0.2)
 for name in ('import', 'load', 'first', 'rest'):
   clock[name] = time.time()
 program, model, questions, answers = sys.argv[1:]
-cache = os.environ['JAX_COMPILATION_CACHE_DIR']
+cache = os.environ['XDG_CACHE_HOME']
 found = os.path.isdir(cache)
 os.makedirs(cache, exist_ok=True)
 if os.path.basename(model) == 'broken':

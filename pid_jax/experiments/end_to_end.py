@@ -294,12 +294,15 @@ def run_process(contender: Contender, folder: pathlib.Path) -> Run:
   else:
     command = ['-P', child_lib.__file__, contender.program]
     command += [model, questions, answers]
-  # Nothing is looked for on the network.
-  environment = {'JAX_COMPILATION_CACHE_DIR': str(cache), 'HF_HUB_OFFLINE': '1'}
+  # The cache is where and as this library keeps it, unless it is told another;
+  # and nothing is looked for on the network.
+  environment = {**os.environ, 'XDG_CACHE_HOME': str(cache)}
+  environment['HF_HUB_OFFLINE'] = '1'
+  environment.pop('JAX_COMPILATION_CACHE_DIR', None)
   start = time.time()
   done = subprocess.run(
     [sys.executable, *command],
-    env={**os.environ, **environment},
+    env=environment,
     capture_output=True,
     text=True,
     check=False,
