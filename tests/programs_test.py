@@ -129,7 +129,7 @@ def test_ready_batches_run_while_others_are_compiled(in_order):
 
   class Planner:
     def plan(self, counts, batch_size, is_new):
-      return {x: planning.Option(x, x[1]) for x in counts}
+      return {x: planning.Option(x.shape, x.shape[1]) for x in counts}
 
   pieces = jobs.schedule(
     job,
