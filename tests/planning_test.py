@@ -107,7 +107,7 @@ def _best(world, counts):
 
 
 def _is_served(need, option):
-  """Whether all tokens of a batch have a place, whichever prompts they are of."""
+  """Whether there is a place for each token of a batch."""
   shape, length = option.shape, option.packed_length
   return (
     batching.holds(shape[1:], need.shape[1:])
@@ -120,19 +120,20 @@ def _is_served(need, option):
 @pytest.mark.parametrize('scale', [1, 30, 1000])
 @pytest.mark.parametrize('seed', range(3))
 def test_plans_cost_no_more_than_the_best_of_three_options(scale, seed, prompt):
-  rng = np.random.default_rng(seed)
+  rng, tokens = np.random.default_rng(seed), np.random.default_rng(seed)
   counts = {}
   for _ in range(3):
-    prompts = int(rng.choice([2, 8]))
     shape = (
       int(rng.choice([4, 16])),
       int(rng.choice([32, 64, 128, 256])),
-      *(prompts, prompt, 0, 0),
+      int(rng.choice([2, 8])),
+      *(prompt, 0, 0),
     )
-    tokens = int(rng.integers(prompt, prompts * prompt + 1))
-    need = planning.Need.rounded(shape, tokens)
-    assert need.prompt_tokens >= tokens
-    counts[need] = int(rng.integers(1, 4)) * scale
+    count = int(rng.integers(1, 4)) * scale
+    least = int(tokens.integers(prompt, shape[2] * prompt + 1))
+    need = planning.Need.rounded(shape, least)
+    assert least <= need.prompt_tokens <= shape[2] * prompt
+    counts[need] = count
   world = World()
   best = _best(world, counts)
   plan, running, compiling = world.run(counts)

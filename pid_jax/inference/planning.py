@@ -23,6 +23,7 @@ from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
+import itertools
 from typing import Any
 
 import numpy as np
@@ -114,17 +115,6 @@ class Option:
     return (
       ('encode', size, self.input_length, length),
       ('decode', self.shape, self.num_compactions, self.packed_length),
-    )
-
-  def holds(self, need: Need) -> bool:
-    """Whether it serves a batch, cut to its B."""
-    return (
-      _holds(self.shape, need.shape)
-      and self.input_length >= need.shape[1]
-      and (
-        self.packed_length is None
-        or self.packed_length >= self.shape[2] + need.prompt_tokens
-      )
     )
 
 
@@ -404,15 +394,19 @@ class _Table:
     seconds = np.array([costs.run_seconds(x) for x in self.options])
     sizes = np.array([x.shape[0] for x in self.needed])
     cuts = np.array([-(-sizes // x.shape[0]) for x in self.options])
-    holds = [[o.holds(x) for x in self.needed] for o in self.options]
     # [options, needs]: of one batch each.
-    self._seconds = np.where(holds, seconds[:, None] * cuts, np.inf)
-    names = {name for option in self.options for name in option.programs}
-    self._price = {
-      name: 0.0 if planner._is_started(name) else costs.compile_seconds(name)
-      for name in names
-    }
-    self._started = {name for name in names if planner._is_started(name)}
+    self._seconds = np.where(
+      _serves(self.options, self.needed), seconds[:, None] * cuts, np.inf
+    )
+    self._saved = np.empty_like(self._seconds)
+    pairs = [option.programs for option in self.options]
+    names = list(dict.fromkeys(itertools.chain(*pairs)))
+    numbers = {name: n for n, name in enumerate(names)}
+    # [options, 2]: numbers of programs.
+    self._programs = np.array([[numbers[x] for x in pair] for pair in pairs])
+    self._started = np.array([planner._is_started(x) for x in names], bool)
+    prices = np.array([costs.compile_seconds(x) for x in names])
+    self._prices = np.where(self._started, 0.0, prices)
     lost = shapes.lost_seconds
     credit = np.array([lost.get(x, 0.0) for x in self.options])
     self._credit = np.where(self.free(frozenset()), 0.0, credit)
@@ -421,10 +415,9 @@ class _Table:
 
   def free(self, chosen: frozenset[int]) -> np.ndarray:
     """Which options need no further program: bool [options]."""
-    programs = self._started.union(*(self.options[i].programs for i in chosen))
-    return np.array(
-      [programs.issuperset(option.programs) for option in self.options], bool
-    )
+    there = self._started.copy()
+    there[self._programs[list(chosen)]] = True
+    return there[self._programs].all(axis=1)
 
   def best(self, free: np.ndarray) -> np.ndarray:
     """Seconds of one batch of each need by the best free option."""
@@ -433,12 +426,12 @@ class _Table:
   def savings(self, now: np.ndarray) -> np.ndarray:
     """Seconds of the job that each option saves, given those of each batch."""
     now = np.minimum(now, _IMPOSSIBLE)
-    return np.maximum(now - self._seconds, 0.0) @ self._weights
+    saved = np.subtract(now, self._seconds, out=self._saved)
+    return np.maximum(saved, 0.0, out=saved) @ self._weights
 
   def price(self, chosen: frozenset[int]) -> float:
     """Seconds of compiling, less those that earlier jobs lost."""
-    programs = {name for i in chosen for name in self.options[i].programs}
-    seconds = sum(self._price[name] for name in programs)
+    seconds = self._prices[np.unique(self._programs[list(chosen)])].sum()
     # Two options may have been missed by the same batches.
     return seconds - max((self._credit[i] for i in chosen), default=0.0)
 
@@ -462,12 +455,9 @@ class _Table:
         if without is not None:
           moves.append(kept)
         savings = self.savings(self.best(self.free(kept)))
-        names = {name for i in kept for name in self.options[i].programs}
-        prices = [
-          sum(self._price[x] for x in set(option.programs) - names)
-          for option in self.options
-        ]
-        gains = savings - prices + self._credit
+        prices = self._prices.copy()
+        prices[self._programs[list(kept)]] = 0.0
+        gains = savings - prices[self._programs].sum(axis=1) + self._credit
         # An option with a shape too many is taken where nothing else holds.
         order = np.argsort(-gains, kind='stable')
         moves += [kept | {int(i)} for i in order[:4] if gains[i] > 0]
@@ -490,6 +480,24 @@ class _Table:
     return {
       need: self.options[i] for need, i in zip(self.needed, best, strict=True)
     }
+
+
+def _serves(options: Sequence[Option], needs: Sequence[Need]) -> np.ndarray:
+  """Returns whether options serve batches, cut to their B: bool [o, n]."""
+  shapes = np.array([x.shape for x in options])[:, None]
+  needed = np.array([x.shape for x in needs])
+  lengths = np.array([x.input_length for x in options])[:, None]
+  tokens = np.array([x.prompt_tokens for x in needs])
+  room = [
+    np.inf if x.packed_length is None else x.packed_length - x.shape[2]
+    for x in options
+  ]
+  return (
+    ((shapes == 0) == (needed == 0)).all(axis=2)
+    & (shapes >= needed)[:, :, 1:].all(axis=2)
+    & (lengths >= needed[:, 1])
+    & (np.array(room)[:, None] >= tokens)
+  )
 
 
 def _holds(shape: batching.Shape, needed: batching.Shape) -> bool:
