@@ -143,7 +143,7 @@ def packed_lengths(num_prompts: int, prompt_length: int) -> list[int]:
   """
   padded = num_prompts * (prompt_length + 1)
   return [
-    -(-padded * eighths // _NUM_PACKED_LENGTHS)
+    padded * eighths // _NUM_PACKED_LENGTHS
     for eighths in range(1, _MOST_PACKED + 1)
   ]
 
