@@ -25,7 +25,9 @@ CONFIG = T5Config(
 )
 
 
-def _temporary_bytes(num_prompts, num_inputs=B, length=S):
+def _temporary_bytes(
+  num_prompts, num_inputs=B, length=S, prompt=P, packed=None
+):
   """Memory of `generate` besides arguments and results, says the compiler."""
   module = network.Transformer(CONFIG)
   tokens = jnp.ones((1, 2), jnp.int32)
@@ -36,12 +38,17 @@ def _temporary_bytes(num_prompts, num_inputs=B, length=S):
 
   def run(params, encoder_input_tokens, prompt_tokens):
     return decoding.generate(
-      module, params, encoder_input_tokens, prompt_tokens, max_new_tokens=T
+      module,
+      params,
+      encoder_input_tokens,
+      prompt_tokens,
+      max_new_tokens=T,
+      packed_prompt_length=packed,
     ).tokens
 
   spec = lambda *shape: jax.ShapeDtypeStruct(shape, jnp.int32)
   lowered = jax.jit(run).lower(
-    params, spec(num_inputs, length), spec(num_inputs, num_prompts, P)
+    params, spec(num_inputs, length), spec(num_inputs, num_prompts, prompt)
   )
   compiled = lowered.compile(xla_options.as_users())
   return compiled.memory_analysis().temp_size_in_bytes
@@ -70,9 +77,16 @@ def test_the_estimate_of_a_long_input_is_close_to_what_the_compiler_says():
   _check_estimate(_temporary_bytes(2, 1, 8192), (1, 8192, 2, P, 0, 0))
 
 
-def _check_estimate(compiled, shape):
+def test_the_estimate_of_packed_prompts_is_close_as_well():
+  """Attention to the input, in tokens that the prompts have."""
+  prompts, prompt, packed = 16, 127, 512
+  compiled = _temporary_bytes(prompts, prompt=prompt, packed=packed)
+  _check_estimate(compiled, (B, S, prompts, prompt, 0, 0), packed)
+
+
+def _check_estimate(compiled, shape, packed=None):
   budget = memory.Budget(CONFIG, {}, max_new_tokens=T)
   budget.num_bytes = 2 * compiled
-  assert budget.fits(shape)
+  assert budget.fits(shape, packed)
   budget.num_bytes //= 4
-  assert not budget.fits(shape)
+  assert not budget.fits(shape, packed)

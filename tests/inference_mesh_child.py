@@ -78,7 +78,22 @@ def _decoded(config, params, vocabulary, partitioner) -> dict:
     wanted = checkpoints.abstract_params(config, partitioner)
     params = jax.device_put(params, jax.tree.map(lambda x: x.format, wanted))
   engine = engine_lib.Engine(module, params, partitioner)
+  programs, packed_lengths = engine.programs, []
+  if partitioner is not None:  # Packs prompts whatever it takes to compile.
+    programs.platform = dataclasses.replace(
+      programs.platform, flops_per_second=1.0
+    )
+  start = programs.start
+
+  def noted_start(kind, *args, **kwargs):
+    if 'packed_prompt_length' in kwargs:
+      packed_lengths.append(kwargs['packed_prompt_length'])
+    return start(kind, *args, **kwargs)
+
+  programs.start = noted_start
   inputs, prompts = animals.random_job(6, seed=2, most_prompts=3)
+  for own in prompts[::2]:
+    own.append('ant bee cat dog eel fox gnu hen')
   encode = vocabulary.encode
   choices = [tuple(tuple(encode(text)) for text in ('ant', 'bee cat')), None]
   requests = [
@@ -99,6 +114,7 @@ def _decoded(config, params, vocabulary, partitioner) -> dict:
     for x in requests
   ]
   return {
+    'packed_lengths': packed_lengths,
     'tokens': [x.tokens.tolist() for x in generated],
     'log_probs': [x.log_probs.tolist() for x in generated],
     'scores': [x[:, 0].tolist() for x in engine.score(to_score, batch_size=4)],

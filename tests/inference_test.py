@@ -338,6 +338,7 @@ def test_devices_that_share_a_model_answer_as_one():
   # A mesh that splits the batch and the parameters, too, as in training.
   one, mesh = found['engine']['one'], found['engine']['mesh']
   assert mesh['tokens'] == one['tokens']
+  assert any(mesh['packed_lengths']) and not any(one['packed_lengths'])
   for name in ('log_probs', 'scores'):
     np.testing.assert_allclose(
       np.hstack(mesh[name]), np.hstack(one[name]), atol=1e-4

@@ -204,6 +204,8 @@ def test_lengths_are_chosen_that_hold_the_prompts():
       assert _needed(prompts) > 0.75 * padded
     else:
       assert _needed(prompts) <= length <= -(-3 * padded // 4)
+  # Start tokens alone leave nothing to pack.
+  assert prefill.choose_packed_length(np.zeros((2, 1, 0), np.int32)) is None
   # A few lengths for all prompts of a shape; 0 within a prompt is part of it.
   prompts = np.zeros((1, 2, 15), np.int32)
   prompts[0, 0, 11] = 5

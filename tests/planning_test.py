@@ -47,17 +47,35 @@ class World:
 
   def run(self, counts, batch_size=16):
     """Plans and compiles; returns the seconds of running and of compiling."""
-    plan = self.planner.plan(counts, batch_size)
+    plan = self.planner.plan(_needs(counts), batch_size)
+    plan = {
+      need if need in counts else need.shape: option
+      for need, option in plan.items()
+    }
     names = {name for o in plan.values() for name in o.programs}
     new = names - self.started
     self.started |= new
     running = sum(
       count
-      * -(-shape[0] // plan[shape].shape[0])
+      * -(-_shape(shape)[0] // plan[shape].shape[0])
       * self.costs.run_seconds(plan[shape])
       for shape, count in counts.items()
     )
     return plan, running, sum(map(self.costs.compile_seconds, new))
+
+
+def _shape(need):
+  return need.shape if isinstance(need, planning.Need) else need
+
+
+def _needs(counts):
+  """Shapes stand for prompts that are all as long as the longest."""
+  return {
+    need
+    if isinstance(need, planning.Need)
+    else planning.Need.rounded(need, need[2] * need[3]): count
+    for need, count in counts.items()
+  }
 
 
 def _lengths(counts, size=16):
@@ -66,6 +84,7 @@ def _lengths(counts, size=16):
 
 def _best(world, counts):
   """Seconds of the best choice of options, by trying all."""
+  counts = _needs(counts)
   options = list(world.planner.options(counts, 16))
   seconds = {o: world.costs.run_seconds(o) for o in options}
   best = np.inf
@@ -74,13 +93,12 @@ def _best(world, counts):
       names = {name for option in chosen for name in option.programs}
       usable = [o for o in options if names.issuperset(o.programs)]
       total = sum(map(world.costs.compile_seconds, names))
-      for shape, count in counts.items():
+      for need, count in counts.items():
         total += count * min(
           (
-            seconds[o] * -(-shape[0] // o.shape[0])
+            seconds[o] * -(-need.shape[0] // o.shape[0])
             for o in usable
-            if o.input_length >= shape[1]
-            and batching.holds(o.shape[1:], shape[1:])
+            if _is_served(need, o)
           ),
           default=np.inf,
         )
@@ -88,29 +106,79 @@ def _best(world, counts):
   return best
 
 
+def _is_served(need, option):
+  """Whether there is a place for each token of a batch."""
+  shape, length = option.shape, option.packed_length
+  return (
+    batching.holds(shape[1:], need.shape[1:])
+    and need.shape[1] <= option.input_length <= shape[1]
+    and (length is None or need.prompt_tokens + shape[2] <= length)
+  )
+
+
+@pytest.mark.parametrize('prompt', [8, 48])
 @pytest.mark.parametrize('scale', [1, 30, 1000])
 @pytest.mark.parametrize('seed', range(3))
-def test_plans_cost_no_more_than_the_best_of_three_options(scale, seed):
-  rng = np.random.default_rng(seed)
-  counts = {
-    (
+def test_plans_cost_no_more_than_the_best_of_three_options(scale, seed, prompt):
+  rng, tokens = np.random.default_rng(seed), np.random.default_rng(seed)
+  counts = {}
+  for _ in range(3):
+    shape = (
       int(rng.choice([4, 16])),
       int(rng.choice([32, 64, 128, 256])),
       int(rng.choice([2, 8])),
-      8,
-      0,
-      0,
-    ): int(rng.integers(1, 4)) * scale
-    for _ in range(3)
-  }
+      *(prompt, 0, 0),
+    )
+    count = int(rng.integers(1, 4)) * scale
+    least = int(tokens.integers(prompt, shape[2] * prompt + 1))
+    need = planning.Need.rounded(shape, least)
+    assert least <= need.prompt_tokens <= shape[2] * prompt
+    counts[need] = count
   world = World()
   best = _best(world, counts)
   plan, running, compiling = world.run(counts)
   assert set(plan) == set(counts)
-  for shape, option in plan.items():
-    assert batching.holds(option.shape[1:], shape[1:])
-    assert shape[1] <= option.input_length <= option.shape[1]
+  assert all(_is_served(need, option) for need, option in plan.items())
   assert running + compiling <= best * 1.02
+
+
+def test_prompts_are_packed_where_that_pays():
+  """30 prompts of 10 tokens in the mean and 48 at most."""
+  shape = (16, 64, 30, 48, 0, 0)
+  short, long = (planning.Need.rounded(shape, n) for n in (300, 700))
+  padded = planning.Option(shape, 64)
+  world = World()
+  # The padded tokens are 30 * 49; 2 of their eighths hold 30 + 300.
+  for need, length in ((short, 367), (long, 735)):
+    plan, _, _ = World().run({need: 1000})
+    assert plan[need] == dataclasses.replace(padded, packed_length=length)
+  # A larger one serves: no program for a few more.
+  world.run({long: 1000})
+  plan, _, compiling = world.run({short: 1})
+  assert compiling == 0
+  assert plan[short].packed_length == 735
+  # One text does not pay for a program that others may not fit into.
+  one = planning.Need.rounded((1, *shape[1:]), 300)
+  assert World().run({one: 1})[0][one].packed_length is None
+
+
+@pytest.mark.parametrize('seed', range(5))
+def test_no_job_gets_a_program_that_its_prompts_do_not_fit_into(seed):
+  """Jobs one after another, whatever was compiled for those before."""
+  rng = np.random.default_rng(seed)
+  world = World(batching.Shapes(max_shapes=3))
+  for _ in range(12):
+    counts = {}
+    for _ in range(rng.integers(1, 5)):
+      prompts, prompt = rng.choice([1, 2, 6, 32]), rng.choice([4, 16, 96])
+      size, length = rng.choice([1, 8, 16]), rng.choice([16, 128])
+      shape = tuple(map(int, (size, length, prompts, prompt, 0, 0)))
+      tokens = int(rng.integers(prompt, prompts * prompt + 1))
+      need = planning.Need.rounded(shape, tokens)
+      counts[need] = int(rng.choice([1, 100, 5000]))
+    plan, _, _ = world.run(counts)
+    assert set(plan) == set(counts)
+    assert all(_is_served(need, option) for need, option in plan.items())
 
 
 def test_a_few_texts_take_two_programs_and_many_take_more():
@@ -167,7 +235,7 @@ def test_jobs_cost_not_much_more_than_with_foresight(num_jobs):
       world.costs.compile_seconds(name)
       for name in set(option.programs) - started
     )
-    for option in world.planner.options(job, 16)
+    for option in world.planner.options(_needs(job), 16)
   )
   assert 0 not in compiled_at
   assert len(compiled_at) == {1: 0, 10: 1}.get(num_jobs, len(compiled_at)) <= 3

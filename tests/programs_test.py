@@ -3,6 +3,7 @@
 """Programs are compiled in threads, kept on disk, and change no output."""
 
 import dataclasses
+import functools
 import gc
 
 import jax
@@ -16,6 +17,7 @@ from pid_jax import decoding
 from pid_jax import inference
 from pid_jax import network
 from pid_jax.decoding import prefill
+from pid_jax.experiments import aot
 from pid_jax.inference import batching
 from pid_jax.inference import engine as engine_lib
 from pid_jax.inference import jobs
@@ -58,6 +60,7 @@ def test_outputs_do_not_depend_on_the_programs(weights, monkeypatch):
     planning.Option((6, 64, 6, 8, 0, 0), 64),
     planning.Option((6, 64, 6, 8, 0, 0), 48, 1),
     planning.Option((2, 48, 4, 4, 0, 0), 48),
+    planning.Option((6, 64, 6, 8, 0, 0), 48, 1, 18),
   ):
     monkeypatch.setattr(
       planning.Planner,
@@ -96,6 +99,126 @@ def test_programs_are_counted_while_others_are_started(monkeypatch):
     property(lambda self: (start(object()), is_ready(self))[1]),
   )
   assert programs.summary().num_programs == 2
+
+
+@pytest.fixture(name='packing')
+def _packing(monkeypatch):
+  """A model whose time is spent on tokens; options and programs it asks for."""
+  config, params = animals.config_and_params(mlp_dim=24)
+  model = inference.PromptInDecoder(
+    config, params, animals.vocabulary(), animals.TASK
+  )
+  programs = model.engine.programs
+  programs.platform = dataclasses.replace(
+    programs.platform, flops_per_second=1.0
+  )
+  plans, started = [], {}
+  plan, start = planning.Planner.plan, programs.start
+
+  def noted_plan(self, *args, **kwargs):
+    plans.append(plan(self, *args, **kwargs))
+    return plans[-1]
+
+  def noted_start(kind, key, *args, announcement='', **static):
+    started.setdefault(kind, (args, static))
+    return start(kind, key, *args, announcement=announcement, **static)
+
+  monkeypatch.setattr(planning.Planner, 'plan', noted_plan)
+  monkeypatch.setattr(programs, 'start', noted_start)
+  return model, plans, started
+
+
+def test_prompts_of_unequal_length_are_packed_and_answered_as_if_alone(packing):
+  model, plans, started = packing
+  vocabulary, (module, params) = (
+    animals.vocabulary(),
+    (
+      model.engine.module,
+      model.engine.params,
+    ),
+  )
+  rng = np.random.default_rng(0)
+  text = lambda count: ' '.join(rng.choice(animals.WORDS, count))
+  inputs = [text(n) for n in (9, 3, 12, 7, 5)]
+  # Fewer prompts than the program has rows, and inputs with fewer tokens.
+  prompts = [
+    [text(n) for n in lengths]
+    for lengths in ([1, 8, 2], [2, 1, 1, 8, 3], [1], [2, 2, 1], [8, 1, 1, 1, 4])
+  ]
+  targets = [[[text(2), text(1)] for _ in own] for own in prompts]
+  pad = lambda ids, length: np.pad(ids, (0, length - len(ids)))
+
+  def alone(function, *further, **static):
+    """Calls a function of `decoding` for each prompt, padded to one length."""
+    run = jax.jit(functools.partial(function, module, **static))
+    ids = vocabulary.encode
+    return [
+      [
+        run(
+          params,
+          pad([*ids(text), 1], 16)[None],
+          pad(ids(prompt), 9)[None, None],
+          *(
+            np.array([[[pad([*ids(x), 1], 4) for x in some[b][u]]]])
+            for some in further
+          ),
+        )
+        for u, prompt in enumerate(prompts[b])
+      ]
+      for b, text in enumerate(inputs)
+    ]
+
+  def check(found, expected):
+    for own, expected_own in zip(found, expected, strict=True):
+      np.testing.assert_allclose(own, expected_own, rtol=1e-4, atol=1e-5)
+
+  log_probs = lambda found: [
+    [np.squeeze(x.log_probs) for x in own] for own in found
+  ]
+  texts = lambda found: [
+    [vocabulary.decode(x.tokens[0, 0].tolist()) for x in own] for own in found
+  ]
+  for static, function, options in (
+    ({'max_new_tokens': 5}, decoding.generate, {}),
+    (
+      {'max_new_tokens': 5, 'beam_size': 2},
+      lambda *args, **kwargs: decoding.beam_search(*args, **kwargs).best(),
+      {'beam_size': 2},
+    ),
+  ):
+    expected = alone(function, **static)
+    outputs, scores = model.generate(
+      inputs, prompts, 5, return_scores=True, batch_size=4, **options
+    )
+    assert outputs == texts(expected)
+    check(scores, log_probs(expected))
+  expected = log_probs(alone(decoding.score_choices, targets))
+  chosen, scores = model.choose(inputs, prompts, targets, batch_size=4)
+  for own, expected_own in zip(scores, expected, strict=True):
+    check(own, [jax.nn.softmax(x) for x in expected_own])
+  assert chosen == [
+    [targets[b][u][np.argmax(x)] for u, x in enumerate(own)]
+    for b, own in enumerate(expected)
+  ]
+  firsts = [[some[0] for some in own] for own in targets]
+  scores = model.score(inputs, prompts, firsts, batch_size=4)
+  check(scores, [[x[0] for x in own] for own in expected])
+  # None of these was computed with padded prompts alone.
+  assert len(plans) >= 4
+  assert all(any(x.packed_length for x in plan.values()) for plan in plans)
+
+  # The program does less work: by the products in it.
+  args, static = started['generate']
+  assert static['packed_prompt_length'] is not None
+  flops = [
+    aot.count_flops(
+      model.engine.programs.functions['generate']
+      .trace(*args, **{**static, 'packed_prompt_length': length})
+      .jaxpr.jaxpr
+    )
+    for length in (static['packed_prompt_length'], None)
+  ]
+  assert flops[0] < flops[1]
 
 
 def test_padded_keys_and_values_are_not_read(weights):
@@ -145,7 +268,7 @@ def test_ready_batches_run_while_others_are_compiled(in_order):
 
   class Planner:
     def plan(self, counts, batch_size, is_new):
-      return {x: planning.Option(x, x[1]) for x in counts}
+      return {x: planning.Option(x.shape, x.shape[1]) for x in counts}
 
   pieces = jobs.schedule(
     job,

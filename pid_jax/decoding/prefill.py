@@ -130,11 +130,22 @@ def choose_packed_length(prompt_tokens: np.ndarray) -> int | None:
   is_token = prompt_tokens != tokens_lib.PAD_ID
   lengths = np.max(np.where(is_token, positions, 0), axis=-1, initial=0)
   needed = num_prompts + int(np.max(np.sum(lengths, axis=1), initial=0))
+  lengths = packed_lengths(num_prompts, prompt_length)
+  return next((length for length in lengths if length >= needed), None)
+
+
+def packed_lengths(num_prompts: int, prompt_length: int) -> list[int]:
+  """Returns all L that are worth a program, rising.
+
+  Args:
+    num_prompts: U.
+    prompt_length: P.
+  """
   padded = num_prompts * (prompt_length + 1)
-  eighths = -(-needed * _NUM_PACKED_LENGTHS // padded)
-  if eighths > _MOST_PACKED:
-    return None
-  return -(-padded * eighths // _NUM_PACKED_LENGTHS)
+  return [
+    padded * eighths // _NUM_PACKED_LENGTHS
+    for eighths in range(1, _MOST_PACKED + 1)
+  ]
 
 
 def decode_chunk(

@@ -100,10 +100,10 @@ class Batch:
 class Budget(Protocol):
   """Says whether batches fit into memory, see `memory.Budget`."""
 
-  def fits(self, shape: Shape) -> bool:
+  def fits(self, shape: Shape, packed_length: int | None = None) -> bool:
     """Whether a batch can run."""
 
-  def check(self, needed: Shape) -> None:
+  def check(self, needed: Shape, packed_length: int | None = None) -> None:
     """Raises UserError unless a batch can run."""
 
 

@@ -84,11 +84,15 @@ def _functions(
       functools.partial(_generate, module),
       static_argnames=(
         'max_new_tokens', 'sampler', 'prompt_lookup', 'beam_size',
-        'num_compactions',
+        'num_compactions', 'packed_prompt_length',
       ),
       **replicated,
     ),
-    'score': jax.jit(functools.partial(_score, module), **replicated),
+    'score': jax.jit(
+      functools.partial(_score, module),
+      static_argnames='packed_prompt_length',
+      **replicated,
+    ),
     'init_slots': jax.jit(
       lambda params, settings, **sizes: slots_lib.init(
         settings, params, **sizes
@@ -146,6 +150,7 @@ def _generate(
   prompt_lookup: decoding.PromptLookup | None,
   beam_size: int | None,
   num_compactions: int,
+  packed_prompt_length: int | None,
 ) -> Output:
   """Generates for a batch: [B, U, T], [B, U], [B, U]."""
   arguments = module, params, batch['encoder_input_tokens']
@@ -158,6 +163,7 @@ def _generate(
     row_mask=batch['row_mask'],
     tries=tries,
     roots=None if tries is None else batch['roots'],
+    packed_prompt_length=packed_prompt_length,
   )
   if beam_size is not None:
     generated = decoding.beam_search(
@@ -186,6 +192,8 @@ def _score(
   params: Any,
   cross: network.KVCache,
   batch: dict[str, jax.Array],
+  *,
+  packed_prompt_length: int | None,
 ) -> tuple[jax.Array]:
   """Scores the targets of a batch: float32 [B, U, K]."""
   scored = decoding.score_choices(
@@ -196,6 +204,7 @@ def _score(
     batch['target_tokens'],
     cross=cross,
     row_mask=batch['row_mask'],
+    packed_prompt_length=packed_prompt_length,
   )
   return (scored.log_probs,)
 
@@ -413,7 +422,10 @@ class Engine:
     job = jobs.Job(requests, batching.make_groups(requests, batch_size), roots)
     budget = self.budget(kind.options)
     for group in range(len(job.groups)):
-      budget.check(job.needed(group))
+      needed = job.needed(group)
+      budget.check(
+        needed, planning.packed_length(needed, job.prompt_tokens(group))
+      )
     planner = planning.Planner(
       shapes, kind.costs, kind.is_started, budget, kind.max_compactions
     )
@@ -574,8 +586,7 @@ class _Kind:
     self, args: tuple[Any, ...], option: planning.Option
   ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Returns what follows the parameters, and what is static."""
-    del option
-    return args, {}
+    return args, {'packed_prompt_length': option.packed_length}
 
   def start(self, piece: jobs.Piece) -> tuple[jax.Array, ...]:
     """Starts a batch, without waiting for its results."""
@@ -651,8 +662,10 @@ class _Generation(_Kind):
     )
 
   def _arguments(self, args, option):
+    args, static = super()._arguments(args, option)
     return (*args, self._tries, self._limits), {
       **self._static,
+      **static,
       'num_compactions': option.num_compactions,
     }
 

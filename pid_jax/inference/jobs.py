@@ -73,6 +73,11 @@ class Job:
     """Returns the smallest shape that holds a group."""
     return batching.needed_shape([self.requests[i] for i in self.groups[group]])
 
+  def prompt_tokens(self, group: int) -> int:
+    """Returns how many tokens the prompts of an input have, at most."""
+    requests = (self.requests[i] for i in self.groups[group])
+    return max(sum(map(len, request.prompts)) for request in requests)
+
   def pieces(self, group: int, option: planning.Option) -> Iterator[Piece]:
     """Yields the batches of a group."""
     ids, size = self.groups[group], option.shape[0]
@@ -115,46 +120,51 @@ def schedule(
   Yields:
     Batches; or None before programs have to be waited for.
   """
-  needed = {k: buckets(job.needed(k), batch_size) for k in groups}
+  needed = {
+    k: planning.Need.rounded(
+      buckets(job.needed(k), batch_size), job.prompt_tokens(k)
+    )
+    for k in groups
+  }
   counts = collections.Counter(needed.values())
-  left: dict[batching.Shape, collections.deque[int]] = {}
+  left: dict[planning.Need, collections.deque[int]] = {}
   for k in groups:
     left.setdefault(needed[k], collections.deque()).append(k)
   num_done, next_plan = 0, 0
-  plan: Mapping[batching.Shape, planning.Option] = {}
+  plan: Mapping[planning.Need, planning.Option] = {}
   while left:
     if num_done >= next_plan and not (in_order and plan):
       plan = planner.plan(
-        {shape: len(queue) for shape, queue in left.items()},
+        {need: len(queue) for need, queue in left.items()},
         batch_size,
         is_new=not plan,
       )
       next_plan = 4 * max(num_done, 1)
       # Most batches first: they run while the others are compiled.
       order = sorted(left, key=lambda x: (-counts[x], x))
-      compiled = {plan[shape]: programs(plan[shape]) for shape in order}
+      compiled = {plan[need]: programs(plan[need]) for need in order}
       if not ahead:
         yield None
         for program in itertools.chain(*compiled.values()):
           program.wait()
     ready = [
-      shape
-      for shape in left
-      if all(program.is_ready for program in compiled[plan[shape]])
+      need
+      for need in left
+      if all(program.is_ready for program in compiled[plan[need]])
     ]
-    shape = next(iter(left))
+    need = next(iter(left))
     if ready and not in_order:
-      shape = ready[0]
-    elif shape not in ready:
+      need = ready[0]
+    elif need not in ready:
       yield None
       if not in_order:  # Programs are compiled in the order of their start.
-        shape = min(left, key=order.index)
-      for program in compiled[plan[shape]]:
+        need = min(left, key=order.index)
+      for program in compiled[plan[need]]:
         program.wait()
-    yield from job.pieces(left[shape].popleft(), plan[shape])
+    yield from job.pieces(left[need].popleft(), plan[need])
     num_done += 1
-    if not left[shape]:
-      del left[shape]
+    if not left[need]:
+      del left[need]
 
 
 def run(

@@ -68,16 +68,25 @@ class Budget:
     used = sum(x.nbytes for x in jax.tree.leaves(params))
     self.num_bytes = num_devices * _device_bytes() - used
 
-  def fits(self, shape: batching.Shape) -> bool:
-    """Whether a batch can run."""
-    return self._batch_bytes(shape) <= self.num_bytes
+  def fits(
+    self, shape: batching.Shape, packed_length: int | None = None
+  ) -> bool:
+    """Whether a batch can run.
 
-  def check(self, needed: batching.Shape) -> None:
-    """Raises UserError unless a batch of a shape can run."""
-    if not self.fits(needed):
+    Args:
+      shape: of the batch.
+      packed_length: L, if its prompts are packed (`prefill.prefill`).
+    """
+    return self._batch_bytes(shape, packed_length) <= self.num_bytes
+
+  def check(
+    self, needed: batching.Shape, packed_length: int | None = None
+  ) -> None:
+    """Raises UserError unless a batch can run, see `fits`."""
+    if not self.fits(needed, packed_length):
       inputs, length, prompts, prompt, targets, target = needed
       raise self._too_large(
-        self._batch_bytes(needed),
+        self._batch_bytes(needed, packed_length),
         {
           'inputs': inputs,
           'tokens of an input': length,
@@ -133,7 +142,9 @@ class Budget:
     positions = inputs * length + rows * c
     return 2 * config.num_decoder_layers * width * positions * itemsize
 
-  def _batch_bytes(self, shape: batching.Shape) -> int:
+  def _batch_bytes(
+    self, shape: batching.Shape, packed_length: int | None
+  ) -> int:
     """About what a program of a batch needs."""
     config = self._config
     inputs, length, prompts, prompt, targets, target = shape
@@ -148,13 +159,15 @@ class Budget:
       c = self._cache_length(prompt)
     else:
       copies, chunk, c = rows * targets, target, read + target
+    # Blocks of packed prompts, of `read` tokens, see the block before as well.
+    queries = prompts * read if packed_length is None else 2 * packed_length
     logits = copies * chunk * config.vocab_size
-    caches = self._cache_bytes(inputs, length, copies, c)
+    caches = self._cache_bytes(inputs, length + (packed_length or 0), copies, c)
     decoder = max(
       logits,
-      self._attention(inputs, prompts * read, length),
+      self._attention(inputs, packed_length or prompts * read, length),
       self._attention(inputs, copies // inputs * chunk, length),
-      rows * config.num_heads * read * read,
+      inputs * config.num_heads * queries * read,
       copies * config.num_heads * chunk * c,
     )
     return 2 * max(_FLOAT32 * encoder, caches + _FLOAT32 * decoder)

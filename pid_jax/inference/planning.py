@@ -16,12 +16,14 @@ text at a time gets a program for one text when waiting for it would have paid
 Letters as in `batching`: a shape is (B, S, U, P, K, T).
 """
 
+import collections
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
+import itertools
 from typing import Any
 
 import numpy as np
@@ -29,9 +31,11 @@ import numpy as np
 from pid_jax import platforms
 from pid_jax.config import T5Config
 from pid_jax.decoding import generation
+from pid_jax.decoding import prefill
 from pid_jax.inference import batching
 
-# ('encode', B, S, S of the decoding program) or ('decode', shape, compactions).
+# ('encode', B, S, S of the decoding program) or ('decode', shape, compactions,
+# packed length).
 ProgramName = tuple[Any, ...]
 
 # FLOPs of attention take longer than those of weights: its products are narrow,
@@ -39,6 +43,9 @@ ProgramName = tuple[Any, ...]
 _ATTENTION = 3
 # Making a batch, starting it and reading its results.
 _SECONDS_PER_BATCH = 1e-3
+# Compiling for packed prompts counts as this much more: longer prompts of the
+# same shape may need another program, where one for padded prompts serves all.
+_PACKED = 1.1
 # Batches have as many tokens as this part of the limit, and this part of their
 # sequences' steps is left by compaction, before any was measured.
 _STEPS, _LEFT = 0.5, 0.8
@@ -50,6 +57,41 @@ _MOST_LOSSES = 256
 _IMPOSSIBLE = 1e9
 
 
+@dataclasses.dataclass(frozen=True, order=True)
+class Need:
+  """The least that a batch needs.
+
+  Attributes:
+    shape: of buckets.
+    prompt_tokens: of all prompts of an input, without start tokens.
+  """
+
+  shape: batching.Shape
+  prompt_tokens: int
+
+  @classmethod
+  def rounded(cls, shape: batching.Shape, prompt_tokens: int) -> 'Need':
+    """Rounds tokens up to what the best program of the shape has room for."""
+    prompts, prompt = shape[2:4]
+    length = packed_length(shape, prompt_tokens)
+    return cls(shape, prompts * prompt if length is None else length - prompts)
+
+
+def packed_length(shape: batching.Shape, prompt_tokens: int) -> int | None:
+  """Returns the L of a program of a shape, see `prefill.prefill`.
+
+  Args:
+    shape: of the program; rows without a prompt have a start token as well.
+    prompt_tokens: as in `Need`.
+
+  Returns:
+    The least that holds these tokens; None: prompts are padded.
+  """
+  lengths = prefill.packed_lengths(*shape[2:4])
+  needed = shape[2] + prompt_tokens
+  return next((length for length in lengths if length >= needed), None)
+
+
 @dataclasses.dataclass(frozen=True)
 class Option:
   """A way to compute a batch.
@@ -58,11 +100,13 @@ class Option:
     shape: of the program that decodes.
     input_length: to which inputs are padded when they are encoded, at most S.
     num_compactions: see `decoding.generate`.
+    packed_length: L of packed prompts, see there; None: they are padded.
   """
 
   shape: batching.Shape
   input_length: int
   num_compactions: int = 0
+  packed_length: int | None = None
 
   @property
   def programs(self) -> tuple[ProgramName, ProgramName]:
@@ -70,7 +114,7 @@ class Option:
     size, length = self.shape[:2]
     return (
       ('encode', size, self.input_length, length),
-      ('decode', self.shape, self.num_compactions),
+      ('decode', self.shape, self.num_compactions, self.packed_length),
     )
 
 
@@ -162,11 +206,19 @@ class Costs:
     inputs = size * option.input_length
     flops = inputs * config.num_encoder_layers * token
     flops += inputs * config.num_decoder_layers * attention
-    rows, context = size * prompts, length + 1 + prompt
-    token = config.num_decoder_layers * (
-      2 * (attention * 3 // 2 + mlp) + pair * context
-    )
-    flops += rows * (1 + prompt) * token
+    rows, read = size * prompts, 1 + prompt
+    weights = 2 * (attention * 3 // 2 + mlp)
+    token = config.num_decoder_layers * (weights + pair * (length + read))
+    if option.packed_length is None:
+      flops += rows * read * token
+    else:  # Blocks of `read` tokens see the block before as well.
+      context = length + min(2 * read, option.packed_length)
+      flops += (
+        size
+        * option.packed_length
+        * config.num_decoder_layers
+        * (weights + pair * context)
+      )
     token += 2 * config.emb_dim * config.vocab_size
     if self.max_new_tokens:
       rows *= self.num_beams
@@ -195,6 +247,8 @@ class Costs:
     seconds = (
       parts * platform.seconds_per_part + layers * platform.seconds_per_layer
     )
+    if name[0] == 'decode' and name[3] is not None:
+      seconds *= _PACKED
     return seconds * self.measured.compile_ratio if corrected else seconds
 
 
@@ -224,19 +278,19 @@ class Planner:
 
   def plan(
     self,
-    counts: Mapping[batching.Shape, int],
+    counts: Mapping[Need, int],
     batch_size: int,
     is_new: bool = True,
-  ) -> dict[batching.Shape, Option]:
+  ) -> dict[Need, Option]:
     """Chooses how to compute batches.
 
     Args:
-      counts: how many batches need at least a shape of buckets.
+      counts: how many batches have a need.
       batch_size: the greatest B.
       is_new: whether it is a job's first plan, not one for what is left of it.
 
     Returns:
-      The option for each of these shapes.
+      The option for each of these needs.
     """
     table = _Table(self, counts, batch_size)
     chosen = table.search()
@@ -267,38 +321,61 @@ class Planner:
     self._shapes.lost_seconds = {option: lost[option] for option in greatest}
 
   def options(
-    self, counts: Mapping[batching.Shape, int], batch_size: int
+    self, counts: Mapping[Need, int], batch_size: int
   ) -> Iterator[Option]:
     """Yields all options that may be chosen."""
     shapes = set(self._shapes.within(batch_size))
     lengths = self._shapes.input_lengths | {shape[1] for shape in shapes}
     is_full = len(shapes) >= self._shapes.max_shapes
-    served = [x for x in counts if any(_holds(shape, x) for shape in shapes)]
-    if not is_full or len(served) < len(counts):
+    needed = collections.Counter()
+    for need, count in counts.items():
+      needed[need.shape] += count
+    served = [x for x in needed if any(_holds(shape, x) for shape in shapes)]
+    if not is_full or len(served) < len(needed):
       by_weight = lambda x: (
-        -counts[x] * self._costs.run_seconds(Option(x, x[1]))
+        -needed[x] * self._costs.run_seconds(Option(x, x[1]))
       )
-      rest = counts if not is_full else set(counts) - set(served)
+      rest = needed if not is_full else set(needed) - set(served)
       own = sorted(rest, key=by_weight)
-      lengths |= {shape[1] for shape in counts}
+      lengths |= {shape[1] for shape in needed}
       shapes |= {
         shape
-        for shape in (*own[:_MOST_CANDIDATES], *_joins(counts))
-        if shape in counts or self._budget is None or self._budget.fits(shape)
+        for shape in (*own[:_MOST_CANDIDATES], *_joins(needed))
+        if shape in needed
+        or self._budget is None
+        or self._budget.fits(shape, _packed_length_for_all(shape, counts))
       }
       # Each batch has an option.
       shapes |= {x for x in own if not any(_holds(y, x) for y in shapes)}
     for shape in sorted(shapes):
       if shape[0] % self._shapes.batch_multiple or shape[0] > batch_size:
         continue
-      if not any(_holds(shape, needed) for needed in counts):
+      if not any(_holds(shape, x) for x in needed):
         continue
       widths = generation.narrower_widths(
         shape[0], shape[2], self._max_compactions
       )
-      for length in sorted(x for x in lengths if x <= shape[1]):
-        for compactions in sorted({0, len(widths)}):
-          yield Option(shape, length, compactions)
+      for compactions in sorted({0, len(widths)}):
+        for packed in self._packed_lengths(shape, compactions, counts):
+          for length in sorted(x for x in lengths if x <= shape[1]):
+            yield Option(shape, length, compactions, packed)
+
+  def _packed_lengths(
+    self, shape: batching.Shape, compactions: int, needs: Iterable[Need]
+  ) -> list[int | None]:
+    """Returns those of programs that are there, or worth one of their own."""
+    chosen = {_packed_length_for_all(shape, needs)}
+    chosen |= {
+      packed_length(shape, need.prompt_tokens)
+      for need in needs
+      if need.shape == shape
+    }
+    return [None] + [
+      length
+      for length in sorted(set(prefill.packed_lengths(*shape[2:4])))
+      if length in chosen
+      or self._is_started(('decode', shape, compactions, length))
+    ]
 
 
 class _Table:
@@ -307,7 +384,7 @@ class _Table:
   def __init__(
     self,
     planner: Planner,
-    counts: Mapping[batching.Shape, int],
+    counts: Mapping[Need, int],
     batch_size: int,
   ):
     self.needed = sorted(counts)
@@ -315,20 +392,21 @@ class _Table:
     costs, shapes = planner._costs, planner._shapes
     self._weights = np.array([counts[x] for x in self.needed], float)
     seconds = np.array([costs.run_seconds(x) for x in self.options])
-    sizes = np.array([x[0] for x in self.needed])
+    sizes = np.array([x.shape[0] for x in self.needed])
     cuts = np.array([-(-sizes // x.shape[0]) for x in self.options])
-    holds = [
-      [_holds(o.shape, x) and o.input_length >= x[1] for x in self.needed]
-      for o in self.options
-    ]
-    # [options, shapes]: of one batch each.
-    self._seconds = np.where(holds, seconds[:, None] * cuts, np.inf)
-    names = {name for option in self.options for name in option.programs}
-    self._price = {
-      name: 0.0 if planner._is_started(name) else costs.compile_seconds(name)
-      for name in names
-    }
-    self._started = {name for name in names if planner._is_started(name)}
+    # [options, needs]: of one batch each.
+    self._seconds = np.where(
+      _serves(self.options, self.needed), seconds[:, None] * cuts, np.inf
+    )
+    self._saved = np.empty_like(self._seconds)
+    pairs = [option.programs for option in self.options]
+    names = list(dict.fromkeys(itertools.chain(*pairs)))
+    numbers = {name: n for n, name in enumerate(names)}
+    # [options, 2]: numbers of programs.
+    self._programs = np.array([[numbers[x] for x in pair] for pair in pairs])
+    self._started = np.array([planner._is_started(x) for x in names], bool)
+    prices = np.array([costs.compile_seconds(x) for x in names])
+    self._prices = np.where(self._started, 0.0, prices)
     lost = shapes.lost_seconds
     credit = np.array([lost.get(x, 0.0) for x in self.options])
     self._credit = np.where(self.free(frozenset()), 0.0, credit)
@@ -337,24 +415,23 @@ class _Table:
 
   def free(self, chosen: frozenset[int]) -> np.ndarray:
     """Which options need no further program: bool [options]."""
-    programs = self._started.union(*(self.options[i].programs for i in chosen))
-    return np.array(
-      [programs.issuperset(option.programs) for option in self.options], bool
-    )
+    there = self._started.copy()
+    there[self._programs[list(chosen)]] = True
+    return there[self._programs].all(axis=1)
 
   def best(self, free: np.ndarray) -> np.ndarray:
-    """Seconds of one batch of each shape by the best free option."""
+    """Seconds of one batch of each need by the best free option."""
     return self._seconds[free].min(axis=0, initial=np.inf)
 
   def savings(self, now: np.ndarray) -> np.ndarray:
     """Seconds of the job that each option saves, given those of each batch."""
     now = np.minimum(now, _IMPOSSIBLE)
-    return np.maximum(now - self._seconds, 0.0) @ self._weights
+    saved = np.subtract(now, self._seconds, out=self._saved)
+    return np.maximum(saved, 0.0, out=saved) @ self._weights
 
   def price(self, chosen: frozenset[int]) -> float:
     """Seconds of compiling, less those that earlier jobs lost."""
-    programs = {name for i in chosen for name in self.options[i].programs}
-    seconds = sum(self._price[name] for name in programs)
+    seconds = self._prices[np.unique(self._programs[list(chosen)])].sum()
     # Two options may have been missed by the same batches.
     return seconds - max((self._credit[i] for i in chosen), default=0.0)
 
@@ -378,12 +455,9 @@ class _Table:
         if without is not None:
           moves.append(kept)
         savings = self.savings(self.best(self.free(kept)))
-        names = {name for i in kept for name in self.options[i].programs}
-        prices = [
-          sum(self._price[x] for x in set(option.programs) - names)
-          for option in self.options
-        ]
-        gains = savings - prices + self._credit
+        prices = self._prices.copy()
+        prices[self._programs[list(kept)]] = 0.0
+        gains = savings - prices[self._programs].sum(axis=1) + self._credit
         # An option with a shape too many is taken where nothing else holds.
         order = np.argsort(-gains, kind='stable')
         moves += [kept | {int(i)} for i in order[:4] if gains[i] > 0]
@@ -399,19 +473,47 @@ class _Table:
       chosen = allowed[totals.index(total)]
     return chosen
 
-  def assign(self, chosen: frozenset[int]) -> dict[batching.Shape, Option]:
-    """Returns the best free option for each shape."""
+  def assign(self, chosen: frozenset[int]) -> dict[Need, Option]:
+    """Returns the best free option for each need."""
     free = np.flatnonzero(self.free(chosen))
     best = free[self._seconds[free].argmin(axis=0)]
     return {
-      shape: self.options[i] for shape, i in zip(self.needed, best, strict=True)
+      need: self.options[i] for need, i in zip(self.needed, best, strict=True)
     }
+
+
+def _serves(options: Sequence[Option], needs: Sequence[Need]) -> np.ndarray:
+  """Returns whether options serve batches, cut to their B: bool [o, n]."""
+  shapes = np.array([x.shape for x in options])[:, None]
+  needed = np.array([x.shape for x in needs])
+  lengths = np.array([x.input_length for x in options])[:, None]
+  tokens = np.array([x.prompt_tokens for x in needs])
+  room = [
+    np.inf if x.packed_length is None else x.packed_length - x.shape[2]
+    for x in options
+  ]
+  return (
+    ((shapes == 0) == (needed == 0)).all(axis=2)
+    & (shapes >= needed)[:, :, 1:].all(axis=2)
+    & (lengths >= needed[:, 1])
+    & (np.array(room)[:, None] >= tokens)
+  )
 
 
 def _holds(shape: batching.Shape, needed: batching.Shape) -> bool:
   """Whether a program serves a batch, cut to its B: one of the same kind."""
   return batching.is_same_kind(shape, needed) and batching.holds(
     shape[1:], needed[1:]
+  )
+
+
+def _packed_length_for_all(
+  shape: batching.Shape, needs: Iterable[Need]
+) -> int | None:
+  """Returns L for all batches that a shape serves."""
+  return packed_length(
+    shape,
+    max((x.prompt_tokens for x in needs if _holds(shape, x.shape)), default=0),
   )
 
 
