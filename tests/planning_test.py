@@ -255,6 +255,10 @@ def test_every_batch_is_a_multiple_of_the_mesh():
   world = World(batching.Shapes(batch_multiple=4))
   world.run({(4, 32, 4, 8, 0, 0): 1, (12, 64, 4, 8, 0, 0): 500})
   assert all(shape[0] % 4 == 0 for shape in world.shapes.known)
+  # A known shape that is none serves no batch, and keeps out no other.
+  world = World(batching.Shapes(1, [(3, 64, 4, 8, 0, 0)], batch_multiple=2))
+  needed = (4, 32, 4, 8, 0, 0)
+  assert world.run({needed: 1})[0][needed].shape == needed
 
 
 def test_kinds_of_requests_are_kept_apart():

@@ -58,16 +58,25 @@ def _gradient(config):
   return _trace(jax.grad(lambda p: jnp.sum(_logits(config)(p))), config)
 
 
-def _generate(config):
+def _generate(config, packed_prompt_length=None):
   module = network.Transformer(config)
   return _trace(
     lambda params: (
       decoding.generate(
-        module, params, TOKENS, PROMPTS, max_new_tokens=3
+        module,
+        params,
+        TOKENS,
+        PROMPTS,
+        max_new_tokens=3,
+        packed_prompt_length=packed_prompt_length,
       ).tokens
     ),
     config,
   )
+
+
+def _generate_packed(config):
+  return _generate(config, packed_prompt_length=14)
 
 
 def _update(config):
@@ -107,6 +116,7 @@ def _products(traced, *platforms):
     (_gradient, {'scan_layers': True, 'remat_policy': 'full'}),
     (_generate, {}),
     (_generate, {'scan_layers': True}),
+    (_generate_packed, {}),
     (_update, {}),
   ],
   ids=lambda x: getattr(x, '__name__', str(x)),

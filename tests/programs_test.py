@@ -16,6 +16,8 @@ from pid_jax import compilation
 from pid_jax import decoding
 from pid_jax import inference
 from pid_jax import network
+from pid_jax import partitioning
+from pid_jax.checkpoints import names as names_lib
 from pid_jax.decoding import prefill
 from pid_jax.experiments import aot
 from pid_jax.inference import batching
@@ -247,6 +249,22 @@ def test_padded_keys_and_values_are_not_read(weights):
     decode(None).log_probs,
     rtol=1e-5,
   )
+
+
+def test_programs_fit_how_parameters_lie_in_memory(weights):
+  """Stacked layers may be in one piece each, as loaded, or not."""
+  config = dataclasses.replace(weights[0], scan_layers=True)
+  params = network.stack_layers(weights[1])
+  partitioner = partitioning.Partitioner(devices=jax.devices()[:1])
+  formats = partitioner.formats(params, names_lib.param_axes(config))
+  engine = engine_lib.Engine(network.Transformer(config), None, partitioner)
+  found = [
+    engine.with_params(jax.device_put(params, placed)).generate(
+      _requests(1), inference.DecodingOptions(3)
+    )
+    for placed in (formats, jax.tree.map(lambda x: x.sharding, formats))
+  ]
+  np.testing.assert_array_equal(found[0][0].tokens, found[1][0].tokens)
 
 
 class _Program:

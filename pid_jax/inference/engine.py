@@ -236,8 +236,7 @@ class Engine:
     module: the network, one that `decoding` can run.
     params: its parameters, on the devices.
     partitioner: of the mesh that they are on, or None: one device.
-    shapes: of batches that programs were compiled for, up to eight, as they
-      pay. May be replaced.
+    shapes: of the programs that decode; what pays is added. May be replaced.
     programs: what is compiled, shared by engines of equal networks.
   """
 

@@ -49,8 +49,8 @@ _PACKED = 1.1
 # Batches have as many tokens as this part of the limit, and this part of their
 # sequences' steps is left by compaction, before any was measured.
 _STEPS, _LEFT = 0.5, 0.8
-# Own shapes of batches among the candidates, the costliest first: mixtures of
-# all lengths have hundreds, of which few get a program.
+# Candidates no larger than a batch needs, the costliest first: mixtures of all
+# lengths have hundreds, of which few get a program.
 _MOST_CANDIDATES = 24
 _MOST_LOSSES = 256
 # Seconds that stand for a batch that nothing holds.
@@ -297,23 +297,23 @@ class Planner:
     plan = table.assign(chosen)
     if is_new:
       savings = table.savings(table.best(table.free(chosen)))
-      self._add_losses(table.options, savings, anew=bool(chosen))
+      self._add_losses(table.options, savings, has_new=bool(chosen))
     chosen = set(plan.values())
     self._shapes.known.update(option.shape for option in chosen)
     self._shapes.input_lengths.update(option.input_length for option in chosen)
     return plan
 
   def _add_losses(
-    self, options: Sequence[Option], seconds: np.ndarray, anew: bool
+    self, options: Sequence[Option], seconds: np.ndarray, has_new: bool
   ) -> None:
     """Adds what a job loses; with a new program, others save less than before.
 
     Args:
       options: that the job could use.
       seconds: that each would save.
-      anew: whether to forget what earlier jobs lost.
+      has_new: whether it has one, so that what earlier jobs lost is forgotten.
     """
-    lost = {} if anew else self._shapes.lost_seconds
+    lost = {} if has_new else self._shapes.lost_seconds
     for option, more in zip(options, seconds, strict=True):
       if more > 0:
         lost[option] = lost.get(option, 0.0) + float(more)
@@ -324,7 +324,11 @@ class Planner:
     self, counts: Mapping[Need, int], batch_size: int
   ) -> Iterator[Option]:
     """Yields all options that may be chosen."""
-    shapes = set(self._shapes.within(batch_size))
+    shapes = {
+      shape
+      for shape in self._shapes.within(batch_size)
+      if shape[0] % self._shapes.batch_multiple == 0
+    }
     lengths = self._shapes.input_lengths | {shape[1] for shape in shapes}
     is_full = len(shapes) >= self._shapes.max_shapes
     needed = collections.Counter()
@@ -336,20 +340,18 @@ class Planner:
         -needed[x] * self._costs.run_seconds(Option(x, x[1]))
       )
       rest = needed if not is_full else set(needed) - set(served)
-      own = sorted(rest, key=by_weight)
+      wanted = sorted(rest, key=by_weight)
       lengths |= {shape[1] for shape in needed}
       shapes |= {
         shape
-        for shape in (*own[:_MOST_CANDIDATES], *_joins(needed))
+        for shape in (*wanted[:_MOST_CANDIDATES], *_joins(needed))
         if shape in needed
         or self._budget is None
         or self._budget.fits(shape, _packed_length_for_all(shape, counts))
       }
       # Each batch has an option.
-      shapes |= {x for x in own if not any(_holds(y, x) for y in shapes)}
+      shapes |= {x for x in wanted if not any(_holds(y, x) for y in shapes)}
     for shape in sorted(shapes):
-      if shape[0] % self._shapes.batch_multiple or shape[0] > batch_size:
-        continue
       if not any(_holds(shape, x) for x in needed):
         continue
       widths = generation.narrower_widths(

@@ -204,14 +204,16 @@ class Programs:
     """Returns a number for what a program depends on of its arguments.
 
     Args:
-      tree: of arrays. Trees of equal structure, shapes, dtypes and shardings
-        have the same number.
+      tree: of arrays. Trees of equal structure, shapes, dtypes, shardings and
+        layouts in memory have the same number.
     """
     leaves, structure = jax.tree.flatten(tree)
-    form = (
-      structure,
-      tuple((x.shape, x.dtype, getattr(x, 'sharding', None)) for x in leaves),
+    # Random keys have no format; NumPy's arrays have neither.
+    placed = lambda x: (
+      getattr(x, 'sharding', None),
+      getattr(x, 'format', None),
     )
+    form = structure, tuple((x.shape, x.dtype, *placed(x)) for x in leaves)
     with self._lock:
       return self._forms.setdefault(form, len(self._forms))
 

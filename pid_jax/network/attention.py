@@ -37,15 +37,15 @@ class AttentionBias:
     dense: broadcastable to [B, H, Q, K], MASKED where a query must not attend;
       or None.
     mask: of Q queries and K keys, where `dense` is None.
-    blocks: of biases where `dense` is None, or None for 0; see
+    relpos_blocks: of biases where `dense` is None, or None for 0; see
       `blockwise_attention.bias_blocks`.
-    block: k where `dense` is [B * n, H, k, 2 * k] of `local_attention`.
+    local_length: k where `dense` is [B * n, H, k, 2 * k] of `local_attention`.
   """
 
   dense: Float[Array, '#B #H #Q K'] | None
   mask: masks.Mask | None = None
-  blocks: Float[Array, 'offsets H k k'] | None = None
-  block: int | None = flax.struct.field(pytree_node=False, default=None)
+  relpos_blocks: Float[Array, 'offsets H k k'] | None = None
+  local_length: int | None = flax.struct.field(pytree_node=False, default=None)
 
   @classmethod
   def make(
@@ -60,10 +60,12 @@ class AttentionBias:
       relpos_bias: the biases of relative positions, or None.
     """
     num_queries, num_keys = mask.num_queries, mask.num_keys
-    block = local_attention.block_length(mask)
-    if block is not None:
-      local = masks.masked_bias(local_attention.block_mask(mask, block))
-      return cls(local, block=block).plus(relpos_bias, num_queries, num_keys)
+    length = local_attention.block_length(mask)
+    if length is not None:
+      local = masks.masked_bias(local_attention.block_mask(mask, length))
+      return cls(local, local_length=length).plus(
+        relpos_bias, num_queries, num_keys
+      )
     if blockwise_attention.pays(num_queries, num_keys):
       return cls(None, mask).plus(relpos_bias, num_queries, num_keys)
     bias = relpos_bias and relpos_bias(num_queries, num_keys)
@@ -79,8 +81,10 @@ class AttentionBias:
     """Adds the biases of relative positions, if any."""
     if relpos_bias is None:
       return self
-    if self.block is not None:
-      more = relpos_bias(self.block, 2 * self.block, self.block)
+    if self.local_length is not None:
+      more = relpos_bias(
+        self.local_length, 2 * self.local_length, self.local_length
+      )
       return self.replace(dense=self.dense + more)
     if self.dense is not None:
       more = relpos_bias(num_queries, num_keys, first_query)
@@ -89,7 +93,7 @@ class AttentionBias:
     most = min(relpos_bias.longest_distance, max(num_queries, num_keys))
     by_distance = relpos_bias.by_distance(most + 1, most + 1)[:, 0, :-1]
     blocks = blockwise_attention.bias_blocks(by_distance, num_queries, num_keys)
-    return self.replace(blocks=blocks)
+    return self.replace(relpos_blocks=blocks)
 
 
 class Attention(nn.Module):
@@ -138,9 +142,9 @@ class Attention(nn.Module):
     key_values = self._drop_keys(key_values, deterministic)
     if bias.dense is None:
       attended = blockwise_attention.attend(
-        query, key_values, bias.mask, bias.blocks
+        query, key_values, bias.mask, bias.relpos_blocks
       )
-    elif bias.block is not None:
+    elif bias.local_length is not None:
       attended = _attend_near(query, key_values, bias)
     else:
       attended = _attend(query, key_values, bias.dense)
@@ -203,7 +207,7 @@ def _attend_near(
   query: Float[Array, 'B Q H D'], key_values: KVLayer, bias: AttentionBias
 ) -> Float[Array, 'B Q H D']:
   """The same for a bias of `local_attention`: all blocks are one batch."""
-  split = functools.partial(local_attention.split, length=bias.block)
+  split = functools.partial(local_attention.split, length=bias.local_length)
   near = KVLayer(
     keys=split(key_values.keys, 3, num_before=1),
     values=split(key_values.values, 2, num_before=1),

@@ -9,8 +9,8 @@ backward pass computes the blocks again from the logarithm of the softmax's
 denominator (Dao et al., arXiv 2205.14135). T5's relative position bias is
 learned, and depends on the distance alone, up to a longest one: the few blocks
 that differ are made once for all layers (`bias_blocks`), and gradients are
-summed in them. To lay out each block anew takes ten times as long as to attend,
-by the cycles of the compiler for TPUs.
+summed in them. To lay out each block again takes ten times as long as to
+attend, by the cycles of the compiler for TPUs.
 
 Blocks in which no query may attend to a key, as above the diagonal of a causal
 mask and between the examples of a packed row, are skipped.

@@ -230,6 +230,7 @@ class Transformer(nn.Module):
     logits = self._logits(x)
     return (logits if all_logits else logits[:, 0]), cache
 
+  @precision.as_configured
   def decode_packed(
     self,
     tokens: Int32[Array, 'B L'],
