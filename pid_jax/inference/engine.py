@@ -617,10 +617,11 @@ class _Kind:
         )
     self._new = [x for x in self._new if not x[1].is_ready]
     # The first run of a program takes longer, and so do all beside a compiler.
-    if piece.option in measured.known and not is_compiling:
+    pair = self._name, self._key, piece.option
+    if pair in measured.known and not is_compiling:
       estimated = self.costs.run_seconds(piece.option, corrected=False)
       measured.add('run', seconds, estimated)
-    measured.known.add(piece.option)
+    measured.known.add(pair)
     if self.options is not None:
       measured.add_lengths(
         np.count_nonzero(results[0], axis=2), self.options.max_new_tokens

@@ -18,6 +18,7 @@ Letters as in `batching`: a shape is (B, S, U, P, K, T).
 
 import collections
 from collections.abc import Callable
+from collections.abc import Hashable
 from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
@@ -126,14 +127,14 @@ class Measurements:
     compile_ratio: the same of compiling.
     steps: steps of a batch, as a part of the most that it may take.
     left: of the steps of sequences, the part that two compactions leave.
-    known: options of which a batch was run.
+    known: programs that ran a batch, as their jobs name them.
   """
 
   def __init__(self):
     """Nothing is measured yet."""
     self.run_ratio = self.compile_ratio = 1.0
     self.steps, self.left = _STEPS, _LEFT
-    self.known: set[Option] = set()
+    self.known: set[Hashable] = set()
     self._sums = {name: np.zeros(2) for name in ('run', 'compile')}
     self._lengths = np.zeros(4)
 
