@@ -12,8 +12,8 @@ object: 'answers', a list of texts for each line; 'clock', by name of a phase
 the seconds since the epoch at which it ended; and 'programs', the number of
 compiled programs and the seconds that they took, or null.
 
-Each contender has batches of texts of similar length, and as many rows and
-threads as suit it best on two cores of a Zen 5.
+Each contender has batches of texts of similar length, of as many rows as suit
+it best on two cores of a Zen 5, and PyTorch its threads by default: one a core.
 """
 
 from collections.abc import Callable
@@ -32,10 +32,6 @@ MAX_NEW_TOKENS = 32
 # 16, 32, 64 and 128 the best, or as good: CTranslate2 takes 2.4 s for 1,000
 # texts in float32 and 1.7 s in int8, with 64 rows 2.7 and 2.4 s.
 _NUM_ROWS = 32
-# PyTorch's threads wait for each other at every product. Where others use the
-# machine, two take 15 s for 100 texts and one takes 2 s; where nobody does, two
-# take 6 and 2.8 s for 400 texts (PiE, shared encoding), one 6.4 and 4.4 s.
-_TORCH_THREADS = 1
 
 Clock = dict[str, float]
 Questions = Sequence[dict[str, Any]]
@@ -85,7 +81,6 @@ def _load_transformers(model: str, clock: Clock):
   from transformers import T5ForConditionalGeneration
 
   clock['import'] = time.time()
-  torch.set_num_threads(_TORCH_THREADS)
   tokenizer = AutoTokenizer.from_pretrained(model)
   loaded = T5ForConditionalGeneration.from_pretrained(model).eval()
   clock['load'] = time.time()
