@@ -480,8 +480,9 @@ def quieten(verbose: bool = False) -> None:
   """Silences the noise of TensorFlow, absl, gRPC and libtpu.
 
   Must run before they are imported. Messages of `logging.getLogger('pid_jax')`
-  and below are shown from INFO on, as plain lines on standard error; of all
-  others, errors only. What the user has set in the environment is left alone.
+  and below are shown from INFO on (`verbose`: all), as plain lines on standard
+  error; of all others, errors only. What the user has set in the environment is
+  left alone.
 
   Args:
     verbose: True shows everything instead.
@@ -497,7 +498,7 @@ def quieten(verbose: bool = False) -> None:
   logging.getLogger().addFilter(lambda r: r.module != 'resource_reader')
   logger = logging.getLogger('pid_jax')
   logger.handlers = [_LineHandler()]
-  logger.setLevel(logging.INFO)
+  logger.setLevel(logging.DEBUG if verbose else logging.INFO)
   logger.propagate = False
 
 

@@ -207,7 +207,7 @@ def _dataset_config(
   from pid_jax import tasks
 
   args.gin_file[:0] = _find_config(args)
-  cli.import_silently(['pid_jax.trainer'], args.verbose)
+  cli.import_silently(['seqio'], args.verbose)
   from pid_jax import trainer
 
   if vocabulary is not None:

@@ -237,6 +237,8 @@ def test_commands_of_two_give_the_results_of_one(tmp_path, cache):
       output=evaluated,
     )
     assert [e.status for e in ended] == [0] * count, ended
+    # TensorFlow is imported silently.
+    assert not any('absl::InitializeLog' in e.err for e in ended), ended
     shown = ['toy/exact_match' in e.out for e in ended]
     assert shown == [True, False][:count]
     outputs.append(

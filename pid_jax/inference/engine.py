@@ -452,7 +452,7 @@ class Engine:
       progress=progress,
       partial_results=partial_results,
     )
-    logger.info('%s', self.programs.summary())
+    logger.debug('%s', self.programs.summary())
     return results
 
   @property
