@@ -176,15 +176,12 @@ def read_config(fields: Mapping[str, Any]) -> tuple[config_lib.T5Config, bool]:
   return config, tied
 
 
-def write_config(
-  model: lazy_checkpoint.LazyCheckpoint, dtype: str
-) -> dict[str, Any]:
-  """Returns transformers' config.json of a model.
+def config_fields(config: config_lib.T5Config) -> dict[str, Any]:
+  """Returns the fields of a transformers.T5Config of the same network.
 
   Raises:
     UserError: transformers has no such model.
   """
-  config = model.config
   known = {v: k for k, v in reversed(_ACTIVATIONS.items())}
   if config.mlp_activations not in known:
     raise errors.UserError(
@@ -192,8 +189,6 @@ def write_config(
       f'{config.mlp_activations}; it has {tuple(known)}.'
     )
   return {
-    'architectures': ['T5ForConditionalGeneration'],
-    'model_type': 't5',
     'vocab_size': config.vocab_size,
     'd_model': config.emb_dim,
     'd_kv': config.head_dim,
@@ -210,10 +205,25 @@ def write_config(
     'is_encoder_decoder': True,
     'use_cache': True,
     **_TOKENS,
+  }
+
+
+def write_config(
+  model: lazy_checkpoint.LazyCheckpoint, dtype: str
+) -> dict[str, Any]:
+  """Returns transformers' config.json of a model.
+
+  Raises:
+    UserError: transformers has no such model.
+  """
+  return {
+    'architectures': ['T5ForConditionalGeneration'],
+    'model_type': 't5',
+    **config_fields(model.config),
     'torch_dtype': dtype,
     # What transformers has no field for. It keeps and ignores this.
     'pid_jax': {
-      'model': config.to_dict(),
+      'model': model.config.to_dict(),
       'task': dict(model.task),
       'step': model.step,
     },

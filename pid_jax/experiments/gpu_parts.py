@@ -35,6 +35,7 @@ from pid_jax import model as model_lib
 from pid_jax import network
 from pid_jax import platforms
 from pid_jax import vocabulary as vocabulary_lib
+from pid_jax.checkpoints import hugging_face
 from pid_jax.experiments import baselines as baselines_lib
 from pid_jax.experiments import benchmarking
 from pid_jax.experiments import layouts
@@ -488,19 +489,7 @@ def _torch_step(config, inputs, targets) -> Callable[[], None]:
   import transformers
 
   device = 'cuda' if _has_gpu() else 'cpu'
-  of_torch = transformers.T5Config(
-    vocab_size=config.vocab_size,
-    d_model=config.emb_dim,
-    d_kv=config.head_dim,
-    d_ff=config.mlp_dim,
-    num_layers=config.num_encoder_layers,
-    num_decoder_layers=config.num_decoder_layers,
-    num_heads=config.num_heads,
-    feed_forward_proj='gated-gelu',
-    tie_word_embeddings=False,
-    dropout_rate=config.dropout_rate,
-    decoder_start_token_id=0,
-  )
+  of_torch = transformers.T5Config(**hugging_face.config_fields(config))
   with torch.device(device):
     model = transformers.T5ForConditionalGeneration(of_torch)
   model = model.to(torch.bfloat16).train()

@@ -64,6 +64,7 @@ class Program:
 
   @property
   def has_failed(self) -> bool:
+    """Whether compiling it raised an exception."""
     return self.is_ready and self._compiled.exception() is not None
 
   @property
